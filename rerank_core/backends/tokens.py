@@ -1,0 +1,142 @@
+"""Texts to `Tokens`, on the ``tokenizers`` package alone: fast, thread-safe, the same in every transformers release.
+
+Truncation and padding are switched off once, at load, and never touched again: toggling them is what makes shared
+tokenizers fail with "Already borrowed".
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from tokenizers import Encoding, Tokenizer
+
+from rerank_core.errors import CheckpointError
+from rerank_core.scorer import Tokens
+
+__all__ = ["TextTokenizer"]
+
+# Texts of one encode_batch call: enough for its threads, few enough that Encoding objects (about 100 bytes a token)
+# stay small beside the compact arrays they become.
+_CHUNK = 256
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class TextTokenizer:
+    """A tokenizer that never cuts, never pads and adds no special tokens.
+
+    Args:
+        tokenizer: taken over; its truncation, padding and special-token settings are changed.
+        parse_special_tokens: read special tokens spelt out in user text as such (what the original frameworks
+            do); by default such text is only text.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, parse_special_tokens: bool = False) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.raw = tokenizer
+        self._spelt_out: dict[int, list[tuple[int, int]]] = {}
+        self._specials: frozenset[int] = frozenset()
+        if not parse_special_tokens:
+            self._spelt_out = _spelt_out(tokenizer)
+            self._specials = frozenset(self._spelt_out)
+        self._parse = parse_special_tokens
+        tokenizer.encode_special_tokens = not parse_special_tokens
+
+    @classmethod
+    def from_directory(cls, directory: str | PathLike[str], *, parse_special_tokens: bool = False) -> TextTokenizer:
+        """The tokenizer of a checkpoint directory.
+
+        Raises:
+            CheckpointError: no tokenizer that can be read.
+        """
+        path = Path(directory) / "tokenizer.json"
+        try:
+            raw = Tokenizer.from_file(str(path)) if path.is_file() else _converted(Path(directory))
+        except Exception as error:  # tokenizers raises bare Exception for a file it cannot read
+            raise CheckpointError(f"{directory}: the tokenizer cannot be read: {error}") from error
+        return cls(raw, parse_special_tokens=parse_special_tokens)
+
+    def encode(self, texts: Sequence[str], before: str = "", after: str = "") -> list[Tokens]:
+        """Tokens of each text, one for one.
+
+        Args:
+            before, after: literal text of the template piece around it, tokenized together with it.
+        """
+        result: list[Tokens] = []
+        for start in range(0, len(texts), _CHUNK):
+            # A lone surrogate is no Unicode text; U+FFFD takes its one place, so offsets still hold.
+            chunk = [_LONE_SURROGATE.sub("\ufffd", text) for text in texts[start : start + _CHUNK]]
+            wrapped = [before + text + after for text in chunk] if before or after else chunk
+            encodings = self.raw.encode_batch(wrapped, add_special_tokens=False)
+            result.extend(
+                self._tokens(encoding, len(before), len(text)) for encoding, text in zip(encodings, chunk, strict=True)
+            )
+        return result
+
+    def literal(self, text: str) -> list[int]:
+        """Ids of template text, in which special tokens may be spelt out."""
+        self.raw.encode_special_tokens = False
+        try:
+            return list(self.raw.encode(text, add_special_tokens=False).ids)
+        finally:
+            self.raw.encode_special_tokens = not self._parse
+
+    def _tokens(self, encoding: Encoding, before: int, length: int) -> Tokens:
+        ids, offsets = encoding.ids, encoding.offsets
+        if not self._specials.isdisjoint(ids):
+            ids, offsets = self._expand(ids, offsets)
+        first, last = 0, len(ids)
+        if before:
+            first = next((i for i, (_, stop) in enumerate(offsets) if stop > before), last)
+        while last > first and offsets[last - 1][0] >= before + length and offsets[last - 1][1] > before + length:
+            last -= 1
+        own = offsets[first:last]
+        return Tokens(
+            array("i", ids[first:last]),
+            array("I", [max(0, start - before) for start, _ in own]),
+            array("I", [min(length, stop - before) for _, stop in own]),
+            tuple(ids[:first]),
+            tuple(ids[last:]),
+        )
+
+    def _expand(
+        self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """Write special tokens that stand in user text as ordinary tokens."""
+        new_ids: list[int] = []
+        new_offsets: list[tuple[int, int]] = []
+        for id_, (start, stop) in zip(ids, offsets, strict=True):
+            for piece, width in self._spelt_out.get(id_, [(id_, stop - start)]):
+                new_ids.append(piece)
+                new_offsets.append((start, min(stop, start + width)))
+                start = min(stop, start + width)
+        return new_ids, new_offsets
+
+
+def _spelt_out(tokenizer: Tokenizer) -> dict[int, list[tuple[int, int]]]:
+    """For each special token, the ordinary tokens that spell it, with their widths in characters.
+
+    `encode_special_tokens` keeps them from being cut out of the text, but a unigram vocabulary such as XLM-R's holds
+    ``</s>`` and ``<mask>`` as pieces too, and its model would still find them.
+    """
+    unknown = {"<unk>", "[UNK]"}
+    result: dict[int, list[tuple[int, int]]] = {}
+    for id_, token in tokenizer.get_added_tokens_decoder().items():
+        text = token.content
+        if not token.special or text in unknown or len(text) < 2:
+            continue
+        pieces = [*tokenizer.model.tokenize(text[:1]), *tokenizer.model.tokenize(text[1:])]
+        result[id_] = [(piece.id, len(piece.value)) for piece in pieces]
+    return result
+
+
+def _converted(directory: Path) -> Tokenizer:
+    """A checkpoint without ``tokenizer.json``: let transformers convert its vocabulary."""
+    from transformers import AutoTokenizer
+
+    return AutoTokenizer.from_pretrained(str(directory), local_files_only=True).backend_tokenizer

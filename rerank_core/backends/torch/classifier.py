@@ -1,0 +1,47 @@
+"""Cross-encoders: a sequence classifier with one label reads query and document together."""
+
+from __future__ import annotations
+
+import torch
+
+from rerank_core.backends.frames import pair_frame
+from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.errors import CheckpointError, InputError
+from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
+from rerank_core.spec import ModelSpec
+
+__all__ = ["ClassifierScorer"]
+
+
+class ClassifierScorer(TorchScorer):
+    """Score = the single logit, in float32 whatever the model computes in."""
+
+    layout: Layout = "joint"
+
+    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec) -> None:
+        super().__init__(module, tokenizer, spec)
+        if spec.template.wrap != "pair":
+            raise InputError(f"model {spec.name!r}: a classifier takes Template.pair(), not {spec.template!r}")
+        if hasattr(module, "score") and getattr(module.config, "pad_token_id", None) is None:
+            raise CheckpointError(
+                f"model {spec.name!r}: a decoder classifier finds its last token by pad_token_id, and config.json has "
+                "none; set it to the tokenizer's padding token"
+            )
+        self._frame = pair_frame(tokenizer, typed=self.typed)
+
+    def overhead(self, query: Tokens, doc: Tokens) -> int:
+        return self._frame.overhead(query, doc)
+
+    def query_row(self, query: Tokens) -> QueryRow | None:
+        return None
+
+    def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
+        return self._frame.row(query, doc, start, stop, owner)
+
+    @torch.inference_mode()
+    def forward(self, batch: Batch) -> Output:
+        inputs = self.padded([row.ids for row in batch.rows], [row.types for row in batch.rows])
+        logits = self.module(**inputs).logits
+        scores: list[float] = logits[:, 0].float().tolist()
+        return Output({"score": scores})

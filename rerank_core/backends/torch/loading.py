@@ -1,0 +1,104 @@
+"""Checkpoint directory to module: device, dtype, quiet loading, and no head that was never trained."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rerank_core.errors import CheckpointError, InputError
+
+__all__ = ["load_module", "max_positions"]
+
+
+def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | None) -> torch.nn.Module:
+    """The transformers model in a directory, in eval mode. safetensors only, no remote code.
+
+    Args:
+        kind: of the head: ``classifier`` loads a sequence classifier, anything else the bare model.
+
+    Raises:
+        CheckpointError: files that cannot be loaded, or weights missing that a score depends on.
+    """
+    from transformers import AutoModel, AutoModelForSequenceClassification
+
+    place = _device(device)
+    auto: Any = AutoModelForSequenceClassification if kind == "classifier" else AutoModel
+    try:
+        with _quiet():
+            module, report = auto.from_pretrained(
+                str(directory),
+                dtype=getattr(torch, dtype or "float32"),
+                use_safetensors=True,
+                local_files_only=True,
+                output_loading_info=True,
+            )
+    except (OSError, ValueError, RuntimeError, KeyError) as error:
+        raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
+    missing = sorted(key for key in report["missing_keys"] if kind == "classifier" or not _pooler(key))
+    if missing or report["mismatched_keys"]:
+        raise CheckpointError(
+            f"{directory} lacks weights that the score depends on: {missing or sorted(report['mismatched_keys'])!r}. "
+            "They would be random, and so would the scores. Is this an embedding or base model rather than a reranker?"
+        )
+    if kind == "classifier" and module.config.num_labels != 1:
+        raise CheckpointError(f"{directory} has {module.config.num_labels} labels; a reranker has one")
+    loaded: torch.nn.Module = module.to(place).eval()
+    return loaded
+
+
+def _pooler(key: str) -> bool:
+    """Late interaction reads token vectors, so a pooler that was never saved harms nothing."""
+    return key.startswith("pooler.") or ".pooler." in key
+
+
+def max_positions(module: torch.nn.Module) -> int | None:
+    """The longest row a model can read.
+
+    RoBERTa and its kin start counting after the padding index, so an XLM-R with 514 positions reads 512 tokens;
+    one more is an index error, on CUDA one that poisons the process. The position table itself tells: there, and
+    only there, it has a padding index.
+    """
+    for name, child in module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(child, torch.nn.Embedding):
+            offset = 0 if child.padding_idx is None else child.padding_idx + 1
+            return child.num_embeddings - offset
+    limit = getattr(module.config, "max_position_embeddings", None)
+    return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def _device(name: str | None) -> torch.device:
+    if name is None:
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.empty(0, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+    return device
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """No progress bar and no load report from transformers while it loads; both as they were afterwards.
+
+    What the report would say is checked by `load_module` and raised where it matters.
+    """
+    from transformers.utils import logging as transformers_logging
+
+    logger = logging.getLogger("transformers")
+    level, bars = logger.level, transformers_logging.is_progress_bar_enabled()
+    logger.setLevel(logging.ERROR)
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+        if bars:
+            transformers_logging.enable_progress_bar()

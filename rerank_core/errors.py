@@ -1,0 +1,77 @@
+"""Every error this library raises on purpose.
+
+    RerankError
+    ├── InputError(ValueError)              a query, document or option that cannot be used
+    ├── UnknownModelError(LookupError)      no plugin, directory or hub id has this name
+    ├── PluginError                         an installed plugin broke its contract
+    │   ├── PluginLoadError                 importing or registering it failed
+    │   └── DuplicateModelError             two plugins claim one model name
+    ├── CheckpointError                     the files of a model are missing, wrong or incomplete
+    ├── MissingDependencyError(ImportError) a package that this model needs is not installed
+    └── NonFiniteScoreError                 the model produced NaN or an infinity
+
+A message says what happened, shows the offending value and says what to do about it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+__all__ = [
+    "CheckpointError",
+    "DuplicateModelError",
+    "InputError",
+    "MissingDependencyError",
+    "NonFiniteScoreError",
+    "PluginError",
+    "PluginLoadError",
+    "RerankError",
+    "UnknownModelError",
+]
+
+
+class RerankError(Exception):
+    """Base class: ``except RerankError`` catches everything this library raises on purpose."""
+
+
+class InputError(RerankError, ValueError):
+    """A query, document or option that cannot be used as it was given."""
+
+
+class UnknownModelError(RerankError, LookupError):
+    """No installed plugin, directory or hub id answers to this name."""
+
+
+class PluginError(RerankError):
+    """An installed plugin, or the scorer it made, broke its contract."""
+
+
+class PluginLoadError(PluginError):
+    """A plugin could not be imported or registered; ``rerank doctor`` shows its traceback."""
+
+
+class DuplicateModelError(PluginError):
+    """Two installed plugins claim one model name; ``plugin:name`` says which is meant."""
+
+
+class CheckpointError(RerankError):
+    """The files of a model are missing, wrong or incomplete."""
+
+
+class MissingDependencyError(RerankError, ImportError):
+    """A package that this model needs is not installed; the message has the install line."""
+
+
+class NonFiniteScoreError(RerankError):
+    """The model produced NaN or an infinity, so that no honest ranking exists.
+
+    Attributes:
+        documents: ``(query, document)`` positions in the caller's lists.
+    """
+
+    def __init__(self, message: str, documents: Sequence[tuple[int, int]] = ()) -> None:
+        super().__init__(message)
+        self.documents = tuple(documents)
+
+    def __reduce__(self) -> tuple[type[NonFiniteScoreError], tuple[str, tuple[tuple[int, int], ...]]]:
+        return type(self), (str(self), self.documents)

@@ -1,0 +1,33 @@
+"""The hooks a plugin can implement. A hook is added when a shipped plugin needs it, never before.
+
+A plugin is a module named by an entry point of group ``rerank_core``. Importing it must stay cheap: no torch, no
+files opened. It may set ``RERANK_API_VERSION`` to the `API_VERSION` it was written for.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+import pluggy
+
+if TYPE_CHECKING:
+    from rerank_core.spec import ModelSpec
+
+__all__ = ["API_VERSION", "GROUP", "HookSpecs", "hookimpl"]
+
+GROUP = "rerank_core"
+API_VERSION = 1
+"""Version of the hook contract. It changes only when plugins written before would break."""
+
+hookspec = pluggy.HookspecMarker(GROUP)
+hookimpl = pluggy.HookimplMarker(GROUP)
+"""Marks a function of a plugin module as a hook implementation."""
+
+
+class HookSpecs:
+    """Signatures; an implementation may leave out arguments it does not use."""
+
+    @hookspec
+    def rerank_register_models(self, register: Callable[[ModelSpec], None]) -> None:
+        """Register models: call ``register(ModelSpec(...))`` once for each."""

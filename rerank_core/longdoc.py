@@ -1,0 +1,152 @@
+"""Long documents: which windows of token ids are read, and how their scores become one.
+
+Pure functions of lengths and scores. FirstP and MaxP: Dai & Callan, *Deeper Text Understanding for IR with
+Contextual Neural Language Modeling*, SIGIR 2019. Means of passages: Li et al., *PARADE*, 2020.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+from rerank_core.errors import InputError
+
+__all__ = ["STRATEGIES", "FirstP", "KMaxP", "LongDoc", "MaxP", "MeanP", "default_overlap", "longdoc_of", "windows"]
+
+Window = tuple[int, int]
+
+
+class LongDoc(Protocol):
+    """A strategy: the windows to read of a document, and one score from theirs."""
+
+    @property
+    def name(self) -> str:
+        """How options and ``reranker.json`` spell it."""
+        ...
+
+    def windows(self, length: int, room: int, overlap: int) -> list[Window]:
+        """``[start, stop)`` token windows of a document of ``length`` tokens; at least one, none over ``room``."""
+        ...
+
+    def combine(self, scores: Sequence[float]) -> float:
+        """One raw score from the windows' raw scores, in text order; at least one is given."""
+        ...
+
+
+def default_overlap(room: int) -> int:
+    """Tokens that neighbouring windows share: ``min(80, room // 4)``, as BCEmbedding does."""
+    return min(80, room // 4)
+
+
+def windows(length: int, room: int, overlap: int) -> list[Window]:
+    """Windows of ``room`` tokens, each starting ``room - overlap`` after the last, until the end is read.
+
+    Every token is in a window. An empty document has one empty window.
+
+    >>> windows(length=10, room=4, overlap=1)
+    [(0, 4), (3, 7), (6, 10)]
+    >>> windows(length=3, room=4, overlap=1)
+    [(0, 3)]
+
+    Raises:
+        InputError: no room for a token, or an overlap that leaves no step forward.
+    """
+    if room < 1:
+        raise InputError(f"room is {room!r}: the query and the template leave no token for the document")
+    if not 0 <= overlap < room:
+        raise InputError(f"overlap is {overlap!r}; it must be at least 0 and less than the {room} tokens of a window")
+    spans = [(0, min(length, room))]
+    while spans[-1][1] < length:
+        start = spans[-1][0] + room - overlap
+        spans.append((start, min(length, start + room)))
+    return spans
+
+
+@dataclass(frozen=True)
+class FirstP:
+    """Only the first window is read; the rest of the document is reported as truncated."""
+
+    name: ClassVar[str] = "firstp"
+
+    def windows(self, length: int, room: int, overlap: int) -> list[Window]:
+        return windows(min(length, room), room, overlap)
+
+    def combine(self, scores: Sequence[float]) -> float:
+        return scores[0]
+
+
+@dataclass(frozen=True)
+class MaxP:
+    """A document is as good as its best window."""
+
+    name: ClassVar[str] = "maxp"
+
+    def windows(self, length: int, room: int, overlap: int) -> list[Window]:
+        return windows(length, room, overlap)
+
+    def combine(self, scores: Sequence[float]) -> float:
+        return max(scores)
+
+
+@dataclass(frozen=True)
+class MeanP:
+    """A document is as good as its windows are on average."""
+
+    name: ClassVar[str] = "meanp"
+
+    def windows(self, length: int, room: int, overlap: int) -> list[Window]:
+        return windows(length, room, overlap)
+
+    def combine(self, scores: Sequence[float]) -> float:
+        return sum(scores) / len(scores)
+
+
+@dataclass(frozen=True)
+class KMaxP:
+    """A document is as good as its ``k`` best windows are on average (all of them where it has fewer).
+
+    >>> KMaxP(k=2).combine([1.0, 5.0, 3.0])
+    4.0
+    """
+
+    k: int = 3
+
+    def __post_init__(self) -> None:
+        if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
+            raise InputError(f"KMaxP(k={self.k!r}): k must be a positive integer")
+
+    @property
+    def name(self) -> str:
+        return f"kmaxp:{self.k}"
+
+    def windows(self, length: int, room: int, overlap: int) -> list[Window]:
+        return windows(length, room, overlap)
+
+    def combine(self, scores: Sequence[float]) -> float:
+        best = sorted(scores, reverse=True)[: self.k]
+        return sum(best) / len(best)
+
+
+STRATEGIES = ("firstp", "maxp", "meanp", "kmaxp", "kmaxp:K")
+
+
+def longdoc_of(value: str | LongDoc) -> LongDoc:
+    """The strategy a name or object stands for.
+
+    >>> longdoc_of("kmaxp:2")
+    KMaxP(k=2)
+
+    Raises:
+        InputError: an unknown name, or an object that is no strategy.
+    """
+    if isinstance(value, str):
+        name, _, k = value.partition(":")
+        plain: dict[str, LongDoc] = {"firstp": FirstP(), "maxp": MaxP(), "meanp": MeanP(), "kmaxp": KMaxP()}
+        if name in plain and not k:
+            return plain[name]
+        if name == "kmaxp" and k.isdecimal():
+            return KMaxP(int(k))
+    elif callable(getattr(value, "windows", None)) and callable(getattr(value, "combine", None)):
+        return value
+    raise InputError(f"longdoc is {value!r}; it must be one of {', '.join(STRATEGIES)}, or a strategy object")

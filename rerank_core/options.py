@@ -1,0 +1,173 @@
+"""What ``load`` and ``rerank`` can be told. Closed, typed and listed: an unknown option is an error."""
+
+from __future__ import annotations
+
+import difflib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any, Literal
+
+from rerank_core.errors import InputError
+from rerank_core.longdoc import LongDoc, longdoc_of
+from rerank_core.rows import Rules
+from rerank_core.spec import ModelSpec
+
+__all__ = ["CallOptions", "Options"]
+
+_ACTIVATIONS = ("default", "none", "sigmoid")
+_DTYPES = ("float32", "float16", "bfloat16")
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of ``load``, the same for every model.
+
+    Attributes:
+        checkpoint: a directory or hub id whose weights replace those of a named model.
+        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best one there is.
+        dtype: ``float32`` (default), ``float16`` or ``bfloat16``; a torch dtype will do.
+        max_length: tokens of one row, template included; by default the model's own.
+        max_query_length: cut longer queries to this many tokens, and say so on the ranking; by default no query
+            is ever cut.
+        token_budget: tokens computed in one forward pass; by default what suits the device.
+        longdoc: ``firstp``, ``maxp``, ``meanp``, ``kmaxp``, ``kmaxp:K`` or a strategy object.
+        overlap: tokens that neighbouring windows share; by default ``min(80, room // 4)``.
+        activation: ``default`` (what the model's authors apply), ``none`` or ``sigmoid``.
+        parse_special_tokens: read ``</s>`` and the like in user text as special tokens, as the original
+            frameworks do; by default they are text.
+        revision: hub commit, branch or tag; by default the one the model is pinned to.
+        offline: never ask the hub, use what is cached.
+        model: the options that only this model has, by name.
+    """
+
+    checkpoint: str | None = None
+    device: str | None = None
+    dtype: str | None = None
+    max_length: int | None = None
+    max_query_length: int | None = None
+    token_budget: int | None = None
+    longdoc: str | LongDoc | None = None
+    overlap: int | None = None
+    activation: Literal["default", "none", "sigmoid"] = "default"
+    parse_special_tokens: bool = False
+    revision: str | None = None
+    offline: bool = False
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: ModelSpec, given: Mapping[str, Any]) -> Options:
+        """Check keyword arguments of ``load`` against the common options and those of the model.
+
+        Raises:
+            InputError: an unknown option, with the valid ones and near matches, or a value that cannot be used.
+        """
+        common = {item.name for item in fields(cls)} - {"model"}
+        own = {option.name: option for option in spec.options}
+        _refuse_unknown(given, [*sorted(common), *own], spec.name)
+        values = {name: value for name, value in given.items() if name in common}
+        extra = {name: option.default for name, option in own.items()}
+        for name, value in given.items():
+            if name in own:
+                own[name].check(value)
+                extra[name] = value
+        return cls(**values, model=extra)
+
+    def __post_init__(self) -> None:
+        for name in ("checkpoint", "device", "revision"):
+            value = getattr(self, name)
+            if isinstance(value, os.PathLike):
+                object.__setattr__(self, name, os.fspath(value))
+            elif value is not None and name == "device":
+                object.__setattr__(self, name, str(value))
+            elif value is not None and not isinstance(value, str):
+                raise InputError(f"{name} is {value!r}; it must be a string")
+        if self.dtype is not None:
+            # A torch.dtype prints as "torch.float16"; taking its name keeps torch out of this module.
+            name = str(self.dtype).removeprefix("torch.")
+            if name not in _DTYPES:
+                raise InputError(f"dtype is {self.dtype!r}; it must be one of {', '.join(_DTYPES)}")
+            object.__setattr__(self, "dtype", name)
+        for name, least in (("max_length", 1), ("max_query_length", 1), ("token_budget", 1), ("overlap", 0)):
+            check_count(name, getattr(self, name), least)
+        for name in ("parse_special_tokens", "offline"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{name} is {getattr(self, name)!r}; it must be True or False")
+        if self.longdoc is not None:
+            longdoc_of(self.longdoc)
+        check_activation(self.activation)
+
+    def rules(self, spec: ModelSpec) -> Rules:
+        """How texts become rows, with the model's own values where nothing was said."""
+        return Rules(
+            longdoc=longdoc_of(spec.longdoc if self.longdoc is None else self.longdoc),
+            max_length=self.max_length or spec.max_length,
+            max_query_length=self.max_query_length or spec.max_query_length,
+            overlap=self.overlap,
+            token_budget=self.token_budget,
+        )
+
+
+@dataclass(frozen=True)
+class CallOptions:
+    """What one call can be told, beside its query and documents.
+
+    Attributes:
+        top_k: at most this many hits.
+        min_score: only hits with at least this score, in the ranking's ``score_space``.
+        longdoc, overlap, activation: as in `Options`, for this call.
+        progress: a progress bar on stderr.
+        model: call-time options that only this model has.
+    """
+
+    top_k: int | None = None
+    min_score: float | None = None
+    longdoc: str | LongDoc | None = None
+    overlap: int | None = None
+    activation: Literal["default", "none", "sigmoid"] | None = None
+    progress: bool = False
+    model: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, spec: ModelSpec, given: Mapping[str, Any]) -> CallOptions:
+        """Check keyword arguments of ``rerank``; see `Options.of`."""
+        common = {item.name for item in fields(cls)} - {"model"}
+        own = {option.name: option for option in spec.options if option.when == "call"}
+        _refuse_unknown(given, [*sorted(common), *own], spec.name)
+        for name, value in given.items():
+            if name in own:
+                own[name].check(value)
+        values = {name: value for name, value in given.items() if name in common}
+        return cls(**values, model={name: value for name, value in given.items() if name in own})
+
+    def __post_init__(self) -> None:
+        check_count("top_k", self.top_k, 1)
+        check_count("overlap", self.overlap, 0)
+        if self.min_score is not None and (
+            isinstance(self.min_score, bool) or not isinstance(self.min_score, (int, float))
+        ):
+            raise InputError(f"min_score is {self.min_score!r}; it must be a number")
+        if self.longdoc is not None:
+            longdoc_of(self.longdoc)
+        if self.activation is not None:
+            check_activation(self.activation)
+
+
+def check_count(name: str, value: object, least: int) -> None:
+    """Raise InputError where ``value`` is neither None nor an integer of at least ``least``."""
+    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
+        raise InputError(f"{name} is {value!r}; it must be an integer of at least {least}")
+
+
+def check_activation(value: object) -> None:
+    """Raise InputError for an unknown activation."""
+    if value not in _ACTIVATIONS:
+        raise InputError(f"activation is {value!r}; it must be one of {', '.join(map(repr, _ACTIVATIONS))}")
+
+
+def _refuse_unknown(given: Mapping[str, Any], valid: list[str], model: str) -> None:
+    for name in given:
+        if name not in valid:
+            near = difflib.get_close_matches(name, valid, n=1)
+            hint = f"Did you mean {near[0]!r}? " if near else ""
+            raise InputError(f"unknown option {name!r} for {model!r}. {hint}Valid options: {', '.join(valid)}")

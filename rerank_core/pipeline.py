@@ -1,0 +1,238 @@
+"""The one path every call takes: plan the rows, forward batch by batch, combine windows into documents.
+
+All queries of a call share one plan. Rows are assembled batch by batch, so memory is bounded by the token budget
+and not by the number of documents.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Protocol, TypeAlias
+
+from rerank_core import batching
+from rerank_core.errors import NonFiniteScoreError, PluginError
+from rerank_core.indexing import Index, IndexPlan
+from rerank_core.longdoc import LongDoc
+from rerank_core.rows import Job, Plan, RowPlan, Rules
+from rerank_core.scorer import ListRanker, Output, Resumable, Scorer, TextScorer
+from rerank_core.types import Passage, Usage
+
+__all__ = ["AnyScorer", "Progress", "Scored", "run", "silent"]
+
+AnyScorer: TypeAlias = Scorer | TextScorer | ListRanker
+
+
+class Progress(Protocol):
+    """Called between batches with windows done and windows in all; may raise to stop the call."""
+
+    def __call__(self, done: int, total: int) -> None: ...
+
+
+def silent(done: int, total: int) -> None:
+    """The progress of a call that nobody watches."""
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the model said of one job; lists are in the order of the job's documents.
+
+    ``stages`` counts how far a document went in a cascade; a later stage always ranks above an earlier one.
+    """
+
+    scores: list[float]
+    all_scores: list[dict[str, float]]
+    passages: list[tuple[Passage, ...]]
+    truncated: list[bool | None]
+    stages: list[int]
+    usage: Usage
+    query_truncated: bool = False
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+
+
+def run(scorer: AnyScorer, jobs: Sequence[Job], rules: Rules, progress: Progress = silent) -> list[Scored]:
+    """Score every document of every job, in the order of the jobs.
+
+    Raises:
+        InputError: a query that leaves no room for a document.
+        NonFiniteScoreError: a NaN or infinite score.
+        PluginError: a scorer that returned the wrong number of scores, or no permutation.
+    """
+    started = time.perf_counter()
+    if isinstance(scorer, Scorer):
+        fresh = [number for number, job in enumerate(jobs) if not isinstance(job.documents, Index)]
+        plan = RowPlan(scorer, [jobs[number] for number in fresh], rules)
+        by_number = dict(zip(fresh, _run_plan(scorer, plan, [jobs[n] for n in fresh], rules, progress), strict=True))
+        for number, job in enumerate(jobs):
+            if isinstance(job.documents, Index):
+                match = IndexPlan(scorer, job.query, job.documents, rules)
+                by_number[number] = _run_plan(scorer, match, [job], rules, progress)[0]
+        scored = [by_number[number] for number in range(len(jobs))]
+    else:
+        scored = _run_texts(scorer, jobs, progress)
+    for query, result in enumerate(scored):
+        _check_finite(result, query, jobs[query])
+    seconds = time.perf_counter() - started
+    return [replace(result, usage=replace(result.usage, seconds=seconds)) for result in scored]
+
+
+def _run_texts(scorer: TextScorer | ListRanker, jobs: Sequence[Job], progress: Progress) -> list[Scored]:
+    total = sum(len(job.documents) for job in jobs)
+    done = 0
+    scored = []
+    for job in jobs:
+        texts = [document.text for document in job.documents]
+        scores, statistics = _score_texts(scorer, job.query, texts) if texts else ([], {})
+        done += len(texts)
+        progress(done, total)
+        scored.append(
+            Scored(
+                scores=scores,
+                all_scores=[{"score": score} for score in scores],
+                passages=[(Passage(0, len(text), score),) for text, score in zip(texts, scores, strict=True)],
+                truncated=[None] * len(texts),
+                stages=[0] * len(texts),
+                usage=Usage(None, len(texts), 0.0),
+                statistics=statistics,
+            )
+        )
+    return scored
+
+
+def _score_texts(
+    scorer: TextScorer | ListRanker, query: str, texts: list[str]
+) -> tuple[list[float], Mapping[str, Any]]:
+    name = type(scorer).__name__
+    if isinstance(scorer, TextScorer):
+        scores = [float(score) for score in scorer.score(query, texts)]
+        if len(scores) != len(texts):
+            raise PluginError(f"{name}.score returned {len(scores)} scores for {len(texts)} documents, not one each")
+        return scores, {}
+    permutation = scorer.rank(query, texts)
+    order = list(permutation.order)
+    if sorted(order) != list(range(len(texts))):
+        raise PluginError(f"{name}.rank returned {order!r} for {len(texts)} documents, not every position once")
+    places = {position: place for place, position in enumerate(order, start=1)}
+    return [float(-places[position]) for position in range(len(texts))], permutation.statistics
+
+
+def _run_plan(scorer: Scorer, plan: Plan, jobs: Sequence[Job], rules: Rules, progress: Progress) -> list[Scored]:
+    windows = plan.windows
+    batches = batching.plan(
+        [window.length for window in windows],
+        [window.query for window in windows],
+        {query: len(row.ids) for query, row in plan.query_rows.items()},
+        budget=rules.token_budget or scorer.token_budget,
+        packed=scorer.packed,
+    )
+    board = _Board([[[] for _ in job.documents] for job in jobs], len(windows), rules.longdoc)
+    for position, window in enumerate(windows):
+        board.documents[window.query][window.doc].append(position)
+    cascade = isinstance(scorer, Resumable) and bool(scorer.keep)
+    states = []
+    done = 0
+    for positions in batches:
+        output = plan.forward(positions)
+        board.record(output, positions)
+        if cascade:
+            states.append((positions, output.state))
+        done += len(positions)
+        progress(done, len(windows))
+    stages = [[0] * len(job.documents) for job in jobs]
+    if isinstance(scorer, Resumable) and cascade:
+        _deepen(scorer, states, board, stages)
+    return [_collect(plan, board, query, stages[query]) for query in range(len(jobs))]
+
+
+class _Board:
+    """Scores of the windows as they come in. ``documents[query][doc]`` are a document's windows in text order."""
+
+    def __init__(self, documents: list[list[list[int]]], count: int, longdoc: LongDoc) -> None:
+        self.documents = documents
+        self.longdoc = longdoc
+        self.scores: list[dict[str, float]] = [{} for _ in range(count)]
+
+    def record(self, output: Output, positions: Sequence[int]) -> None:
+        for name, scores in output.scores.items():
+            if len(scores) != len(positions):
+                raise PluginError(f"the scorer gave {len(scores)} scores {name!r} for {len(positions)} rows")
+        for place, position in enumerate(positions):
+            latest = {name: float(scores[place]) for name, scores in output.scores.items()}
+            # Names of a deeper stage go first: the first score ranks.
+            self.scores[position] = {**latest, **{k: v for k, v in self.scores[position].items() if k not in latest}}
+
+    def ranking_score(self, position: int) -> float:
+        return next(iter(self.scores[position].values()))
+
+    def combine(self, positions: Sequence[int]) -> dict[str, float]:
+        """A document's scores by name; the first ranks."""
+        names = self.scores[positions[0]]
+        return {name: self.longdoc.combine([self.scores[p][name] for p in positions]) for name in names}
+
+
+def _deepen(
+    scorer: Resumable, states: list[tuple[list[int], Any]], board: _Board, stages: list[list[int]]
+) -> None:
+    """Carry the best documents of each query on, all windows of a survivor together."""
+    for stage, keep in enumerate(scorer.keep, start=1):
+        survivors: set[int] = set()
+        for query, documents in enumerate(board.documents):
+            alive = [doc for doc in range(len(documents)) if stages[query][doc] == stage - 1]
+            for doc in _best(board, documents, alive, keep):
+                stages[query][doc] = stage
+                survivors.update(documents[doc])
+        deeper = []
+        for positions, state in states:
+            kept = [place for place, position in enumerate(positions) if position in survivors]
+            if kept:
+                output = scorer.resume(state, kept)
+                going_on = [positions[place] for place in kept]
+                board.record(output, going_on)
+                deeper.append((going_on, output.state))
+        states = deeper
+
+
+def _best(board: _Board, documents: Sequence[Sequence[int]], alive: Sequence[int], keep: int) -> list[int]:
+    scores = {doc: next(iter(board.combine(documents[doc]).values())) for doc in alive}
+    return sorted(alive, key=lambda doc: (-scores[doc], doc))[:keep]
+
+
+def _collect(plan: Plan, board: _Board, query: int, stages: list[int]) -> Scored:
+    documents = board.documents[query]
+    all_scores = [board.combine(positions) for positions in documents]
+    passages = [
+        tuple(Passage(*plan.chars(plan.windows[p]), board.ranking_score(p)) for p in positions)
+        for positions in documents
+    ]
+    shared = len(plan.query_rows[query].ids) if documents and query in plan.query_rows else 0
+    return Scored(
+        scores=[next(iter(scores.values())) for scores in all_scores],
+        all_scores=all_scores,
+        passages=passages,
+        truncated=[plan.truncated(query, doc) for doc in range(len(documents))],
+        stages=stages,
+        usage=Usage(
+            tokens=shared + sum(plan.windows[p].length for positions in documents for p in positions),
+            passages=sum(map(len, documents)),
+            seconds=0.0,
+        ),
+        query_truncated=plan.query_truncated[query],
+    )
+
+
+def _check_finite(result: Scored, query: int, job: Job) -> None:
+    bad = [
+        doc
+        for doc, scores in enumerate(result.all_scores)
+        if not all(map(math.isfinite, [*scores.values(), *(passage.score for passage in result.passages[doc])]))
+    ]
+    if bad:
+        ids = [job.documents[doc].id for doc in bad[:10]]
+        names = ", ".join(f"{doc}" if id is None else f"{doc} (id {id!r})" for doc, id in zip(bad, ids, strict=False))
+        raise NonFiniteScoreError(
+            f"query {query}: the model gave NaN or infinity for {len(bad)} of {len(job.documents)} documents: {names}; "
+            "check the checkpoint for NaN weights, or load it with dtype='float32'",
+            [(query, doc) for doc in bad],
+        )

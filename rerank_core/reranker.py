@@ -1,0 +1,289 @@
+"""`load` a model, and the `Reranker` it gives."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import os
+import threading
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from types import TracebackType
+from typing import Any
+
+from rerank_core import indexing, pipeline, registry
+from rerank_core.errors import (
+    CheckpointError,
+    InputError,
+    MissingDependencyError,
+    PluginError,
+    RerankError,
+    UnknownModelError,
+)
+from rerank_core.indexing import Index
+from rerank_core.options import CallOptions, Options
+from rerank_core.pipeline import AnyScorer, Progress
+from rerank_core.progress import bar
+from rerank_core.ranking import presentation, ranking_of
+from rerank_core.rows import Job, Rules
+from rerank_core.scorer import Configurable, ListRanker, Scorer, TextScorer
+from rerank_core.spec import ModelSpec
+from rerank_core.types import Ranking, ScoreSpace, documents_of, query_of
+
+__all__ = ["Reranker", "load"]
+
+_STREAM_DOCUMENTS = 1024
+
+
+def load(name: str | os.PathLike[str], **options: Any) -> Reranker:
+    """Load a model by name, alias, hub id, ``plugin:name`` or directory.
+
+    Args:
+        options: see `Options`; the model's own are listed by ``rerank models NAME``.
+
+    Raises:
+        UnknownModelError: no plugin, directory or hub id has this name.
+        InputError: an unknown option, or a value that cannot be used.
+        CheckpointError: missing, wrong or incomplete files.
+        MissingDependencyError: a package that the model needs is not installed.
+    """
+    name = os.fspath(name)
+    known = registry.default()
+    try:
+        spec = known.resolve(name)
+    except UnknownModelError as unknown:
+        if name.count("/") != 1 or name.startswith((".", "/", "~")) or registry.first_party(name):
+            raise
+        try:
+            spec = _from_hub(name, options)
+        except CheckpointError as absent:
+            raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
+    chosen = Options.of(spec, options)
+    return Reranker(_build(spec, chosen), spec, chosen, loaded=True)
+
+
+def _from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
+    """A model of the hub that no plugin knows: its files say what it is."""
+    revision = options.get("revision")
+    directory = _backend("checkpoints").fetch(name, revision=revision, offline=bool(options.get("offline", False)))
+    return replace(registry.default().resolve(str(directory)), checkpoint=name, revision=revision)
+
+
+def _backend(name: str) -> Any:
+    try:
+        return importlib.import_module(f"rerank_core.backends.{name}")
+    except ImportError as error:
+        if (error.name or "").startswith("rerank_core"):
+            raise
+        raise MissingDependencyError(
+            f"models that run weights need {error.name!r}, which is not installed: pip install 'rerank-core[torch]'"
+        ) from error
+
+
+def _build(spec: ModelSpec, options: Options) -> AnyScorer:
+    if spec.scorer is None:
+        scorer: AnyScorer = _backend("torch").build(spec, options)
+        return scorer
+    module, _, factory = spec.scorer.partition(":")
+    try:
+        scorer = getattr(importlib.import_module(module), factory)(spec, options)
+    except ImportError as error:
+        raise MissingDependencyError(
+            f"{spec.name!r} is scored by {spec.scorer!r}, which needs {error.name!r}; install it"
+        ) from error
+    return scorer
+
+
+class Reranker:
+    """A loaded model. Safe to use from several threads; picklable where `load` made it.
+
+    Close it, or use it as a context manager, to let go of the weights.
+    """
+
+    def __init__(self, scorer: AnyScorer, spec: ModelSpec, options: Options, *, loaded: bool = False) -> None:
+        if not isinstance(scorer, (Scorer, TextScorer, ListRanker)):
+            raise PluginError(
+                f"the scorer of {spec.name!r} is {scorer!r}; it implements neither Scorer, TextScorer nor ListRanker"
+            )
+        self.spec = spec
+        self.options = options
+        self._loaded = loaded
+        self._identity = object()
+        self._scorer: AnyScorer | None = scorer
+        self._rules = self._settle(scorer, options.rules(spec))
+        presentation(spec, self._space(scorer), options.activation)
+
+    @classmethod
+    def from_scorer(cls, scorer: AnyScorer, spec: ModelSpec, **options: Any) -> Reranker:
+        """A reranker around a scorer that is already there: a live model in training, a fake in a test."""
+        return cls(scorer, spec, Options.of(spec, options))
+
+    def _settle(self, scorer: AnyScorer, rules: Rules) -> Rules:
+        limit = scorer.max_positions if isinstance(scorer, Scorer) else None
+        if limit is None:
+            return rules
+        if self.options.max_length is not None and self.options.max_length > limit:
+            raise InputError(
+                f"max_length is {self.options.max_length!r}, and {self.spec.name!r} has {limit} positions; "
+                f"use at most {limit}"
+            )
+        return replace(rules, max_length=min(rules.max_length, limit))
+
+    def _space(self, scorer: AnyScorer) -> ScoreSpace:
+        text_only = isinstance(scorer, ListRanker) and not isinstance(scorer, (Scorer, TextScorer))
+        return "rank" if text_only else self.spec.raw_space
+
+    # ------------------------------------------------------------------ one query, many queries, pairs
+    def rerank(self, query: str, documents: Iterable[object], **options: Any) -> Ranking:
+        """Rank documents for a query.
+
+        Args:
+            documents: strings, mappings with ``text``, `Document`, or an `Index`; never changed, none dropped.
+            options: see `CallOptions`: ``top_k``, ``min_score``, ``longdoc``, ``overlap``, ``activation``,
+                ``progress``, and the model's call options.
+
+        Raises:
+            InputError: a query, document or option that cannot be used.
+            NonFiniteScoreError: the model gave NaN or infinity.
+        """
+        return self.rerank_many([(query, documents)], **options)[0]
+
+    def rerank_many(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> list[Ranking]:
+        """Rank several ``(query, documents)`` in one plan; one ranking each, in their order."""
+        call = CallOptions.of(self.spec, options)
+        return self._rank([self._job(query, documents) for query, documents in requests], call)
+
+    def rerank_stream(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> Iterator[Ranking]:
+        """Rank an endless or huge iterable in bounded memory: rankings come in order, about a thousand documents
+        at a time."""
+        call = CallOptions.of(self.spec, options)
+        jobs: list[Job] = []
+        waiting = 0
+        for query, documents in requests:
+            jobs.append(self._job(query, documents))
+            waiting += len(jobs[-1].documents)
+            if waiting >= _STREAM_DOCUMENTS:
+                yield from self._rank(jobs, call)
+                jobs, waiting = [], 0
+        yield from self._rank(jobs, call)
+
+    async def arerank(self, query: str, documents: Iterable[object], **options: Any) -> Ranking:
+        """`rerank` in a worker thread; cancelling the task stops it between two batches."""
+        call = CallOptions.of(self.spec, options)
+        job = self._job(query, documents)
+        stop = threading.Event()
+
+        def watch(done: int, total: int) -> None:
+            if stop.is_set():
+                raise _Cancelled
+
+        try:
+            return (await asyncio.to_thread(self._rank, [job], call, watch))[0]
+        except asyncio.CancelledError:
+            stop.set()
+            raise
+
+    def score(self, pairs: Iterable[tuple[str, object]], **options: Any) -> list[float]:
+        """Raw scores of ``(query, document)`` pairs, as a list, in their order.
+
+        Raises:
+            InputError: a pair that is none, or a listwise model, which has no score for a single pair.
+        """
+        call = CallOptions.of(self.spec, options)
+        scorer = self._open(call)
+        if self._space(scorer) == "rank":
+            raise InputError(f"{self.spec.name!r} orders lists and has no score for a pair; use rerank")
+        asked: dict[str, list[tuple[int, object]]] = {}
+        count = 0
+        for count, pair in enumerate(pairs, start=1):
+            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
+                raise InputError(f"pair {count - 1} is {pair!r}; score takes (query, document) pairs")
+            asked.setdefault(query_of(pair[0]), []).append((count - 1, pair[1]))
+        jobs = [self._job(query, [document for _, document in wanted]) for query, wanted in asked.items()]
+        scores = [0.0] * count
+        with bar(call.progress) as progress:
+            results = pipeline.run(scorer, jobs, self._rules_for(call), progress)
+        for wanted, result in zip(asked.values(), results, strict=True):
+            for (place, _), score in zip(wanted, result.scores, strict=True):
+                scores[place] = score
+        return scores
+
+    def index(self, documents: Iterable[object]) -> Index:
+        """Encode documents once, to be ranked for many queries: give the `Index` to `rerank` as documents.
+
+        Raises:
+            InputError: a model that reads query and document together.
+        """
+        scorer = self._open(CallOptions())
+        if not isinstance(scorer, Scorer):
+            raise InputError(f"{self.spec.name!r} takes texts, so it has nothing to index")
+        return indexing.build(scorer, documents_of(documents), self._rules, self._identity)
+
+    # ------------------------------------------------------------------ the way down
+    def _job(self, query: object, documents: object) -> Job:
+        if isinstance(documents, Index):
+            if documents.owner is not self._identity:
+                raise InputError(f"{documents!r} was made by another reranker; make it with this one's index()")
+            return Job(query_of(query), documents)
+        return Job(query_of(query), documents_of(documents))
+
+    def _rank(self, jobs: Sequence[Job], call: CallOptions, watch: Progress | None = None) -> list[Ranking]:
+        scorer = self._open(call)
+        activation = call.activation or self.options.activation
+        space = self._space(scorer)
+        presentation(self.spec, space, activation)
+        if any(isinstance(job.documents, Index) for job in jobs) and (call.longdoc is not None or call.overlap is not None):
+            raise InputError("longdoc and overlap are settled when an index is made; pass them to load")
+        with bar(call.progress and watch is None) as progress:
+            results = pipeline.run(scorer, jobs, self._rules_for(call), watch or progress)
+        return [
+            ranking_of(self.spec, job, result, call, activation, space)
+            for job, result in zip(jobs, results, strict=True)
+        ]
+
+    def _rules_for(self, call: CallOptions) -> Rules:
+        if not isinstance(self._scorer, Scorer) and (call.longdoc is not None or call.overlap is not None):
+            raise InputError(f"{self.spec.name!r} takes whole texts, so longdoc and overlap mean nothing to it")
+        given = replace(self.options, longdoc=call.longdoc) if call.longdoc is not None else self.options
+        rules = replace(self._rules, longdoc=given.rules(self.spec).longdoc)
+        return rules if call.overlap is None else replace(rules, overlap=call.overlap)
+
+    def _open(self, call: CallOptions) -> AnyScorer:
+        if self._scorer is None:
+            raise RerankError(f"this reranker ({self.spec.name!r}) is closed; load it again")
+        if call.model and isinstance(self._scorer, Configurable):
+            return self._scorer.configured(call.model)
+        return self._scorer
+
+    # ------------------------------------------------------------------ life cycle
+    def close(self) -> None:
+        """Let go of the weights. Closing twice is fine; ranking afterwards is a RerankError."""
+        scorer, self._scorer = self._scorer, None
+        close = getattr(scorer, "close", None)
+        if close is not None:
+            close()
+
+    def __enter__(self) -> Reranker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<Reranker {self.spec.name!r}{' (closed)' if self._scorer is None else ''}>"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Weights do not travel: a spawned process loads them itself, from the same checkpoint.
+        if self._loaded:
+            return _reload, (self.spec, self.options)
+        return Reranker, (self._scorer, self.spec, self.options)
+
+
+def _reload(spec: ModelSpec, options: Options) -> Reranker:
+    return Reranker(_build(spec, options), spec, options, loaded=True)
+
+
+class _Cancelled(RerankError):
+    """Ends the worker of a cancelled `Reranker.arerank`; nobody is left to see it."""

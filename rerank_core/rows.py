@@ -1,0 +1,146 @@
+"""From texts to planned rows: tokenize once, cut windows, know every row's length before any row exists."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from rerank_core.errors import InputError
+from rerank_core.longdoc import LongDoc, default_overlap
+from rerank_core.scorer import Batch, Output, QueryRow, Row, Scorer, Tokens
+from rerank_core.types import Document
+
+__all__ = ["Job", "Plan", "QueryRows", "RowPlan", "Rules", "Window"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """How texts become rows, settled before the call. ``overlap`` None is the strategy's default."""
+
+    longdoc: LongDoc
+    max_length: int
+    max_query_length: int | None = None
+    overlap: int | None = None
+    token_budget: int | None = None
+
+
+@dataclass(frozen=True)
+class Job:
+    """One query and its documents, checked."""
+
+    query: str
+    documents: Sequence[Document]
+
+
+@dataclass(frozen=True, slots=True)
+class Window:
+    """A row that is planned but not assembled: which tokens of which document, and how long the row will be."""
+
+    query: int
+    doc: int
+    number: int
+    start: int
+    stop: int
+    length: int
+
+
+class Plan(Protocol):
+    """What the pipeline needs to know of the rows of a call, however they come about."""
+
+    @property
+    def windows(self) -> Sequence[Window]: ...
+    @property
+    def query_rows(self) -> Mapping[int, QueryRow]: ...
+    @property
+    def query_truncated(self) -> Sequence[bool]: ...
+    def forward(self, positions: Sequence[int]) -> Output: ...
+    def chars(self, window: Window) -> tuple[int, int]: ...
+    def truncated(self, query: int, doc: int) -> bool: ...
+
+
+class QueryRows:
+    """The queries of a call: tokenized once, cut only by ``max_query_length``, and that is remembered."""
+
+    def __init__(self, scorer: Scorer, queries: Sequence[str], rules: Rules) -> None:
+        limit = rules.max_query_length
+        whole = scorer.tokenize(queries, "query")
+        self.texts = queries
+        self.truncated = [limit is not None and len(tokens) > limit for tokens in whole]
+        self.tokens = [
+            replace(t, ids=t.ids[:limit], starts=t.starts[:limit], stops=t.stops[:limit]) if cut else t
+            for t, cut in zip(whole, self.truncated, strict=True)
+        ]
+        rows = [scorer.query_row(tokens) for tokens in self.tokens]
+        self.rows = {query: row for query, row in enumerate(rows) if row is not None}
+
+    def room(self, scorer: Scorer, query: int, doc: Tokens, max_length: int) -> tuple[int, int]:
+        """Tokens of a row beside the document's, and tokens left for this document's.
+
+        Raises:
+            InputError: nothing is left.
+        """
+        overhead = scorer.overhead(self.tokens[query], doc)
+        shared = len(self.rows[query].ids) if query in self.rows else 0
+        room = max_length - overhead - (shared if scorer.layout == "prefix" else 0)
+        if room < 1 or (scorer.layout == "separate" and shared > max_length):
+            raise InputError(
+                f"query {query} ({self.texts[query][:60]!r}) has {len(self.tokens[query])} tokens; with "
+                f"max_length={max_length} that leaves no room. Shorten it, cut it with max_query_length=, "
+                "or raise max_length where the model allows"
+            )
+        return overhead, room
+
+
+class RowPlan:
+    """The windows of texts, and their rows when a batch asks for them."""
+
+    def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules) -> None:
+        self._scorer = scorer
+        self._jobs = jobs
+        self._queries = QueryRows(scorer, [job.query for job in jobs], rules)
+        self.query_rows: Mapping[int, QueryRow] = self._queries.rows
+        self.query_truncated: Sequence[bool] = self._queries.truncated
+        texts = list(dict.fromkeys(document.text for job in jobs for document in job.documents))
+        self._docs = dict(zip(texts, scorer.tokenize(texts, "doc"), strict=True))
+        self.windows: Sequence[Window] = list(self._cut(rules))
+        self._last = {(window.query, window.doc): window for window in self.windows}
+
+    def _cut(self, rules: Rules) -> Iterator[Window]:
+        for query, job in enumerate(self._jobs):
+            for doc in range(len(job.documents)):
+                tokens = self._tokens(query, doc)
+                overhead, room = self._queries.room(self._scorer, query, tokens, rules.max_length)
+                overlap = default_overlap(room) if rules.overlap is None else rules.overlap
+                spans = rules.longdoc.windows(len(tokens), room, overlap)
+                for number, (start, stop) in enumerate(spans):
+                    yield Window(query, doc, number, start, stop, overhead + stop - start)
+
+    def _tokens(self, query: int, doc: int) -> Tokens:
+        return self._docs[self._jobs[query].documents[doc].text]
+
+    def row(self, window: Window) -> Row:
+        return self._scorer.row(
+            self._queries.tokens[window.query],
+            self._tokens(window.query, window.doc),
+            window.start,
+            window.stop,
+            (window.query, window.doc, window.number),
+        )
+
+    def forward(self, positions: Sequence[int]) -> Output:
+        rows = [self.row(self.windows[position]) for position in positions]
+        queries = {row.query: self.query_rows[row.query] for row in rows if row.query in self.query_rows}
+        return self._scorer.forward(Batch(queries, rows))
+
+    def chars(self, window: Window) -> tuple[int, int]:
+        """Character offsets of a window in the caller's text. The first window also owns what stands before its
+        first token, the last one what stands after its last."""
+        tokens = self._tokens(window.query, window.doc)
+        text = self._jobs[window.query].documents[window.doc].text
+        start = 0 if window.start == 0 else tokens.starts[window.start]
+        stop = len(text) if window.stop == len(tokens) else tokens.stops[window.stop - 1]
+        return start, stop
+
+    def truncated(self, query: int, doc: int) -> bool:
+        return self._last[query, doc].stop < len(self._tokens(query, doc))

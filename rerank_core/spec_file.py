@@ -1,0 +1,169 @@
+"""The spec of a checkpoint directory: its ``reranker.json``, or what its ``config.json`` says.
+
+Both are untrusted data and never name code. The trainers write the first; the second is how a folder saved by
+transformers loads by its path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path
+from typing import Any
+
+from rerank_core.errors import CheckpointError, InputError
+from rerank_core.spec import Head, ModelSpec, Template
+
+__all__ = ["FILE_NAME", "SCHEMA_VERSION", "differences", "read_json", "read_spec", "spec_of_directory", "write_spec"]
+
+FILE_NAME = "reranker.json"
+SCHEMA_VERSION = 1
+
+# What a published folder may say of itself. The rest of a spec (scorer, checkpoint, sha256, revision, aliases,
+# options) is the business of installed code or of whoever loads the folder.
+_FIELDS = (
+    "name", "max_length", "max_query_length", "activation", "longdoc", "score_space", "description", "license",
+)
+
+
+def write_spec(spec: ModelSpec, directory: str | PathLike[str], *, base: str | None = None) -> Path:
+    """Write ``reranker.json`` into a checkpoint directory and return its path.
+
+    Args:
+        base: ``plugin:model`` whose code scores this checkpoint; needed where ``spec.scorer`` is set.
+
+    Raises:
+        InputError: a spec with its own scorer and no base.
+    """
+    if spec.scorer is not None and base is None:
+        raise InputError(
+            f"model {spec.name!r} is scored by {spec.scorer!r}, and {FILE_NAME} never names code; "
+            "pass base='plugin:model' of the installed model that brings it"
+        )
+    data: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    data.update({key: getattr(spec, key) for key in _FIELDS})
+    data["languages"] = list(spec.languages)
+    data["template"] = dataclasses.asdict(spec.template)
+    data["head"] = dataclasses.asdict(spec.head) if spec.head else None
+    data["base"] = base
+    path = Path(directory) / FILE_NAME
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    return path
+
+
+def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], ModelSpec]) -> ModelSpec:
+    """The spec in a directory's ``reranker.json``; its checkpoint is the directory.
+
+    Args:
+        resolve_base: finds the installed spec of a ``plugin:model`` name. Where the file names a base, what the
+            file does not say is the base's, code and options included.
+
+    Raises:
+        CheckpointError: not JSON, an unknown ``schema_version``, an unknown key or a value that cannot be used.
+        UnknownModelError: the base is not installed.
+    """
+    path = Path(directory) / FILE_NAME
+    data = read_json(path)
+    version = data.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path}: schema_version is {version!r}; this rerank-core reads {SCHEMA_VERSION}. "
+            "Upgrade rerank-core, or write the file again with rerank_core.write_spec"
+        )
+    valid = {*_FIELDS, "languages", "template", "head", "base"}
+    unknown = sorted(set(data) - valid)
+    if unknown:
+        raise CheckpointError(f"{path}: unknown keys {unknown!r}; valid ones are {sorted(valid)!r}")
+    base = data.pop("base", None)
+    try:
+        if "template" in data:
+            data["template"] = Template(**data["template"])
+        if "head" in data:
+            data["head"] = Head(**data["head"]) if data["head"] else None
+        if "languages" in data:
+            data["languages"] = tuple(data["languages"])
+        data["checkpoint"] = str(directory)
+        if base is None:
+            return ModelSpec(**data)
+        own = {"aliases": (), "revision": None, "sha256": {}}
+        return dataclasses.replace(resolve_base(base), **own, **data)
+    except (TypeError, ValueError) as error:
+        raise CheckpointError(f"{path}: {error}") from error
+
+
+def spec_of_directory(directory: str | os.PathLike[str], resolve_base: Callable[[str], ModelSpec]) -> ModelSpec:
+    """The spec of a checkpoint directory: its ``reranker.json``, or what ``config.json`` says.
+
+    Raises:
+        CheckpointError: neither file, or an architecture that is no reranker.
+    """
+    path = Path(directory)
+    if (path / FILE_NAME).is_file():
+        return read_spec(directory, resolve_base)
+    if not (path / "config.json").is_file():
+        raise CheckpointError(
+            f"{str(directory)!r} holds neither {FILE_NAME} nor config.json; a checkpoint directory has one of them"
+        )
+    config = read_json(path / "config.json")
+    architectures = config.get("architectures") or []
+    if not any(str(name).endswith("ForSequenceClassification") for name in architectures):
+        raise CheckpointError(
+            f"{str(directory)!r} is no reranker that can be recognised: its architectures are {architectures!r}, not a "
+            "sequence classifier. An embedding or base model has no score head. If a plugin knows this kind of "
+            "model, load its name with checkpoint=<this directory>"
+        )
+    labels = len(config["id2label"]) if "id2label" in config else config.get("num_labels", 2)
+    if labels != 1:
+        raise CheckpointError(
+            f"{str(directory)!r} classifies into {labels} labels; a reranker has one. Fine-tune it with num_labels=1"
+        )
+    return ModelSpec(
+        name=re.sub(r"[^a-z0-9]+", "-", path.resolve().name.lower()).strip("-") or "checkpoint",
+        checkpoint=str(directory),
+        template=Template.pair(),
+        head=Head.classifier(),
+        max_length=_max_length(path, config),
+        description=f"{architectures[0]} from a directory",
+    )
+
+
+def _max_length(path: Path, config: dict[str, object]) -> int:
+    """What the tokenizer was saved with, where it is a real limit; else 512. The backend checks positions."""
+    file = path / "tokenizer_config.json"
+    tokenizer = read_json(file) if file.is_file() else {}
+    values = [tokenizer.get("model_max_length"), config.get("max_position_embeddings")]
+    limits = [value for value in values if isinstance(value, int) and 0 < value < 1_000_000]
+    return min(limits, default=512)
+
+
+def differences(spec: ModelSpec, directory: str | PathLike[str]) -> dict[str, tuple[Any, Any]]:
+    """Fields in which a directory's ``reranker.json`` contradicts ``spec``: ``{field: (spec's, file's)}``.
+
+    Empty where the directory has no such file. Only what changes a score is compared.
+    """
+    if not (Path(directory) / FILE_NAME).is_file():
+        return {}
+    other = read_spec(directory, lambda name: spec)
+    fields = ("template", "head", "max_length", "max_query_length", "activation", "longdoc")
+    pairs = {name: (getattr(spec, name), getattr(other, name)) for name in fields}
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        CheckpointError: missing, not JSON, or not an object.
+    """
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise CheckpointError(f"{path} is missing; a checkpoint directory needs it") from error
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
+    if not isinstance(data, Mapping):
+        raise CheckpointError(f"{path} holds {type(data).__name__}, not a JSON object")
+    return dict(data)

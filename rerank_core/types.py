@@ -1,0 +1,213 @@
+"""What goes in (`Document`) and what comes out (`Ranking` of `Hit` of `Passage`)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Any, Literal, TypeAlias, overload
+
+from rerank_core.errors import InputError
+
+__all__ = ["Document", "Hit", "Passage", "Ranking", "ScoreSpace", "Usage"]
+
+ScoreSpace: TypeAlias = Literal["logit", "probability", "cosine", "maxsim", "rank"]
+
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+@dataclass(frozen=True)
+class Document:
+    """A text to rank, with the caller's own id and anything else the caller wants back."""
+
+    text: str
+    id: str | int | None = None
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, value: object, index: int) -> Document:
+        """The document in ``value``: a string, a mapping with ``text``, or a `Document`.
+
+        Keys of a mapping other than ``text`` and ``id`` become the metadata.
+
+        Raises:
+            InputError: anything else, naming the position in the caller's list.
+        """
+        if isinstance(value, str):
+            return cls(value)
+        if isinstance(value, Document):
+            text = value.text
+        elif isinstance(value, Mapping):
+            if "text" not in value:
+                raise InputError(
+                    f"document {index} is a mapping without 'text' (it has {sorted(map(str, value))!r}); "
+                    "put the text to rank under 'text'"
+                )
+            text = value["text"]
+        else:
+            raise InputError(
+                f"document {index} is {value!r} ({type(value).__name__}); "
+                "a document is a string, a mapping with 'text', or a Document"
+            )
+        if not isinstance(text, str):
+            raise InputError(f"the text of document {index} is {text!r} ({type(text).__name__}); it must be a string")
+        if isinstance(value, Document):
+            return value
+        rest = {key: item for key, item in value.items() if key not in ("text", "id")}
+        return cls(text, value.get("id"), rest)
+
+
+def documents_of(values: object) -> tuple[Document, ...]:
+    """The caller's documents in the caller's order; nothing is dropped.
+
+    Raises:
+        InputError: a bare string, a mapping, something that cannot be iterated, or a bad document.
+    """
+    if isinstance(values, (str, bytes)):
+        raise InputError(
+            f"documents is one {type(values).__name__} ({values[:40]!r}), not a list; "
+            "wrap it: rerank(query, [document])"
+        )
+    if isinstance(values, (Mapping, Document)) or not isinstance(values, Iterable):
+        raise InputError(f"documents is {type(values).__name__} ({values!r}); it must be a list of documents")
+    return tuple(Document.of(value, index) for index, value in enumerate(values))
+
+
+def query_of(value: object) -> str:
+    """The caller's query, unchanged.
+
+    Raises:
+        InputError: not a string, empty, or only white space.
+    """
+    if not isinstance(value, str):
+        raise InputError(f"the query is {value!r} ({type(value).__name__}); it must be a string")
+    if not value.strip():
+        raise InputError(f"the query is {value!r}; an empty query ranks nothing, so it is refused")
+    return value
+
+
+@dataclass(frozen=True, slots=True)
+class Passage:
+    """One window of a document: ``text[start:stop]`` of the caller's raw text, and its raw score."""
+
+    start: int
+    stop: int
+    score: float
+
+
+@dataclass(frozen=True)
+class Hit:
+    """One ranked document.
+
+    Attributes:
+        document: the caller's document, unchanged.
+        score: in the ranking's ``score_space``; higher is better.
+        rank: 1 is best.
+        index: position in the caller's list.
+        passages: what was read of the text, in text order, with raw scores.
+        truncated: whether some of the text was not read; None where the scorer cannot tell.
+        scores: every raw score the model gave, by name; the first one ranks.
+    """
+
+    document: Document
+    score: float
+    rank: int
+    index: int
+    passages: tuple[Passage, ...] = ()
+    truncated: bool | None = False
+    scores: Mapping[str, float] = _NOTHING
+
+    @property
+    def best_passage(self) -> Passage | None:
+        """The passage with the highest score, the first of equals; None where none was read."""
+        return max(self.passages, key=lambda passage: passage.score, default=None)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "scores": dict(self.scores)}
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        return {
+            "rank": self.rank,
+            "score": self.score,
+            "index": self.index,
+            "id": self.document.id,
+            "text": self.document.text,
+            "metadata": dict(self.document.metadata),
+            "truncated": self.truncated,
+            "passages": [{"start": p.start, "stop": p.stop, "score": p.score} for p in self.passages],
+            "scores": dict(self.scores),
+        }
+
+
+@dataclass(frozen=True)
+class Usage:
+    """What a ranking cost.
+
+    Attributes:
+        tokens: token positions given to the model, template included; None where the scorer has no tokens.
+        passages: windows scored.
+        seconds: wall time of the call that made the ranking (a call for many queries is shared by them).
+    """
+
+    tokens: int | None
+    passages: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Ranking(Sequence[Hit]):
+    """The hits of one query, best first. A sequence: iterate, index, slice, ``len``.
+
+    Attributes:
+        hits: best first, cut by ``top_k`` and ``min_score``.
+        score_space: what a score is: logit, probability, cosine, maxsim or rank.
+        activation: what was applied to the raw scores: ``none`` or ``sigmoid``.
+        query_truncated: whether ``max_query_length`` cut the query.
+        statistics: what a listwise model reports of its work (repairs, calls).
+    """
+
+    query: str
+    hits: tuple[Hit, ...]
+    model: str
+    score_space: ScoreSpace
+    activation: str
+    usage: Usage
+    query_truncated: bool = False
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+    _scores: tuple[float, ...] = field(default=(), repr=False)
+
+    def scores(self) -> list[float]:
+        """One score per document of the caller, in the caller's order, hits or not."""
+        return list(self._scores)
+
+    @overload
+    def __getitem__(self, index: int) -> Hit: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Hit]: ...
+    def __getitem__(self, index: int | slice) -> Hit | Sequence[Hit]:
+        return self.hits[index]
+
+    def __len__(self) -> int:
+        return len(self.hits)
+
+    def __iter__(self) -> Iterator[Hit]:
+        return iter(self.hits)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON, with a ``schema_version``."""
+        return {
+            "schema_version": 1,
+            "model": self.model,
+            "query": self.query,
+            "query_truncated": self.query_truncated,
+            "score_space": self.score_space,
+            "activation": self.activation,
+            "hits": [hit.to_dict() for hit in self.hits],
+            "usage": {
+                "tokens": self.usage.tokens,
+                "passages": self.usage.passages,
+                "seconds": self.usage.seconds,
+            },
+            "statistics": dict(self.statistics),
+        }
