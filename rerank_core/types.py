@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from types import MappingProxyType
 from typing import Any, Literal, TypeAlias, overload
 
 from rerank_core.errors import InputError
@@ -12,8 +11,6 @@ from rerank_core.errors import InputError
 __all__ = ["Document", "Hit", "Passage", "Ranking", "ScoreSpace", "Usage"]
 
 ScoreSpace: TypeAlias = Literal["logit", "probability", "cosine", "maxsim", "rank"]
-
-_NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 @dataclass(frozen=True)
@@ -115,15 +112,12 @@ class Hit:
     index: int
     passages: tuple[Passage, ...] = ()
     truncated: bool | None = False
-    scores: Mapping[str, float] = _NOTHING
+    scores: Mapping[str, float] = field(default_factory=dict)
 
     @property
     def best_passage(self) -> Passage | None:
         """The passage with the highest score, the first of equals; None where none was read."""
         return max(self.passages, key=lambda passage: passage.score, default=None)
-
-    def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "scores": dict(self.scores)}
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
