@@ -25,8 +25,9 @@ def requests(data: Path) -> list[tuple[str, str, list[dict[str, str]]]]:
     """(query id, query, documents) of the 43 judged queries."""
     file = data / "en_trecdl" / "bm25" / "dl19.retrieve_results_top100.json"
     return [
-        (str(entry["hits"][0]["qid"]), entry["query"], [{"id": h["docid"], "text": h["content"]} for h in entry["hits"]])
+        (str(hits[0]["qid"]), entry["query"], [{"id": hit["docid"], "text": hit["content"]} for hit in hits])
         for entry in json.loads(file.read_text(encoding="utf-8"))
+        if (hits := entry["hits"])
     ]
 
 

@@ -141,10 +141,10 @@ def longdoc_of(value: str | LongDoc) -> LongDoc:
         InputError: an unknown name, or an object that is no strategy.
     """
     if isinstance(value, str):
-        name, _, k = value.partition(":")
         plain: dict[str, LongDoc] = {"firstp": FirstP(), "maxp": MaxP(), "meanp": MeanP(), "kmaxp": KMaxP()}
-        if name in plain and not k:
-            return plain[name]
+        if value in plain:
+            return plain[value]
+        name, _, k = value.partition(":")
         if name == "kmaxp" and k.isdecimal():
             return KMaxP(int(k))
     elif callable(getattr(value, "windows", None)) and callable(getattr(value, "combine", None)):

@@ -172,9 +172,7 @@ class _Board:
         return {name: self.longdoc.combine([self.scores[p][name] for p in positions]) for name in names}
 
 
-def _deepen(
-    scorer: Resumable, states: list[tuple[list[int], Any]], board: _Board, stages: list[list[int]]
-) -> None:
+def _deepen(scorer: Resumable, states: list[tuple[list[int], Any]], board: _Board, stages: list[list[int]]) -> None:
     """Carry the best documents of each query on, all windows of a survivor together."""
     for stage, keep in enumerate(scorer.keep, start=1):
         survivors: set[int] = set()
@@ -229,8 +227,8 @@ def _check_finite(result: Scored, query: int, job: Job) -> None:
         if not all(map(math.isfinite, [*scores.values(), *(passage.score for passage in result.passages[doc])]))
     ]
     if bad:
-        ids = [job.documents[doc].id for doc in bad[:10]]
-        names = ", ".join(f"{doc}" if id is None else f"{doc} (id {id!r})" for doc, id in zip(bad, ids, strict=False))
+        named = [(doc, job.documents[doc].id) for doc in bad[:10]]
+        names = ", ".join(f"{doc}" if own is None else f"{doc} (id {own!r})" for doc, own in named)
         raise NonFiniteScoreError(
             f"query {query}: the model gave NaN or infinity for {len(bad)} of {len(job.documents)} documents: {names}; "
             "check the checkpoint for NaN weights, or load it with dtype='float32'",

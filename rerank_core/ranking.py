@@ -36,14 +36,16 @@ def presentation(spec: ModelSpec, space: ScoreSpace, activation: str) -> tuple[s
     if chosen == "none":
         return chosen, space
     if space != "logit":
-        raise InputError(f"activation={activation!r} needs logits, and {spec.name!r} gives {space!r} scores; use 'none'")
+        raise InputError(
+            f"activation={activation!r} needs logits, and {spec.name!r} gives {space!r} scores; use 'none'"
+        )
     return chosen, "probability"
 
 
 def ranking_of(
     spec: ModelSpec, job: Job, scored: Scored, call: CallOptions, activation: str, space: ScoreSpace
 ) -> Ranking:
-    """Sort by (stage, score), best first, equal scores in the caller's order; then apply ``min_score`` and ``top_k``."""
+    """Sort by (stage, score), equal scores in the caller's order; then apply ``min_score`` and ``top_k``."""
     chosen, shown_space = presentation(spec, space, activation)
     shown = [sigmoid(score) if chosen == "sigmoid" else score for score in scored.scores]
     order = sorted(range(len(shown)), key=lambda doc: (-scored.stages[doc], -scored.scores[doc], doc))

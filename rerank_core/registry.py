@@ -79,9 +79,7 @@ class Registry:
 
     def conflicts(self) -> dict[str, list[str]]:
         """Names that several plugins claim: ``{name: [plugin, ...]}``."""
-        return {
-            name: [plugin.name for plugin, _ in claims] for name, claims in self._names.items() if len(claims) > 1
-        }
+        return {name: [plugin.name for plugin, _ in claims] for name, claims in self._names.items() if len(claims) > 1}
 
     def resolve(self, name: str) -> ModelSpec:
         """The spec of an exact name, an alias, ``plugin:name``, or a directory.
@@ -113,12 +111,14 @@ class Registry:
         if name in known:
             parts.append(f"It comes with {known[name]}: pip install {known[name]}")
         else:
-            near = difflib.get_close_matches(name, [*self._names, *known], n=3)
+            spelt = {candidate.lower(): candidate for candidate in [*known, *self._names]}
+            near = [spelt[match] for match in difflib.get_close_matches(name.lower(), spelt, n=3)]
             if near:
                 lines = [n if n in self._names else f"{n} (pip install {known[n]})" for n in near]
                 parts.append(f"Did you mean {', '.join(lines)}?")
             parts.append("`rerank models` lists what is installed.")
-        broken = [f"{plugin.name} ({plugin.error})" for plugin in self.plugins if plugin.status not in ("ok", "disabled")]
+        fine = ("ok", "disabled")
+        broken = [f"{plugin.name} ({plugin.error})" for plugin in self.plugins if plugin.status not in fine]
         if broken:
             parts.append(f"These plugins did not load: {'; '.join(broken)}. See `rerank doctor`.")
         off = [plugin.name for plugin in self.plugins if plugin.status == "disabled"]
@@ -156,7 +156,7 @@ def _read_plugin(point: importlib.metadata.EntryPoint, disabled: set[str]) -> Pl
         return replace(record, status="disabled", error=f"switched off by {DISABLE}")
     try:
         module = point.load()
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a stranger's module raises stays its own
         return _broken(record, "failed", error)
     wanted = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
     if wanted != hookspecs.API_VERSION:
@@ -167,7 +167,7 @@ def _read_plugin(point: importlib.metadata.EntryPoint, disabled: set[str]) -> Pl
         return _broken(record, "incompatible", problem)
     try:
         return replace(record, models=_ask(module, point.name))
-    except (Exception, SystemExit) as error:
+    except (Exception, SystemExit) as error:  # noqa: BLE001
         return _broken(record, "invalid", error)
 
 

@@ -3,19 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-import importlib
 import os
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from rerank_core import indexing, pipeline, registry
+from rerank_core import building, indexing, pipeline, registry
 from rerank_core.errors import (
     CheckpointError,
     InputError,
-    MissingDependencyError,
     PluginError,
     RerankError,
     UnknownModelError,
@@ -55,43 +53,11 @@ def load(name: str | os.PathLike[str], **options: Any) -> Reranker:
         if name.count("/") != 1 or name.startswith((".", "/", "~")) or registry.first_party(name):
             raise
         try:
-            spec = _from_hub(name, options)
+            spec = building.spec_from_hub(name, options)
         except CheckpointError as absent:
             raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
     chosen = Options.of(spec, options)
-    return Reranker(_build(spec, chosen), spec, chosen, loaded=True)
-
-
-def _from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
-    """A model of the hub that no plugin knows: its files say what it is."""
-    revision = options.get("revision")
-    directory = _backend("checkpoints").fetch(name, revision=revision, offline=bool(options.get("offline", False)))
-    return replace(registry.default().resolve(str(directory)), checkpoint=name, revision=revision)
-
-
-def _backend(name: str) -> Any:
-    try:
-        return importlib.import_module(f"rerank_core.backends.{name}")
-    except ImportError as error:
-        if (error.name or "").startswith("rerank_core"):
-            raise
-        raise MissingDependencyError(
-            f"models that run weights need {error.name!r}, which is not installed: pip install 'rerank-core[torch]'"
-        ) from error
-
-
-def _build(spec: ModelSpec, options: Options) -> AnyScorer:
-    if spec.scorer is None:
-        scorer: AnyScorer = _backend("torch").build(spec, options)
-        return scorer
-    module, _, factory = spec.scorer.partition(":")
-    try:
-        scorer = getattr(importlib.import_module(module), factory)(spec, options)
-    except ImportError as error:
-        raise MissingDependencyError(
-            f"{spec.name!r} is scored by {spec.scorer!r}, which needs {error.name!r}; install it"
-        ) from error
-    return scorer
+    return Reranker(building.build(spec, chosen), spec, chosen, loaded=True)
 
 
 class Reranker:
@@ -117,6 +83,15 @@ class Reranker:
     def from_scorer(cls, scorer: AnyScorer, spec: ModelSpec, **options: Any) -> Reranker:
         """A reranker around a scorer that is already there: a live model in training, a fake in a test."""
         return cls(scorer, spec, Options.of(spec, options))
+
+    @property
+    def scorer(self) -> AnyScorer:
+        """What scores: for plugin tests and for building a variant with `from_scorer`.
+
+        Raises:
+            RerankError: after `close`.
+        """
+        return self._open(CallOptions())
 
     def _settle(self, scorer: AnyScorer, rules: Rules) -> Rules:
         limit = scorer.max_positions if isinstance(scorer, Scorer) else None
@@ -175,7 +150,7 @@ class Reranker:
 
         def watch(done: int, total: int) -> None:
             if stop.is_set():
-                raise _Cancelled
+                raise _CancelledError
 
         try:
             return (await asyncio.to_thread(self._rank, [job], call, watch))[0]
@@ -232,7 +207,9 @@ class Reranker:
         activation = call.activation or self.options.activation
         space = self._space(scorer)
         presentation(self.spec, space, activation)
-        if any(isinstance(job.documents, Index) for job in jobs) and (call.longdoc is not None or call.overlap is not None):
+        if any(isinstance(job.documents, Index) for job in jobs) and (
+            call.longdoc is not None or call.overlap is not None
+        ):
             raise InputError("longdoc and overlap are settled when an index is made; pass them to load")
         with bar(call.progress and watch is None) as progress:
             results = pipeline.run(scorer, jobs, self._rules_for(call), watch or progress)
@@ -282,8 +259,8 @@ class Reranker:
 
 
 def _reload(spec: ModelSpec, options: Options) -> Reranker:
-    return Reranker(_build(spec, options), spec, options, loaded=True)
+    return Reranker(building.build(spec, options), spec, options, loaded=True)
 
 
-class _Cancelled(RerankError):
+class _CancelledError(RerankError):
     """Ends the worker of a cancelled `Reranker.arerank`; nobody is left to see it."""

@@ -116,7 +116,7 @@ class ModelOption:
 
     def check(self, value: object) -> None:
         """Raise InputError where ``value`` is not of the type or not among the choices."""
-        kinds = {"int": int, "float": (int, float), "str": str, "bool": bool}
+        kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
         right = isinstance(value, kinds[self.type]) and (self.type == "bool" or not isinstance(value, bool))
         if not right and not (value is None and self.default is None):
             raise InputError(f"option {self.name}={value!r} must be of type {self.type}: {self.help}")

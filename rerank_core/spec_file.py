@@ -25,7 +25,14 @@ SCHEMA_VERSION = 1
 # What a published folder may say of itself. The rest of a spec (scorer, checkpoint, sha256, revision, aliases,
 # options) is the business of installed code or of whoever loads the folder.
 _FIELDS = (
-    "name", "max_length", "max_query_length", "activation", "longdoc", "score_space", "description", "license",
+    "name",
+    "max_length",
+    "max_query_length",
+    "activation",
+    "longdoc",
+    "score_space",
+    "description",
+    "license",
 )
 
 
@@ -88,13 +95,13 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
         data["checkpoint"] = str(directory)
         if base is None:
             return ModelSpec(**data)
-        own = {"aliases": (), "revision": None, "sha256": {}}
+        own: dict[str, Any] = {"aliases": (), "revision": None, "sha256": {}}
         return dataclasses.replace(resolve_base(base), **own, **data)
     except (TypeError, ValueError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
-def spec_of_directory(directory: str | os.PathLike[str], resolve_base: Callable[[str], ModelSpec]) -> ModelSpec:
+def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[str], ModelSpec]) -> ModelSpec:
     """The spec of a checkpoint directory: its ``reranker.json``, or what ``config.json`` says.
 
     Raises:
@@ -130,7 +137,7 @@ def spec_of_directory(directory: str | os.PathLike[str], resolve_base: Callable[
     )
 
 
-def _max_length(path: Path, config: dict[str, object]) -> int:
+def _max_length(path: Path, config: dict[str, Any]) -> int:
     """What the tokenizer was saved with, where it is a real limit; else 512. The backend checks positions."""
     file = path / "tokenizer_config.json"
     tokenizer = read_json(file) if file.is_file() else {}

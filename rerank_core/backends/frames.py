@@ -84,7 +84,9 @@ def pair_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
     marks = list(probe.sequence_ids)
     (a, b), (c, d) = _run(marks, 0), _run(marks, 1)
     if not a < b <= c < d:
-        raise CheckpointError(f"the tokenizer's pair template puts the texts in an order that cannot be used: {marks!r}")
+        raise CheckpointError(
+            f"the tokenizer's pair template puts the texts in an order that cannot be used: {marks!r}"
+        )
     ids, types = tuple(probe.ids), tuple(probe.type_ids)
     return PairFrame(
         before=ids[:a],
@@ -106,5 +108,7 @@ def _run(marks: Sequence[int | None], text: int) -> tuple[int, int]:
     """Where the tokens of a probe's text begin and end."""
     places = [place for place, mark in enumerate(marks) if mark == text]
     if not places:
-        raise CheckpointError("the tokenizer has no tokens for the letter it was asked to lay out; is it the right file?")
+        raise CheckpointError(
+            "the tokenizer has no tokens for the letter it was asked to lay out; is it the right file?"
+        )
     return places[0], places[-1] + 1

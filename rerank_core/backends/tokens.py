@@ -59,6 +59,11 @@ class TextTokenizer:
             raw = Tokenizer.from_file(str(path)) if path.is_file() else _converted(Path(directory))
         except Exception as error:  # tokenizers raises bare Exception for a file it cannot read
             raise CheckpointError(f"{directory}: the tokenizer cannot be read: {error}") from error
+        if raw.get_vocab_size() <= len(raw.get_added_tokens_decoder()):
+            # Where no vocabulary file is found, transformers makes up a tokenizer of special tokens alone.
+            raise CheckpointError(
+                f"{directory} has no tokenizer: neither tokenizer.json nor a vocabulary to make it from"
+            )
         return cls(raw, parse_special_tokens=parse_special_tokens)
 
     def encode(self, texts: Sequence[str], before: str = "", after: str = "") -> list[Tokens]:
@@ -139,4 +144,5 @@ def _converted(directory: Path) -> Tokenizer:
     """A checkpoint without ``tokenizer.json``: let transformers convert its vocabulary."""
     from transformers import AutoTokenizer
 
-    return AutoTokenizer.from_pretrained(str(directory), local_files_only=True).backend_tokenizer
+    loaded = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+    return loaded.backend_tokenizer

@@ -1,0 +1,35 @@
+"""For plugin authors: fake scorers of every shape, tiny checkpoints, and the conformance suite.
+
+    from rerank_core.testing import ScorerConformance
+
+    class TestAcme(ScorerConformance):
+        @pytest.fixture(scope="class")
+        def reranker(self):
+            return rerank_core.load("acme-small")
+
+`tiny_cross_encoder` and `tiny_encoder` build random checkpoints in a second; they need ``rerank-core[torch]``, the
+fakes need nothing.
+"""
+
+from rerank_core.testing.checkpoints import tiny_cross_encoder, tiny_encoder
+from rerank_core.testing.conformance import ScorerConformance
+from rerank_core.testing.fakes import (
+    FakeCascade,
+    FakeListRanker,
+    FakeScorer,
+    FakeSeparate,
+    FakeTextScorer,
+    fake_spec,
+)
+
+__all__ = [
+    "FakeCascade",
+    "FakeListRanker",
+    "FakeScorer",
+    "FakeSeparate",
+    "FakeTextScorer",
+    "ScorerConformance",
+    "fake_spec",
+    "tiny_cross_encoder",
+    "tiny_encoder",
+]

@@ -46,8 +46,8 @@ class LateInteractionScorer(TorchScorer):
 
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Output:
-        embeddings = self._vectors([row.ids for row in batch.rows])
-        return self.match(batch.queries, [(row.query, vectors) for row, vectors in zip(batch.rows, embeddings, strict=True)])
+        vectors = self._vectors([row.ids for row in batch.rows])
+        return self.match(batch.queries, [(row.query, own) for row, own in zip(batch.rows, vectors, strict=True)])
 
     @torch.inference_mode()
     def encode(self, rows: Sequence[Row]) -> list[torch.Tensor]:
@@ -82,6 +82,7 @@ def _maxsim(query: torch.Tensor, documents: Sequence[torch.Tensor], *, mean: boo
     if not documents:
         return []
     similarity = query @ torch.cat(list(documents)).T
-    best = torch.stack([part.amax(dim=1) for part in similarity.split([len(d) for d in documents], dim=1)])
+    parts = torch.split(similarity, [len(vectors) for vectors in documents], dim=1)
+    best = torch.stack([part.amax(dim=1) for part in parts])
     scores: list[float] = (best.mean(dim=1) if mean else best.sum(dim=1)).tolist()
     return scores

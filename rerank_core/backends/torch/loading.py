@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -10,9 +11,12 @@ from typing import Any
 
 import torch
 
-from rerank_core.errors import CheckpointError, InputError
+from rerank_core.errors import CheckpointError, InputError, MissingDependencyError
 
-__all__ = ["load_module", "max_positions"]
+__all__ = ["load_module", "max_positions", "quiet"]
+
+# transformers changes settings of the whole process while it loads (torch's default dtype, and ours below).
+_ONE_AT_A_TIME = threading.RLock()
 
 
 def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | None) -> torch.nn.Module:
@@ -23,21 +27,26 @@ def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | 
 
     Raises:
         CheckpointError: files that cannot be loaded, or weights missing that a score depends on.
+        MissingDependencyError: a checkpoint whose format needs a package that is not installed.
     """
     from transformers import AutoModel, AutoModelForSequenceClassification
 
     place = _device(device)
     auto: Any = AutoModelForSequenceClassification if kind == "classifier" else AutoModel
     try:
-        with _quiet():
+        with quiet():
             module, report = auto.from_pretrained(
                 str(directory),
                 dtype=getattr(torch, dtype or "float32"),
                 use_safetensors=True,
                 local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # so that they are reported, and refused below by name
                 output_loading_info=True,
             )
-    except (OSError, ValueError, RuntimeError, KeyError) as error:
+    except ImportError as error:
+        raise MissingDependencyError(f"{directory} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
         raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
     missing = sorted(key for key in report["missing_keys"] if kind == "classifier" or not _pooler(key))
     if missing or report["mismatched_keys"]:
@@ -85,20 +94,29 @@ def _device(name: str | None) -> torch.device:
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """No progress bar and no load report from transformers while it loads; both as they were afterwards.
+def quiet() -> Iterator[None]:
+    """No progress bar and no load report from transformers while it loads or saves; all as it was afterwards.
 
     What the report would say is checked by `load_module` and raised where it matters.
     """
+    from huggingface_hub import constants
+    from huggingface_hub import utils as hub
     from transformers.utils import logging as transformers_logging
 
     logger = logging.getLogger("transformers")
-    level, bars = logger.level, transformers_logging.is_progress_bar_enabled()
-    logger.setLevel(logging.ERROR)
-    transformers_logging.disable_progress_bar()
-    try:
-        yield
-    finally:
-        logger.setLevel(level)
-        if bars:
-            transformers_logging.enable_progress_bar()
+    # Where the environment asks for bars, it has the last word.
+    asked_for = constants.HF_HUB_DISABLE_PROGRESS_BARS is False
+    with _ONE_AT_A_TIME:
+        level, bars = logger.level, transformers_logging.is_progress_bar_enabled()
+        hub_bars = not hub.are_progress_bars_disabled()
+        logger.setLevel(logging.ERROR)
+        if bars and not asked_for:
+            transformers_logging.disable_progress_bar()  # the hub's too
+        try:
+            yield
+        finally:
+            logger.setLevel(level)
+            if bars and not asked_for:
+                transformers_logging.enable_progress_bar()
+                if not hub_bars:
+                    hub.disable_progress_bars()

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rerank_core import Head, ModelSpec, Template, hookimpl
 
 
-def _cross_encoder(name: str, revision: str, license: str, description: str, languages: tuple[str, ...]) -> ModelSpec:
+def _cross_encoder(name: str, revision: str, terms: str, description: str, languages: tuple[str, ...]) -> ModelSpec:
     return ModelSpec(
         name=name,
         checkpoint=f"BAAI/{name}",
@@ -17,7 +17,7 @@ def _cross_encoder(name: str, revision: str, license: str, description: str, lan
         head=Head.classifier(),
         max_length=512,
         longdoc="maxp",
-        license=license,
+        license=terms,
         description=description,
         languages=languages,
     )

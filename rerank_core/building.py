@@ -1,0 +1,56 @@
+"""From a spec to its scorer: the one place that imports a backend or a plugin's code."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from rerank_core import registry
+from rerank_core.errors import MissingDependencyError
+from rerank_core.options import Options
+from rerank_core.pipeline import AnyScorer
+from rerank_core.spec import ModelSpec
+
+__all__ = ["build", "spec_from_hub"]
+
+
+def build(spec: ModelSpec, options: Options) -> AnyScorer:
+    """The scorer of a spec: its own factory's, or the torch backend's.
+
+    Raises:
+        MissingDependencyError: a package that it needs is not installed.
+        CheckpointError: missing, wrong or incomplete files.
+    """
+    if spec.scorer is None:
+        scorer: AnyScorer = _backend("torch").build(spec, options)
+        return scorer
+    module, _, factory = spec.scorer.partition(":")
+    try:
+        scorer = getattr(importlib.import_module(module), factory)(spec, options)
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{spec.name!r} is scored by {spec.scorer!r}, which needs {error.name!r}; install it"
+        ) from error
+    return scorer
+
+
+def spec_from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
+    """The spec of a hub id that no plugin knows: its files say what it is.
+
+    Raises:
+        CheckpointError: not found, or no reranker.
+    """
+    revision = options.get("revision")
+    directory = _backend("checkpoints").fetch(name, revision=revision, offline=bool(options.get("offline", False)))
+    return replace(registry.default().resolve(str(directory)), checkpoint=name, revision=revision)
+
+
+def _backend(name: str) -> Any:
+    try:
+        return importlib.import_module(f"rerank_core.backends.{name}")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"models that run weights need {error.name!r}, which is not installed: pip install 'rerank-core[torch]'"
+        ) from error

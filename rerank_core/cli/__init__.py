@@ -1,0 +1,78 @@
+"""The ``rerank`` command. Results go to stdout, everything else to stderr.
+
+Exit codes: 0 done, 1 an error that the message explains (or a failed check of ``rerank doctor``), 2 wrong usage,
+130 interrupted.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from rerank_core import __version__
+from rerank_core.cli.checkup import doctor
+from rerank_core.cli.listings import models, plugins
+from rerank_core.cli.rank import rank
+from rerank_core.errors import RerankError
+
+__all__ = ["app", "main"]
+
+
+class _Commands(TyperGroup):
+    """Commands whose expected errors end in one line and exit code 1, not in a traceback."""
+
+    def invoke(self, ctx: Any) -> Any:
+        try:
+            return super().invoke(ctx)
+        except RerankError as error:
+            typer.echo(f"error: {error}", err=True)
+            raise typer.Exit(1) from error
+
+
+app = typer.Typer(
+    name="rerank",
+    cls=_Commands,
+    add_completion=False,
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    pretty_exceptions_show_locals=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+for _command in (rank, models, plugins, doctor):
+    app.command()(_command)
+
+
+def _version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"rerank-core {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _rerank(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    """One command for every open reranker.
+
+    \b
+    Examples:
+      rerank rank "what is a panda?" notes/*.txt
+      rerank models
+      rerank doctor mini
+    """
+
+
+def main() -> None:
+    """The console script."""
+    for stream in (sys.stdout, sys.stderr):
+        reconfigure = getattr(stream, "reconfigure", None)
+        if reconfigure is not None:
+            # A terminal that cannot show a character shows "?" rather than ending the command.
+            reconfigure(errors="replace")
+    app(prog_name="rerank")

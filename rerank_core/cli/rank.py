@@ -1,0 +1,127 @@
+"""``rerank rank``: documents in, a ranking out."""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from rerank_core.cli.documents import Fields, Format, read_documents
+from rerank_core.cli.output import AsJson, emit_json, note
+from rerank_core.cli.show import show_ranking
+from rerank_core.reranker import load
+from rerank_core.types import query_of
+
+__all__ = ["rank"]
+
+
+def rank(
+    query: Annotated[str, typer.Argument(help="What the documents are ranked for.", show_default=False)],
+    files: Annotated[
+        list[str] | None, typer.Argument(help="Files of documents; none or '-' is stdin.", show_default=False)
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="A name from `rerank models`, a hub id or a directory.")
+    ] = "mini",
+    top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Show at most this many hits.")] = None,
+    min_score: Annotated[float | None, typer.Option(help="Show only hits with at least this score.")] = None,
+    explain: Annotated[bool, typer.Option("--explain", help="Show the passage that won, under each hit.")] = False,
+    as_json: AsJson = False,
+    format: Annotated[Format, typer.Option(help="How files are cut into documents; see above.")] = Format.auto,
+    text_field: Annotated[str, typer.Option(help="The key of the text in JSON objects.")] = "text",
+    id_field: Annotated[str, typer.Option(help="The key of the id in JSON objects.")] = "id",
+    longdoc: Annotated[
+        str | None, typer.Option(help="Long documents: firstp, maxp, meanp, kmaxp or kmaxp:K.")
+    ] = None,
+    overlap: Annotated[int | None, typer.Option(help="Tokens that neighbouring passages share.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of one passage, template included.")] = None,
+    max_query_length: Annotated[
+        int | None, typer.Option(help="Cut longer queries to this many tokens; by default none is cut.")
+    ] = None,
+    activation: Annotated[
+        str | None, typer.Option(help="Of the scores: default (as its authors ship the model), none, sigmoid.")
+    ] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default the best.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 (default), float16 or bfloat16.")] = None,
+    token_budget: Annotated[int | None, typer.Option(help="Tokens computed in one forward pass.")] = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="A directory or hub id whose weights replace the model's.")
+    ] = None,
+    revision: Annotated[str | None, typer.Option(help="Hub commit, branch or tag.")] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub, use what is cached.")] = False,
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option",
+            "-o",
+            metavar="KEY=VALUE",
+            help="Any other option of the model, as often as needed; VALUE is JSON, or else a string. "
+            "`rerank models NAME` lists them.",
+        ),
+    ] = None,
+) -> None:
+    """Rank documents for a query.
+
+    \b
+    Examples:
+      rerank rank "what is a panda?" notes/*.txt
+      rerank rank "what is a panda?" docs.jsonl --top-k 5 --explain
+      grep -h panda *.md | rerank rank "what is a panda?" -k 3
+      rerank rank "what is a panda?" docs.jsonl --json | jq '.hits[0].id'
+
+    \b
+    Formats (all UTF-8):
+      jsonl  a JSON object with "text" (and "id"; other keys are kept as metadata) or a JSON string
+             on each line
+      lines  a document on each line; its id is FILE:LINE
+      text   the whole file is one document; its id is the file name
+      auto   by name: .jsonl and .ndjson are jsonl, .json is one JSON array of what jsonl has on a
+             line, anything else is text; stdin is jsonl if it starts with "{", else lines
+    Blank lines of jsonl and lines are no documents; they count in FILE:LINE.
+    """
+    query_of(query)
+    given = {
+        "longdoc": longdoc,
+        "overlap": overlap,
+        "max_length": max_length,
+        "max_query_length": max_query_length,
+        "activation": activation,
+        "device": device,
+        "dtype": dtype,
+        "token_budget": token_budget,
+        "checkpoint": checkpoint,
+        "revision": revision,
+        "offline": offline or None,
+    }
+    options = _merged({name: value for name, value in given.items() if value is not None}, option or [])
+    if (not files or "-" in files) and sys.stdin.isatty():
+        note("reading documents from the terminal, one per line; Ctrl-D ends them")
+    documents = read_documents(files or [], format, Fields(text_field, id_field))
+    with load(model, **options) as reranker:
+        ranking = reranker.rerank(query, documents, top_k=top_k, min_score=min_score, progress=True)
+    if as_json:
+        emit_json(ranking.to_dict())
+    else:
+        show_ranking(ranking, explain=explain)
+
+
+def _merged(options: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
+    """The options of ``load``: those with a flag of their own, and ``KEY=VALUE`` ones."""
+    merged = dict(options)
+    for assignment in assignments:
+        key, equals, value = assignment.partition("=")
+        if not equals or not key:
+            raise typer.BadParameter(f"{assignment!r} is not KEY=VALUE", param_hint="'--option' / '-o'")
+        if key in merged:
+            raise typer.BadParameter(f"{key!r} is given twice", param_hint="'--option' / '-o'")
+        merged[key] = _value(value)
+    return merged
+
+
+def _value(text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text

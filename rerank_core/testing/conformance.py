@@ -1,0 +1,247 @@
+"""What every reranker promises, as tests: subclass, give one fixture, and pytest runs them on your model."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import random
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import pytest
+
+from rerank_core import registry
+from rerank_core.errors import InputError
+from rerank_core.longdoc import MaxP
+from rerank_core.ranking import sigmoid
+from rerank_core.reranker import Reranker
+from rerank_core.scorer import Indexable, ListRanker, Scorer
+from rerank_core.types import Ranking
+
+__all__ = ["ScorerConformance"]
+
+QUERY = "what does a panda eat?"
+
+ODD_TEXTS = (
+    "",
+    " ",
+    "\n\t\u3000",
+    "a",
+    "Pandas eat bamboo for most of the day.",
+    "大熊猫主要以竹子为食。",
+    "🐼🎋 👩‍👩‍👧‍👦",
+    "الباندا يأكل الخيزران",
+    "e\u0301 \u200d \ufeff \x00 \x1b[31m",
+    "</s> <s> [SEP] [CLS] <|im_end|> <mask> <pad>",
+    "half a pair: \ud83d",
+    "Pandas eat bamboo for most of the day.",
+)
+
+
+class ScorerConformance:
+    """Subclass it with a ``reranker`` fixture (scope ``class``) that returns a loaded `Reranker`.
+
+    Attributes:
+        tolerance: how far equal scores may differ, relative to ``max(1, |score|)``; 1e-5 is right for float32.
+    """
+
+    tolerance = 1e-5
+
+    @pytest.fixture
+    def reranker(self) -> Reranker:
+        raise NotImplementedError("define a fixture `reranker` that returns a loaded Reranker")
+
+    def same(self, one: Sequence[float], other: Sequence[float]) -> None:
+        """Both hold equal scores, up to the tolerance."""
+        assert len(one) == len(other)
+        worst = max((abs(a - b) / max(1.0, abs(a)) for a, b in zip(one, other, strict=True)), default=0.0)
+        assert worst <= self.tolerance, f"scores differ by {worst:.2e}: {list(one)} and {list(other)}"
+
+    def variant(self, reranker: Reranker, **options: object) -> Reranker:
+        """The same scorer under changed options."""
+        kept = {**vars(reranker.options), **reranker.options.model}
+        del kept["model"]
+        return Reranker.from_scorer(reranker.scorer, reranker.spec, **{**kept, **options})
+
+    def pointwise(self, reranker: Reranker) -> None:
+        """Skip what a listwise model does not promise."""
+        if isinstance(reranker.scorer, ListRanker):
+            pytest.skip("a listwise model's answer depends on the whole list")
+
+    def rows(self, reranker: Reranker) -> Scorer:
+        """The scorer, or skip where there are no rows of tokens."""
+        if not isinstance(reranker.scorer, Scorer):
+            pytest.skip("this scorer takes whole texts")
+        return reranker.scorer
+
+    # ------------------------------------------------------------------ results
+    def test_ranking_is_sorted_and_complete(self, reranker: Reranker) -> None:
+        """Every document is a hit once, best first, equal scores in the caller's order."""
+        ranking = reranker.rerank(QUERY, ODD_TEXTS)
+        assert sorted(hit.index for hit in ranking) == list(range(len(ODD_TEXTS)))
+        assert [hit.rank for hit in ranking] == list(range(1, len(ODD_TEXTS) + 1))
+        keys = [(-hit.score, hit.index) for hit in ranking]
+        assert keys == sorted(keys)
+        assert [ODD_TEXTS[hit.index] for hit in ranking] == [hit.document.text for hit in ranking]
+
+    def test_scores_are_plain_floats_in_the_callers_order(self, reranker: Reranker) -> None:
+        """`scores()` has one Python float per document, the one its hit has."""
+        ranking = reranker.rerank(QUERY, ODD_TEXTS)
+        assert {type(score) for score in ranking.scores()} == {float}
+        assert {hit.index: hit.score for hit in ranking} == dict(enumerate(ranking.scores()))
+
+    def test_no_documents_is_an_empty_ranking(self, reranker: Reranker) -> None:
+        """An empty list ranks to an empty ranking, not to an error or another type."""
+        ranking = reranker.rerank(QUERY, [])
+        assert isinstance(ranking, Ranking)
+        assert (list(ranking), ranking.scores()) == ([], [])
+
+    def test_input_is_not_changed(self, reranker: Reranker) -> None:
+        """The caller's list and mappings stay as they were, and come back on the hits."""
+        documents: list[dict[str, object]] = [{"text": "bamboo", "id": 7, "source": {"page": 1}}, {"text": "rice"}]
+        before = copy.deepcopy(documents)
+        hits = {hit.index: hit for hit in reranker.rerank(QUERY, documents)}
+        assert documents == before
+        assert (hits[0].document.id, hits[0].document.metadata) == (7, {"source": {"page": 1}})
+
+    def test_top_k_cuts_hits_and_keeps_scores(self, reranker: Reranker) -> None:
+        """`top_k` limits the hits only."""
+        whole, cut = reranker.rerank(QUERY, ODD_TEXTS), reranker.rerank(QUERY, ODD_TEXTS, top_k=3)
+        assert [hit.index for hit in cut] == [hit.index for hit in whole][:3]
+        self.same(whole.scores(), cut.scores())
+
+    # ------------------------------------------------------------------ invariance
+    def test_order_does_not_matter(self, reranker: Reranker) -> None:
+        """A document's score does not depend on where it stands in the list."""
+        self.pointwise(reranker)
+        order = list(range(len(ODD_TEXTS)))
+        random.Random(0).shuffle(order)
+        shuffled = reranker.rerank(QUERY, [ODD_TEXTS[place] for place in order]).scores()
+        straight = reranker.rerank(QUERY, ODD_TEXTS).scores()
+        self.same([straight[place] for place in order], shuffled)
+
+    def test_neighbours_do_not_matter(self, reranker: Reranker) -> None:
+        """A document alone scores what it scores among others."""
+        self.pointwise(reranker)
+        alone = [reranker.rerank(QUERY, [text]).scores()[0] for text in ODD_TEXTS]
+        self.same(alone, reranker.rerank(QUERY, ODD_TEXTS).scores())
+
+    def test_duplicates_score_alike(self, reranker: Reranker) -> None:
+        """Equal texts get equal scores."""
+        self.pointwise(reranker)
+        scores = reranker.rerank(QUERY, [ODD_TEXTS[4], "rice", ODD_TEXTS[4]]).scores()
+        self.same(scores[:1], scores[2:])
+
+    @pytest.mark.parametrize("budget", [1, 50, 100_000])
+    def test_budget_does_not_matter(self, reranker: Reranker, budget: int) -> None:
+        """The token budget decides speed and memory, never a score."""
+        self.rows(reranker)
+        other = self.variant(reranker, token_budget=budget).rerank(QUERY, ODD_TEXTS)
+        self.same(reranker.rerank(QUERY, ODD_TEXTS).scores(), other.scores())
+
+    def test_many_queries_share_a_plan_and_nothing_else(self, reranker: Reranker) -> None:
+        """`rerank_many` and `rerank_stream` give what separate calls give."""
+        requests = [(QUERY, ODD_TEXTS), ("bamboo", ODD_TEXTS[:3]), ("竹子", []), (QUERY, ODD_TEXTS[3:])]
+        for together in (reranker.rerank_many(requests), list(reranker.rerank_stream(iter(requests)))):
+            for (query, documents), ranking in zip(requests, together, strict=True):
+                self.same(reranker.rerank(query, documents).scores(), ranking.scores())
+
+    def test_pairs_score_as_in_a_list(self, reranker: Reranker) -> None:
+        """`score` is the raw score `rerank` sorts by, one float a pair, in order."""
+        pairs = [(QUERY, ODD_TEXTS[4]), ("bamboo", ODD_TEXTS[5]), (QUERY, ODD_TEXTS[5])]
+        if isinstance(reranker.scorer, ListRanker):
+            with pytest.raises(InputError):
+                reranker.score(pairs)
+            return
+        expected = [reranker.rerank(query, [text], activation="none").scores()[0] for query, text in pairs]
+        self.same(expected, reranker.score(pairs))
+
+    def test_activation_keeps_the_order(self, reranker: Reranker) -> None:
+        """A sigmoid changes how scores look, and nothing else."""
+        if reranker.spec.raw_space != "logit" or isinstance(reranker.scorer, ListRanker):
+            pytest.skip("these scores are no logits")
+        raw = reranker.rerank(QUERY, ODD_TEXTS, activation="none")
+        shown = reranker.rerank(QUERY, ODD_TEXTS, activation="sigmoid")
+        assert [hit.index for hit in raw] == [hit.index for hit in shown]
+        self.same([sigmoid(score) for score in raw.scores()], shown.scores())
+        assert shown.score_space == "probability"
+
+    def test_threads_agree(self, reranker: Reranker) -> None:
+        """One reranker serves many threads with the same scores."""
+        jobs = [ODD_TEXTS[place % 5 :] for place in range(16)]
+        expected = [reranker.rerank(QUERY, job).scores() for job in jobs]
+        with ThreadPoolExecutor(8) as pool:
+            found = list(pool.map(lambda job: reranker.rerank(QUERY, job).scores(), jobs))
+        for one, other in zip(expected, found, strict=True):
+            self.same(one, other)
+
+    def test_async_agrees(self, reranker: Reranker) -> None:
+        """`arerank` gives what `rerank` gives."""
+        ranking = asyncio.run(reranker.arerank(QUERY, ODD_TEXTS))
+        self.same(reranker.rerank(QUERY, ODD_TEXTS).scores(), ranking.scores())
+
+    # ------------------------------------------------------------------ long documents
+    def test_windows_cover_a_long_document(self, reranker: Reranker) -> None:
+        """Under MaxP no character is outside every passage, and the score is the best passage's."""
+        self.rows(reranker)
+        text = "大熊猫 eats bamboo 🎋. " * reranker.spec.max_length
+        ranking = self.variant(reranker, longdoc="maxp").rerank(QUERY, ["short", text])
+        hit = next(hit for hit in ranking if hit.index == 1)
+        assert len(hit.passages) > 1
+        assert (hit.passages[0].start, hit.passages[-1].stop) == (0, len(text))
+        for one, following in zip(hit.passages, hit.passages[1:], strict=False):
+            assert one.start < following.start <= one.stop < following.stop
+        raw = reranker.score([(QUERY, text)], longdoc="maxp")[0]
+        self.same([MaxP().combine([passage.score for passage in hit.passages])], [raw])
+        assert hit.truncated is False
+
+    def test_firstp_says_what_it_did_not_read(self, reranker: Reranker) -> None:
+        """Under FirstP one passage is read, and a cut document is flagged."""
+        self.rows(reranker)
+        texts = ["bamboo", "bamboo shoots and leaves " * reranker.spec.max_length]
+        hits = {hit.index: hit for hit in reranker.rerank(QUERY, texts, longdoc="firstp")}
+        assert [hits[place].truncated for place in (0, 1)] == [False, True]
+        assert [len(hits[place].passages) for place in (0, 1)] == [1, 1]
+        assert 0 < hits[1].passages[0].stop < len(texts[1])
+
+    def test_index_scores_like_texts(self, reranker: Reranker) -> None:
+        """Documents encoded beforehand score what they score fresh."""
+        if not isinstance(self.rows(reranker), Indexable):
+            with pytest.raises(InputError):
+                reranker.index(ODD_TEXTS)
+            return
+        index = reranker.index(ODD_TEXTS)
+        self.same(reranker.rerank(QUERY, ODD_TEXTS).scores(), reranker.rerank(QUERY, index).scores())
+
+    # ------------------------------------------------------------------ refusals
+    @pytest.mark.parametrize("query", ["", " \n", None, 3, b"panda"])
+    def test_bad_query_is_refused(self, reranker: Reranker, query: object) -> None:
+        """A query that is empty, blank or no string is an InputError."""
+        with pytest.raises(InputError):
+            reranker.rerank(query, ["bamboo"])  # type: ignore[arg-type]
+
+    @pytest.mark.parametrize("documents", ["bamboo", None, [None], [3], [{"id": 1}], [{"text": None}], {"text": "x"}])
+    def test_bad_documents_are_refused(self, reranker: Reranker, documents: object) -> None:
+        """A bare string, a non-string document or a mapping without text is an InputError."""
+        with pytest.raises(InputError):
+            reranker.rerank(QUERY, documents)  # type: ignore[arg-type]
+
+    def test_unknown_option_is_refused(self, reranker: Reranker) -> None:
+        """A misspelt option is an InputError that names the right one."""
+        with pytest.raises(InputError, match="top_k"):
+            reranker.rerank(QUERY, ["bamboo"], top_n=3)
+
+    # ------------------------------------------------------------------ the plugin around it
+    def test_entry_module_is_light(self, reranker: Reranker) -> None:
+        """Importing the plugin's entry module imports none of the heavy libraries."""
+        plugin = registry.default().plugin_of(reranker.spec)
+        if plugin is None:
+            pytest.skip("this model was not registered by a plugin")
+        code = (
+            f"import sys, {plugin.module.partition(':')[0]}\n"
+            "print([m for m in ('torch', 'transformers', 'numpy', 'onnxruntime') if m in sys.modules])"
+        )
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]"

@@ -1,0 +1,171 @@
+"""The rules of the house: who may import whom, how large a file may be, what is public, what an import costs."""
+
+from __future__ import annotations
+
+import ast
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import rerank_core
+
+ROOT = Path(__file__).resolve().parent.parent
+CORE = ROOT / "rerank_core"
+PLUGINS = sorted((ROOT / "plugins").glob("*/src/*"))
+
+HEAVY = {"torch", "transformers", "numpy", "onnxruntime", "tokenizers", "safetensors", "huggingface_hub"}
+
+# Each room may import only rooms to its left (docs/architecture.md).
+ORDER = [
+    ["errors"],
+    ["types"],
+    ["spec", "scorer", "longdoc", "batching", "hookspecs"],
+    ["spec_file", "rows"],
+    ["options", "indexing"],
+    ["pipeline"],
+    ["progress", "ranking", "registry"],
+    ["building"],
+    ["reranker"],
+    ["doctor"],
+    ["cli"],
+    ["__main__"],
+]
+LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
+
+# `__init__` lists public names and `pytest_plugin` one line for pytest; neither is a room.
+ELSEWHERE = {"__init__", "pytest_plugin", "testing", "backends"}
+
+
+def imports(path: Path, *, module_level: bool) -> set[str]:
+    """Absolute modules a file imports; at module level only those that run on import."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    found: set[str] = set()
+
+    def visit(node: ast.AST) -> None:
+        if module_level and isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            return
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            return
+        if isinstance(node, ast.Import):
+            found.update(alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            found.add(node.module)
+            if node.module == "rerank_core" or node.module.startswith("rerank_core."):
+                found.update(f"{node.module}.{alias.name}" for alias in node.names)
+        for child in ast.iter_child_nodes(node):
+            visit(child)
+
+    visit(tree)
+    return found
+
+
+def files(folder: Path) -> list[Path]:
+    """Python files of a folder, all levels."""
+    return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
+
+
+def room(module: str) -> str:
+    """The room of ``rerank_core.room...``; empty for the package itself."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else ""
+
+
+def light_files() -> list[Path]:
+    """Files of the core that must never import a heavy library on import."""
+    return [path for path in files(CORE) if path.relative_to(CORE).parts[0] != "backends"]
+
+
+@pytest.mark.parametrize("path", light_files(), ids=lambda path: str(path.relative_to(CORE)))
+def test_core_stays_light(path: Path) -> None:
+    """Outside backends/ no heavy library is imported; testing/ and the doctor may, inside functions."""
+    relative = path.relative_to(CORE)
+    module_level = relative.parts[0] == "testing" or relative.name == "doctor.py"
+    roots = {name.partition(".")[0] for name in imports(path, module_level=module_level)}
+
+    assert not roots & HEAVY
+    assert not {name for name in roots if name.startswith("rerank_") and name != "rerank_core"}
+
+
+@pytest.mark.parametrize("path", files(CORE), ids=lambda path: str(path.relative_to(CORE)))
+def test_imports_point_one_way(path: Path) -> None:
+    """A room imports only rooms to its left; backends/ imports neither registry, reranker nor pipeline."""
+    here = path.relative_to(CORE).parts[0].removesuffix(".py")
+    used = {room(name) for name in imports(path, module_level=False) if name.startswith("rerank_core.")} - {here, ""}
+    if here == "backends":
+        assert not used & {"registry", "reranker", "pipeline", "ranking", "indexing", "cli", "doctor", "testing"}
+    elif here not in ELSEWHERE:
+        # `from rerank_core import batching` names a module, `from rerank_core import __version__` a value.
+        rooms = {name for name in used if name in LEVEL or name in ELSEWHERE}
+        assert here in LEVEL, f"{path.name} is a new room: give it a place in ORDER and in docs/architecture.md"
+        assert {name for name in rooms if LEVEL.get(name, 99) >= LEVEL[here]} == set()
+
+
+@pytest.mark.parametrize("package", PLUGINS, ids=lambda path: path.name)
+def test_entry_modules_are_light_and_alone(package: Path) -> None:
+    """A plugin's entry module imports nothing heavy; no file of a plugin imports another plugin or the trainers."""
+    roots = {name.partition(".")[0] for name in imports(package / "__init__.py", module_level=True)}
+    assert not roots & HEAVY
+    everywhere = {name.partition(".")[0] for path in files(package) for name in imports(path, module_level=False)}
+    ours = {name for name in everywhere if name.startswith("rerank_")}
+    assert ours <= {"rerank_core", package.name}
+
+
+def test_files_are_small() -> None:
+    """No Python file of the repository is longer than 300 lines."""
+    folders = [CORE, ROOT / "plugins", ROOT / "tests", ROOT / "tools", ROOT / "benchmarks"]
+    long = {
+        str(path.relative_to(ROOT)): count
+        for folder in folders
+        for path in files(folder)
+        if (count := len(path.read_text(encoding="utf-8").splitlines())) > 300
+    }
+    assert long == {}
+
+
+def test_public_names_are_the_ones_listed() -> None:
+    """`__all__` is sorted, everything in it exists, and nothing else public is exported but submodules."""
+    listed = rerank_core.__all__
+    assert listed == sorted(listed)
+    modules = {path.stem for path in CORE.iterdir()}
+    exported = {name for name in vars(rerank_core) if name.isidentifier() and name[0] != "_" and name not in modules}
+    assert exported - {"annotations"} == set(listed)
+
+
+def test_version_is_the_distributions() -> None:
+    """`__version__` and pyproject.toml say the same, for the core and every plugin."""
+    versions = {
+        line
+        for path in [ROOT / "pyproject.toml", *sorted((ROOT / "plugins").glob("*/pyproject.toml"))]
+        for line in path.read_text(encoding="utf-8").splitlines()
+        if line.startswith("version = ")
+    }
+    assert versions == {f'version = "{rerank_core.__version__}"'}
+
+
+def test_known_models_are_those_of_our_plugins() -> None:
+    """The table behind the install hint is what the plugins in this repository register (`make fix` writes it)."""
+    code = "import json, runpy; print(json.dumps(runpy.run_path('tools/known_models.py')['table']()))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    written = json.loads((CORE / "known_models.json").read_text(encoding="utf-8"))
+    assert json.loads(done.stdout) == written
+
+
+@pytest.mark.parametrize("statement", ["import rerank_core", "import rerank_core; rerank_core.models()"])
+def test_import_and_listing_bring_nothing_heavy(statement: str) -> None:
+    """Neither importing the core nor listing every model imports torch and friends."""
+    code = f"{statement}; import sys; print(sorted({HEAVY!r} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_import_is_quick() -> None:
+    """`import rerank_core` costs less than 100 ms over a bare interpreter: the best of five, measured inside."""
+    code = "import time; t = time.perf_counter(); import rerank_core; print(time.perf_counter() - t)"
+    times = [
+        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        for _ in range(5)
+    ]
+    assert min(times) < 0.1, times
