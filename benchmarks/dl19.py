@@ -31,9 +31,12 @@ def requests(data: Path) -> list[tuple[str, str, list[dict[str, str]]]]:
     ]
 
 
-def ndcg10(data: Path, run: list[ScoredDoc]) -> float:
-    """Linear gain, the ideal list over all judged documents (trec_eval's ndcg_cut_10)."""
+def ndcg10(data: Path, run: list[ScoredDoc], queries: set[str] | None = None) -> float:
+    """Mean over the judged queries (or over ``queries``) of trec_eval's ndcg_cut_10: linear gain, the ideal list over
+    all judged documents."""
     qrels = list(ir_measures.read_trec_qrels(str(data / "en_trecdl" / "qrels.dl19-passage.txt")))
+    if queries is not None:
+        qrels = [qrel for qrel in qrels if qrel.query_id in queries]
     return float(ir_measures.calc_aggregate([nDCG @ 10], qrels, run)[nDCG @ 10])
 
 

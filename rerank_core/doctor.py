@@ -69,7 +69,7 @@ def examine(model: str | None = None, known: Registry | None = None) -> list[Che
         *_plugins(known),
         *_names(known),
         _cache(),
-        *_environment(known),
+        *_settings(known),
     ]
     if model is not None:
         checks.extend(_model(model))
@@ -162,7 +162,12 @@ def _accelerator() -> Check:
             "install the CUDA build of torch, see https://pytorch.org/get-started/locally",
         )
     if caught:
-        return Check("accelerator", "warn", f"{detail}. torch says: {caught[-1].message}", "check the GPU driver")
+        return Check(
+            "accelerator",
+            "warn",
+            f"{detail}. torch says: {caught[-1].message}",
+            "check the driver if this machine has a GPU",
+        )
     return Check("accelerator", "ok", detail)
 
 
@@ -220,8 +225,8 @@ def _names(known: Registry) -> Iterator[Check]:
 # ---------------------------------------------------------------------- the hub and the environment
 def _cache() -> Check:
     path = _cache_directory()
-    there = next(folder for folder in (path, *path.parents) if folder.exists())
-    detail = f"{path}{'' if path.exists() else ' (not there yet)'}, {shutil.disk_usage(there).free / 1e9:.0f} GB free"
+    there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
+    detail = f"{path}{'' if there == path else ' (not there yet)'}, {shutil.disk_usage(there).free / 1e9:.0f} GB free"
     if there.is_dir() and os.access(there, os.W_OK):
         return Check("hub cache", "ok", detail)
     return Check("hub cache", "warn", f"{detail}; it cannot be written", "set HF_HUB_CACHE to a folder of yours")
@@ -229,14 +234,13 @@ def _cache() -> Check:
 
 def _cache_directory() -> Path:
     """Where huggingface_hub keeps what it downloads."""
-    for variable in ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE"):
-        if os.environ.get(variable):
-            return Path(os.environ[variable]).expanduser()
-    default = os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
-    return Path(os.environ.get("HF_HOME") or default).expanduser() / "hub"
+    home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
+    variables = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
+    given = next((os.environ[name] for name in variables if os.environ.get(name)), os.path.join(home, "hub"))
+    return Path(os.path.expanduser(given)).absolute()
 
 
-def _environment(known: Registry) -> Iterator[Check]:
+def _settings(known: Registry) -> Iterator[Check]:
     given = {name: os.environ[name] for name in _HUB_VARIABLES if name in os.environ}
     yield Check(
         "hub settings", "ok", ", ".join(f"{k}={v}" for k, v in given.items()) or f"none of {', '.join(_HUB_VARIABLES)}"

@@ -145,4 +145,5 @@ def _converted(directory: Path) -> Tokenizer:
     from transformers import AutoTokenizer
 
     loaded = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-    return loaded.backend_tokenizer
+    raw: Tokenizer = loaded.backend_tokenizer
+    return raw

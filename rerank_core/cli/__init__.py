@@ -13,9 +13,7 @@ import typer
 from typer.core import TyperGroup
 
 from rerank_core import __version__
-from rerank_core.cli.checkup import doctor
-from rerank_core.cli.listings import models, plugins
-from rerank_core.cli.rank import rank
+from rerank_core.cli import checkup, listings, rank
 from rerank_core.errors import RerankError
 
 __all__ = ["app", "main"]
@@ -42,7 +40,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for _command in (rank, models, plugins, doctor):
+for _command in (rank.rank, listings.models, listings.plugins, checkup.doctor):
     app.command()(_command)
 
 

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from rerank_core.cli.output import AsJson, console, emit_json, plain
+from rerank_core.cli.output import AsJson, emit_json, plain, show
 from rerank_core.doctor import Check, examine
 
 __all__ = ["doctor"]
@@ -17,7 +17,7 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def doctor(
     model: Annotated[
         str | None,
-        typer.Argument(help="Also load this model and rank with it (downloads what is missing).", show_default=False),
+        typer.Argument(metavar="MODEL", help="Also load this model, downloaded if need be, and rank with it."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -43,13 +43,11 @@ def _show(checks: list[Check]) -> None:
     from rich.text import Text
 
     grid = Table.grid(padding=(0, 2, 0, 0))
-    for overflow in ("fold", "fold", "fold"):
-        grid.add_column(overflow=overflow)  # type: ignore[arg-type]
     for check in checks:
-        detail = Text(plain(check.detail))
+        detail = Text(plain(check.detail), overflow="fold")
         if check.fix:
             detail.append(f"\nfix: {plain(check.fix)}", "bold")
-        grid.add_row(Text(check.status, _STYLES[check.status]), Text(plain(check.name)), detail)
-    console().print(grid)
-    count = {status: sum(check.status == status for check in checks) for status in _STYLES}
-    console().print(", ".join(f"{number} {status}" for status, number in count.items()), style="dim")
+        grid.add_row(Text(check.status, _STYLES[check.status]), Text(plain(check.name), no_wrap=True), detail)
+    show(grid)
+    counts = (f"{sum(check.status == status for check in checks)} {status}" for status in _STYLES)
+    show(Text(", ".join(counts), "dim"))

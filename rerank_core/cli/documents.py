@@ -33,7 +33,7 @@ class Fields:
     id: str = "id"
 
 
-def read_documents(files: Sequence[str], format: Format = Format.auto, fields: Fields | None = None) -> list[Document]:
+def read_documents(files: Sequence[str], form: Format = Format.auto, fields: Fields | None = None) -> list[Document]:
     """The documents of all files, in order; stdin where there is no file, and for ``-``.
 
     Raises:
@@ -46,10 +46,10 @@ def read_documents(files: Sequence[str], format: Format = Format.auto, fields: F
     for file in files or ["-"]:
         name = "stdin" if file == "-" else file
         text = _decode(_stdin() if file == "-" else _bytes(file), name)
-        if format is Format.auto and file != "-" and Path(file).suffix.lower() == ".json":
+        if form is Format.auto and file != "-" and Path(file).suffix.lower() == ".json":
             documents.extend(_array(text, name, fields))
             continue
-        chosen = _guess(file, text) if format is Format.auto else format
+        chosen = _guess(file, text) if form is Format.auto else form
         documents.extend(_READERS[chosen](text, name, fields))
     return documents
 
@@ -144,15 +144,16 @@ def _document(value: object, place: str, fields: Fields) -> Document:
         raise InputError(f"{place}: a document is a JSON object or a string, and this is {_kind(value)}: {value!r:.60}")
     if fields.text not in value:
         raise InputError(
-            f"{place}: the object has no {fields.text!r} (it has {sorted(value)!r}); say where the text is with --text-field"
+            f"{place}: the object has no {fields.text!r} (it has {sorted(value)!r}); "
+            "say with --text-field where the text is"
         )
-    text, id = value[fields.text], value.get(fields.id)
+    text, own_id = value[fields.text], value.get(fields.id)
     if not isinstance(text, str):
         raise InputError(f"{place}: {fields.text!r} is {text!r:.60} ({_kind(text)}); the text must be a string")
-    if id is not None and (isinstance(id, bool) or not isinstance(id, (str, int))):
-        raise InputError(f"{place}: {fields.id!r} is {id!r:.60} ({_kind(id)}); an id is a string or an integer")
+    if own_id is not None and (isinstance(own_id, bool) or not isinstance(own_id, (str, int))):
+        raise InputError(f"{place}: {fields.id!r} is {own_id!r:.60} ({_kind(own_id)}); an id is a string or an integer")
     rest = {key: item for key, item in value.items() if key not in (fields.text, fields.id)}
-    return Document(text, id, rest)
+    return Document(text, own_id, rest)
 
 
 def _kind(value: object) -> str:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any, TypeAlias
 
 import typer
 
 from rerank_core import registry
-from rerank_core.cli.output import AsJson, console, emit_json, table, warn
+from rerank_core.cli.output import AsJson, emit_json, note, show, table, terminal_width, warn
 from rerank_core.registry import PluginRecord, Registry
 from rerank_core.spec import ModelSpec
 
 __all__ = ["models", "plugins"]
 
+_DESCRIPTION = 30
+"""Columns below which a description is not worth showing in a table."""
+_Claim: TypeAlias = tuple[PluginRecord | None, ModelSpec]
+
 
 def models(
     name: Annotated[
-        str | None, typer.Argument(help="Show all facts and options of this one.", show_default=False)
+        str | None, typer.Argument(metavar="NAME", help="Show all facts and options of this one.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -29,12 +34,12 @@ def models(
       rerank models --json | jq -r '.models[].name'
     """
     known = registry.default()
-    if name is None:
-        found = [(plugin, spec) for plugin in known.plugins for spec in plugin.models]
-        found.sort(key=lambda claim: (claim[1].name, claim[0].name))
-    else:
+    found: list[_Claim] = [(plugin, spec) for plugin in known.plugins for spec in plugin.models]
+    found.sort(key=lambda claim: claim[1].name)
+    if name is not None:
         spec = known.resolve(name)
-        found = [(_owner(known, spec), spec)]
+        # Two plugins may register equal specs, so that only identity tells whose it is; nobody's, if a directory's.
+        found = [claim for claim in found if claim[1] is spec] or [(None, spec)]
     if as_json:
         emit_json({"schema_version": 1, "models": [_facts(known, plugin, spec) for plugin, spec in found]})
     elif name is None:
@@ -65,12 +70,8 @@ def plugins(as_json: AsJson = False) -> None:
     if not rows:
         warn("no plugin is installed; `pip install rerank-mini` brings a first model")
         return
-    console().print(table(("name", "distribution", "version", "status", "models", "error"), rows, right=("models",)))
-
-
-def _owner(known: Registry, spec: ModelSpec) -> PluginRecord | None:
-    """The plugin of this very spec: two plugins may register equal ones."""
-    return next((plugin for plugin in known.plugins if any(one is spec for one in plugin.models)), None)
+    headers = ("name", "distribution", "version", "status", "models", "error")
+    show(table(headers, rows, right=("models",), wrap=("error",)))
 
 
 def _record(plugin: PluginRecord) -> dict[str, Any]:
@@ -98,53 +99,52 @@ def _facts(known: Registry, plugin: PluginRecord | None, spec: ModelSpec) -> dic
     }
 
 
-def _list(known: Registry, found: list[tuple[PluginRecord | None, ModelSpec]]) -> None:
+def _list(known: Registry, found: Sequence[_Claim]) -> None:
     if not found:
         warn("no model is installed; `pip install rerank-mini` brings a first one")
         return
-    rows = []
-    contested = False
-    for plugin, spec in found:
-        facts = _facts(known, plugin, spec)
-        # Where several plugins claim a name, the longer one is the one that works.
-        name = f"{facts['plugin']}:{spec.name} (contested)" if spec.name in facts["contested"] else spec.name
-        contested = contested or bool(facts["contested"])
-        rows.append(
-            (
-                name,
-                facts["plugin"] or "",
-                facts["head"] or "own code",
-                str(spec.max_length),
-                " ".join(spec.languages),
-                spec.license,
-                spec.description,
-            )
+    conflicts = known.conflicts()
+    rows = [
+        (
+            # Where several plugins claim a name, the longer one is the one that works.
+            f"{plugin.name}:{spec.name} (contested)" if plugin and spec.name in conflicts else spec.name,
+            plugin.name if plugin else "",
+            spec.head.kind if spec.head else "own code",
+            str(spec.max_length),
+            " ".join(spec.languages),
+            spec.license,
+            spec.description,
         )
+        for plugin, spec in found
+    ]
     headers = ("name", "plugin", "head", "max_length", "languages", "license", "description")
-    console().print(table(headers, rows, right=("max_length",)))
-    if contested:
-        claims = ", ".join(f"{name} ({', '.join(owners)})" for name, owners in known.conflicts().items())
+    width = terminal_width()
+    needed = sum(2 + max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True))
+    described = width is None or needed - max(len(row[-1]) for row in rows) + _DESCRIPTION <= width
+    columns = slice(None) if described else slice(-1)
+    show(
+        table(
+            headers[columns], [row[columns] for row in rows], right=("max_length",), wrap=("languages", "description")
+        )
+    )
+    if not described:
+        note("a wider terminal shows descriptions, and so does `rerank models NAME`")
+    if conflicts:
+        claims = ", ".join(f"{name} ({', '.join(owners)})" for name, owners in conflicts.items())
         warn(f"claimed by several plugins, so say plugin:name: {claims}")
 
 
-def _tell(facts: dict[str, Any]) -> None:
-    from rich.table import Table
-    from rich.text import Text
-
-    grid = Table.grid(padding=(0, 2, 0, 0))
-    grid.add_column(style="bold", no_wrap=True)
-    grid.add_column(overflow="fold")
-    for key, value in facts.items():
-        if key == "options" or (key == "contested" and not value):
-            continue
-        shown = ", ".join(map(str, value)) if isinstance(value, list) else value
-        grid.add_row(Text(key), Text("-" if shown in (None, "") else str(shown)))
-    screen = console()
-    screen.print(grid)
-    if not facts["options"]:
-        screen.print("\nno options beyond the common ones (`rerank rank --help`)")
-        return
+def _tell(facts: Mapping[str, Any]) -> None:
     rows = [
+        (key, (", ".join(map(str, value)) if isinstance(value, list) else str(value or "")) or "-")
+        for key, value in facts.items()
+        if key != "options" and (value or key != "contested")
+    ]
+    show(table(("fact", "value"), rows, wrap=("value",)))
+    if not facts["options"]:
+        note("no options beyond the common ones, see `rerank rank --help`")
+        return
+    options = [
         (
             option["name"],
             " | ".join(map(str, option["choices"])) or option["type"],
@@ -154,5 +154,5 @@ def _tell(facts: dict[str, Any]) -> None:
         )
         for option in facts["options"]
     ]
-    screen.print()
-    screen.print(table(("option", "value", "default", "when", "help"), rows))
+    typer.echo()
+    show(table(("option", "value", "default", "when", "help"), options, wrap=("value", "help")))

@@ -5,17 +5,17 @@ from __future__ import annotations
 import json
 import re
 import sys
-from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 # rich is imported inside the functions: `--json` and errors are shown without it.
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["AsJson", "console", "emit_json", "note", "plain", "table", "warn"]
+__all__ = ["AsJson", "emit_json", "note", "plain", "show", "table", "terminal_width", "warn"]
 
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 
@@ -44,21 +44,45 @@ def plain(text: str) -> str:
     return _CONTROL.sub("\N{REPLACEMENT CHARACTER}", text)
 
 
-def console() -> Console:
-    """Stdout: as wide as the terminal, or as wide as its lines where it is a file or a pipe."""
+def terminal_width() -> int | None:
+    """Columns of the terminal; None where stdout is a file or a pipe, whose lines may be as long as they need."""
     from rich.console import Console
 
-    return Console(file=sys.stdout, width=None if sys.stdout.isatty() else _UNBOUNDED, highlight=False)
+    return Console(file=sys.stdout).width if sys.stdout.isatty() else None
 
 
-def table(headers: Sequence[str], rows: Sequence[Sequence[str]] = (), *, right: Sequence[str] = ()) -> Table:
-    """A table without lines, whose cells are taken literally; columns named in ``right`` are aligned to the right."""
+def show(renderable: RenderableType) -> None:
+    """Write something of rich's to stdout."""
+    from rich.console import Console
+
+    width = terminal_width()
+    if width is not None:
+        Console(file=sys.stdout, highlight=False).print(renderable)
+        return
+    screen = Console(file=sys.stdout, width=_UNBOUNDED, highlight=False)
+    with screen.capture() as captured:
+        screen.print(renderable)
+    # Cells are padded to the width of their column, which is of no use at the end of a line.
+    lines = captured.get().splitlines()
+    typer.echo("\n".join(line.rstrip() for line in lines), color=True)
+
+
+def table(
+    headers: Sequence[str], rows: Iterable[Sequence[str]], *, right: Sequence[str] = (), wrap: Sequence[str] = ()
+) -> Table:
+    """A table without lines, whose cells are taken literally.
+
+    Args:
+        right: columns aligned to the right.
+        wrap: columns that may take several lines where the terminal is narrow.
+    """
     from rich.table import Table
     from rich.text import Text
 
     shown = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0), header_style="bold")
     for header in headers:
-        shown.add_column(header, justify="right" if header in right else "left", overflow="fold")
+        justify: Literal["left", "right"] = "right" if header in right else "left"
+        shown.add_column(header, justify=justify, no_wrap=header not in wrap, overflow="fold")
     for row in rows:
         shown.add_row(*(Text(plain(cell)) for cell in row))
     return shown

@@ -18,9 +18,9 @@ __all__ = ["rank"]
 
 
 def rank(
-    query: Annotated[str, typer.Argument(help="What the documents are ranked for.", show_default=False)],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="What the documents are ranked for.")],
     files: Annotated[
-        list[str] | None, typer.Argument(help="Files of documents; none or '-' is stdin.", show_default=False)
+        list[str] | None, typer.Argument(metavar="FILES", help="Files of documents; none or '-' is stdin.")
     ] = None,
     model: Annotated[
         str, typer.Option("--model", "-m", help="A name from `rerank models`, a hub id or a directory.")
@@ -29,12 +29,12 @@ def rank(
     min_score: Annotated[float | None, typer.Option(help="Show only hits with at least this score.")] = None,
     explain: Annotated[bool, typer.Option("--explain", help="Show the passage that won, under each hit.")] = False,
     as_json: AsJson = False,
-    format: Annotated[Format, typer.Option(help="How files are cut into documents; see above.")] = Format.auto,
+    form: Annotated[
+        Format, typer.Option("--format", help="How files are cut into documents; see above.")
+    ] = Format.auto,
     text_field: Annotated[str, typer.Option(help="The key of the text in JSON objects.")] = "text",
     id_field: Annotated[str, typer.Option(help="The key of the id in JSON objects.")] = "id",
-    longdoc: Annotated[
-        str | None, typer.Option(help="Long documents: firstp, maxp, meanp, kmaxp or kmaxp:K.")
-    ] = None,
+    longdoc: Annotated[str | None, typer.Option(help="Long documents: firstp, maxp, meanp, kmaxp or kmaxp:K.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Tokens that neighbouring passages share.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of one passage, template included.")] = None,
     max_query_length: Annotated[
@@ -98,7 +98,7 @@ def rank(
     options = _merged({name: value for name, value in given.items() if value is not None}, option or [])
     if (not files or "-" in files) and sys.stdin.isatty():
         note("reading documents from the terminal, one per line; Ctrl-D ends them")
-    documents = read_documents(files or [], format, Fields(text_field, id_field))
+    documents = read_documents(files or [], form, Fields(text_field, id_field))
     with load(model, **options) as reranker:
         ranking = reranker.rerank(query, documents, top_k=top_k, min_score=min_score, progress=True)
     if as_json:

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rerank_core.cli.output import console, note, plain, table, warn
+from rerank_core.cli.output import note, plain, show, table, terminal_width, warn
 from rerank_core.types import Hit, Ranking
 
 if TYPE_CHECKING:
-    from rich.console import Console
+    from rich.console import RenderableType
+    from rich.table import Table
 
 __all__ = ["show_ranking"]
 
@@ -20,12 +21,11 @@ _PASSAGE = 1500
 
 def show_ranking(ranking: Ranking, *, explain: bool = False) -> None:
     """Hits on stdout; what they cost, and what was cut, on stderr."""
-    screen = console()
     if explain:
         for hit in ranking:
-            _explain(screen, hit)
+            show(_explained(hit))
     elif ranking.hits:
-        _table(screen, ranking)
+        show(_table(ranking))
     note(_summary(ranking))
     for warning in _warnings(ranking):
         warn(warning)
@@ -36,7 +36,7 @@ def _name(hit: Hit) -> str:
     return f"#{hit.index}" if hit.document.id is None else str(hit.document.id)
 
 
-def _table(screen: Console, ranking: Ranking) -> None:
+def _table(ranking: Ranking) -> Table:
     from rich.cells import cell_len
 
     names = [plain(_name(hit)) for hit in ranking]
@@ -45,19 +45,16 @@ def _table(screen: Console, ranking: Ranking) -> None:
         (str(hit.rank), score, name, _snippet(hit.document.text))
         for hit, score, name in zip(ranking, scores, names, strict=True)
     ]
-    shown = table(("rank", "score", "id", "text"), rows, right=("rank", "score"))
-    id_column, text_column = shown.columns[2:]
-    widest = max(map(cell_len, names))
-    if screen.is_terminal:
-        # The id is shown whole, on several lines if it must be; the text takes what is left of one line.
-        id_column.width = max(2, min(widest, screen.width // 2))
-        taken = len("rank") + max(5, *map(len, scores)) + id_column.width + 6
-        text_column.max_width = max(10, screen.width - taken - 1)
-    else:
-        id_column.width = max(2, widest)
-        text_column.max_width = _SNIPPET
-    text_column.no_wrap, text_column.overflow = True, "ellipsis"
-    screen.print(shown)
+    shown = table(("rank", "score", "id", "text"), rows, right=("rank", "score"), wrap=("id",))
+    ids, texts = shown.columns[2:]
+    texts.overflow = "ellipsis"
+    texts.max_width = _SNIPPET
+    width = terminal_width()
+    if width is not None:
+        # An id is shown whole, on several lines if it must be; the text takes what is left of one line.
+        ids.width = max(2, min(max(map(cell_len, names)), width // 2))
+        texts.max_width = max(10, width - ids.width - max(5, *map(len, scores)) - len("rank") - 8)
+    return shown
 
 
 def _snippet(text: str) -> str:
@@ -65,22 +62,22 @@ def _snippet(text: str) -> str:
     return " ".join(plain(text.lstrip()[:1000]).split())
 
 
-def _explain(screen: Console, hit: Hit) -> None:
+def _explained(hit: Hit) -> RenderableType:
+    from rich.console import Group
+    from rich.constrain import Constrain
     from rich.padding import Padding
     from rich.text import Text
 
     heading = Text.assemble((f"{hit.rank:>4}  {hit.score:.4f}  ", "bold"), (plain(_name(hit)), "bold cyan"))
-    screen.print(heading, soft_wrap=True)
-    screen.print(Text(f"      {_reading(hit)}", "dim"), soft_wrap=True)
+    reading = Padding(Text(_reading(hit), "dim"), (0, 0, 0, 6))
     passage = hit.best_passage
-    if passage is not None:
-        text = hit.document.text[passage.start : passage.stop].strip()
-        rest = len(text) - _PASSAGE
-        body = Text(plain(text[:_PASSAGE]), "green")
-        if rest > 0:
-            body.append(f" … and {rest:,} more characters", "dim")
-        width = min(screen.width, 106)
-        screen.print(Padding(body, (0, 0, 1, 6), expand=False), width=width)
+    if passage is None:
+        return Group(heading, reading)
+    text = hit.document.text[passage.start : passage.stop].strip()
+    body = Text(plain(text[:_PASSAGE]), "green")
+    if len(text) > _PASSAGE:
+        body.append(f" … and {len(text) - _PASSAGE:,} more characters", "dim")
+    return Group(heading, reading, Constrain(Padding(body, (0, 0, 1, 6)), _SNIPPET + 6))
 
 
 def _reading(hit: Hit) -> str:

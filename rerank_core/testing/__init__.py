@@ -2,10 +2,12 @@
 
     from rerank_core.testing import ScorerConformance
 
+    @pytest.fixture(scope="module")
+    def reranker():
+        return rerank_core.load("acme-small")
+
     class TestAcme(ScorerConformance):
-        @pytest.fixture(scope="class")
-        def reranker(self):
-            return rerank_core.load("acme-small")
+        pass
 
 `tiny_cross_encoder` and `tiny_encoder` build random checkpoints in a second; they need ``rerank-core[torch]``, the
 fakes need nothing.

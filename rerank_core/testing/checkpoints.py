@@ -224,7 +224,7 @@ def _write_tokenizer(directory: Path, family: Family, given: str | PathLike[str]
     else:
         source = Path(given) / "tokenizer.json" if Path(given).is_dir() else Path(given)
         shutil.copyfile(source, file)
-    inputs = ["input_ids", "attention_mask"] if family == "xlm-roberta" else ["input_ids", "token_type_ids", "attention_mask"]
+    inputs = ["input_ids", *(["token_type_ids"] if family == "bert" else []), "attention_mask"]
     # PreTrainedTokenizerFast reads tokenizer.json as it is; the families' own classes rebuild parts of it.
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",

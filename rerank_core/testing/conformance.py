@@ -1,4 +1,4 @@
-"""What every reranker promises, as tests: subclass, give one fixture, and pytest runs them on your model."""
+"""What every reranker promises, as tests: give one fixture, subclass, and pytest runs them on your model."""
 
 from __future__ import annotations
 
@@ -41,17 +41,13 @@ ODD_TEXTS = (
 
 
 class ScorerConformance:
-    """Subclass it with a ``reranker`` fixture (scope ``class``) that returns a loaded `Reranker`.
+    """Subclass it beside a fixture ``reranker`` that returns a loaded `Reranker`.
 
     Attributes:
         tolerance: how far equal scores may differ, relative to ``max(1, |score|)``; 1e-5 is right for float32.
     """
 
     tolerance = 1e-5
-
-    @pytest.fixture
-    def reranker(self) -> Reranker:
-        raise NotImplementedError("define a fixture `reranker` that returns a loaded Reranker")
 
     def same(self, one: Sequence[float], other: Sequence[float]) -> None:
         """Both hold equal scores, up to the tolerance."""

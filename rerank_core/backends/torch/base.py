@@ -9,6 +9,7 @@ import torch
 
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch.loading import max_positions
+from rerank_core.errors import CheckpointError
 from rerank_core.scorer import Layout, Tokens
 from rerank_core.spec import ModelSpec
 
@@ -32,6 +33,7 @@ class TorchScorer:
         self.spec = spec
         self.max_positions = max_positions(module)
         config: Any = module.config
+        _check_vocabulary(module, tokenizer, spec.name)
         self.typed = (getattr(config, "type_vocab_size", None) or 0) > 1
         self._pad = getattr(config, "pad_token_id", None) or 0
         pieces = {"query": spec.template.query, "doc": spec.template.doc}
@@ -64,3 +66,13 @@ class TorchScorer:
     def close(self) -> None:
         """Forget the module; its memory goes when nobody else holds it."""
         del self.module
+
+
+def _check_vocabulary(module: Any, tokenizer: TextTokenizer, model: str) -> None:
+    """Refuse another model's tokenizer: its ids would read past the embedding table, on CUDA fatally."""
+    rows = module.get_input_embeddings().weight.shape[0]
+    size = tokenizer.raw.get_vocab_size(with_added_tokens=False)
+    if size > rows:
+        raise CheckpointError(
+            f"model {model!r}: the tokenizer has {size} tokens and the weights have {rows}; they do not belong together"
+        )

@@ -49,11 +49,14 @@ def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | 
     except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
         raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
     missing = sorted(key for key in report["missing_keys"] if kind == "classifier" or not _pooler(key))
-    if missing or report["mismatched_keys"]:
+    if missing:
         raise CheckpointError(
-            f"{directory} lacks weights that the score depends on: {missing or sorted(report['mismatched_keys'])!r}. "
-            "They would be random, and so would the scores. Is this an embedding or base model rather than a reranker?"
+            f"{directory} lacks weights that the score depends on: {missing!r}. They would be random, and so would the "
+            "scores. Is this an embedding or base model rather than a reranker?"
         )
+    if report["mismatched_keys"]:
+        shapes = [f"{key} {list(saved)} not {list(told)}" for key, saved, told in sorted(report["mismatched_keys"])]
+        raise CheckpointError(f"{directory}: weights of other shapes than config.json says: {', '.join(shapes)}")
     if kind == "classifier" and module.config.num_labels != 1:
         raise CheckpointError(f"{directory} has {module.config.num_labels} labels; a reranker has one")
     loaded: torch.nn.Module = module.to(place).eval()
@@ -88,7 +91,7 @@ def _device(name: str | None) -> torch.device:
     try:
         device = torch.device(name)
         torch.empty(0, device=device)
-    except (RuntimeError, AssertionError) as error:
+    except (RuntimeError, AssertionError, ImportError) as error:
         raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
     return device
 

@@ -1,0 +1,61 @@
+"""The BCE spec scores a checkpoint of its architecture like a reranker should, with the sigmoid of its authors."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+import rerank_core
+from rerank_core import Reranker
+from rerank_core.ranking import sigmoid
+from rerank_core.testing import ScorerConformance, tiny_cross_encoder
+
+PANDA = (
+    "The giant panda (Ailuropoda melanoleuca), sometimes called a panda bear or simply panda, is a bear species "
+    "endemic to China."
+)
+
+
+@pytest.fixture(scope="module")
+def reranker(tmp_path_factory: pytest.TempPathFactory) -> Reranker:
+    """A tiny random XLM-R under the spec of the family."""
+    folder = tiny_cross_encoder(tmp_path_factory.mktemp("bce"), "xlm-roberta")
+    return rerank_core.load("bce-reranker-base", checkpoint=folder, device="cpu", max_length=64)
+
+
+class TestBceReranker(ScorerConformance):
+    """The conformance suite over a tiny random XLM-R."""
+
+    def test_shows_probabilities_and_scores_raw(self, reranker: Reranker) -> None:
+        """A ranking shows what BCEmbedding shows, a sigmoid; `score` stays raw; "none" switches it off."""
+        ranking = reranker.rerank("what is panda?", ["hi", PANDA])
+        raw = reranker.score([("what is panda?", "hi"), ("what is panda?", PANDA)])
+
+        assert (ranking.score_space, ranking.activation) == ("probability", "sigmoid")
+        assert ranking.scores() == pytest.approx([sigmoid(score) for score in raw], abs=1e-12)
+        assert reranker.rerank("what is panda?", ["hi", PANDA], activation="none").scores() == pytest.approx(raw)
+
+
+def test_spec_holds_the_published_facts() -> None:
+    """Hub id as alias, a pinned revision, always a sigmoid, 512 tokens (scoring.md §1)."""
+    spec = next(spec for spec in rerank_core.models() if spec.name == "bce-reranker-base")
+
+    assert "maidalun1020/bce-reranker-base_v1" in spec.names
+    assert (spec.activation, spec.raw_space, spec.max_length) == ("sigmoid", "logit", 512)
+    assert spec.revision is not None
+    assert len(spec.revision) == 40
+
+
+@pytest.mark.weights
+def test_real_weights_give_the_published_scores() -> None:
+    """With the real checkpoint, fp32 probabilities are those RAG-Retrieval publishes (scoring.md §10)."""
+    folder = Path(os.environ.get("RERANK_WEIGHTS", "")) / "bce-reranker-base"
+    if "RERANK_WEIGHTS" not in os.environ or not folder.is_dir():
+        pytest.skip("RERANK_WEIGHTS has no folder bce-reranker-base: the real weights are needed")
+    ranking = rerank_core.load("bce-reranker-base", checkpoint=folder, device="cpu").rerank(
+        "what is panda?", ["hi", PANDA]
+    )
+
+    assert ranking.scores() == pytest.approx([0.34393033385276794, 0.5790157914161682], abs=1e-5)
