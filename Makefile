@@ -1,0 +1,57 @@
+# `make try` and `make test` set up everything they need in .venv; nothing else has to be installed first.
+
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+PLUGINS := $(wildcard plugins/*)
+CODE := rerank_core plugins tests tools benchmarks
+DOCS := README.md README.zh.md docs/cli.md
+
+.DEFAULT_GOAL := help
+.PHONY: help try test check fix bench test-core clean
+
+help:  ## show this list
+	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(VENV)/bin/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(VENV)/.try: pyproject.toml constraints.txt plugins/rerank_mini/pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) -e '.[torch]' -e plugins/rerank_mini
+	@touch $@
+
+$(VENV)/.dev: pyproject.toml constraints.txt requirements-dev.txt $(wildcard plugins/*/pyproject.toml) | $(VENV)/bin/python
+	$(INSTALL) -e '.[torch,testing]' $(addprefix -e ,$(PLUGINS)) -r requirements-dev.txt
+	@touch $@
+
+try: $(VENV)/.try  ## install the core and the small offline model, and rank a real example
+	$(BIN)/rerank rank "How do I keep a sourdough starter alive while I am on holiday?" examples/sourdough.jsonl --top-k 5
+
+test: $(VENV)/.dev  ## install everything and run every test, doctests and README examples included
+	$(BIN)/python -m pytest -q
+
+check: $(VENV)/.dev  ## what a reviewer would: format, lint, types, generated text, then every test
+	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/mypy
+	$(BIN)/cog --check -p "import sys; sys.path.insert(0, 'tools')" $(DOCS)
+	$(MAKE) test
+
+fix: $(VENV)/.dev  ## format, mend what lint can, write generated text again
+	$(BIN)/ruff format $(CODE)
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/python tools/known_models.py
+	$(BIN)/cog -r -p "import sys; sys.path.insert(0, 'tools')" $(DOCS)
+
+bench: $(VENV)/.dev  ## nDCG@10 of mini on TREC DL19; RERANK_DATA names the data
+	$(BIN)/python benchmarks/dl19.py --model mini
+
+# The core alone, without torch, on another Python: make test-core PYTHON=python3.13 VENV=.venv-3.13
+test-core: | $(VENV)/bin/python  ## the core's own tests without torch, for other Python versions
+	$(INSTALL) -e '.[testing]' hypothesis hatchling
+	$(BIN)/python -m pytest -q rerank_core/*.py tests/test_longdoc.py tests/test_batching.py tests/test_spec.py \
+	    tests/test_pipeline.py tests/test_calls.py tests/test_registry.py tests/test_conformance.py tests/test_third_party.py
+
+clean:  ## remove the environments
+	rm -rf .venv .venv-*

@@ -1,0 +1,66 @@
+"""Tiny checkpoints, built once a run: with tokenizers made in the test, and with the real ones where they are."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from backends.plain import PlainCrossEncoder
+
+import rerank_core
+from rerank_core import Reranker
+from rerank_core.testing.checkpoints import Family, tiny_cross_encoder, tiny_encoder
+
+# Family, and the folder of a real tokenizer; None is the one that the builder makes.
+CHECKPOINTS = [
+    pytest.param(("xlm-roberta", None), id="xlm-roberta"),
+    pytest.param(("bert", None), id="bert"),
+    pytest.param(("xlm-roberta", "xlm-roberta"), id="real-xlm-roberta", marks=pytest.mark.data),
+    pytest.param(("bert", "bert-base-uncased"), id="real-bert-uncased", marks=pytest.mark.data),
+    pytest.param(("bert", "bert-base-chinese"), id="real-bert-chinese", marks=pytest.mark.data),
+]
+
+
+@pytest.fixture(scope="session")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Path]:
+    """The tiny cross-encoder of a family, not to be changed."""
+    folder = tmp_path_factory.mktemp("made")
+    ready: dict[Family, Path] = {}
+
+    def of(family: Family) -> Path:
+        if family not in ready:
+            ready[family] = tiny_cross_encoder(folder / family, family)
+        return ready[family]
+
+    return of
+
+
+@pytest.fixture(scope="session", params=CHECKPOINTS)
+def checkpoint(
+    request: pytest.FixtureRequest, made: Callable[[Family], Path], tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """A tiny cross-encoder directory, once with each tokenizer."""
+    family, real = request.param
+    if real is None:
+        return made(family)
+    tokenizer: Path = request.getfixturevalue("data") / "tokenizers" / real
+    return tiny_cross_encoder(tmp_path_factory.mktemp("real") / real, family, tokenizer=tokenizer)
+
+
+@pytest.fixture(scope="session")
+def reranker(checkpoint: Path) -> Reranker:
+    """The checkpoint as we load it."""
+    return rerank_core.load(checkpoint, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def plain(checkpoint: Path) -> PlainCrossEncoder:
+    """The checkpoint as plain Hugging Face loads it."""
+    return PlainCrossEncoder(checkpoint)
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bare BERT: no score head."""
+    return tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
