@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PLUGINS := $(wildcard plugins/*)
-CODE := rerank_core plugins tests tools benchmarks
+CODE := rerank_core plugins tests tools benchmarks conftest.py
 DOCS := README.md README.zh.md docs/cli.md
 
 .DEFAULT_GOAL := help

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 from typer.testing import CliRunner
 
 import rerank_core
 from plugin_factory import install
-from rerank_core import Head, ModelSpec
+from rerank_core import Head, ModelSpec, registry
 from rerank_core.cli import app
 from rerank_core.doctor import Check, examine
 from rerank_core.registry import PluginRecord, Registry
@@ -23,12 +26,20 @@ def checks(*plugins: PluginRecord) -> dict[str, Check]:
     return {check.name: check for check in examine(known=Registry(plugins))}
 
 
-def plugin(name: str, **facts: object) -> PluginRecord:
+def plugin(name: str, **facts: Any) -> PluginRecord:
     """A record as discovery writes it, with one model named ``shared``."""
     spec = ModelSpec(name="shared", head=Head.classifier(), description=name)
-    return PluginRecord(
-        **{"name": name, "distribution": f"rerank-{name}", "version": "1.0", "module": name, "models": (spec,), **facts}
-    )  # type: ignore[arg-type]
+    return replace(PluginRecord(name, f"rerank-{name}", "1.0", name, models=(spec,)), **facts)
+
+
+@pytest.fixture
+def fresh(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+    """A folder whose plugins are found by the next question to the registry."""
+    monkeypatch.syspath_prepend(tmp_path)
+    registry.default.cache_clear()
+    yield tmp_path
+    registry.default.cache_clear()
+    sys.modules.pop("rerank_acme", None)
 
 
 def test_healthy_installation() -> None:
@@ -156,7 +167,7 @@ def test_model_is_loaded_and_tried() -> None:
         (None, "load acme-small", "RuntimeError: no key"),
     ],
 )
-def test_model_that_fails_is_a_finding(scorer: str | None, name: str, said: str, tmp_path: Path) -> None:
+def test_model_that_fails_is_a_finding(scorer: str | None, name: str, said: str, fresh: Path) -> None:
     """A model that cannot be loaded, crashes or ranks nonsense is a failed check and exit code 1, never a traceback."""
     make = (
         "raise RuntimeError('no key')"
@@ -170,14 +181,12 @@ def test_model_that_fails_is_a_finding(scorer: str | None, name: str, said: str,
         "    register(ModelSpec(name='acme-small', scorer='rerank_acme:make'))\n"
         f"def make(spec, options):\n    {make}\n"
     )
-    install(tmp_path, "acme", code)
-    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); from rerank_core.cli import main; main()"
-    command = [sys.executable, "-c", script, "doctor", "acme-small", "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
-    data = json.loads(done.stdout)
+    install(fresh, "acme", code)
+    result = CliRunner().invoke(app, ["doctor", "acme-small", "--json"])
+    data = json.loads(result.stdout)
     found = {check["name"]: check for check in data["checks"]}
 
-    assert (done.returncode, done.stderr, data["ok"]) == (1, "", False)
+    assert (result.exit_code, result.stderr, data["ok"]) == (1, "", False)
     assert found[name]["status"] == "fail"
     assert said in found[name]["detail"]
 

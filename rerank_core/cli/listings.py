@@ -20,9 +20,7 @@ _Claim: TypeAlias = tuple[PluginRecord | None, ModelSpec]
 
 
 def models(
-    name: Annotated[
-        str | None, typer.Argument(metavar="NAME", help="Show all facts and options of this one.")
-    ] = None,
+    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show all facts and options of this one.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the installed models, or tell all about one.

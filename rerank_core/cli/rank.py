@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import typer
 
 from rerank_core.cli.documents import Fields, Format, read_documents
+from rerank_core.cli.hits import show_ranking
 from rerank_core.cli.output import AsJson, emit_json, note
-from rerank_core.cli.show import show_ranking
 from rerank_core.reranker import load
 from rerank_core.types import query_of
 

@@ -1,0 +1,36 @@
+"""Every code block of the README and the docs is a test: Python blocks run, `$ rerank` lines succeed."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+try:
+    from sybil import Example, Sybil
+    from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+except ImportError:  # make test-core runs the core's own tests with as little as possible installed
+    Sybil = None
+
+ROOT = Path(__file__).resolve().parent
+
+
+def run_console(example: Example) -> None:
+    """Run the lines of a console block that start with ``$ rerank``, in the repository."""
+    for line in example.parsed.splitlines():
+        if line.startswith("$ rerank "):
+            command = [sys.executable, "-m", "rerank_core", *shlex.split(line.removeprefix("$ rerank "))]
+            done = subprocess.run(
+                command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"}
+            )
+            assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
+            assert done.stdout.strip(), f"{line} printed nothing"
+
+
+if Sybil is not None:
+    pytest_collect_file = Sybil(
+        parsers=[PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)],
+        patterns=["README.md", "README.zh.md", "docs/*.md"],
+    ).pytest()

@@ -1,0 +1,127 @@
+"""The `rerank` command in a process of its own: exit codes, terminals, encodings, closed pipes, Ctrl-C."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from plugin_factory import install
+
+COMMAND = [sys.executable, "-m", "rerank_core"]
+RANK = [*COMMAND, "rank", "panda", "-m", "acme-small"]
+posix = pytest.mark.skipif(os.name == "nt", reason="POSIX pipes, terminals and signals")
+
+
+@pytest.fixture(autouse=True)
+def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A model without weights that child processes find."""
+    install(tmp_path / "site", "acme")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "site"))
+
+
+def run(command: list[str], stdin: bytes = b"", **environment: str) -> subprocess.CompletedProcess[bytes]:
+    """What a command wrote, and how it ended."""
+    env = {**os.environ, **environment}
+    return subprocess.run(command, input=stdin, env=env, capture_output=True, timeout=120, check=False)
+
+
+def on_terminal(command: list[str], columns: int) -> list[str]:
+    """The lines that a command shows on a terminal this wide, without their colours."""
+    import fcntl
+    import pty
+    import struct
+    import termios
+
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 40, columns, 0, 0))
+    env = {name: value for name, value in os.environ.items() if name != "COLUMNS"} | {"TERM": "xterm"}
+    shown = b""
+    with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=theirs, stderr=subprocess.PIPE, env=env):
+        os.close(theirs)
+        try:
+            while block := os.read(ours, 4096):
+                shown += block
+        except OSError:  # Linux says so when the other side of a terminal is closed
+            pass
+    os.close(ours)
+    return re.sub(r"\x1b\[[\d;]*m", "", shown.decode()).splitlines()
+
+
+def test_exit_codes_reach_the_shell() -> None:
+    """0, 1 and 2 are the exit codes of the process, and an error leaves no traceback."""
+    assert run([*COMMAND, "models"]).returncode == 0
+    failed = run([*COMMAND, "rank", "panda", "-m", "nope"], b"tea")
+    assert (failed.returncode, failed.stdout) == (1, b"")
+    assert failed.stderr.startswith(b"error: ")
+    assert run([*COMMAND, "rank"]).returncode == 2
+
+
+def test_json_is_utf8_whatever_the_locale() -> None:
+    """JSON is UTF-8 whatever the encoding of stdout, and a table replaces what it cannot show."""
+    text = "panda 熊猫 \ud800"
+    stdin = json.dumps({"text": text}).encode()
+    data = json.loads(run([*RANK, "--json"], stdin, PYTHONIOENCODING="latin-1").stdout)
+    table = run(RANK, stdin, PYTHONIOENCODING="latin-1")
+
+    assert data["hits"][0]["text"] == text
+    assert table.returncode == 0
+    assert table.stdout.splitlines()[1].endswith(b"  #0  panda ?? ?")
+
+
+@posix
+@pytest.mark.parametrize("columns", [50, 90])
+def test_table_fits_the_terminal(columns: int, tmp_path: Path) -> None:
+    """On a terminal no line is too long, a text takes one line, and ids are whole even if they take several."""
+    documents = [{"id": f"id-{number}-" + "x" * 40, "text": "panda 熊猫 " * 30} for number in range(2)]
+    file = tmp_path / "docs.jsonl"
+    file.write_text("".join(json.dumps(document) + "\n" for document in documents), encoding="utf-8")
+    lines = on_terminal([*RANK, str(file)], columns)
+
+    assert max(map(len, lines)) <= columns
+    assert sum("panda" in line for line in lines) == 2
+    for document in documents:
+        shown = "".join(word for line in lines for word in line.split() if word.startswith("id-") or set(word) == {"x"})
+        assert str(document["id"]) in shown
+
+
+@posix
+def test_models_fit_the_terminal() -> None:
+    """A narrow terminal gets the list without descriptions, never with names cut."""
+    names = [line.split()[0] for line in run([*COMMAND, "models"]).stdout.decode().splitlines()]
+
+    for columns in (80, 140):
+        lines = on_terminal([*COMMAND, "models"], columns)
+        assert max(map(len, lines)) <= columns
+        assert [line.split()[0] for line in lines if not line.startswith(" ")] == names
+
+
+@posix
+@pytest.mark.parametrize("arguments", [["models"], ["models", "--json"], ["--help"]])
+def test_closed_pipe_leaves_no_traceback(arguments: list[str]) -> None:
+    """A reader that has gone ends the command quietly."""
+    with subprocess.Popen([*COMMAND, *arguments], stdout=subprocess.PIPE, stderr=subprocess.PIPE) as piped:
+        assert piped.stdout is not None
+        assert piped.stderr is not None
+        piped.stdout.close()
+        assert piped.stderr.read() == b""
+
+
+@posix
+def test_interrupt_exits_with_130() -> None:
+    """Where documents come from a terminal that is said, and Ctrl-C ends the wait with 130 and no traceback."""
+    ours, theirs = os.openpty()
+    with subprocess.Popen(RANK, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as waiting:
+        assert waiting.stderr is not None
+        assert b"reading documents from the terminal" in waiting.stderr.readline()
+        waiting.send_signal(signal.SIGINT)
+        assert waiting.communicate(timeout=60) == (b"", b"")
+    os.close(ours)
+    os.close(theirs)
+    assert waiting.returncode == 130
