@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import math
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
@@ -143,10 +144,9 @@ class CallOptions:
     def __post_init__(self) -> None:
         check_count("top_k", self.top_k, 1)
         check_count("overlap", self.overlap, 0)
-        if self.min_score is not None and (
-            isinstance(self.min_score, bool) or not isinstance(self.min_score, (int, float))
-        ):
-            raise InputError(f"min_score is {self.min_score!r}; it must be a number")
+        least = self.min_score
+        if least is not None and (isinstance(least, bool) or not isinstance(least, (int, float)) or math.isnan(least)):
+            raise InputError(f"min_score is {least!r}; it must be a number")
         if self.longdoc is not None:
             longdoc_of(self.longdoc)
         if self.activation is not None:

@@ -74,8 +74,8 @@ class Registry:
         return sorted((spec for plugin in self.plugins for spec in plugin.models), key=lambda spec: spec.name)
 
     def plugin_of(self, spec: ModelSpec) -> PluginRecord | None:
-        """The plugin that brought a spec."""
-        return next((plugin for plugin in self.plugins if spec in plugin.models), None)
+        """The plugin that registered this very spec; two plugins may register equal ones."""
+        return next((plugin for plugin in self.plugins if any(own is spec for own in plugin.models)), None)
 
     def conflicts(self) -> dict[str, list[str]]:
         """Names that several plugins claim: ``{name: [plugin, ...]}``."""

@@ -228,9 +228,14 @@ class Reranker:
     def _open(self, call: CallOptions) -> AnyScorer:
         if self._scorer is None:
             raise RerankError(f"this reranker ({self.spec.name!r}) is closed; load it again")
-        if call.model and isinstance(self._scorer, Configurable):
-            return self._scorer.configured(call.model)
-        return self._scorer
+        if not call.model:
+            return self._scorer
+        if not isinstance(self._scorer, Configurable):
+            raise PluginError(
+                f"{self.spec.name!r} lists {sorted(call.model)!r} as call options, and its scorer "
+                f"{type(self._scorer).__name__} has no configured() to take them"
+            )
+        return self._scorer.configured(call.model)
 
     # ------------------------------------------------------------------ life cycle
     def close(self) -> None:

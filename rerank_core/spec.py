@@ -203,7 +203,14 @@ class ModelSpec:
             "languages": list(self.languages),
             "license": self.license,
             "options": [
-                {"name": o.name, "type": o.type, "default": o.default, "when": o.when, "help": o.help}
-                for o in self.options
+                {
+                    "name": option.name,
+                    "type": option.type,
+                    "default": option.default,
+                    "choices": list(option.choices),
+                    "when": option.when,
+                    "help": option.help,
+                }
+                for option in self.options
             ],
         }

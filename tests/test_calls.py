@@ -10,7 +10,18 @@ from typing import Any
 
 import pytest
 
-from rerank_core import Batch, InputError, MeanP, Options, Output, Ranking, Reranker, RerankError
+from rerank_core import (
+    Batch,
+    InputError,
+    MeanP,
+    ModelOption,
+    Options,
+    Output,
+    PluginError,
+    Ranking,
+    Reranker,
+    RerankError,
+)
 from rerank_core.options import CallOptions
 from rerank_core.testing import FakeScorer, FakeTextScorer, fake_spec
 
@@ -101,12 +112,41 @@ def test_load_options_are_checked(given: dict[str, Any], said: str) -> None:
 
 @pytest.mark.parametrize(
     ("given", "said"),
-    [({"top_k": 0}, "top_k"), ({"min_score": "high"}, "min_score"), ({"overlap": 1.5}, "overlap"), ({"k": 3}, "Valid")],
+    [
+        ({"top_k": 0}, "top_k"),
+        ({"min_score": "high"}, "min_score"),
+        ({"min_score": float("nan")}, "min_score"),
+        ({"overlap": 1.5}, "overlap"),
+        ({"k": 3}, "Valid"),
+    ],
 )
 def test_call_options_are_checked(given: dict[str, Any], said: str) -> None:
     """The same for one call."""
     with pytest.raises(InputError, match=said):
         reranker(FakeScorer("joint")).rerank(QUERY, ["x"], **given)
+
+
+def test_call_options_of_a_model_reach_its_scorer() -> None:
+    """A call-time option makes a configured view for that call alone; without `configured` it is a PluginError."""
+
+    class Scaled(FakeTextScorer):
+        factor = 1.0
+
+        def configured(self, options: Any) -> FakeTextScorer:
+            view = Scaled()
+            view.factor = options["factor"]
+            return view
+
+        def score(self, query: str, docs: Any) -> list[float]:
+            return [self.factor * score for score in super().score(query, docs)]
+
+    spec = fake_spec(options=(ModelOption("factor", "float", "scale", default=1.0, when="call"),))
+    fake = Reranker.from_scorer(Scaled(), spec)
+    plain = fake.score([(QUERY, "panda")])
+    assert fake.score([(QUERY, "panda")], factor=2.0) == [2 * plain[0]]
+    assert fake.score([(QUERY, "panda")]) == plain
+    with pytest.raises(PluginError, match="configured"):
+        Reranker.from_scorer(FakeTextScorer(), spec).score([(QUERY, "panda")], factor=2.0)
 
 
 def test_sigmoid_over_scores_that_are_no_logits_is_refused_on_load() -> None:
