@@ -6,9 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from backends.plain import PlainCrossEncoder
 
 import rerank_core
+from backends.plain import PlainCrossEncoder
 from rerank_core import Reranker
 from rerank_core.testing.checkpoints import Family, tiny_cross_encoder, tiny_encoder
 

@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 import torch
-from backends.plain import LONG, QUERIES
 from safetensors.torch import load_file, save_file
 
 import rerank_core
+from backends.plain import LONG, QUERIES
 from rerank_core import (
     CheckpointError,
     Head,
@@ -241,7 +241,7 @@ def test_missing_config_is_named(copy: Callable[..., Path]) -> None:
 def test_length_ends_with_the_position_table(family: Family, made: Callable[[Family], Path]) -> None:
     """XLM-R's 514 positions and BERT's 512 both read 512 tokens; one more is an InputError before any forward."""
     assert len(load(made(family), max_length=512).rerank(QUERIES[0], [LONG])[0].passages) > 1
-    with pytest.raises(InputError, match="513.*512 positions"):
+    with pytest.raises(InputError, match=r"513.*512 positions"):
         load(made(family), max_length=513)
 
 

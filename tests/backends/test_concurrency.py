@@ -8,9 +8,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
-from backends.plain import DOCUMENTS, LONG, QUERIES, assert_close
-
 import rerank_core
+from backends.plain import DOCUMENTS, LONG, QUERIES, assert_close
 from rerank_core import Head, ModelSpec, Options, Reranker, Template
 from rerank_core.backends.torch import build
 from rerank_core.testing.checkpoints import Family

@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import pytest
-from backends.plain import DOCUMENTS, LONG, QUERIES, PlainLateInteraction, assert_close
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
 import rerank_core
+from backends.plain import DOCUMENTS, LONG, QUERIES, PlainLateInteraction, assert_close
 from rerank_core import Head, InputError, ModelSpec, Reranker, Template
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import scorer_of
@@ -120,7 +120,7 @@ def test_a_live_module_takes_any_form_of_its_tokenizer(encoder: Path, plain: Pla
     for form in forms:
         reranker = Reranker.from_scorer(scorer_of(plain.model, form, spec), spec)
         assert_close(expected, reranker.rerank(QUERIES[0], DOCUMENTS).scores())
-    assert 9 == len(raw.encode(LONG).ids)
+    assert len(raw.encode(LONG).ids) == 9
 
 
 def test_a_live_module_is_scored_with_its_present_weights(encoder: Path, plain: PlainLateInteraction) -> None:

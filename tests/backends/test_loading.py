@@ -6,6 +6,7 @@ import logging
 import random
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -15,11 +16,11 @@ import huggingface_hub.utils as hub
 import pytest
 import torch
 import transformers.utils.logging as transformers_logging
-from backends.plain import DOCUMENTS, LONG, QUERIES, PlainCrossEncoder, PlainLateInteraction, assert_close
-from plugin_factory import install
 from transformers import AutoModelForSequenceClassification
 
 import rerank_core
+from backends.plain import DOCUMENTS, LONG, QUERIES, PlainCrossEncoder, PlainLateInteraction, assert_close
+from plugin_factory import install
 from rerank_core import (
     CheckpointError,
     Head,
@@ -38,7 +39,8 @@ ACME = """
 
     @hookimpl
     def rerank_register_models(register):
-        register(ModelSpec(name="acme-small", checkpoint="package:acme_weights/model", head=Head.classifier(), max_length=64))
+        here = "package:acme_weights/model"
+        register(ModelSpec(name="acme-small", checkpoint=here, head=Head.classifier(), max_length=64))
 """
 
 
@@ -51,11 +53,12 @@ def parameters(reranker: Reranker) -> set[torch.dtype]:
 @pytest.fixture
 def acme(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A plugin with a model whose weights are in a package that a test may put into this folder."""
-    install(tmp_path, "acme", ACME)
+    module = install(tmp_path, "acme", ACME)
     monkeypatch.syspath_prepend(tmp_path)
     registry.default.cache_clear()
     yield tmp_path
     registry.default.cache_clear()
+    sys.modules.pop(module, None)
 
 
 @pytest.fixture
@@ -163,14 +166,16 @@ def test_a_named_model_takes_other_weights(acme: Path, made: Callable[[Family], 
 def test_weights_that_contradict_the_name_list_the_fields(
     acme: Path, made: Callable[[Family], Path], tmp_path: Path
 ) -> None:
-    """A reranker.json that says otherwise is a CheckpointError with each field and both values; one that agrees loads."""
+    """A reranker.json that says otherwise is refused with each field and both values; one that agrees loads."""
     directory = Path(shutil.copytree(made("bert"), tmp_path / "weights"))
     spec = registry.default().resolve("acme-small")
     write_spec(spec, directory)
     assert rerank_core.load("acme-small", checkpoint=directory, device="cpu").rerank("panda", ["bear"])
     write_spec(ModelSpec(name="other", head=spec.head, max_length=128, activation="sigmoid"), directory)
 
-    with pytest.raises(CheckpointError, match=r"max_length: 64 here, 128 there; activation: 'none' here, 'sigmoid' there"):
+    with pytest.raises(
+        CheckpointError, match=r"max_length: 64 here, 128 there; activation: 'none' here, 'sigmoid' there"
+    ):
         rerank_core.load("acme-small", checkpoint=directory, device="cpu")
     assert rerank_core.load(directory, device="cpu").rerank("panda", ["bear"]).activation == "sigmoid"
 
@@ -200,7 +205,7 @@ def test_a_hub_id_that_is_not_cached_fails_offline_at_once(no_network: list[obje
     """`offline=True` asks nobody: a hub id outside the cache is an UnknownModelError without a connection."""
     with pytest.raises(UnknownModelError, match=r"offline=True"):
         rerank_core.load("nobody/nothing", offline=True)
-    assert [] == no_network
+    assert no_network == []
 
 
 def test_a_hub_that_cannot_be_reached_is_an_unknown_model(
@@ -214,7 +219,9 @@ def test_a_hub_that_cannot_be_reached_is_an_unknown_model(
     assert no_network
 
 
-def test_a_cached_hub_id_loads_offline(no_network: list[object], made: Callable[[Family], Path], tmp_path: Path) -> None:
+def test_a_cached_hub_id_loads_offline(
+    no_network: list[object], made: Callable[[Family], Path], tmp_path: Path
+) -> None:
     """What the hub's cache holds loads by its id, and ranks like the directory."""
     commit = "0123456789abcdef0123456789abcdef01234567"
     home = tmp_path / "hub" / "models--acme--tiny"
@@ -223,13 +230,12 @@ def test_a_cached_hub_id_loads_offline(no_network: list[object], made: Callable[
     (home / "refs" / "main").write_text(commit, encoding="utf-8")
     expected = rerank_core.load(made("bert"), device="cpu").rerank(QUERIES[0], DOCUMENTS).scores()
     by_id = rerank_core.load("acme/tiny", offline=True, device="cpu")
+    by_commit = rerank_core.load("acme/tiny", offline=True, revision=commit, device="cpu")
 
-    assert "acme/tiny" == by_id.spec.checkpoint
+    assert by_id.spec.checkpoint == "acme/tiny"
     assert expected == by_id.rerank(QUERIES[0], DOCUMENTS).scores()
-    assert expected == rerank_core.load("acme/tiny", offline=True, revision=commit, device="cpu").rerank(
-        QUERIES[0], DOCUMENTS
-    ).scores()
-    assert [] == no_network
+    assert expected == by_commit.rerank(QUERIES[0], DOCUMENTS).scores()
+    assert no_network == []
 
 
 @pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
@@ -241,6 +247,6 @@ def test_max_query_length_cuts_and_says_so(family: Family, made: Callable[[Famil
     cut, whole = reranker.rerank_many([(query, DOCUMENTS), (shown, DOCUMENTS)])
 
     assert plain.ids(query)[:3] == plain.ids(shown)
-    assert [True, False] == [cut.query_truncated, whole.query_truncated]
+    assert [cut.query_truncated, whole.query_truncated] == [True, False]
     assert_close([plain.score(shown, document) for document in DOCUMENTS], cut.scores())
     assert_close(whole.scores(), cut.scores())

@@ -8,9 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from backends.plain import PlainLateInteraction, assert_close
 
 import rerank_core
+from backends.plain import PlainLateInteraction, assert_close
 from rerank_core import CheckpointError, ModelSpec, Options, Reranker
 from rerank_core.backends.torch import build
 
@@ -65,7 +65,7 @@ def test_scores_equal_plain_loops(mini: Reranker, plain: PlainLateInteraction) -
     ranking = mini.rerank(QUERY, DOCUMENTS)
 
     assert_close(expected, ranking.scores())
-    assert 0 == ranking[0].index
+    assert ranking[0].index == 0
 
 
 def test_a_document_of_200_tokens_is_read_whole(mini: Reranker, plain: PlainLateInteraction) -> None:
