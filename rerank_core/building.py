@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from rerank_core import registry
-from rerank_core.errors import MissingDependencyError
+from rerank_core.errors import MissingDependencyError, PluginError, RerankError
 from rerank_core.options import Options
 from rerank_core.pipeline import AnyScorer
 from rerank_core.spec import ModelSpec
@@ -29,9 +29,15 @@ def build(spec: ModelSpec, options: Options) -> AnyScorer:
     module, _, factory = spec.scorer.partition(":")
     try:
         scorer = getattr(importlib.import_module(module), factory)(spec, options)
+    except RerankError:
+        raise
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"{spec.name!r} is scored by {spec.scorer!r}, which needs {error.name!r}; install it"
+        ) from error
+    except Exception as error:
+        raise PluginError(
+            f"{spec.name!r} is scored by {spec.scorer!r}, which failed: {type(error).__name__}: {error}"
         ) from error
     return scorer
 

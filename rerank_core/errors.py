@@ -15,6 +15,7 @@ A message says what happened, shows the offending value and says what to do abou
 
 from __future__ import annotations
 
+import reprlib
 from collections.abc import Sequence
 
 __all__ = [
@@ -28,6 +29,14 @@ __all__ = [
     "RerankError",
     "UnknownModelError",
 ]
+
+
+def short(value: object) -> str:
+    """``repr`` for a message: a value as large as a document is cut, so that logs and servers do not repeat it."""
+    clipped = reprlib.Repr()
+    clipped.maxstring = clipped.maxother = 80
+    clipped.maxlong = 40
+    return clipped.repr(value)
 
 
 class RerankError(Exception):
@@ -66,7 +75,7 @@ class NonFiniteScoreError(RerankError):
     """The model produced NaN or an infinity, so that no honest ranking exists.
 
     Attributes:
-        documents: ``(query, document)`` positions in the caller's lists.
+        documents: ``(query, document)`` positions in the caller's lists; for ``score``, ``(pair, 0)``.
     """
 
     def __init__(self, message: str, documents: Sequence[tuple[int, int]] = ()) -> None:

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, overload
 
-from rerank_core import batching
 from rerank_core.errors import InputError
 from rerank_core.rows import Job, QueryRows, RowPlan, Rules, Window
 from rerank_core.scorer import NO_TOKENS, Indexable, Output, QueryRow, Scorer
@@ -17,10 +16,9 @@ __all__ = ["Index", "IndexPlan", "build"]
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One encoded window: its characters in the document, the length of its row, its opaque embedding."""
+    """One encoded window: its characters in the document, its opaque embedding."""
 
     chars: tuple[int, int]
-    length: int
     embedding: Any
 
 
@@ -28,7 +26,7 @@ class _Entry:
 class Index(Sequence[Document]):
     """Documents with their embeddings, in memory. Give it to ``rerank`` in place of the documents.
 
-    Made by ``Reranker.index``; opaque, and good only for the reranker that made it.
+    Made by ``Reranker.index``; opaque, and good only for rerankers that would make the same (``owner`` says which).
     """
 
     documents: tuple[Document, ...]
@@ -60,19 +58,20 @@ def build(scorer: Scorer, documents: Sequence[Document], rules: Rules, owner: ob
         InputError: a scorer whose rows hold the query.
     """
     if not isinstance(scorer, Indexable) or scorer.layout != "separate":
-        raise InputError("this model reads query and document together, so documents cannot be indexed without a query")
+        raise InputError(
+            f"{type(scorer).__name__} reads query and document together, so documents cannot be indexed without a "
+            "query; use rerank, or a late-interaction model"
+        )
     # The layout is `separate`, so no row holds the query: any query will do to plan the documents' windows.
     plan = RowPlan(scorer, [Job("", documents)], rules)
-    lengths = [window.length for window in plan.windows]
-    embeddings: list[Any] = [None] * len(lengths)
-    budget = rules.token_budget or scorer.token_budget
-    for positions in batching.plan(lengths, [0] * len(lengths), {}, budget=budget, packed=scorer.packed):
+    embeddings: list[Any] = [None] * len(plan.windows)
+    for positions in plan.batches():
         encoded = scorer.encode([plan.row(plan.windows[position]) for position in positions])
         for position, embedding in zip(positions, encoded, strict=True):
             embeddings[position] = embedding
     entries: list[list[_Entry]] = [[] for _ in documents]
     for window, embedding in zip(plan.windows, embeddings, strict=True):
-        entries[window.doc].append(_Entry(plan.chars(window), window.length, embedding))
+        entries[window.doc].append(_Entry(plan.chars(window), embedding))
     return Index(
         documents=tuple(documents),
         owner=owner,
@@ -82,24 +81,27 @@ def build(scorer: Scorer, documents: Sequence[Document], rules: Rules, owner: ob
 
 
 class IndexPlan:
-    """The windows of an index; a forward pass is only the match."""
+    """The windows of an index. Nothing of a document is computed, so they cost no tokens and make one batch."""
 
-    def __init__(self, scorer: Scorer, query: str, index: Index, rules: Rules) -> None:
+    def __init__(self, scorer: Scorer, job: Job, index: Index, rules: Rules) -> None:
         assert isinstance(scorer, Indexable)
         self._scorer = scorer
         self._index = index
-        queries = QueryRows(scorer, [query], rules)
+        queries = QueryRows(scorer, [job], rules)
         queries.room(scorer, 0, NO_TOKENS, rules.max_length)
         self.query_rows: Mapping[int, QueryRow] = queries.rows
         self.query_truncated: Sequence[bool] = queries.truncated
         self.windows: Sequence[Window] = [
-            Window(0, doc, number, 0, entry.length, entry.length)
+            Window(0, doc, number, 0, 0, length=0)
             for doc, entries in enumerate(index._entries)
-            for number, entry in enumerate(entries)
+            for number in range(len(entries))
         ]
 
     def _entry(self, window: Window) -> _Entry:
         return self._index._entries[window.doc][window.number]
+
+    def batches(self) -> list[list[int]]:
+        return [list(range(len(self.windows)))] if self.windows else []
 
     def forward(self, positions: Sequence[int]) -> Output:
         items = [(0, self._entry(self.windows[position]).embedding) for position in positions]

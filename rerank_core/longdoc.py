@@ -10,9 +10,21 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
-from rerank_core.errors import InputError
+from rerank_core.errors import InputError, short
 
-__all__ = ["STRATEGIES", "FirstP", "KMaxP", "LongDoc", "MaxP", "MeanP", "default_overlap", "longdoc_of", "windows"]
+__all__ = [
+    "STRATEGIES",
+    "FirstP",
+    "KMaxP",
+    "LongDoc",
+    "MaxP",
+    "MeanP",
+    "checked",
+    "covered",
+    "default_overlap",
+    "longdoc_of",
+    "windows",
+]
 
 Window = tuple[int, int]
 
@@ -128,6 +140,36 @@ class KMaxP:
         return sum(best) / len(best)
 
 
+def checked(strategy: LongDoc, length: int, room: int, overlap: int) -> list[Window]:
+    """The windows of a strategy, which may be a stranger's.
+
+    Raises:
+        InputError: no window, one outside the document or over the room, or windows out of order.
+    """
+    spans = [(start, stop) for start, stop in strategy.windows(length, room, overlap)]
+    right = all(0 <= start <= stop <= length and stop - start <= room for start, stop in spans)
+    if not spans or not right or spans != sorted(spans):
+        raise InputError(
+            f"the strategy {strategy!r} gave the windows {short(spans)} for {length} tokens and room for {room}; they "
+            "must be at least one, inside the document, no longer than the room, and in order"
+        )
+    return spans
+
+
+def covered(spans: Sequence[Window], length: int) -> bool:
+    """Whether windows in order leave no token out.
+
+    >>> covered([(0, 4), (3, 7)], 7), covered([(0, 4), (5, 7)], 7)
+    (True, False)
+    """
+    reached = 0
+    for start, stop in spans:
+        if start > reached:
+            return False
+        reached = max(reached, stop)
+    return reached == length
+
+
 STRATEGIES = ("firstp", "maxp", "meanp", "kmaxp", "kmaxp:K")
 
 
@@ -149,4 +191,4 @@ def longdoc_of(value: str | LongDoc) -> LongDoc:
             return KMaxP(int(k))
     elif callable(getattr(value, "windows", None)) and callable(getattr(value, "combine", None)):
         return value
-    raise InputError(f"longdoc is {value!r}; it must be one of {', '.join(STRATEGIES)}, or a strategy object")
+    raise InputError(f"longdoc is {short(value)}; it must be one of {', '.join(STRATEGIES)}, or a strategy object")

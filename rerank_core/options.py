@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import math
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from rerank_core.errors import InputError
+from rerank_core.errors import InputError, PluginError, short
 from rerank_core.longdoc import LongDoc, longdoc_of
 from rerank_core.rows import Rules
 from rerank_core.spec import ModelSpec
@@ -65,6 +66,9 @@ class Options:
         """
         common = {item.name for item in fields(cls)} - {"model"}
         own = {option.name: option for option in spec.options}
+        taken = {*common, "model", "name", "query", "documents", "requests", "pairs"}
+        if clash := sorted(taken.union(item.name for item in fields(CallOptions)).intersection(own)):
+            raise PluginError(f"model {spec.name!r} declares options of its own with common names: {clash!r}")
         _refuse_unknown(given, [*sorted(common), *own], spec.name)
         values = {name: value for name, value in given.items() if name in common}
         extra = {name: option.default for name, option in own.items()}
@@ -90,7 +94,7 @@ class Options:
                 raise InputError(f"dtype is {self.dtype!r}; it must be one of {', '.join(_DTYPES)}")
             object.__setattr__(self, "dtype", name)
         for name, least in (("max_length", 1), ("max_query_length", 1), ("token_budget", 1), ("overlap", 0)):
-            check_count(name, getattr(self, name), least)
+            object.__setattr__(self, name, check_count(name, getattr(self, name), least))
         for name in ("parse_special_tokens", "offline"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"{name} is {getattr(self, name)!r}; it must be True or False")
@@ -142,21 +146,37 @@ class CallOptions:
         return cls(**values, model={name: value for name, value in given.items() if name in own})
 
     def __post_init__(self) -> None:
-        check_count("top_k", self.top_k, 1)
-        check_count("overlap", self.overlap, 0)
-        least = self.min_score
-        if least is not None and (isinstance(least, bool) or not isinstance(least, (int, float)) or math.isnan(least)):
-            raise InputError(f"min_score is {least!r}; it must be a number")
+        object.__setattr__(self, "top_k", check_count("top_k", self.top_k, 1))
+        object.__setattr__(self, "overlap", check_count("overlap", self.overlap, 0))
+        if self.min_score is not None:
+            try:
+                least = math.nan if isinstance(self.min_score, (bool, str)) else float(self.min_score)
+            except (TypeError, ValueError):
+                least = math.nan
+            if math.isnan(least):
+                raise InputError(f"min_score is {short(self.min_score)}; it must be a number")
+            object.__setattr__(self, "min_score", least)
         if self.longdoc is not None:
             longdoc_of(self.longdoc)
         if self.activation is not None:
             check_activation(self.activation)
 
 
-def check_count(name: str, value: object, least: int) -> None:
-    """Raise InputError where ``value`` is neither None nor an integer of at least ``least``."""
-    if value is not None and (isinstance(value, bool) or not isinstance(value, int) or value < least):
-        raise InputError(f"{name} is {value!r}; it must be an integer of at least {least}")
+def check_count(name: str, value: Any, least: int) -> int | None:
+    """The integer in ``value`` (numpy's too), or None.
+
+    Raises:
+        InputError: neither None nor an integer of at least ``least``.
+    """
+    if value is None:
+        return None
+    try:
+        count = least - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = least - 1
+    if count < least:
+        raise InputError(f"{name} is {short(value)}; it must be an integer of at least {least}")
+    return count
 
 
 def check_activation(value: object) -> None:

@@ -7,13 +7,13 @@ and not by the number of documents.
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol, TypeAlias
 
-from rerank_core import batching
-from rerank_core.errors import NonFiniteScoreError, PluginError
+from rerank_core.errors import InputError, NonFiniteScoreError, PluginError, short
 from rerank_core.indexing import Index, IndexPlan
 from rerank_core.longdoc import LongDoc
 from rerank_core.rows import Job, Plan, RowPlan, Rules
@@ -67,13 +67,13 @@ def run(scorer: AnyScorer, jobs: Sequence[Job], rules: Rules, progress: Progress
         by_number = dict(zip(fresh, _run_plan(scorer, plan, [jobs[n] for n in fresh], rules, progress), strict=True))
         for number, job in enumerate(jobs):
             if isinstance(job.documents, Index):
-                match = IndexPlan(scorer, job.query, job.documents, rules)
+                match = IndexPlan(scorer, job, job.documents, rules)
                 by_number[number] = _run_plan(scorer, match, [job], rules, progress)[0]
         scored = [by_number[number] for number in range(len(jobs))]
     else:
         scored = _run_texts(scorer, jobs, progress)
-    for query, result in enumerate(scored):
-        _check_finite(result, query, jobs[query])
+    for job, result in zip(jobs, scored, strict=True):
+        _check_finite(result, job)
     seconds = time.perf_counter() - started
     return [replace(result, usage=replace(result.usage, seconds=seconds)) for result in scored]
 
@@ -106,34 +106,45 @@ def _score_texts(
 ) -> tuple[list[float], Mapping[str, Any]]:
     name = type(scorer).__name__
     if isinstance(scorer, TextScorer):
-        scores = [float(score) for score in scorer.score(query, texts)]
-        if len(scores) != len(texts):
-            raise PluginError(f"{name}.score returned {len(scores)} scores for {len(texts)} documents, not one each")
-        return scores, {}
+        return _floats(scorer.score(query, texts), len(texts), f"{name}.score"), {}
     permutation = scorer.rank(query, texts)
-    order = list(permutation.order)
+    try:
+        order, statistics = [operator.index(position) for position in permutation.order], dict(permutation.statistics)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise PluginError(f"{name}.rank returned {short(permutation)}, not a Permutation: {error}") from error
     if sorted(order) != list(range(len(texts))):
-        raise PluginError(f"{name}.rank returned {order!r} for {len(texts)} documents, not every position once")
+        raise PluginError(f"{name}.rank returned {short(order)} for {len(texts)} documents, not every position once")
     places = {position: place for place, position in enumerate(order, start=1)}
-    return [float(-places[position]) for position in range(len(texts))], permutation.statistics
+    return [float(-places[position]) for position in range(len(texts))], statistics
+
+
+def _floats(values: Any, count: int, who: str) -> list[float]:
+    """The numbers a scorer gave, as many as it should have given.
+
+    Raises:
+        PluginError: anything else.
+    """
+    try:
+        given = [] if isinstance(values, (str, Mapping)) else list(values)
+        if isinstance(values, (str, Mapping)) or any(isinstance(value, str) for value in given):
+            raise TypeError("text is no number")
+        numbers = [float(value) for value in given]
+    except (TypeError, ValueError) as error:
+        raise PluginError(f"{who} returned {short(values)}, not {count} numbers: {error}") from error
+    if len(numbers) != count:
+        raise PluginError(f"{who} returned {len(numbers)} scores for {count} texts or rows, not one each, in order")
+    return numbers
 
 
 def _run_plan(scorer: Scorer, plan: Plan, jobs: Sequence[Job], rules: Rules, progress: Progress) -> list[Scored]:
     windows = plan.windows
-    batches = batching.plan(
-        [window.length for window in windows],
-        [window.query for window in windows],
-        {query: len(row.ids) for query, row in plan.query_rows.items()},
-        budget=rules.token_budget or scorer.token_budget,
-        packed=scorer.packed,
-    )
     board = _Board([[[] for _ in job.documents] for job in jobs], len(windows), rules.longdoc)
     for position, window in enumerate(windows):
         board.documents[window.query][window.doc].append(position)
     cascade = isinstance(scorer, Resumable) and bool(scorer.keep)
     states = []
     done = 0
-    for positions in batches:
+    for positions in plan.batches():
         output = plan.forward(positions)
         board.record(output, positions)
         if cascade:
@@ -155,11 +166,11 @@ class _Board:
         self.scores: list[dict[str, float]] = [{} for _ in range(count)]
 
     def record(self, output: Output, positions: Sequence[int]) -> None:
-        for name, scores in output.scores.items():
-            if len(scores) != len(positions):
-                raise PluginError(f"the scorer gave {len(scores)} scores {name!r} for {len(positions)} rows")
+        if not output.scores:
+            raise PluginError("the scorer's Output holds no scores; the first of them ranks")
+        scores = {name: _floats(values, len(positions), f"score {name!r}") for name, values in output.scores.items()}
         for place, position in enumerate(positions):
-            latest = {name: float(scores[place]) for name, scores in output.scores.items()}
+            latest = {name: values[place] for name, values in scores.items()}
             # Names of a deeper stage go first: the first score ranks.
             self.scores[position] = {**latest, **{k: v for k, v in self.scores[position].items() if k not in latest}}
 
@@ -169,11 +180,14 @@ class _Board:
     def combine(self, positions: Sequence[int]) -> dict[str, float]:
         """A document's scores by name; the first ranks."""
         names = self.scores[positions[0]]
-        return {name: self.longdoc.combine([self.scores[p][name] for p in positions]) for name in names}
+        return {name: float(self.longdoc.combine([self.scores[p][name] for p in positions])) for name in names}
 
 
 def _deepen(scorer: Resumable, states: list[tuple[list[int], Any]], board: _Board, stages: list[list[int]]) -> None:
     """Carry the best documents of each query on, all windows of a survivor together."""
+    keeps = list(scorer.keep)
+    if min(keeps) < 1 or keeps != sorted(keeps, reverse=True):
+        raise InputError(f"a cascade keeps {keeps!r} documents; each number must be positive and none grow")
     for stage, keep in enumerate(scorer.keep, start=1):
         survivors: set[int] = set()
         for query, documents in enumerate(board.documents):
@@ -220,7 +234,7 @@ def _collect(plan: Plan, board: _Board, query: int, stages: list[int]) -> Scored
     )
 
 
-def _check_finite(result: Scored, query: int, job: Job) -> None:
+def _check_finite(result: Scored, job: Job) -> None:
     bad = [
         doc
         for doc, scores in enumerate(result.all_scores)
@@ -230,7 +244,8 @@ def _check_finite(result: Scored, query: int, job: Job) -> None:
         named = [(doc, job.documents[doc].id) for doc in bad[:10]]
         names = ", ".join(f"{doc}" if own is None else f"{doc} (id {own!r})" for doc, own in named)
         raise NonFiniteScoreError(
-            f"query {query}: the model gave NaN or infinity for {len(bad)} of {len(job.documents)} documents: {names}; "
-            "check the checkpoint for NaN weights, or load it with dtype='float32'",
-            [(query, doc) for doc in bad],
+            f"query {job.number}: the model gave NaN or infinity for {len(bad)} of {len(job.documents)} documents: "
+            f"{names}; check its weights for NaN (and dtype: float16 overflows where float32 does not), or what the "
+            "remote scorer answers",
+            [(job.number, doc) for doc in bad],
         )

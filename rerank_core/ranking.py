@@ -46,6 +46,10 @@ def ranking_of(
     spec: ModelSpec, job: Job, scored: Scored, call: CallOptions, activation: str, space: ScoreSpace
 ) -> Ranking:
     """Sort by (stage, score), equal scores in the caller's order; then apply ``min_score`` and ``top_k``."""
+    if call.min_score is not None and any(scored.stages):
+        raise InputError(
+            f"min_score={call.min_score!r} means nothing after a cascade, whose stages score on scales of their own"
+        )
     chosen, shown_space = presentation(spec, space, activation)
     shown = [sigmoid(score) if chosen == "sigmoid" else score for score in scored.scores]
     order = sorted(range(len(shown)), key=lambda doc: (-scored.stages[doc], -scored.scores[doc], doc))
@@ -59,6 +63,7 @@ def ranking_of(
             passages=scored.passages[doc],
             truncated=scored.truncated[doc],
             scores=scored.all_scores[doc],
+            stage=scored.stages[doc],
         )
         for rank, doc in enumerate(kept[: call.top_k], start=1)
     )

@@ -8,22 +8,24 @@ from __future__ import annotations
 
 import difflib
 import functools
-import importlib.metadata
 import json
 import os
+import re
 import traceback
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from importlib.resources import files
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import pluggy
 
 from rerank_core import hookspecs
-from rerank_core.errors import DuplicateModelError, PluginLoadError, RerankError, UnknownModelError
+from rerank_core.errors import DuplicateModelError, PluginLoadError, RerankError, UnknownModelError, short
 from rerank_core.spec import ModelSpec
 from rerank_core.spec_file import spec_of_directory
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 __all__ = ["PluginRecord", "Registry", "default", "first_party"]
 
@@ -65,8 +67,11 @@ class Registry:
     @classmethod
     def discover(cls) -> Registry:
         """Read the installed plugins: one per entry point of group ``rerank_core``."""
-        points = importlib.metadata.entry_points(group=hookspecs.GROUP)
-        disabled = {name.strip() for name in os.environ.get(DISABLE, "").split(",")}
+        # Costs as much to import as the rest of the core; a process that loads nothing does not need it.
+        from importlib.metadata import entry_points
+
+        points = entry_points(group=hookspecs.GROUP)
+        disabled = {_normal(name) for name in os.environ.get(DISABLE, "").split(",")}
         return cls([_read_plugin(point, disabled) for point in _distinct(points)])
 
     def models(self) -> list[ModelSpec]:
@@ -89,26 +94,45 @@ class Registry:
             CheckpointError: a directory that holds no reranker.
             UnknownModelError: anything else, with near matches and the install line that would help.
         """
-        plugin, _, rest = name.rpartition(":")
-        claims = self._names.get(name, []) or [
-            (record, spec) for record, spec in self._names.get(rest, []) if record.name == plugin
-        ]
+        if not isinstance(name, str) or not name.strip():
+            raise UnknownModelError(f"the model name is {short(name)}; `rerank models` lists what is installed")
+        if self._claims(name) or not _is_directory(name):
+            return self.named(name)
+        return spec_of_directory(name, self.named)
+
+    def named(self, name: str) -> ModelSpec:
+        """The spec of an exact name, an alias or ``plugin:name``; never a directory.
+
+        Raises:
+            DuplicateModelError: several plugins claim the name.
+            UnknownModelError: none does.
+        """
+        claims = self._claims(name)
         if len(claims) > 1:
-            owners = [f"{record.name}:{name} ({record.distribution})" for record, _ in claims]
+            plain = name.rpartition(":")[2]
+            plugins = [record.name for record, _ in claims]
+            ways = [
+                f"{record.name if plugins.count(record.name) == 1 else record.distribution}:{plain}"
+                for record, _ in claims
+            ]
             raise DuplicateModelError(
-                f"{len(claims)} plugins claim the model name {name!r}: {', '.join(owners)}. "
-                f"Say which one: {claims[0][0].name}:{name}"
+                f"{len(claims)} plugins claim the model name {name!r}. Say which one: {' or '.join(ways)}"
             )
-        if claims:
-            return claims[0][1]
-        if Path(name).is_dir():
-            return spec_of_directory(name, self.resolve)
-        raise UnknownModelError(self._unknown(name))
+        if not claims:
+            raise UnknownModelError(self._unknown(name))
+        return claims[0][1]
+
+    def _claims(self, name: str) -> list[tuple[PluginRecord, ModelSpec]]:
+        """Who answers to ``name``; before its colon stands an entry point's name or a distribution's."""
+        plugin, colon, plain = name.rpartition(":")
+        found = self._names.get(plain, [])
+        return [claim for claim in found if not colon or plugin in (claim[0].name, claim[0].distribution)]
 
     def _unknown(self, name: str) -> str:
-        parts = [f"no installed plugin has a model named {name!r}, and it is no directory."]
+        parts = [f"no installed plugin has a model named {short(name)}, and it is no directory."]
         known = _known_models()
-        if name in known:
+        off = [plugin.name for plugin in self.plugins if plugin.status == "disabled"]
+        if name in known and known[name] not in {plugin.distribution for plugin in self.plugins}:
             parts.append(f"It comes with {known[name]}: pip install {known[name]}")
         else:
             spelt = {candidate.lower(): candidate for candidate in [*known, *self._names]}
@@ -121,7 +145,6 @@ class Registry:
         broken = [f"{plugin.name} ({plugin.error})" for plugin in self.plugins if plugin.status not in fine]
         if broken:
             parts.append(f"These plugins did not load: {'; '.join(broken)}. See `rerank doctor`.")
-        off = [plugin.name for plugin in self.plugins if plugin.status == "disabled"]
         if off:
             parts.append(f"{DISABLE} switches off: {', '.join(off)}.")
         return " ".join(parts)
@@ -134,29 +157,43 @@ def default() -> Registry:
 
 
 def _distinct(
-    points: Iterable[importlib.metadata.EntryPoint],
-) -> list[importlib.metadata.EntryPoint]:
+    points: Iterable[EntryPoint],
+) -> list[EntryPoint]:
     """The same distribution may be on the path twice (an editable install and a wheel); the first one counts."""
-    seen: dict[tuple[str, str], importlib.metadata.EntryPoint] = {}
+    seen: dict[tuple[str, str], EntryPoint] = {}
     for point in points:
-        seen.setdefault((_distribution(point)[0].lower().replace("_", "-"), point.name), point)
+        seen.setdefault((_normal(_distribution(point)[0]), point.name), point)
     return sorted(seen.values(), key=lambda point: point.name)
 
 
-def _distribution(point: importlib.metadata.EntryPoint) -> tuple[str, str]:
+def _is_directory(name: str) -> bool:
+    try:
+        return Path(name).is_dir()
+    except (OSError, ValueError):  # a name too long for a path, or with a NUL in it
+        return False
+
+
+def _normal(name: str) -> str:
+    """Names of distributions as packaging compares them (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+
+
+def _distribution(point: EntryPoint) -> tuple[str, str]:
     if point.dist is None:
         return "unknown", "unknown"
     return point.dist.name, point.dist.version
 
 
-def _read_plugin(point: importlib.metadata.EntryPoint, disabled: set[str]) -> PluginRecord:
+def _read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
     distribution, version = _distribution(point)
     record = PluginRecord(point.name, distribution, version, point.value)
-    if point.name in disabled or distribution in disabled:
+    if {_normal(point.name), _normal(distribution)} & disabled:
         return replace(record, status="disabled", error=f"switched off by {DISABLE}")
     try:
         module = point.load()
-    except (Exception, SystemExit) as error:  # noqa: BLE001 -- whatever a stranger's module raises stays its own
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 -- SystemExit and a native extension's panic are no Exception
         return _broken(record, "failed", error)
     wanted = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
     if wanted != hookspecs.API_VERSION:
@@ -167,7 +204,9 @@ def _read_plugin(point: importlib.metadata.EntryPoint, disabled: set[str]) -> Pl
         return _broken(record, "incompatible", problem)
     try:
         return replace(record, models=_ask(module, point.name))
-    except (Exception, SystemExit) as error:  # noqa: BLE001
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001
         return _broken(record, "invalid", error)
 
 
@@ -177,9 +216,14 @@ def _ask(module: object, name: str) -> tuple[ModelSpec, ...]:
     manager.add_hookspecs(hookspecs.HookSpecs)
     manager.register(module, name)
     manager.check_pending()
+    if not manager.get_hookcallers(module):
+        raise PluginLoadError(f"the module {module!r} implements no hook; is @hookimpl missing?")
     models: list[ModelSpec] = []
+    asked = True
 
     def register(spec: ModelSpec) -> None:
+        if not asked:
+            raise PluginLoadError("register() was called after the hook had returned; call it inside the hook")
         if not isinstance(spec, ModelSpec):
             raise PluginLoadError(f"register() was given {spec!r}; it takes a ModelSpec")
         taken = {known for model in models for known in model.names}.intersection(spec.names)
@@ -188,19 +232,18 @@ def _ask(module: object, name: str) -> tuple[ModelSpec, ...]:
         models.append(spec)
 
     manager.hook.rerank_register_models(register=register)
+    asked = False
     return tuple(models)
 
 
 def _broken(
     record: PluginRecord, status: Literal["failed", "incompatible", "invalid"], error: BaseException
 ) -> PluginRecord:
-    text = str(error) if isinstance(error, RerankError) else f"{type(error).__name__}: {error}"
-    return replace(
-        record,
-        status=status,
-        error=" ".join(text.split()),
-        traceback="".join(traceback.format_exception(error)),
-    )
+    # format_exception copes with an exception whose own __str__ raises.
+    shown = "".join(traceback.format_exception(error))
+    last = "".join(traceback.format_exception_only(error)).strip()
+    text = str(error) if isinstance(error, RerankError) else last.splitlines()[-1]
+    return replace(record, status=status, error=" ".join(text.split()), traceback=shown)
 
 
 def first_party(name: str) -> str | None:
@@ -211,5 +254,5 @@ def first_party(name: str) -> str | None:
 @functools.lru_cache(maxsize=1)
 def _known_models() -> dict[str, str]:
     """First-party model names and the distribution that brings each; generated (`make fix`), for install hints."""
-    table: dict[str, str] = json.loads(files("rerank_core").joinpath("known_models.json").read_text(encoding="utf-8"))
+    table: dict[str, str] = json.loads(Path(__file__).with_name("known_models.json").read_text(encoding="utf-8"))
     return table

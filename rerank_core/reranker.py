@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
@@ -14,26 +13,30 @@ from rerank_core import building, indexing, pipeline, registry
 from rerank_core.errors import (
     CheckpointError,
     InputError,
+    NonFiniteScoreError,
     PluginError,
     RerankError,
     UnknownModelError,
+    short,
 )
 from rerank_core.indexing import Index
 from rerank_core.options import CallOptions, Options
 from rerank_core.pipeline import AnyScorer, Progress
 from rerank_core.progress import bar
 from rerank_core.ranking import presentation, ranking_of
+from rerank_core.requests import job_of, jobs_of_pairs
 from rerank_core.rows import Job, Rules
-from rerank_core.scorer import Configurable, ListRanker, Scorer, TextScorer
+from rerank_core.scorer import Configurable, ListRanker, Scorer, TextScorer, is_listwise
 from rerank_core.spec import ModelSpec
-from rerank_core.types import Ranking, ScoreSpace, documents_of, query_of
+from rerank_core.types import Ranking, ScoreSpace, documents_of
 
 __all__ = ["Reranker", "load"]
 
 _STREAM_DOCUMENTS = 1024
+_ROW_OPTIONS = ("longdoc", "overlap", "max_length", "max_query_length", "token_budget")
 
 
-def load(name: str | os.PathLike[str], **options: Any) -> Reranker:
+def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
     """Load a model by name, alias, hub id, ``plugin:name`` or directory.
 
     Args:
@@ -45,6 +48,8 @@ def load(name: str | os.PathLike[str], **options: Any) -> Reranker:
         CheckpointError: missing, wrong or incomplete files.
         MissingDependencyError: a package that the model needs is not installed.
     """
+    if not isinstance(name, (str, os.PathLike)):
+        raise InputError(f"the model is {short(name)}; it must be a name, a hub id or a directory")
     name = os.fspath(name)
     known = registry.default()
     try:
@@ -74,14 +79,22 @@ class Reranker:
         self.spec = spec
         self.options = options
         self._loaded = loaded
-        self._identity = object()
         self._scorer: AnyScorer | None = scorer
         self._rules = self._settle(scorer, options.rules(spec))
         presentation(spec, self._space(scorer), options.activation)
 
     @classmethod
     def from_scorer(cls, scorer: AnyScorer, spec: ModelSpec, **options: Any) -> Reranker:
-        """A reranker around a scorer that is already there: a live model in training, a fake in a test."""
+        """A reranker around a scorer that is already there: a live model in training, a fake in a test.
+
+        Closing it leaves the scorer to whoever made it.
+
+        Raises:
+            InputError: an option that only loading could follow, such as ``device``.
+        """
+        late = sorted({"checkpoint", "device", "dtype", "offline", "parse_special_tokens", "revision"} & set(options))
+        if late:
+            raise InputError(f"{late!r} are settled when weights are loaded, and this scorer is already there")
         return cls(scorer, spec, Options.of(spec, options))
 
     @property
@@ -94,7 +107,12 @@ class Reranker:
         return self._open(CallOptions())
 
     def _settle(self, scorer: AnyScorer, rules: Rules) -> Rules:
-        limit = scorer.max_positions if isinstance(scorer, Scorer) else None
+        if not isinstance(scorer, Scorer):
+            given = [name for name in _ROW_OPTIONS if getattr(self.options, name) is not None]
+            if given:
+                raise InputError(f"{self.spec.name!r} takes whole texts, so {given!r} mean nothing to it")
+            return rules
+        limit = scorer.max_positions
         if limit is None:
             return rules
         if self.options.max_length is not None and self.options.max_length > limit:
@@ -105,8 +123,7 @@ class Reranker:
         return replace(rules, max_length=min(rules.max_length, limit))
 
     def _space(self, scorer: AnyScorer) -> ScoreSpace:
-        text_only = isinstance(scorer, ListRanker) and not isinstance(scorer, (Scorer, TextScorer))
-        return "rank" if text_only else self.spec.raw_space
+        return "rank" if is_listwise(scorer) else self.spec.raw_space
 
     # ------------------------------------------------------------------ one query, many queries, pairs
     def rerank(self, query: str, documents: Iterable[object], **options: Any) -> Ranking:
@@ -121,12 +138,13 @@ class Reranker:
             InputError: a query, document or option that cannot be used.
             NonFiniteScoreError: the model gave NaN or infinity.
         """
-        return self.rerank_many([(query, documents)], **options)[0]
+        call = CallOptions.of(self.spec, options)
+        return self._rank([job_of((query, documents), self._identity())], call)[0]
 
     def rerank_many(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> list[Ranking]:
         """Rank several ``(query, documents)`` in one plan; one ranking each, in their order."""
         call = CallOptions.of(self.spec, options)
-        return self._rank([self._job(query, documents) for query, documents in requests], call)
+        return self._rank([job_of(request, self._identity(), number) for number, request in enumerate(requests)], call)
 
     def rerank_stream(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> Iterator[Ranking]:
         """Rank an endless or huge iterable in bounded memory: rankings come in order, about a thousand documents
@@ -134,9 +152,14 @@ class Reranker:
         call = CallOptions.of(self.spec, options)
         jobs: list[Job] = []
         waiting = 0
-        for query, documents in requests:
-            jobs.append(self._job(query, documents))
-            waiting += len(jobs[-1].documents)
+        for number, request in enumerate(requests):
+            try:
+                jobs.append(job_of(request, self._identity(), number))
+            except InputError:
+                # What was asked for before the bad request is still answered.
+                yield from self._rank(jobs, call)
+                raise
+            waiting += max(1, len(jobs[-1].documents))
             if waiting >= _STREAM_DOCUMENTS:
                 yield from self._rank(jobs, call)
                 jobs, waiting = [], 0
@@ -144,8 +167,11 @@ class Reranker:
 
     async def arerank(self, query: str, documents: Iterable[object], **options: Any) -> Ranking:
         """`rerank` in a worker thread; cancelling the task stops it between two batches."""
+        # asyncio doubles the time that importing this package takes, and whoever awaits has it already.
+        import asyncio
+
         call = CallOptions.of(self.spec, options)
-        job = self._job(query, documents)
+        job = job_of((query, documents), self._identity())
         stop = threading.Event()
 
         def watch(done: int, total: int) -> None:
@@ -161,25 +187,30 @@ class Reranker:
     def score(self, pairs: Iterable[tuple[str, object]], **options: Any) -> list[float]:
         """Raw scores of ``(query, document)`` pairs, as a list, in their order.
 
+        Args:
+            options: ``longdoc``, ``overlap``, ``progress`` and the model's call options.
+
         Raises:
             InputError: a pair that is none, or a listwise model, which has no score for a single pair.
         """
+        for name in ("top_k", "min_score", "activation"):
+            if options.get(name) is not None:
+                raise InputError(f"score gives every raw score, so {name}={options[name]!r} means nothing; use rerank")
         call = CallOptions.of(self.spec, options)
         scorer = self._open(call)
         if self._space(scorer) == "rank":
             raise InputError(f"{self.spec.name!r} orders lists and has no score for a pair; use rerank")
-        asked: dict[str, list[tuple[int, object]]] = {}
-        count = 0
-        for count, pair in enumerate(pairs, start=1):
-            if isinstance(pair, str) or not isinstance(pair, Sequence) or len(pair) != 2:
-                raise InputError(f"pair {count - 1} is {pair!r}; score takes (query, document) pairs")
-            asked.setdefault(query_of(pair[0]), []).append((count - 1, pair[1]))
-        jobs = [self._job(query, [document for _, document in wanted]) for query, wanted in asked.items()]
-        scores = [0.0] * count
-        with bar(call.progress) as progress:
-            results = pipeline.run(scorer, jobs, self._rules_for(call), progress)
-        for wanted, result in zip(asked.values(), results, strict=True):
-            for (place, _), score in zip(wanted, result.scores, strict=True):
+        jobs, places = jobs_of_pairs(pairs)
+        try:
+            with bar(call.progress) as progress:
+                results = pipeline.run(scorer, jobs, self._rules_for(call), progress)
+        except NonFiniteScoreError as error:
+            bad = [places[job][doc] for job, doc in error.documents]
+            message = f"the model gave NaN or infinity for the pairs {short(bad)}"
+            raise NonFiniteScoreError(message, [(place, 0) for place in bad]) from error
+        scores = [0.0] * sum(map(len, places))
+        for wanted, result in zip(places, results, strict=True):
+            for place, score in zip(wanted, result.scores, strict=True):
                 scores[place] = score
         return scores
 
@@ -192,15 +223,13 @@ class Reranker:
         scorer = self._open(CallOptions())
         if not isinstance(scorer, Scorer):
             raise InputError(f"{self.spec.name!r} takes texts, so it has nothing to index")
-        return indexing.build(scorer, documents_of(documents), self._rules, self._identity)
+        return indexing.build(scorer, documents_of(documents), self._rules, self._identity())
 
     # ------------------------------------------------------------------ the way down
-    def _job(self, query: object, documents: object) -> Job:
-        if isinstance(documents, Index):
-            if documents.owner is not self._identity:
-                raise InputError(f"{documents!r} was made by another reranker; make it with this one's index()")
-            return Job(query_of(query), documents)
-        return Job(query_of(query), documents_of(documents))
+    def _identity(self) -> tuple[object, ...]:
+        """What an index depends on. A scorer that `load` did not make is known only by itself."""
+        weights = (self.spec.checkpoint, self.spec.revision, self.options) if self._loaded else (id(self._scorer),)
+        return (self.spec.name, self._rules, *weights)
 
     def _rank(self, jobs: Sequence[Job], call: CallOptions, watch: Progress | None = None) -> list[Ranking]:
         scorer = self._open(call)
@@ -239,10 +268,11 @@ class Reranker:
 
     # ------------------------------------------------------------------ life cycle
     def close(self) -> None:
-        """Let go of the weights. Closing twice is fine; ranking afterwards is a RerankError."""
+        """Let go of the weights. Closing twice is fine; ranking afterwards is a RerankError. A call that is under
+        way in another thread ends as if nothing had happened, and a scorer given to `from_scorer` stays open."""
         scorer, self._scorer = self._scorer, None
         close = getattr(scorer, "close", None)
-        if close is not None:
+        if self._loaded and close is not None:
             close()
 
     def __enter__(self) -> Reranker:

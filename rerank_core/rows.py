@@ -6,8 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from rerank_core.errors import InputError
-from rerank_core.longdoc import LongDoc, default_overlap
+from rerank_core import batching
+from rerank_core.errors import InputError, short
+from rerank_core.longdoc import LongDoc, checked, covered, default_overlap
 from rerank_core.scorer import Batch, Output, QueryRow, Row, Scorer, Tokens
 from rerank_core.types import Document
 
@@ -27,10 +28,11 @@ class Rules:
 
 @dataclass(frozen=True)
 class Job:
-    """One query and its documents, checked."""
+    """One query and its documents, checked; ``number`` is its position in the caller's list."""
 
     query: str
     documents: Sequence[Document]
+    number: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class Plan(Protocol):
     def query_rows(self) -> Mapping[int, QueryRow]: ...
     @property
     def query_truncated(self) -> Sequence[bool]: ...
+    def batches(self) -> list[list[int]]: ...
     def forward(self, positions: Sequence[int]) -> Output: ...
     def chars(self, window: Window) -> tuple[int, int]: ...
     def truncated(self, query: int, doc: int) -> bool: ...
@@ -62,10 +65,12 @@ class Plan(Protocol):
 class QueryRows:
     """The queries of a call: tokenized once, cut only by ``max_query_length``, and that is remembered."""
 
-    def __init__(self, scorer: Scorer, queries: Sequence[str], rules: Rules) -> None:
+    def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules) -> None:
         limit = rules.max_query_length
-        whole = scorer.tokenize(queries, "query")
-        self.texts = queries
+        texts = list(dict.fromkeys(job.query for job in jobs))
+        tokens = dict(zip(texts, scorer.tokenize(texts, "query"), strict=True))
+        whole = [tokens[job.query] for job in jobs]
+        self.jobs = jobs
         self.truncated = [limit is not None and len(tokens) > limit for tokens in whole]
         self.tokens = [
             replace(t, ids=t.ids[:limit], starts=t.starts[:limit], stops=t.stops[:limit]) if cut else t
@@ -85,7 +90,8 @@ class QueryRows:
         room = max_length - overhead - (shared if scorer.layout == "prefix" else 0)
         if room < 1 or (scorer.layout == "separate" and shared > max_length):
             raise InputError(
-                f"query {query} ({self.texts[query][:60]!r}) has {len(self.tokens[query])} tokens; with "
+                f"query {self.jobs[query].number} ({short(self.jobs[query].query)}) has {len(self.tokens[query])} "
+                f"tokens; with "
                 f"max_length={max_length} that leaves no room. Shorten it, cut it with max_query_length=, "
                 "or raise max_length where the model allows"
             )
@@ -98,13 +104,14 @@ class RowPlan:
     def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules) -> None:
         self._scorer = scorer
         self._jobs = jobs
-        self._queries = QueryRows(scorer, [job.query for job in jobs], rules)
+        self._budget = rules.token_budget or scorer.token_budget
+        self._queries = QueryRows(scorer, jobs, rules)
         self.query_rows: Mapping[int, QueryRow] = self._queries.rows
         self.query_truncated: Sequence[bool] = self._queries.truncated
         texts = list(dict.fromkeys(document.text for job in jobs for document in job.documents))
         self._docs = dict(zip(texts, scorer.tokenize(texts, "doc"), strict=True))
+        self._whole: dict[tuple[int, int], bool] = {}
         self.windows: Sequence[Window] = list(self._cut(rules))
-        self._last = {(window.query, window.doc): window for window in self.windows}
 
     def _cut(self, rules: Rules) -> Iterator[Window]:
         for query, job in enumerate(self._jobs):
@@ -112,7 +119,8 @@ class RowPlan:
                 tokens = self._tokens(query, doc)
                 overhead, room = self._queries.room(self._scorer, query, tokens, rules.max_length)
                 overlap = default_overlap(room) if rules.overlap is None else rules.overlap
-                spans = rules.longdoc.windows(len(tokens), room, overlap)
+                spans = checked(rules.longdoc, len(tokens), room, overlap)
+                self._whole[query, doc] = covered(spans, len(tokens))
                 for number, (start, stop) in enumerate(spans):
                     yield Window(query, doc, number, start, stop, overhead + stop - start)
 
@@ -128,19 +136,29 @@ class RowPlan:
             (window.query, window.doc, window.number),
         )
 
+    def batches(self) -> list[list[int]]:
+        return batching.plan(
+            [window.length for window in self.windows],
+            [window.query for window in self.windows],
+            {query: len(row.ids) for query, row in self.query_rows.items()},
+            budget=self._budget,
+            packed=self._scorer.packed,
+        )
+
     def forward(self, positions: Sequence[int]) -> Output:
         rows = [self.row(self.windows[position]) for position in positions]
         queries = {row.query: self.query_rows[row.query] for row in rows if row.query in self.query_rows}
         return self._scorer.forward(Batch(queries, rows))
 
     def chars(self, window: Window) -> tuple[int, int]:
-        """Character offsets of a window in the caller's text. The first window also owns what stands before its
-        first token, the last one what stands after its last."""
+        """Character offsets of a window in the caller's text. A window owns what stands between its last token and
+        the next one (white space, characters that make no token), the first one also what stands before it."""
         tokens = self._tokens(window.query, window.doc)
         text = self._jobs[window.query].documents[window.doc].text
         start = 0 if window.start == 0 else tokens.starts[window.start]
-        stop = len(text) if window.stop == len(tokens) else tokens.stops[window.stop - 1]
-        return start, stop
+        stop = len(text) if window.stop == len(tokens) else tokens.starts[window.stop]
+        # Several tokens may spell one character and share its place; then the last one ends after the next begins.
+        return start, max(stop, tokens.stops[window.stop - 1] if window.stop else 0)
 
     def truncated(self, query: int, doc: int) -> bool:
-        return self._last[query, doc].stop < len(self._tokens(query, doc))
+        return not self._whole[query, doc]

@@ -26,6 +26,7 @@ __all__ = [
     "Scorer",
     "TextScorer",
     "Tokens",
+    "is_listwise",
 ]
 
 Layout: TypeAlias = Literal["joint", "prefix", "separate"]
@@ -207,3 +208,8 @@ class ListRanker(Protocol):
     """A model that orders a list and gives no scores (listwise LLMs)."""
 
     def rank(self, query: str, docs: Sequence[str]) -> Permutation: ...
+
+
+def is_listwise(scorer: object) -> bool:
+    """Whether a scorer has an order and no scores; one that has scores may well have an attribute ``rank`` too."""
+    return isinstance(scorer, ListRanker) and not isinstance(scorer, (Scorer, TextScorer))

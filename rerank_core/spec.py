@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
-from rerank_core.errors import InputError
+from rerank_core.errors import InputError, short
+from rerank_core.longdoc import longdoc_of
 from rerank_core.types import ScoreSpace
 
 __all__ = ["Head", "ModelOption", "ModelSpec", "Template"]
@@ -16,11 +17,13 @@ HeadKind: TypeAlias = Literal["classifier", "maxsim"]
 Wrap: TypeAlias = Literal["none", "pair", "each"]
 
 _NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
+# An alias may be a hub id, "owner/name"; a colon would be taken for "plugin:name".
+_ALIAS = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
 
-def _known(value: object, valid: tuple[str, ...], what: str) -> None:
+def _known(value: object, valid: tuple[str | None, ...], what: str) -> None:
     if value not in valid:
-        raise InputError(f"{what} is {value!r}; it must be one of {', '.join(map(repr, valid))}")
+        raise InputError(f"{what} is {short(value)}; it must be one of {', '.join(map(repr, valid))}")
 
 
 @dataclass(frozen=True)
@@ -28,7 +31,8 @@ class Template:
     """How the tokens of a query and of a passage become rows.
 
     ``{query}`` and ``{doc}`` stand for the caller's text and are tokenized together with the literal text of
-    their piece; ``before``, ``between`` and ``after`` are literal. Only template text may name special tokens.
+    their piece, in which no special token can stand; ``before``, ``between`` and ``after`` are literal and may name
+    special tokens. User text never makes any.
 
     Attributes:
         wrap: which special tokens the tokenizer itself adds. ``pair``: those of its pair template, around query
@@ -46,8 +50,8 @@ class Template:
     def __post_init__(self) -> None:
         _known(self.wrap, ("none", "pair", "each"), "Template.wrap")
         for piece, mark in ((self.query, "{query}"), (self.doc, "{doc}")):
-            if piece.count(mark) != 1:
-                raise InputError(f"the template piece {piece!r} must hold {mark} exactly once")
+            if not isinstance(piece, str) or piece.count(mark) != 1:
+                raise InputError(f"the template piece {short(piece)} must be a string that holds {mark} exactly once")
         if self.wrap != "none" and (self.before or self.between or self.after):
             raise InputError(f"Template(wrap={self.wrap!r}) takes its literal text from the tokenizer; leave it out")
 
@@ -114,6 +118,11 @@ class ModelOption:
     when: Literal["load", "call"] = "load"
     choices: tuple[int | float | str, ...] = ()
 
+    def __post_init__(self) -> None:
+        _known(self.type, ("int", "float", "str", "bool"), f"ModelOption({self.name!r}).type")
+        _known(self.when, ("load", "call"), f"ModelOption({self.name!r}).when")
+        self.check(self.default)
+
     def check(self, value: object) -> None:
         """Raise InputError where ``value`` is not of the type or not among the choices."""
         kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
@@ -163,12 +172,32 @@ class ModelSpec:
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
-            raise InputError(f"model name {self.name!r} is not kebab-case, like 'family-variant'")
+            raise InputError(f"model name {short(self.name)} is not kebab-case, like 'family-variant'")
         if self.head is None and self.scorer is None:
             raise InputError(f"model {self.name!r} has neither a head nor a scorer; nothing could score with it")
-        if isinstance(self.max_length, bool) or not isinstance(self.max_length, int) or self.max_length < 1:
-            raise InputError(f"model {self.name!r}: max_length is {self.max_length!r}; it must be a positive integer")
-        _known(self.activation, ("none", "sigmoid"), f"model {self.name!r}: activation")
+        me = f"model {self.name!r}: "
+        for name, optional in (("max_length", False), ("max_query_length", True)):
+            value = getattr(self, name)
+            if (isinstance(value, bool) or not isinstance(value, int) or value < 1) and not (
+                optional and value is None
+            ):
+                raise InputError(f"{me}{name} is {short(value)}; it must be a positive integer")
+        for name, kind in (("template", Template), ("head", Head)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) and not (name == "head" and value is None):
+                raise InputError(f"{me}{name} is {short(value)}; it must be a {kind.__name__}")
+        for name in ("aliases", "languages"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+                raise InputError(f"{me}{name} is {short(value)}; it must be a tuple of strings")
+        for alias in self.aliases:
+            if not _ALIAS.fullmatch(alias):
+                raise InputError(f"{me}alias {short(alias)} must be a name or a hub id like 'owner/name'")
+        if self.scorer is not None and not re.fullmatch(r"[\w.]+:\w+", self.scorer):
+            raise InputError(f"{me}scorer is {short(self.scorer)}; it must be 'package.module:factory'")
+        _known(self.activation, ("none", "sigmoid"), f"{me}activation")
+        _known(self.score_space, (None, *get_args(ScoreSpace)), f"{me}score_space")
+        longdoc_of(self.longdoc)
         if self.head is not None and self.head.kind == "maxsim" and self.template.wrap == "pair":
             raise InputError(
                 f"model {self.name!r}: late interaction keeps query and document apart; use Template.each()"

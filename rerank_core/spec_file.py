@@ -14,7 +14,7 @@ from os import PathLike
 from pathlib import Path
 from typing import Any
 
-from rerank_core.errors import CheckpointError, InputError
+from rerank_core.errors import CheckpointError, InputError, short
 from rerank_core.spec import Head, ModelSpec, Template
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "differences", "read_json", "read_spec", "spec_of_directory", "write_spec"]
@@ -85,6 +85,8 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
     if unknown:
         raise CheckpointError(f"{path}: unknown keys {unknown!r}; valid ones are {sorted(valid)!r}")
     base = data.pop("base", None)
+    if base is not None and not isinstance(base, str):
+        raise CheckpointError(f"{path}: base is {short(base)}; it must be a string like 'plugin:model'")
     try:
         if "template" in data:
             data["template"] = Template(**data["template"])
@@ -92,12 +94,12 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
             data["head"] = Head(**data["head"]) if data["head"] else None
         if "languages" in data:
             data["languages"] = tuple(data["languages"])
-        data["checkpoint"] = str(directory)
+        data["checkpoint"] = str(Path(directory).resolve())
         if base is None:
             return ModelSpec(**data)
         own: dict[str, Any] = {"aliases": (), "revision": None, "sha256": {}}
         return dataclasses.replace(resolve_base(base), **own, **data)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
 
 
@@ -108,7 +110,7 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
         CheckpointError: neither file, or an architecture that is no reranker.
     """
     path = Path(directory)
-    if (path / FILE_NAME).is_file():
+    if (path / FILE_NAME).exists():
         return read_spec(directory, resolve_base)
     if not (path / "config.json").is_file():
         raise CheckpointError(
@@ -116,6 +118,8 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
         )
     config = read_json(path / "config.json")
     architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not isinstance(config.get("id2label", {}), Mapping):
+        raise CheckpointError(f"{path / 'config.json'}: architectures must be a list and id2label an object")
     if not any(str(name).endswith("ForSequenceClassification") for name in architectures):
         raise CheckpointError(
             f"{str(directory)!r} is no reranker that can be recognised: its architectures are {architectures!r}, not a "
@@ -129,7 +133,7 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
         )
     return ModelSpec(
         name=re.sub(r"[^a-z0-9]+", "-", path.resolve().name.lower()).strip("-") or "checkpoint",
-        checkpoint=str(directory),
+        checkpoint=str(path.resolve()),
         template=Template.pair(),
         head=Head.classifier(),
         max_length=_max_length(path, config),
@@ -151,11 +155,14 @@ def differences(spec: ModelSpec, directory: str | PathLike[str]) -> dict[str, tu
 
     Empty where the directory has no such file. Only what changes a score is compared.
     """
-    if not (Path(directory) / FILE_NAME).is_file():
+    if not (Path(directory) / FILE_NAME).exists():
         return {}
     other = read_spec(directory, lambda name: spec)
-    fields = ("template", "head", "max_length", "max_query_length", "activation", "longdoc")
+    fields = ("template", "head", "max_length", "max_query_length", "activation", "longdoc", "raw_space")
     pairs = {name: (getattr(spec, name), getattr(other, name)) for name in fields}
+    base = read_json(Path(directory) / FILE_NAME).get("base")
+    if base is not None and base.rpartition(":")[2] not in spec.names:
+        pairs["base"] = (spec.name, base)
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
@@ -169,7 +176,7 @@ def read_json(path: Path) -> dict[str, Any]:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing; a checkpoint directory needs it") from error
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
     if not isinstance(data, Mapping):
         raise CheckpointError(f"{path} holds {type(data).__name__}, not a JSON object")

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, overload
 
-from rerank_core.errors import InputError
+from rerank_core.errors import InputError, short
 
 __all__ = ["Document", "Hit", "Passage", "Ranking", "ScoreSpace", "Usage"]
 
@@ -22,13 +22,16 @@ class Document:
     metadata: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, value: object, index: int) -> Document:
+    def of(cls, value: object, where: str) -> Document:
         """The document in ``value``: a string, a mapping with ``text``, or a `Document`.
 
         Keys of a mapping other than ``text`` and ``id`` become the metadata.
 
+        Args:
+            where: how a message names it, as in "document 3".
+
         Raises:
-            InputError: anything else, naming the position in the caller's list.
+            InputError: anything else.
         """
         if isinstance(value, str):
             return cls(value)
@@ -37,49 +40,61 @@ class Document:
         elif isinstance(value, Mapping):
             if "text" not in value:
                 raise InputError(
-                    f"document {index} is a mapping without 'text' (it has {sorted(map(str, value))!r}); "
+                    f"{where} is a mapping without 'text' (it has {short(sorted(map(str, value)))}); "
                     "put the text to rank under 'text'"
                 )
             text = value["text"]
         else:
             raise InputError(
-                f"document {index} is {value!r} ({type(value).__name__}); "
+                f"{where} is {short(value)} ({type(value).__name__}); "
                 "a document is a string, a mapping with 'text', or a Document"
             )
         if not isinstance(text, str):
-            raise InputError(f"the text of document {index} is {text!r} ({type(text).__name__}); it must be a string")
+            raise InputError(f"the text of {where} is {short(text)} ({type(text).__name__}); it must be a string")
         if isinstance(value, Document):
             return value
         rest = {key: item for key, item in value.items() if key not in ("text", "id")}
         return cls(text, value.get("id"), rest)
 
 
-def documents_of(values: object) -> tuple[Document, ...]:
+def documents_of(values: object, of: str = "") -> tuple[Document, ...]:
     """The caller's documents in the caller's order; nothing is dropped.
 
+    Args:
+        of: how a message says whose they are, as in " of query 3".
+
     Raises:
-        InputError: a bare string, a mapping, something that cannot be iterated, or a bad document.
+        InputError: a bare string, a mapping, a set or table (no list, so no index), something that cannot be
+            iterated, or a bad document.
     """
-    if isinstance(values, (str, bytes)):
+    if isinstance(values, (str, bytes, Mapping, Document)):
         raise InputError(
-            f"documents is one {type(values).__name__} ({values[:40]!r}), not a list; "
+            f"documents{of} is one {type(values).__name__} ({short(values)}), not a list; "
             "wrap it: rerank(query, [document])"
         )
-    if isinstance(values, (Mapping, Document)) or not isinstance(values, Iterable):
-        raise InputError(f"documents is {type(values).__name__} ({values!r}); it must be a list of documents")
-    return tuple(Document.of(value, index) for index, value in enumerate(values))
+    if hasattr(values, "columns"):
+        raise InputError(
+            f"documents{of} is a {type(values).__name__}, and iterating over a table gives its column names; "
+            "pass one column, table['text'], or table.to_dict('records')"
+        )
+    if isinstance(values, (set, frozenset)) or not isinstance(values, Iterable):
+        raise InputError(
+            f"documents{of} is {short(values)} ({type(values).__name__}); it must be a list of documents, in an order "
+            "that hits can refer to"
+        )
+    return tuple(Document.of(value, f"document {index}{of}") for index, value in enumerate(values))
 
 
-def query_of(value: object) -> str:
+def query_of(value: object, where: str = "the query") -> str:
     """The caller's query, unchanged.
 
     Raises:
         InputError: not a string, empty, or only white space.
     """
     if not isinstance(value, str):
-        raise InputError(f"the query is {value!r} ({type(value).__name__}); it must be a string")
+        raise InputError(f"{where} is {short(value)} ({type(value).__name__}); it must be a string")
     if not value.strip():
-        raise InputError(f"the query is {value!r}; an empty query ranks nothing, so it is refused")
+        raise InputError(f"{where} is {short(value)}; an empty query ranks nothing, so it is refused")
     return value
 
 
@@ -104,6 +119,8 @@ class Hit:
         passages: what was read of the text, in text order, with raw scores.
         truncated: whether some of the text was not read; None where the scorer cannot tell.
         scores: every raw score the model gave, by name; the first one ranks.
+        stage: how far the document went in a cascade, 0 without one. A later stage ranks above an earlier one
+            whatever the scores, which are of different depths and do not compare.
     """
 
     document: Document
@@ -113,6 +130,7 @@ class Hit:
     passages: tuple[Passage, ...] = ()
     truncated: bool | None = False
     scores: Mapping[str, float] = field(default_factory=dict)
+    stage: int = 0
 
     @property
     def best_passage(self) -> Passage | None:
@@ -131,6 +149,7 @@ class Hit:
             "truncated": self.truncated,
             "passages": [{"start": p.start, "stop": p.stop, "score": p.score} for p in self.passages],
             "scores": dict(self.scores),
+            "stage": self.stage,
         }
 
 
@@ -172,7 +191,10 @@ class Ranking(Sequence[Hit]):
     _scores: tuple[float, ...] = field(default=(), repr=False)
 
     def scores(self) -> list[float]:
-        """One score per document of the caller, in the caller's order, hits or not."""
+        """One score per document of the caller, in the caller's order, hits or not.
+
+        After a cascade they are of different depths and do not compare; `Hit.stage` tells.
+        """
         return list(self._scores)
 
     @overload

@@ -30,7 +30,7 @@ def install(
     code = ONE_MODEL.format(model=model, module=module, more=more) if code is None else code
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{module}.py").write_text(textwrap.dedent(code), encoding="utf-8")
-    info = folder / f"{dist or module}-1.2.dist-info"
+    info = folder / f"{(dist or module).replace('-', '_')}-1.2.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {dist or module}\nVersion: 1.2\n", encoding="utf-8")
     (info / "entry_points.txt").write_text(f"[rerank_core]\n{name} = {module}\n", encoding="utf-8")

@@ -172,12 +172,12 @@ def test_overlap_that_leaves_no_step_is_refused() -> None:
 
 
 def test_closed_reranker_says_so() -> None:
-    """`with` closes the scorer once; afterwards every call is a RerankError, and closing again is fine."""
+    """After `with` every call is a RerankError, closing again is fine, and a borrowed scorer stays open."""
     scorer = FakeScorer("joint")
     with reranker(scorer) as fake:
         fake.rerank(QUERY, ["panda"])
     fake.close()
-    assert scorer.closed
+    assert not scorer.closed
     assert "closed" in repr(fake)
     for call in (lambda: fake.rerank(QUERY, ["x"]), lambda: fake.score([(QUERY, "x")]), lambda: fake.index(["x"])):
         with pytest.raises(RerankError, match="closed"):

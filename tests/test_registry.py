@@ -52,6 +52,10 @@ def test_plugin_is_found_and_its_model_scores(tmp_path: Path, discover: Discover
         ("raise RuntimeError('boom')", "failed", "boom"),
         ("import sys; sys.exit(3)", "failed", "SystemExit"),
         ("this is no Python", "failed", "SyntaxError"),
+        ("class Panic(BaseException): ...\nraise Panic('native')", "failed", "native"),
+        ("class Odd(Exception):\n  def __str__(self): raise ValueError\nraise Odd", "failed", "Odd"),
+        ("x = 1", "invalid", "hookimpl missing"),
+        ("def rerank_register_models(register): ...", "invalid", "hookimpl missing"),
         ("RERANK_API_VERSION = 99", "incompatible", "99"),
         ("from rerank_core import hookimpl\n@hookimpl\ndef rerank_register_modles(register): ...", "invalid", "modles"),
         ("from rerank_core import hookimpl\n@hookimpl\ndef rerank_register_models(reg): ...", "invalid", "reg"),
@@ -122,7 +126,56 @@ def test_same_distribution_twice_on_the_path_is_one_plugin(tmp_path: Path, disco
         del sys.path[:2]
 
 
-@pytest.mark.parametrize("value", ["acme", "other, acme ,", "rerank_acme"])
+@pytest.mark.parametrize("aliases", ["('mini:mini',)", "('a/b/c',)", "('',)", "'acme-x'", "(1,)"])
+def test_aliases_cannot_take_what_is_not_theirs(tmp_path: Path, discover: Discover, aliases: str) -> None:
+    """An alias is a name or a hub id: no colon that would answer for another plugin, no path, no bare string."""
+    install(tmp_path, "acme", more=f", aliases={aliases}")
+    assert "alias" in record(discover(), "acme").error
+
+
+def test_distributions_tell_plugins_of_one_name_apart(tmp_path: Path, discover: Discover) -> None:
+    """Where two distributions call their entry point alike, the distribution's name stands before the colon."""
+    for dist in ("acme-one", "acme-two"):
+        install(tmp_path / dist, "acme", more=f', description="{dist}"', dist=dist)
+        sys.path.insert(0, str(tmp_path / dist))
+    try:
+        found = discover()
+        with pytest.raises(DuplicateModelError, match=r"acme-(one|two):acme-small or acme-(one|two):acme-small"):
+            found.resolve("acme-small")
+        assert found.resolve("acme-one:acme-small").name == "acme-small"
+    finally:
+        del sys.path[:2]
+
+
+def test_registering_late_is_an_error(tmp_path: Path, discover: Discover) -> None:
+    """A plugin that keeps `register` and calls it afterwards is told, instead of its model being lost."""
+    code = """
+    from rerank_core import hookimpl
+    kept = []
+    @hookimpl
+    def rerank_register_models(register): kept.append(register)
+    """
+    install(tmp_path, "acme", code)
+    assert record(discover(), "acme").status == "ok"
+    with pytest.raises(rerank_core.PluginLoadError, match="inside the hook"):
+        sys.modules["rerank_acme"].kept[0](None)
+
+
+@pytest.mark.parametrize(("factory", "said"), [("rerank_acme:nope", "nope"), ("rerank_acme:boom", "ZeroDivision")])
+def test_factories_that_fail_name_their_model(tmp_path: Path, discover: Discover, factory: str, said: str) -> None:
+    """A factory that is not there or raises is a PluginError that names model and factory."""
+    code = f"""
+    from rerank_core import ModelSpec, hookimpl
+    @hookimpl
+    def rerank_register_models(register): register(ModelSpec(name="acme-small", scorer="{factory}"))
+    def boom(spec, options): return 1 / 0
+    """
+    install(tmp_path, "acme", code)
+    with pytest.raises(rerank_core.PluginError, match=said):
+        rerank_core.load("acme-small")
+
+
+@pytest.mark.parametrize("value", ["acme", "other, acme ,", "rerank_acme", "Rerank-Acme", "ACME"])
 def test_plugins_can_be_switched_off(
     tmp_path: Path, discover: Discover, monkeypatch: pytest.MonkeyPatch, value: str
 ) -> None:

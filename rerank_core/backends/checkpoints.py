@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
-from rerank_core.errors import CheckpointError, MissingDependencyError
+from rerank_core.errors import CheckpointError, InputError, MissingDependencyError
 from rerank_core.options import Options
 from rerank_core.spec import ModelSpec
 from rerank_core.spec_file import differences
@@ -25,8 +25,12 @@ def locate(spec: ModelSpec, options: Options) -> Path:
             contradicts the named model.
         MissingDependencyError: the package that carries the files is not installed.
     """
+    source = options.checkpoint or spec.checkpoint
+    if options.revision is not None and (source.startswith("package:") or Path(source).is_dir()):
+        raise InputError(f"revision={options.revision!r} names a commit of the hub, and {source!r} is not on the hub")
     if options.checkpoint is not None:
-        directory = _directory(options.checkpoint, options.revision, options.offline)
+        chosen = Path(options.checkpoint)
+        directory = chosen if chosen.is_dir() else _elsewhere(options.checkpoint, options.revision, options.offline)
         if found := differences(spec, directory):
             lines = "; ".join(f"{name}: {ours!r} here, {theirs!r} there" for name, (ours, theirs) in found.items())
             raise CheckpointError(
@@ -34,16 +38,18 @@ def locate(spec: ModelSpec, options: Options) -> Path:
                 f"Load the directory by itself, rerank_core.load({options.checkpoint!r}), to follow its file"
             )
         return directory
-    directory = _directory(spec.checkpoint, options.revision or spec.revision, options.offline)
+    directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline)
     for name, digest in spec.sha256.items():
         _check_digest(directory / name, digest, spec.name)
     return directory
 
 
-def _directory(source: str, revision: str | None, offline: bool) -> Path:
+def _elsewhere(source: str, revision: str | None, offline: bool) -> Path:
+    """The directory behind what a spec names. A relative path is never one: a folder of the same name in the
+    current directory must not stand in for the pinned files of the hub."""
     if source.startswith("package:"):
         return _inside_package(source.removeprefix("package:"))
-    if Path(source).is_dir():
+    if Path(source).is_absolute() and Path(source).is_dir():
         return Path(source)
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise CheckpointError(f"checkpoint {source!r} is no directory here, and not a hub id like 'owner/name'")

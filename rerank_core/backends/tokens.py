@@ -44,7 +44,6 @@ class TextTokenizer:
         if not parse_special_tokens:
             self._spelt_out = _spelt_out(tokenizer)
             self._specials = frozenset(self._spelt_out)
-        self._parse = parse_special_tokens
         tokenizer.encode_special_tokens = not parse_special_tokens
 
     @classmethod
@@ -82,14 +81,6 @@ class TextTokenizer:
                 self._tokens(encoding, len(before), len(text)) for encoding, text in zip(encodings, chunk, strict=True)
             )
         return result
-
-    def literal(self, text: str) -> list[int]:
-        """Ids of template text, in which special tokens may be spelt out."""
-        self.raw.encode_special_tokens = False
-        try:
-            return list(self.raw.encode(text, add_special_tokens=False).ids)
-        finally:
-            self.raw.encode_special_tokens = not self._parse
 
     def _tokens(self, encoding: Encoding, before: int, length: int) -> Tokens:
         ids, offsets = encoding.ids, encoding.offsets

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -124,13 +125,20 @@ _READERS = {Format.jsonl: _jsonl, Format.lines: _lines, Format.text: _text}
 
 def _parse(text: str, place: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse)
+        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
     except json.JSONDecodeError as error:
         # In one line of JSONL the parser's own line number is always 1.
         where = place if error.doc.count("\n") == 0 else f"{place}:{error.lineno}"
         raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}: {text[:60]!r}") from error
     except (ValueError, RecursionError) as error:
         raise InputError(f"{place}: not JSON: {error}") from error
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number} is too large a number")
+    return value
 
 
 def _refuse(constant: str) -> NoReturn:

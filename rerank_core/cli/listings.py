@@ -86,11 +86,8 @@ def _record(plugin: PluginRecord) -> dict[str, Any]:
 
 def _facts(known: Registry, plugin: PluginRecord | None, spec: ModelSpec) -> dict[str, Any]:
     conflicts = known.conflicts()
-    facts = spec.facts()
-    for shown, option in zip(facts["options"], spec.options, strict=True):
-        shown["choices"] = list(option.choices)
     return {
-        **facts,
+        **spec.facts(),
         "plugin": plugin.name if plugin else None,
         "distribution": plugin.distribution if plugin else None,
         "contested": [name for name in spec.names if name in conflicts],

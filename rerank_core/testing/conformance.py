@@ -9,6 +9,8 @@ import subprocess
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,7 @@ from rerank_core.errors import InputError
 from rerank_core.longdoc import MaxP
 from rerank_core.ranking import sigmoid
 from rerank_core.reranker import Reranker
-from rerank_core.scorer import Indexable, ListRanker, Scorer
+from rerank_core.scorer import Indexable, Scorer, is_listwise
 from rerank_core.types import Ranking
 
 __all__ = ["ScorerConformance"]
@@ -55,15 +57,13 @@ class ScorerConformance:
         worst = max((abs(a - b) / max(1.0, abs(a)) for a, b in zip(one, other, strict=True)), default=0.0)
         assert worst <= self.tolerance, f"scores differ by {worst:.2e}: {list(one)} and {list(other)}"
 
-    def variant(self, reranker: Reranker, **options: object) -> Reranker:
+    def variant(self, reranker: Reranker, **options: Any) -> Reranker:
         """The same scorer under changed options."""
-        kept = {**vars(reranker.options), **reranker.options.model}
-        del kept["model"]
-        return Reranker.from_scorer(reranker.scorer, reranker.spec, **{**kept, **options})
+        return Reranker(reranker.scorer, reranker.spec, replace(reranker.options, **options))
 
     def pointwise(self, reranker: Reranker) -> None:
         """Skip what a listwise model does not promise."""
-        if isinstance(reranker.scorer, ListRanker):
+        if is_listwise(reranker.scorer):
             pytest.skip("a listwise model's answer depends on the whole list")
 
     def rows(self, reranker: Reranker) -> Scorer:
@@ -147,7 +147,7 @@ class ScorerConformance:
     def test_pairs_score_as_in_a_list(self, reranker: Reranker) -> None:
         """`score` is the raw score `rerank` sorts by, one float a pair, in order."""
         pairs = [(QUERY, ODD_TEXTS[4]), ("bamboo", ODD_TEXTS[5]), (QUERY, ODD_TEXTS[5])]
-        if isinstance(reranker.scorer, ListRanker):
+        if is_listwise(reranker.scorer):
             with pytest.raises(InputError):
                 reranker.score(pairs)
             return
@@ -156,7 +156,7 @@ class ScorerConformance:
 
     def test_activation_keeps_the_order(self, reranker: Reranker) -> None:
         """A sigmoid changes how scores look, and nothing else."""
-        if reranker.spec.raw_space != "logit" or isinstance(reranker.scorer, ListRanker):
+        if reranker.spec.raw_space != "logit" or is_listwise(reranker.scorer):
             pytest.skip("these scores are no logits")
         raw = reranker.rerank(QUERY, ODD_TEXTS, activation="none")
         shown = reranker.rerank(QUERY, ODD_TEXTS, activation="sigmoid")

@@ -99,9 +99,10 @@ def test_an_index_serves_many_queries(live: Callable[..., Reranker]) -> None:
         }
 
 
-def test_many_queries_at_once_score_as_one_by_one(live: Callable[..., Reranker]) -> None:
-    """Queries of different lengths that share batches each keep their scores."""
-    reranker = live("mean", token_budget=3000)
+@pytest.mark.parametrize("budget", [3000, 1_000_000])
+def test_many_queries_at_once_score_as_one_by_one(live: Callable[..., Reranker], budget: int) -> None:
+    """Queries of different lengths each keep their scores, in batches of their own and all in one batch."""
+    reranker = live("mean", token_budget=budget)
     requests = [(query, MIXED[start:]) for start, query in enumerate(QUERIES)]
 
     for (query, documents), ranking in zip(requests, reranker.rerank_many(requests), strict=True):

@@ -66,11 +66,12 @@ def no_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[object]:
     """An empty hub cache, and the addresses that anything tried to reach."""
     tried: list[object] = []
 
-    def refuse(self: socket.socket, address: object) -> None:
+    def refuse(_: object, address: object) -> None:
         tried.append(address)
         raise ConnectionRefusedError("no network in this test")
 
     monkeypatch.setattr(socket.socket, "connect", refuse)
+    monkeypatch.setattr(socket, "getaddrinfo", lambda host, *_, **__: refuse(None, host))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
     return tried
 

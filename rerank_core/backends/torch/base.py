@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
 
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch.loading import max_positions
-from rerank_core.errors import CheckpointError
+from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Layout, Tokens
 from rerank_core.spec import ModelSpec
 
@@ -38,6 +39,12 @@ class TorchScorer:
         self._pad = getattr(config, "pad_token_id", None) or 0
         pieces = {"query": spec.template.query, "doc": spec.template.doc}
         self._around = {side: piece.split("{" + side + "}") for side, piece in pieces.items()}
+        for token in tokenizer.raw.get_added_tokens_decoder().values():
+            if token.special and any(token.content in text for around in self._around.values() for text in around):
+                raise InputError(
+                    f"model {spec.name!r}: {token.content!r} stands in a query or doc piece of the template, where it "
+                    "would be read as text; the tokenizer's own layout brings the special tokens"
+                )
 
     @property
     def device(self) -> torch.device:
@@ -64,14 +71,25 @@ class TorchScorer:
         return {name: tensor.to(self.device) for name, tensor in inputs.items()}
 
     def close(self) -> None:
-        """Forget the module; its memory goes when nobody else holds it."""
-        del self.module
+        """Nothing to do: the weights go with the last reference to them, so that a call under way can end."""
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """The module in eval mode; a module in training is put back into it (its dropout would make scores random)."""
+        training = self.module.training
+        if training:
+            self.module.eval()
+        try:
+            yield
+        finally:
+            if training:
+                self.module.train()
 
 
 def _check_vocabulary(module: Any, tokenizer: TextTokenizer, model: str) -> None:
     """Refuse another model's tokenizer: its ids would read past the embedding table, on CUDA fatally."""
     rows = module.get_input_embeddings().weight.shape[0]
-    size = tokenizer.raw.get_vocab_size(with_added_tokens=False)
+    size = max(tokenizer.raw.get_vocab(with_added_tokens=True).values()) + 1
     if size > rows:
         raise CheckpointError(
             f"model {model!r}: the tokenizer has {size} tokens and the weights have {rows}; they do not belong together"

@@ -21,6 +21,9 @@ class ClassifierScorer(TorchScorer):
 
     def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec) -> None:
         super().__init__(module, tokenizer, spec)
+        labels = getattr(module.config, "num_labels", None)
+        if labels != 1:
+            raise CheckpointError(f"model {spec.name!r}: the module has {labels} labels; a reranker has one")
         if spec.template.wrap != "pair":
             raise InputError(f"model {spec.name!r}: a classifier takes Template.pair(), not {spec.template!r}")
         if hasattr(module, "score") and getattr(module.config, "pad_token_id", None) is None:
@@ -42,6 +45,7 @@ class ClassifierScorer(TorchScorer):
     @torch.inference_mode()
     def forward(self, batch: Batch) -> Output:
         inputs = self.padded([row.ids for row in batch.rows], [row.types for row in batch.rows])
-        logits = self.module(**inputs).logits
+        with self.evaluating():
+            logits = self.module(**inputs).logits
         scores: list[float] = logits[:, 0].float().tolist()
         return Output({"score": scores})

@@ -20,6 +20,10 @@ from rerank_core.spec import ModelSpec
 __all__ = ["LateInteractionScorer"]
 
 
+# Documents of one matrix product: enough to keep it busy, few enough that the copy of their vectors stays small.
+_TOGETHER = 256
+
+
 class LateInteractionScorer(TorchScorer):
     """MaxSim over L2-normalised last hidden states of every token, special tokens included.
 
@@ -69,7 +73,8 @@ class LateInteractionScorer(TorchScorer):
     def _vectors(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
         """L2-normalised token vectors ``[len(row), width]`` in float32, one tensor a row."""
         inputs = self.padded(rows, [None] * len(rows))
-        hidden = self.module(**inputs).last_hidden_state.float()
+        with self.evaluating():
+            hidden = self.module(**inputs).last_hidden_state.float()
         unit = torch.nn.functional.normalize(hidden, dim=-1)
         return [unit[place, : len(row)] for place, row in enumerate(rows)]
 
@@ -77,12 +82,12 @@ class LateInteractionScorer(TorchScorer):
 def _maxsim(query: torch.Tensor, documents: Sequence[torch.Tensor], *, mean: bool) -> list[float]:
     """Scores of one query ``[m, width]`` with documents ``[n_i, width]``.
 
-    All documents are laid end to end, so one matrix product serves them all and no padding can win a maximum.
+    Documents are laid end to end, so one matrix product serves many and no padding can win a maximum.
     """
-    if not documents:
-        return []
-    similarity = query @ torch.cat(list(documents)).T
-    parts = torch.split(similarity, [len(vectors) for vectors in documents], dim=1)
-    best = torch.stack([part.amax(dim=1) for part in parts])
-    scores: list[float] = (best.mean(dim=1) if mean else best.sum(dim=1)).tolist()
+    scores: list[float] = []
+    for start in range(0, len(documents), _TOGETHER):
+        some = documents[start : start + _TOGETHER]
+        parts = torch.split(query @ torch.cat(list(some)).T, [len(vectors) for vectors in some], dim=1)
+        best = torch.stack([part.amax(dim=1) for part in parts])
+        scores.extend((best.mean(dim=1) if mean else best.sum(dim=1)).tolist())
     return scores
