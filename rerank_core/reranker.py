@@ -79,6 +79,7 @@ class Reranker:
         self.spec = spec
         self.options = options
         self._loaded = loaded
+        self._mark = object()
         self._scorer: AnyScorer | None = scorer
         self._rules = self._settle(scorer, options.rules(spec))
         presentation(spec, self._space(scorer), options.activation)
@@ -228,7 +229,7 @@ class Reranker:
     # ------------------------------------------------------------------ the way down
     def _identity(self) -> tuple[object, ...]:
         """What an index depends on. A scorer that `load` did not make is known only by itself."""
-        weights = (self.spec.checkpoint, self.spec.revision, self.options) if self._loaded else (id(self._scorer),)
+        weights = (self.spec.checkpoint, self.spec.revision, self.options) if self._loaded else (self._mark,)
         return (self.spec.name, self._rules, *weights)
 
     def _rank(self, jobs: Sequence[Job], call: CallOptions, watch: Progress | None = None) -> list[Ranking]:
