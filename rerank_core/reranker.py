@@ -100,11 +100,7 @@ class Reranker:
 
     @property
     def scorer(self) -> AnyScorer:
-        """What scores: for plugin tests and for building a variant with `from_scorer`.
-
-        Raises:
-            RerankError: after `close`.
-        """
+        """What scores, for plugin tests and variants by `from_scorer`; a RerankError after `close`."""
         return self._open(CallOptions())
 
     def _settle(self, scorer: AnyScorer, rules: Rules) -> Rules:

@@ -102,7 +102,7 @@ class PlainCrossEncoder(Plain):
 
 
 class PlainLateInteraction(Plain):
-    """MaxSim by loops over windows and query tokens, each text encoded alone."""
+    """MaxSim of two texts at a time, each encoded alone."""
 
     def __init__(self, directory: Path) -> None:
         super().__init__(directory)
@@ -114,13 +114,13 @@ class PlainLateInteraction(Plain):
         """One unit vector per token of ``[CLS] ids [SEP]``."""
         row = [self.tokenizer.cls_token_id, *ids, self.tokenizer.sep_token_id]
         hidden = self.model(input_ids=torch.tensor([row])).last_hidden_state[0]
-        return torch.stack([vector / vector.norm() for vector in hidden])
+        return hidden / hidden.norm(dim=-1, keepdim=True)
 
     def window_scores(self, query: str, document: str, max_length: int, reduce: str) -> list[float]:
         asked = self.vectors(self.ids(query))
         scores = []
         for window in cut(self.ids(document), max_length - 2):
             read = self.vectors(window)
-            best = [float((read @ mine).max()) for mine in asked]
-            scores.append(sum(best) / (len(best) if reduce == "mean" else 1))
+            best = (asked @ read.T).max(dim=1).values
+            scores.append(float(best.sum()) / (len(best) if reduce == "mean" else 1))
         return scores

@@ -1,4 +1,4 @@
-"""MaxSim equals plain loops over vectors of texts encoded alone."""
+"""MaxSim equals that of texts encoded alone, two at a time, in plain Hugging Face."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def expected(plain: PlainLateInteraction) -> list[float]:
 
 @pytest.mark.parametrize("query", QUERIES)
 @pytest.mark.parametrize("reduce", ["mean", "sum"])
-def test_scores_equal_plain_loops(
+def test_scores_equal_plain_hugging_faces(
     live: Callable[..., Reranker], plain: PlainLateInteraction, reduce: Reduce, query: str
 ) -> None:
     """Every document, blank and odd ones included, has the mean or sum over query tokens of its best similarities."""

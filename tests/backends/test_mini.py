@@ -59,7 +59,7 @@ def moved(folder: Path, spec: ModelSpec, to: Path) -> ModelSpec:
     return replace(spec, checkpoint=str(to))
 
 
-def test_scores_equal_plain_loops(mini: Reranker, plain: PlainLateInteraction) -> None:
+def test_scores_equal_plain_hugging_faces(mini: Reranker, plain: PlainLateInteraction) -> None:
     """On the real weights: best similarity over document tokens, mean over query tokens, specials included."""
     expected = [plain.window_scores(QUERY, document, 256, "mean")[0] for document in DOCUMENTS]
     ranking = mini.rerank(QUERY, DOCUMENTS)
