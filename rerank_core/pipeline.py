@@ -72,8 +72,7 @@ def run(scorer: AnyScorer, jobs: Sequence[Job], rules: Rules, progress: Progress
         scored = [by_number[number] for number in range(len(jobs))]
     else:
         scored = _run_texts(scorer, jobs, progress)
-    for job, result in zip(jobs, scored, strict=True):
-        _check_finite(result, job)
+    _check_finite(scored, jobs)
     seconds = time.perf_counter() - started
     return [replace(result, usage=replace(result.usage, seconds=seconds)) for result in scored]
 
@@ -234,18 +233,23 @@ def _collect(plan: Plan, board: _Board, query: int, stages: list[int]) -> Scored
     )
 
 
-def _check_finite(result: Scored, job: Job) -> None:
+def _check_finite(scored: Sequence[Scored], jobs: Sequence[Job]) -> None:
     bad = [
-        doc
+        (job, doc)
+        for job, result in zip(jobs, scored, strict=True)
         for doc, scores in enumerate(result.all_scores)
         if not all(map(math.isfinite, [*scores.values(), *(passage.score for passage in result.passages[doc])]))
     ]
-    if bad:
-        named = [(doc, job.documents[doc].id) for doc in bad[:10]]
-        names = ", ".join(f"{doc}" if own is None else f"{doc} (id {own!r})" for doc, own in named)
-        raise NonFiniteScoreError(
-            f"query {job.number}: the model gave NaN or infinity for {len(bad)} of {len(job.documents)} documents: "
-            f"{names}; check its weights for NaN (and dtype: float16 overflows where float32 does not), or what the "
-            "remote scorer answers",
-            [(job.number, doc) for doc in bad],
-        )
+    if not bad:
+        return
+    named = [(job.number, doc, job.documents[doc].id) for job, doc in bad[:10]]
+    names = ", ".join(
+        f"{doc} of query {query}" + ("" if own is None else f" (id {own!r})") for query, doc, own in named
+    )
+    total = sum(len(job.documents) for job in jobs)
+    raise NonFiniteScoreError(
+        f"the model gave NaN or infinity for {len(bad)} of {total} documents: {names}; "
+        "check its weights for NaN (and dtype: float16 overflows where float32 does not), or what the remote scorer "
+        "answers",
+        [(job.number, doc) for job, doc in bad],
+    )

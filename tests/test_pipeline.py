@@ -178,7 +178,7 @@ class Broken(FakeScorer):
 def test_non_finite_scores_name_their_documents(value: float) -> None:
     """A NaN never sorts: it is an error that names query and documents, by position and id."""
     scorer = Broken(lambda batch: {"score": [value if row.doc == 1 else 0.0 for row in batch.rows]})
-    with pytest.raises(NonFiniteScoreError, match=r"1 \(id 'b'\)") as caught:
+    with pytest.raises(NonFiniteScoreError, match=r"1 of query 1 \(id 'b'\)") as caught:
         reranker(scorer).rerank_many([(QUERY, []), (QUERY, ["x", {"text": "y", "id": "b"}])])
 
     assert caught.value.documents == ((1, 1),)

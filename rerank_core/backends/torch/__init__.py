@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 from rerank_core.backends.checkpoints import locate
 from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch import loading
+from rerank_core.backends.torch import loading, packing
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.classifier import ClassifierScorer
 from rerank_core.backends.torch.late_interaction import LateInteractionScorer
@@ -33,7 +33,7 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     kind = _kind(spec)
     module = loading.load_module(directory, kind, device=options.device, dtype=options.dtype)
     tokenizer = TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
-    return _SCORERS[kind](module, tokenizer, spec)
+    return _SCORERS[kind](module, tokenizer, spec, pack=True)
 
 
 def scorer_of(module: torch.nn.Module, tokenizer: Any, spec: ModelSpec) -> TorchScorer:
@@ -41,13 +41,15 @@ def scorer_of(module: torch.nn.Module, tokenizer: Any, spec: ModelSpec) -> Torch
     serving pipeline.
 
     Args:
-        module: a transformers model of the class the head needs.
+        module: a transformers model of the class the head needs. Its attention implementation is left as it is; rows
+            are packed where that is ``packing.NAME``.
         tokenizer: a transformers tokenizer, a ``tokenizers.Tokenizer`` (copied) or a `TextTokenizer`.
     """
     if not isinstance(tokenizer, TextTokenizer):
         raw = getattr(tokenizer, "backend_tokenizer", tokenizer)
         tokenizer = TextTokenizer(type(raw).from_str(raw.to_str()))
-    return _SCORERS[_kind(spec)](module, tokenizer, spec)
+    pack = getattr(module.config, "_attn_implementation", None) == packing.NAME
+    return _SCORERS[_kind(spec)](module, tokenizer, spec, pack=pack)
 
 
 def _kind(spec: ModelSpec) -> str:

@@ -1,4 +1,4 @@
-"""What all torch scorers share: the module, the tokenizer, and the padded layout of rows."""
+"""What all torch scorers share: the module, the tokenizer, rows packed or padded, and what to do without memory."""
 
 from __future__ import annotations
 
@@ -9,42 +9,47 @@ from typing import Any, Literal
 import torch
 
 from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch.loading import max_positions
+from rerank_core.backends.torch import packing
+from rerank_core.backends.torch.loading import max_positions, position_offset
 from rerank_core.errors import CheckpointError, InputError
-from rerank_core.scorer import Layout, Tokens
+from rerank_core.scorer import Batch, Layout, Output, Tokens
 from rerank_core.spec import ModelSpec
 
 __all__ = ["TorchScorer"]
 
+# Tokens of a forward pass, measured on CPU: packed rows waste nothing in a small batch, which stays in the caches;
+# padded rows need a wider one, so that sorted rows of like length fill it.
+_PACKED_BUDGET = 2048
+_PADDED_BUDGET = 4096
+
 
 class TorchScorer:
-    """A transformers module behind the seam, rows padded to the longest of their batch.
+    """A transformers module behind the seam.
 
-    Subclasses say how a row is assembled and how a score is read.
+    Subclasses say how a row is assembled and what `read` off the module. Rows are packed where the module can
+    (`packing.probe`), and padded elsewhere; ``packed = False`` forces the padded path, the slow twin.
+
+    Args:
+        pack: False for a module whose attention is not ours to change.
     """
 
     layout: Layout
-    packed = False
-    # Padded batches: wide enough that a matrix product is efficient, narrow enough that sorted rows waste little.
-    token_budget = 4096
 
-    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec) -> None:
+    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool) -> None:
         self.module = module
         self.tokenizer = tokenizer
         self.spec = spec
         self.max_positions = max_positions(module)
+        self._first_position = position_offset(module)
         config: Any = module.config
         _check_vocabulary(module, tokenizer, spec.name)
         self.typed = (getattr(config, "type_vocab_size", None) or 0) > 1
         self._pad = getattr(config, "pad_token_id", None) or 0
         pieces = {"query": spec.template.query, "doc": spec.template.doc}
         self._around = {side: piece.split("{" + side + "}") for side, piece in pieces.items()}
-        for token in tokenizer.raw.get_added_tokens_decoder().values():
-            if token.special and any(token.content in text for around in self._around.values() for text in around):
-                raise InputError(
-                    f"model {spec.name!r}: {token.content!r} stands in a query or doc piece of the template, where it "
-                    "would be read as text; the tokenizer's own layout brings the special tokens"
-                )
+        _check_pieces(tokenizer, self._around, spec.name)
+        self.packed = pack and packing.probe(module, self._alone, self._together)
+        self.token_budget = _PACKED_BUDGET if self.packed else _PADDED_BUDGET
 
     @property
     def device(self) -> torch.device:
@@ -54,8 +59,46 @@ class TorchScorer:
         before, after = self._around[side]
         return self.tokenizer.encode(texts, before, after)
 
-    def padded(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None]) -> dict[str, torch.Tensor]:
-        """Model inputs ``[len(rows), longest]``, padded on the right; token types where the model has them."""
+    # ------------------------------------------------------------------ forward
+    def forward(self, batch: Batch) -> Output:
+        """The batch's scores; where memory does not suffice, in halves, and with half the budget from then on."""
+        try:
+            return self.score(batch)
+        except torch.OutOfMemoryError:
+            if len(batch.rows) == 1:
+                raise
+        self.token_budget = max(1, self.token_budget // 2)
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        middle = len(batch.rows) // 2
+        halves = [self.forward(Batch(batch.queries, rows)) for rows in (batch.rows[:middle], batch.rows[middle:])]
+        return Output({name: [*halves[0].scores[name], *halves[1].scores[name]] for name in halves[0].scores})
+
+    def score(self, batch: Batch) -> Output:
+        """Raw scores of the batch's rows in one pass."""
+        raise NotImplementedError
+
+    def read(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool) -> Any:
+        """What a score is made of, one tensor a row."""
+        raise NotImplementedError
+
+    def outputs(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool) -> Any:
+        """The module's output for rows: ``[1, total]`` positions where packed, else ``[len(rows), longest]``."""
+        if packed:
+            offset = self._first_position
+            made = packing.inputs(rows, types, first_position=offset, typed=self.typed, device=self.device)
+        else:
+            made = self._padded(rows, types)
+        with torch.inference_mode(), self._evaluating():
+            return self.module(**made)
+
+    def _alone(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        return [self.read([row], [None], packed=False)[0] for row in rows]
+
+    def _together(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        return list(self.read(rows, [None] * len(rows), packed=True))
+
+    def _padded(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None]) -> dict[str, torch.Tensor]:
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self._pad, dtype=torch.long)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
@@ -65,17 +108,14 @@ class TorchScorer:
             mask[place, : len(row)] = 1
             if kind is not None:
                 kinds[place, : len(row)] = torch.tensor(kind, dtype=torch.long)
-        inputs = {"input_ids": ids, "attention_mask": mask}
+        made = {"input_ids": ids, "attention_mask": mask}
         if self.typed:
-            inputs["token_type_ids"] = kinds
-        return {name: tensor.to(self.device) for name, tensor in inputs.items()}
-
-    def close(self) -> None:
-        """Nothing to do: the weights go with the last reference to them, so that a call under way can end."""
+            made["token_type_ids"] = kinds
+        return {name: tensor.to(self.device) for name, tensor in made.items()}
 
     @contextmanager
-    def evaluating(self) -> Iterator[None]:
-        """The module in eval mode; a module in training is put back into it (its dropout would make scores random)."""
+    def _evaluating(self) -> Iterator[None]:
+        """The module in eval mode; a module in training is put back into it (dropout would make scores random)."""
         training = self.module.training
         if training:
             self.module.eval()
@@ -84,6 +124,20 @@ class TorchScorer:
         finally:
             if training:
                 self.module.train()
+
+    def close(self) -> None:
+        """Nothing to do: the weights go with the last reference to them, so that a call under way can end."""
+
+
+def _check_pieces(tokenizer: TextTokenizer, around: dict[str, list[str]], model: str) -> None:
+    """Refuse special tokens spelt out beside the caller's text, where they would be read as text."""
+    literal = [text for texts in around.values() for text in texts]
+    for token in tokenizer.raw.get_added_tokens_decoder().values():
+        if token.special and any(token.content in text for text in literal):
+            raise InputError(
+                f"model {model!r}: {token.content!r} stands in a query or doc piece of the template, where it would be "
+                "read as text; the tokenizer's own layout brings the special tokens"
+            )
 
 
 def _check_vocabulary(module: Any, tokenizer: TextTokenizer, model: str) -> None:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 
 from rerank_core.backends.frames import pair_frame
 from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.torch import packing
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
@@ -19,8 +22,7 @@ class ClassifierScorer(TorchScorer):
 
     layout: Layout = "joint"
 
-    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec) -> None:
-        super().__init__(module, tokenizer, spec)
+    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool) -> None:
         labels = getattr(module.config, "num_labels", None)
         if labels != 1:
             raise CheckpointError(f"model {spec.name!r}: the module has {labels} labels; a reranker has one")
@@ -31,6 +33,9 @@ class ClassifierScorer(TorchScorer):
                 f"model {spec.name!r}: a decoder classifier finds its last token by pad_token_id, and config.json has "
                 "none; set it to the tokenizer's padding token"
             )
+        if pack:
+            packing.read_first_tokens(module)
+        super().__init__(module, tokenizer, spec, pack=pack)
         self._frame = pair_frame(tokenizer, typed=self.typed)
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
@@ -42,10 +47,14 @@ class ClassifierScorer(TorchScorer):
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
         return self._frame.row(query, doc, start, stop, owner)
 
-    @torch.inference_mode()
-    def forward(self, batch: Batch) -> Output:
-        inputs = self.padded([row.ids for row in batch.rows], [row.types for row in batch.rows])
-        with self.evaluating():
-            logits = self.module(**inputs).logits
-        scores: list[float] = logits[:, 0].float().tolist()
+    def score(self, batch: Batch) -> Output:
+        logits = self.read([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=self.packed)
+        scores: list[float] = logits.float().tolist()
         return Output({"score": scores})
+
+    def read(
+        self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool
+    ) -> torch.Tensor:
+        """Logits ``[len(rows)]``."""
+        logits: torch.Tensor = self.outputs(rows, types, packed=packed).logits[:, 0]
+        return logits

@@ -32,10 +32,10 @@ class LateInteractionScorer(TorchScorer):
 
     layout: Layout = "separate"
 
-    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec) -> None:
-        super().__init__(module, tokenizer, spec)
+    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool) -> None:
         if spec.template.wrap != "each" or spec.head is None:
             raise InputError(f"model {spec.name!r}: late interaction takes Template.each(), not {spec.template!r}")
+        super().__init__(module, tokenizer, spec, pack=pack)
         self._frame = single_frame(tokenizer)
         self._mean = spec.head.reduce == "mean"
 
@@ -48,15 +48,13 @@ class LateInteractionScorer(TorchScorer):
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
         return self._frame.row(doc, start, stop, owner)
 
-    @torch.inference_mode()
-    def forward(self, batch: Batch) -> Output:
+    def score(self, batch: Batch) -> Output:
         vectors = self._vectors([row.ids for row in batch.rows])
         return self.match(batch.queries, [(row.query, own) for row, own in zip(batch.rows, vectors, strict=True)])
 
-    @torch.inference_mode()
     def encode(self, rows: Sequence[Row]) -> list[torch.Tensor]:
         """One tensor ``[tokens, width]`` per row, on the model's device."""
-        # A copy of its own for each row: a view would keep the whole padded batch alive in an index.
+        # A copy of its own for each row: a view would keep the whole batch alive in an index.
         return [vectors.clone() for vectors in self._vectors([row.ids for row in rows])]
 
     @torch.inference_mode()
@@ -71,12 +69,19 @@ class LateInteractionScorer(TorchScorer):
         return Output({"score": scores})
 
     def _vectors(self, rows: Sequence[Sequence[int]]) -> list[torch.Tensor]:
+        return self.read(rows, [None] * len(rows), packed=self.packed)
+
+    @torch.inference_mode()
+    def read(
+        self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool
+    ) -> list[torch.Tensor]:
         """L2-normalised token vectors ``[len(row), width]`` in float32, one tensor a row."""
-        inputs = self.padded(rows, [None] * len(rows))
-        with self.evaluating():
-            hidden = self.module(**inputs).last_hidden_state.float()
+        hidden = self.outputs(rows, types, packed=packed).last_hidden_state.float()
         unit = torch.nn.functional.normalize(hidden, dim=-1)
-        return [unit[place, : len(row)] for place, row in enumerate(rows)]
+        lengths = [len(row) for row in rows]
+        if packed:
+            return list(torch.split(unit[0], lengths))
+        return [unit[place, :length] for place, length in enumerate(lengths)]
 
 
 def _maxsim(query: torch.Tensor, documents: Sequence[torch.Tensor], *, mean: bool) -> list[float]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,10 +14,13 @@ import torch
 
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError
 
-__all__ = ["load_module", "max_positions", "quiet"]
+__all__ = ["load_module", "max_positions", "position_offset", "quiet"]
 
 # transformers changes settings of the whole process while it loads (torch's default dtype, and ours below).
 _ONE_AT_A_TIME = threading.RLock()
+
+
+_LAYER = re.compile(r"\.layers?\.\d+\.")
 
 
 def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | None) -> torch.nn.Module:
@@ -54,6 +58,12 @@ def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | 
             f"{directory} lacks weights that the score depends on: {missing!r}. They would be random, and so would the "
             "scores. Is this an embedding or base model rather than a reranker?"
         )
+    extra = sorted(key for key in report["unexpected_keys"] if _LAYER.search(key))
+    if extra:
+        raise CheckpointError(
+            f"{directory} holds layers that config.json does not count ({extra[0]!r}, {len(extra)} weights in all); "
+            "without them the scores would be another model's"
+        )
     if report["mismatched_keys"]:
         shapes = [f"{key} {list(saved)} not {list(told)}" for key, saved, told in sorted(report["mismatched_keys"])]
         raise CheckpointError(f"{directory}: weights of other shapes than config.json says: {', '.join(shapes)}")
@@ -71,16 +81,28 @@ def _pooler(key: str) -> bool:
 def max_positions(module: torch.nn.Module) -> int | None:
     """The longest row a model can read.
 
-    RoBERTa and its kin start counting after the padding index, so an XLM-R with 514 positions reads 512 tokens;
-    one more is an index error, on CUDA one that poisons the process. The position table itself tells: there, and
-    only there, it has a padding index.
+    An XLM-R with 514 positions reads 512 tokens (`position_offset`); one more is an index error, on CUDA one that
+    poisons the process.
     """
-    for name, child in module.named_modules():
-        if name.endswith("position_embeddings") and isinstance(child, torch.nn.Embedding):
-            offset = 0 if child.padding_idx is None else child.padding_idx + 1
-            return child.num_embeddings - offset
+    table = _position_table(module)
+    if table is not None:
+        return table.num_embeddings - position_offset(module)
     limit = getattr(module.config, "max_position_embeddings", None)
     return limit if isinstance(limit, int) and limit > 0 else None
+
+
+def position_offset(module: torch.nn.Module) -> int:
+    """The position of a row's first token: RoBERTa and its kin start counting after the padding index, and there,
+    and only there, the position table has one."""
+    table = _position_table(module)
+    return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
+
+
+def _position_table(module: torch.nn.Module) -> torch.nn.Embedding | None:
+    for name, child in module.named_modules():
+        if name.endswith("position_embeddings") and isinstance(child, torch.nn.Embedding):
+            return child
+    return None
 
 
 def _device(name: str | None) -> torch.device:
