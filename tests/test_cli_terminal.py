@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -117,11 +118,16 @@ def test_closed_pipe_leaves_no_traceback(arguments: list[str]) -> None:
 def test_interrupt_exits_with_130() -> None:
     """Where documents come from a terminal that is said, and Ctrl-C ends the wait with 130 and no traceback."""
     ours, theirs = os.openpty()
-    with subprocess.Popen(RANK, stdin=theirs, stdout=subprocess.PIPE, stderr=subprocess.PIPE, bufsize=0) as waiting:
-        assert waiting.stderr is not None
-        assert b"reading documents from the terminal" in waiting.stderr.readline()
-        waiting.send_signal(signal.SIGINT)
-        assert waiting.communicate(timeout=60) == (b"", b"")
+    pipes = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
+    # A job in the background of a shell inherits SIGINT ignored, and Python then leaves it so.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    with subprocess.Popen(RANK, preexec_fn=heed, **pipes) as waiting:
+        try:
+            assert b"reading documents from the terminal" in waiting.stderr.readline()
+            waiting.send_signal(signal.SIGINT)
+            assert waiting.communicate(timeout=60) == (b"", b"")
+        finally:
+            waiting.kill()
     os.close(ours)
     os.close(theirs)
     assert waiting.returncode == 130
