@@ -80,6 +80,37 @@ def test_packed_rows_score_as_alone_and_as_padded(family: str) -> None:
     assert torch.allclose(alone, made.read(rows, types, packed=False), atol=1e-5, rtol=1e-5)
 
 
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_last_layer_computes_only_what_is_read(family: str) -> None:
+    """In the last layer of a BERT-like encoder only the first token of each row reaches the feed-forward block."""
+    made: Any = scorer(family, FAMILIES[family])
+    seen: list[int] = []
+    for layer in made.module.base_model.encoder.layer:
+        inner = getattr(layer, "layer", layer)
+        inner.intermediate.register_forward_hook(lambda module, given, out: seen.append(out.shape[1]))
+    rows = rows_of([20, 11, 11, 5])
+    made.read(rows, [None] * 4, packed=True)
+
+    assert seen == [47, 47, 4]
+
+
+def test_linear_layers_are_prepacked_on_cpu() -> None:
+    """On CPU in float32 no ordinary linear layer is left in the encoder, and the exact GELU is inside the product."""
+    made: Any = scorer("bert", FAMILIES["bert"])
+    encoder = made.module.base_model.encoder
+
+    assert not [part for part in encoder.modules() if type(part) is torch.nn.Linear]
+    assert isinstance(encoder.layer[0].intermediate.intermediate_act_fn, torch.nn.Identity)
+
+
+def test_approximate_gelu_stays_outside_the_product() -> None:
+    """Another activation is not taken for GELU."""
+    made: Any = scorer("bert", {**SMALL, "hidden_act": "gelu_new"})
+    intermediate = made.module.base_model.encoder.layer[0].intermediate
+
+    assert not isinstance(intermediate.intermediate_act_fn, torch.nn.Identity)
+
+
 @pytest.mark.parametrize("family", PADDED)
 def test_other_architectures_are_padded(family: str) -> None:
     """What cannot be packed is found out by trying, and keeps its own attention implementation."""

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 
 from rerank_core.backends.frames import pair_frame
 from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch import packing
 from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.first_tokens import gather_first_tokens, shorten_last_layer
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
@@ -34,7 +34,7 @@ class ClassifierScorer(TorchScorer):
                 "none; set it to the tokenizer's padding token"
             )
         if pack:
-            packing.read_first_tokens(module)
+            gather_first_tokens(module)
         super().__init__(module, tokenizer, spec, pack=pack)
         self._frame = pair_frame(tokenizer, typed=self.typed)
 
@@ -46,6 +46,13 @@ class ClassifierScorer(TorchScorer):
 
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
         return self._frame.row(query, doc, start, stop, owner)
+
+    def shorten(self) -> Callable[[], None] | None:
+        done = shorten_last_layer(self.module)
+        if done is None:
+            return None
+        layers, last = done
+        return lambda: layers.__setitem__(-1, last)
 
     def score(self, batch: Batch) -> Output:
         logits = self.read([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=self.packed)

@@ -1,8 +1,8 @@
 """No padding: the rows of a batch laid end to end in one ``[1, total]`` row, each attending only to itself.
 
 One attention function is registered with transformers' AttentionInterface and finds the boundaries in the keyword
-arguments that a model hands down to its layers. Whether a model does hand them down is not read off its name: `probe`
-runs a few short rows both ways and compares.
+arguments that a model hands down to its layers. Whether a model does hand them down is not read off its name: the
+scorer runs a few short rows both ways and compares (`trial_rows`, `agree`).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["NAME", "Packing", "inputs", "probe", "read_first_tokens"]
+__all__ = ["NAME", "Packing", "agree", "inputs", "trial_rows"]
 
 NAME = "rerank_core_packed_v1"
 """The attention implementation's name at transformers. Without a packing in its arguments it is plain SDPA."""
@@ -117,58 +117,24 @@ def inputs(
     return made
 
 
-def read_first_tokens(module: torch.nn.Module) -> None:
-    """Make a classifier's base model give, for a packed batch, ``[rows, 1, width]``: the first token of each row.
-
-    The head then reads it as it reads ``hidden[:, 0]`` of a padded batch. Calls without a packing are untouched.
-    """
-    base: Any = getattr(module, "base_model", None)
-    if base is None or base is module or getattr(base, "_rerank_core_reads_first", False):
-        return
-
-    def gather(base: Any, args: Any, kwargs: dict[str, Any], output: Any) -> Any:
-        packing: Packing | None = kwargs.get("packing")
-        if packing is None:
-            return output
-        output.last_hidden_state = output.last_hidden_state[0, packing.starts][:, None]
-        if getattr(output, "pooler_output", None) is not None:
-            output.pooler_output = base.pooler(output.last_hidden_state)
-        return output
-
-    base.register_forward_hook(gather, with_kwargs=True)
-    base._rerank_core_reads_first = True
-
-
-def probe(module: Any, one_by_one: Any, packed: Any) -> bool:
-    """Whether a module gives packed rows what it gives them alone; switches its attention over if it does.
-
-    Args:
-        one_by_one, packed: functions from rows of token ids to one tensor a row.
-    """
-    before = getattr(module.config, "_attn_implementation", None)
+def trial_rows(module: Any) -> list[list[int]]:
+    """A few short rows of ordinary ids on which two ways of computing can be compared; where the model has local
+    attention, one of them is longer than its window."""
     window = getattr(module.config, "sliding_window", None) or getattr(module.config, "local_attention", None) or 0
     size = module.get_input_embeddings().weight.shape[0]
     longest = min(window + 40, getattr(module.config, "max_position_embeddings", 512) - 8) if window else 12
-    rows = [
+    return [
         [5 + (7 * place * place + 3 * length) % (size - 5) for place in range(length)] for length in (longest, 7, 7, 3)
     ]
-    try:
-        expected = one_by_one(rows)
-        module.set_attn_implementation(NAME)
-        found = packed(rows)
-        close = all(
-            a.shape == b.shape and torch.allclose(a.float(), b.float(), rtol=0, atol=_TOLERANCE[a.dtype] * _scale(a))
-            for a, b in zip(expected, found, strict=True)
-        )
-    except Exception:  # noqa: BLE001 -- whatever a model makes of packed rows, it is scored padded then
-        close = False
-    if not close and before is not None:
-        module.set_attn_implementation(before)
-    return close
 
 
-def _scale(values: torch.Tensor) -> float:
-    return max(1.0, float(values.abs().max()))
+def agree(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> bool:
+    """Whether two ways gave the same, up to what the dtype can tell."""
+    return len(expected) == len(found) and all(
+        a.shape == b.shape
+        and torch.allclose(a.float(), b.float(), rtol=0, atol=_TOLERANCE[a.dtype] * max(1.0, float(a.abs().max())))
+        for a, b in zip(expected, found, strict=True)
+    )
 
 
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
