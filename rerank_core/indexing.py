@@ -69,6 +69,8 @@ def build(scorer: Scorer, documents: Sequence[Document], rules: Rules, owner: ob
         encoded = scorer.encode([plan.row(plan.windows[position]) for position in positions])
         for position, embedding in zip(positions, encoded, strict=True):
             embeddings[position] = embedding
+    for position, original in plan.copies.items():
+        embeddings[position] = embeddings[original]
     entries: list[list[_Entry]] = [[] for _ in documents]
     for window, embedding in zip(plan.windows, embeddings, strict=True):
         entries[window.doc].append(_Entry(plan.chars(window), embedding))
@@ -91,6 +93,7 @@ class IndexPlan:
         queries.room(scorer, 0, NO_TOKENS, rules.max_length)
         self.query_rows: Mapping[int, QueryRow] = queries.rows
         self.query_truncated: Sequence[bool] = queries.truncated
+        self.copies: Mapping[int, int] = {}
         self.windows: Sequence[Window] = [
             Window(0, doc, number, 0, 0, length=0)
             for doc, entries in enumerate(index._entries)

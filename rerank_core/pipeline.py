@@ -63,7 +63,8 @@ def run(scorer: AnyScorer, jobs: Sequence[Job], rules: Rules, progress: Progress
     started = time.perf_counter()
     if isinstance(scorer, Scorer):
         fresh = [number for number, job in enumerate(jobs) if not isinstance(job.documents, Index)]
-        plan = RowPlan(scorer, [jobs[number] for number in fresh], rules)
+        # In a cascade a copy and its original may part ways: one is kept and the other cut.
+        plan = RowPlan(scorer, [jobs[number] for number in fresh], rules, once=not _cascades(scorer))
         by_number = dict(zip(fresh, _run_plan(scorer, plan, [jobs[n] for n in fresh], rules, progress), strict=True))
         for number, job in enumerate(jobs):
             if isinstance(job.documents, Index):
@@ -140,7 +141,7 @@ def _run_plan(scorer: Scorer, plan: Plan, jobs: Sequence[Job], rules: Rules, pro
     board = _Board([[[] for _ in job.documents] for job in jobs], len(windows), rules.longdoc)
     for position, window in enumerate(windows):
         board.documents[window.query][window.doc].append(position)
-    cascade = isinstance(scorer, Resumable) and bool(scorer.keep)
+    cascade = _cascades(scorer)
     states = []
     done = 0
     for positions in plan.batches():
@@ -149,11 +150,17 @@ def _run_plan(scorer: Scorer, plan: Plan, jobs: Sequence[Job], rules: Rules, pro
         if cascade:
             states.append((positions, output.state))
         done += len(positions)
-        progress(done, len(windows))
+        progress(done, len(windows) - len(plan.copies))
+    for position, original in plan.copies.items():
+        board.scores[position] = board.scores[original]
     stages = [[0] * len(job.documents) for job in jobs]
     if isinstance(scorer, Resumable) and cascade:
         _deepen(scorer, states, board, stages)
     return [_collect(plan, board, query, stages[query]) for query in range(len(jobs))]
+
+
+def _cascades(scorer: Scorer) -> bool:
+    return isinstance(scorer, Resumable) and bool(scorer.keep)
 
 
 class _Board:
@@ -225,7 +232,7 @@ def _collect(plan: Plan, board: _Board, query: int, stages: list[int]) -> Scored
         truncated=[plan.truncated(query, doc) for doc in range(len(documents))],
         stages=stages,
         usage=Usage(
-            tokens=shared + sum(plan.windows[p].length for positions in documents for p in positions),
+            tokens=shared + sum(plan.windows[p].length for ps in documents for p in ps if p not in plan.copies),
             passages=sum(map(len, documents)),
             seconds=0.0,
         ),

@@ -56,6 +56,8 @@ class Plan(Protocol):
     def query_rows(self) -> Mapping[int, QueryRow]: ...
     @property
     def query_truncated(self) -> Sequence[bool]: ...
+    @property
+    def copies(self) -> Mapping[int, int]: ...
     def batches(self) -> list[list[int]]: ...
     def forward(self, positions: Sequence[int]) -> Output: ...
     def chars(self, window: Window) -> tuple[int, int]: ...
@@ -99,9 +101,14 @@ class QueryRows:
 
 
 class RowPlan:
-    """The windows of texts, and their rows when a batch asks for them."""
+    """The windows of texts, and their rows when a batch asks for them.
 
-    def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules) -> None:
+    Attributes:
+        copies: windows that are another one over again (same query, text and place), and which one; they are in no
+            batch.
+    """
+
+    def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules, *, once: bool = True) -> None:
         self._scorer = scorer
         self._jobs = jobs
         self._budget = rules.token_budget or scorer.token_budget
@@ -112,6 +119,7 @@ class RowPlan:
         self._docs = dict(zip(texts, scorer.tokenize(texts, "doc"), strict=True))
         self._whole: dict[tuple[int, int], bool] = {}
         self.windows: Sequence[Window] = list(self._cut(rules))
+        self.copies: Mapping[int, int] = self._copies() if once else {}
 
     def _cut(self, rules: Rules) -> Iterator[Window]:
         for query, job in enumerate(self._jobs):
@@ -123,6 +131,16 @@ class RowPlan:
                 self._whole[query, doc] = covered(spans, len(tokens))
                 for number, (start, stop) in enumerate(spans):
                     yield Window(query, doc, number, start, stop, overhead + stop - start)
+
+    def _copies(self) -> dict[int, int]:
+        first: dict[tuple[str, str, int, int], int] = {}
+        found = {}
+        for position, window in enumerate(self.windows):
+            job = self._jobs[window.query]
+            key = (job.query, job.documents[window.doc].text, window.start, window.stop)
+            if first.setdefault(key, position) != position:
+                found[position] = first[key]
+        return found
 
     def _tokens(self, query: int, doc: int) -> Tokens:
         return self._docs[self._jobs[query].documents[doc].text]
@@ -137,13 +155,15 @@ class RowPlan:
         )
 
     def batches(self) -> list[list[int]]:
-        return batching.plan(
-            [window.length for window in self.windows],
-            [window.query for window in self.windows],
+        own = [position for position in range(len(self.windows)) if position not in self.copies]
+        planned = batching.plan(
+            [self.windows[position].length for position in own],
+            [self.windows[position].query for position in own],
             {query: len(row.ids) for query, row in self.query_rows.items()},
             budget=self._budget,
             packed=self._scorer.packed,
         )
+        return [[own[place] for place in batch] for batch in planned]
 
     def forward(self, positions: Sequence[int]) -> Output:
         rows = [self.row(self.windows[position]) for position in positions]

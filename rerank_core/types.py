@@ -158,7 +158,8 @@ class Usage:
     """What a ranking cost.
 
     Attributes:
-        tokens: token positions given to the model, template included; None where the scorer has no tokens.
+        tokens: token positions given to the model, template included; what stands in the call twice is computed and
+            counted once. None where the scorer has no tokens.
         passages: windows scored.
         seconds: wall time of the call that made the ranking (a call for many queries is shared by them).
     """

@@ -60,7 +60,7 @@ def test_cancelled_call_stops_between_batches() -> None:
     scorer = Slow("joint", token_budget=1)
 
     async def call() -> None:
-        task = asyncio.create_task(reranker(scorer).arerank(QUERY, ["panda"] * 200))
+        task = asyncio.create_task(reranker(scorer).arerank(QUERY, [f"panda {n}" for n in range(200)]))
         await asyncio.sleep(0.12)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
