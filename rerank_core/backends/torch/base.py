@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
@@ -12,7 +13,7 @@ from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import packing, prepack
 from rerank_core.backends.torch.loading import max_positions, position_offset
 from rerank_core.errors import CheckpointError, InputError
-from rerank_core.scorer import Batch, Layout, Output, Tokens
+from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
 
 __all__ = ["TorchScorer"]
@@ -23,7 +24,7 @@ _PACKED_BUDGET = 2048
 _PADDED_BUDGET = 4096
 
 
-class TorchScorer:
+class TorchScorer(ABC):
     """A transformers module behind the seam.
 
     Subclasses say how a row is assembled and what to `read` off the module. Rows are packed where the module can be,
@@ -58,21 +59,21 @@ class TorchScorer:
         rows = packing.trial_rows(self.module)
         expected = [self.read([row], [None], packed=False)[0] for row in rows]
 
+        module: Any = self.module
+        attention = getattr(module.config, "_attn_implementation", None)
+
         def right(packed: bool) -> bool:
             try:
+                if packed:
+                    module.set_attn_implementation(packing.NAME)
                 return packing.agree(expected, list(self.read(rows, [None] * len(rows), packed=packed)))
             except Exception:  # noqa: BLE001 -- whatever a model makes of it, it is not used then
                 return False
 
-        module: Any = self.module
-        before = getattr(module.config, "_attn_implementation", None)
-        try:
-            module.set_attn_implementation(packing.NAME)
-            self.packed = right(packed=True)
-        finally:
-            if not self.packed:
-                module.set_attn_implementation(before)
-        if self.packed and (undo := self.shorten()) is not None and not right(packed=True):
+        self.packed = right(packed=True)
+        if not self.packed:
+            module.set_attn_implementation(attention)
+        elif (undo := self.shorten()) is not None and not right(packed=True):
             undo()
         if prepack.available(module):
             replaced = prepack.prepack(module)
@@ -86,6 +87,13 @@ class TorchScorer:
     @property
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
+
+    @abstractmethod
+    def overhead(self, query: Tokens, doc: Tokens) -> int: ...
+    @abstractmethod
+    def query_row(self, query: Tokens) -> QueryRow | None: ...
+    @abstractmethod
+    def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row: ...
 
     def tokenize(self, texts: Sequence[str], side: Literal["query", "doc"]) -> list[Tokens]:
         before, after = self._around[side]
@@ -106,13 +114,13 @@ class TorchScorer:
         halves = [self.forward(Batch(batch.queries, rows)) for rows in (batch.rows[:middle], batch.rows[middle:])]
         return Output({name: [*halves[0].scores[name], *halves[1].scores[name]] for name in halves[0].scores})
 
+    @abstractmethod
     def score(self, batch: Batch) -> Output:
         """Raw scores of the batch's rows in one pass."""
-        raise NotImplementedError
 
+    @abstractmethod
     def read(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool) -> Any:
         """What a score is made of, one tensor a row."""
-        raise NotImplementedError
 
     def outputs(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool) -> Any:
         """The module's output for rows: ``[1, total]`` positions where packed, else ``[len(rows), longest]``."""
@@ -151,7 +159,7 @@ class TorchScorer:
             if training:
                 self.module.train()
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 -- a scorer with more to let go of may say so
         """Nothing to do: the weights go with the last reference to them, so that a call under way can end."""
 
 
