@@ -20,6 +20,7 @@ from rerank_core.errors import (
     short,
 )
 from rerank_core.indexing import Index
+from rerank_core.longdoc import longdoc_of
 from rerank_core.options import CallOptions, Options
 from rerank_core.pipeline import AnyScorer, Progress
 from rerank_core.progress import bar
@@ -200,7 +201,7 @@ class Reranker:
         jobs, places = jobs_of_pairs(pairs)
         try:
             with bar(call.progress) as progress:
-                results = pipeline.run(scorer, jobs, self._rules_for(call), progress)
+                results = pipeline.run(scorer, jobs, self._rules_for(scorer, call), progress)
         except NonFiniteScoreError as error:
             bad = [places[job][doc] for job, doc in error.documents]
             message = f"the model gave NaN or infinity for the pairs {short(bad)}"
@@ -238,17 +239,16 @@ class Reranker:
         ):
             raise InputError("longdoc and overlap are settled when an index is made; pass them to load")
         with bar(call.progress and watch is None) as progress:
-            results = pipeline.run(scorer, jobs, self._rules_for(call), watch or progress)
+            results = pipeline.run(scorer, jobs, self._rules_for(scorer, call), watch or progress)
         return [
             ranking_of(self.spec, job, result, call, activation, space)
             for job, result in zip(jobs, results, strict=True)
         ]
 
-    def _rules_for(self, call: CallOptions) -> Rules:
-        if not isinstance(self._scorer, Scorer) and (call.longdoc is not None or call.overlap is not None):
+    def _rules_for(self, scorer: AnyScorer, call: CallOptions) -> Rules:
+        if not isinstance(scorer, Scorer) and (call.longdoc is not None or call.overlap is not None):
             raise InputError(f"{self.spec.name!r} takes whole texts, so longdoc and overlap mean nothing to it")
-        given = replace(self.options, longdoc=call.longdoc) if call.longdoc is not None else self.options
-        rules = replace(self._rules, longdoc=given.rules(self.spec).longdoc)
+        rules = self._rules if call.longdoc is None else replace(self._rules, longdoc=longdoc_of(call.longdoc))
         return rules if call.overlap is None else replace(rules, overlap=call.overlap)
 
     def _open(self, call: CallOptions) -> AnyScorer:
