@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -163,21 +164,32 @@ def test_import_and_listing_bring_nothing_heavy(statement: str) -> None:
     assert done.stdout.strip() == "[]"
 
 
+def best(measure: Callable[[], float], enough: float) -> float:
+    """The smallest of up to fifteen times: a busy machine makes any one of them longer, never shorter."""
+    least = float("inf")
+    for _ in range(15):
+        least = min(least, measure())
+        if least < enough:
+            break
+    return least
+
+
 def test_import_is_quick() -> None:
-    """`import rerank_core` costs less than 100 ms over a bare interpreter: the best of five, measured inside."""
+    """`import rerank_core` costs less than 100 ms over a bare interpreter, measured inside."""
     code = "import time; t = time.perf_counter(); import rerank_core; print(time.perf_counter() - t)"
-    times = [
-        float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
-        for _ in range(5)
-    ]
-    assert min(times) < 0.1, times
+
+    def measure() -> float:
+        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+
+    assert best(measure, 0.1) < 0.1
 
 
 def test_listing_models_is_quick() -> None:
-    """`rerank models` answers in half a second, interpreter and discovery included: the best of five."""
-    times = []
-    for _ in range(5):
+    """`rerank models` answers in half a second, interpreter and discovery included."""
+
+    def measure() -> float:
         started = time.perf_counter()
         subprocess.run([sys.executable, "-m", "rerank_core", "models"], capture_output=True, check=True)
-        times.append(time.perf_counter() - started)
-    assert min(times) < 0.5, times
+        return time.perf_counter() - started
+
+    assert best(measure, 0.5) < 0.5
