@@ -26,7 +26,9 @@ def locate(spec: ModelSpec, options: Options) -> Path:
         MissingDependencyError: the package that carries the files is not installed.
     """
     source = options.checkpoint or spec.checkpoint
-    if options.revision is not None and (source.startswith("package:") or Path(source).is_dir()):
+    # As below: a relative path is a folder only where the caller, not the spec, names it.
+    folder = Path(source).is_dir() if options.checkpoint is not None else Path(source).is_absolute()
+    if options.revision is not None and (source.startswith("package:") or folder):
         raise InputError(f"revision={options.revision!r} names a commit of the hub, and {source!r} is not on the hub")
     if options.checkpoint is not None:
         chosen = Path(options.checkpoint)

@@ -120,11 +120,16 @@ def _spelt_out(tokenizer: Tokenizer) -> dict[int, list[tuple[int, int]]]:
     `encode_special_tokens` keeps them from being cut out of the text, but a unigram vocabulary such as XLM-R's holds
     ``</s>`` and ``<mask>`` as pieces too, and its model would still find them.
     """
-    unknown = {"<unk>", "[UNK]"}
+    # The unknown token is special too, and ordinary text makes it rightly: whatever this vocabulary calls it, it is
+    # what a character that no vocabulary holds becomes.
+    try:
+        unknown = {token.id for token in tokenizer.model.tokenize("\U0010ffff")}
+    except Exception:  # noqa: BLE001 -- tokenizers' bare Exception where a vocabulary has no unknown token
+        unknown = set()
     result: dict[int, list[tuple[int, int]]] = {}
     for id_, token in tokenizer.get_added_tokens_decoder().items():
         text = token.content
-        if not token.special or text in unknown or len(text) < 2:
+        if not token.special or id_ in unknown or len(text) < 2:
             continue
         pieces = [*tokenizer.model.tokenize(text[:1]), *tokenizer.model.tokenize(text[1:])]
         result[id_] = [(piece.id, len(piece.value)) for piece in pieces]

@@ -71,8 +71,9 @@ def test_folder_named_like_a_hub_id_does_not_replace_it(
     """A named model's pinned files come from the hub, whatever lies in the current directory."""
     shutil.copytree(directory, tmp_path / "BAAI" / "bge-reranker-base")
     monkeypatch.chdir(tmp_path)
-    with pytest.raises(CheckpointError, match="cache"):
-        rerank_core.load("bge-reranker-base", offline=True)
+    for options in ({}, {"revision": "main"}):
+        with pytest.raises(CheckpointError, match="cache"):
+            rerank_core.load("bge-reranker-base", offline=True, **options)
     assert rerank_core.load("./BAAI/bge-reranker-base", device="cpu").score(PAIRS)
 
 

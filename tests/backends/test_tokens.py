@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
+from tokenizers import Tokenizer, models
 
 from backends.plain import TEXTS, PlainCrossEncoder
 from rerank_core.backends.frames import pair_frame, single_frame
@@ -207,3 +207,11 @@ def test_a_vocabulary_file_is_converted(
 
     assert TextTokenizer.from_directory(made("bert")).encode(TEXTS) == converted.encode(TEXTS)
     assert capfd.readouterr() == ("", "")
+
+
+def test_unknown_characters_stay_unknown_whatever_the_token_is_called() -> None:
+    """A vocabulary with an unknown token of its own naming keeps it for what it does not hold."""
+    raw = Tokenizer(models.WordPiece({"<?>": 0, "a": 1, "<": 2, "?>": 3}, unk_token="<?>"))
+    raw.add_special_tokens(["<?>"])
+
+    assert TextTokenizer(raw).encode(["熊"])[0].ids.tolist() == [0]

@@ -18,8 +18,8 @@ from rerank_core.spec import ModelSpec
 
 __all__ = ["TorchScorer"]
 
-# Tokens of a forward pass, measured on CPU: packed rows waste nothing in a small batch, which stays in the caches;
-# padded rows need a wider one, so that sorted rows of like length fill it.
+# Tokens of a forward pass. Packed on CPU, 1,024, 2,048 and 4,096 lie within 5 % of each other and 2,048 was best at
+# 12 x 384 and 12 x 768; padded rows want a wider batch, which sorted rows of like length fill. A GPU: not measured.
 _PACKED_BUDGET = 2048
 _PADDED_BUDGET = 4096
 

@@ -60,10 +60,12 @@ class LateInteractionScorer(TorchScorer):
     @torch.inference_mode()
     def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Any]]) -> Output:
         asked = dict(zip(queries, self._vectors([row.ids for row in queries.values()]), strict=True))
+        places_of: dict[int, list[int]] = {}
+        for place, (query, _) in enumerate(items):
+            places_of.setdefault(query, []).append(place)
         scores = [0.0] * len(items)
-        for query, vectors in asked.items():
-            places = [place for place, (owner, _) in enumerate(items) if owner == query]
-            found = _maxsim(vectors, [items[place][1] for place in places], mean=self._mean)
+        for query, places in places_of.items():
+            found = _maxsim(asked[query], [items[place][1] for place in places], mean=self._mean)
             for place, score in zip(places, found, strict=True):
                 scores[place] = score
         return Output({"score": scores})

@@ -69,13 +69,13 @@ def restore(replaced: list[tuple[torch.nn.Module, str, Any]]) -> None:
         setattr(parent, name, original)
 
 
-def _is_gelu(function: object) -> bool:
+def _is_gelu(function: Any) -> bool:
     """Whether an activation is the exact GELU, and not one of its approximations."""
     if function is None:
         return False
     probe = torch.linspace(-4, 4, 33)
     try:
-        found = function(probe)  # type: ignore[operator]
+        found = function(probe)
     except Exception:  # noqa: BLE001 -- something else than an element-wise function
         return False
     return isinstance(found, torch.Tensor) and torch.allclose(found, torch.nn.functional.gelu(probe), atol=1e-7, rtol=0)
