@@ -22,6 +22,7 @@ __all__ = [
     "checked",
     "covered",
     "default_overlap",
+    "longest_first",
     "longdoc_of",
     "windows",
 ]
@@ -73,6 +74,24 @@ def windows(length: int, room: int, overlap: int) -> list[Window]:
         start = spans[-1][0] + room - overlap
         spans.append((start, min(length, start + room)))
     return spans
+
+
+def longest_first(query: int, doc: int, room: int) -> tuple[int, int]:
+    """Tokens kept of a query and of a document that share ``room`` (Hugging Face's ``truncation=True``).
+
+    The shorter text is kept while it takes no more than half; where both take more, each gets a half.
+
+    >>> longest_first(100, 602, 508), longest_first(401, 602, 508), longest_first(602, 52, 508)
+    ((100, 408), (254, 254), (456, 52))
+    """
+    if query + doc <= room:
+        return query, doc
+    less, more = min(query, doc), max(query, doc)
+    more = less if less > room else max(less, room - less)
+    if less + more > room:
+        less = room // 2
+        more = less + room % 2
+    return (less, more) if query <= doc else (more, less)
 
 
 @dataclass(frozen=True)

@@ -35,6 +35,8 @@ class Options:
         token_budget: tokens computed in one forward pass; by default what suits the device.
         longdoc: ``firstp``, ``maxp``, ``meanp``, ``kmaxp``, ``kmaxp:K`` or a strategy object.
         overlap: tokens that neighbouring windows share; by default ``min(80, room // 4)``.
+        compat: ``flagembedding``, ``rag-retrieval`` or ``bcembedding``: cut and lay texts out as that framework
+            does, instead of by ``longdoc`` and ``overlap`` (the table in docs/longdoc.md).
         activation: ``default`` (what the model's authors apply), ``none`` or ``sigmoid``.
         parse_special_tokens: read ``</s>`` and the like in user text as special tokens, as the original
             frameworks do; by default they are text.
@@ -51,6 +53,7 @@ class Options:
     token_budget: int | None = None
     longdoc: str | LongDoc | None = None
     overlap: int | None = None
+    compat: str | None = None
     activation: Literal["default", "none", "sigmoid"] = "default"
     parse_special_tokens: bool = False
     revision: str | None = None
@@ -101,6 +104,10 @@ class Options:
         if self.longdoc is not None:
             longdoc_of(self.longdoc)
         check_activation(self.activation)
+        if self.compat is not None and (self.longdoc is not None or self.overlap is not None):
+            raise InputError(
+                f"compat={self.compat!r} says what happens to long documents; leave longdoc and overlap out"
+            )
 
     def rules(self, spec: ModelSpec) -> Rules:
         """How texts become rows, with the model's own values where nothing was said."""

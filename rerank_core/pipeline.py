@@ -17,7 +17,7 @@ from rerank_core.errors import InputError, NonFiniteScoreError, PluginError, sho
 from rerank_core.indexing import Index, IndexPlan
 from rerank_core.longdoc import LongDoc
 from rerank_core.rows import Job, Plan, RowPlan, Rules
-from rerank_core.scorer import ListRanker, Output, Resumable, Scorer, TextScorer
+from rerank_core.scorer import ListRanker, Output, Resumable, Scorer, Stackable, TextScorer
 from rerank_core.types import Passage, Usage
 
 __all__ = ["AnyScorer", "Progress", "Scored", "run", "silent"]
@@ -61,6 +61,8 @@ def run(scorer: AnyScorer, jobs: Sequence[Job], rules: Rules, progress: Progress
         PluginError: a scorer that returned the wrong number of scores, or no permutation.
     """
     started = time.perf_counter()
+    if rules.stacked and isinstance(scorer, Stackable):
+        scorer = scorer.stacked()
     if isinstance(scorer, Scorer):
         fresh = [number for number, job in enumerate(jobs) if not isinstance(job.documents, Index)]
         # In a cascade a copy and its original may part ways: one is kept and the other cut.

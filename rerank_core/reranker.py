@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
@@ -20,7 +19,6 @@ from rerank_core.errors import (
     short,
 )
 from rerank_core.indexing import Index
-from rerank_core.longdoc import longdoc_of
 from rerank_core.options import CallOptions, Options
 from rerank_core.pipeline import AnyScorer, Progress
 from rerank_core.progress import bar
@@ -28,13 +26,13 @@ from rerank_core.ranking import presentation, ranking_of
 from rerank_core.requests import job_of, jobs_of_pairs
 from rerank_core.rows import Job, Rules
 from rerank_core.scorer import Configurable, ListRanker, Scorer, TextScorer, is_listwise
+from rerank_core.settling import rules_of_call, settle
 from rerank_core.spec import ModelSpec
 from rerank_core.types import Ranking, ScoreSpace, documents_of
 
 __all__ = ["Reranker", "load"]
 
 _STREAM_DOCUMENTS = 1024
-_ROW_OPTIONS = ("longdoc", "overlap", "max_length", "max_query_length", "token_budget")
 
 
 def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
@@ -82,7 +80,7 @@ class Reranker:
         self._loaded = loaded
         self._mark = object()
         self._scorer: AnyScorer | None = scorer
-        self._rules = self._settle(scorer, options.rules(spec))
+        self._rules, self._profile = settle(scorer, spec, options)
         presentation(spec, self._space(scorer), options.activation)
 
     @classmethod
@@ -103,22 +101,6 @@ class Reranker:
     def scorer(self) -> AnyScorer:
         """What scores, for plugin tests and variants by `from_scorer`; a RerankError after `close`."""
         return self._open(CallOptions())
-
-    def _settle(self, scorer: AnyScorer, rules: Rules) -> Rules:
-        if not isinstance(scorer, Scorer):
-            given = [name for name in _ROW_OPTIONS if getattr(self.options, name) is not None]
-            if given:
-                raise InputError(f"{self.spec.name!r} takes whole texts, so {given!r} mean nothing to it")
-            return rules
-        limit = scorer.max_positions
-        if limit is None:
-            return rules
-        if self.options.max_length is not None and self.options.max_length > limit:
-            raise InputError(
-                f"max_length is {self.options.max_length!r}, and {self.spec.name!r} has {limit} positions; "
-                f"use at most {limit}"
-            )
-        return replace(rules, max_length=min(rules.max_length, limit))
 
     def _space(self, scorer: AnyScorer) -> ScoreSpace:
         return "rank" if is_listwise(scorer) else self.spec.raw_space
@@ -201,7 +183,7 @@ class Reranker:
         jobs, places = jobs_of_pairs(pairs)
         try:
             with bar(call.progress) as progress:
-                results = pipeline.run(scorer, jobs, self._rules_for(scorer, call), progress)
+                results = pipeline.run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
         except NonFiniteScoreError as error:
             bad = [places[job][doc] for job, doc in error.documents]
             message = f"the model gave NaN or infinity for the pairs {short(bad)}"
@@ -245,11 +227,8 @@ class Reranker:
             for job, result in zip(jobs, results, strict=True)
         ]
 
-    def _rules_for(self, scorer: AnyScorer, call: CallOptions) -> Rules:
-        if not isinstance(scorer, Scorer) and (call.longdoc is not None or call.overlap is not None):
-            raise InputError(f"{self.spec.name!r} takes whole texts, so longdoc and overlap mean nothing to it")
-        rules = self._rules if call.longdoc is None else replace(self._rules, longdoc=longdoc_of(call.longdoc))
-        return rules if call.overlap is None else replace(rules, overlap=call.overlap)
+    def _rules_for(self, scorer: AnyScorer, call: CallOptions, *, pairs: bool = False) -> Rules:
+        return rules_of_call(self._rules, self._profile, scorer, self.spec, call, pairs=pairs)
 
     def _open(self, call: CallOptions) -> AnyScorer:
         if self._scorer is None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Protocol
 
 from rerank_core import batching
 from rerank_core.errors import InputError, short
-from rerank_core.longdoc import LongDoc, checked, covered, default_overlap
+from rerank_core.longdoc import LongDoc, checked, covered, default_overlap, longest_first
 from rerank_core.scorer import Batch, Output, QueryRow, Row, Scorer, Tokens
 from rerank_core.types import Document
 
@@ -17,13 +17,19 @@ __all__ = ["Job", "Plan", "QueryRows", "RowPlan", "Rules", "Window"]
 
 @dataclass(frozen=True)
 class Rules:
-    """How texts become rows, settled before the call. ``overlap`` None is the strategy's default."""
+    """How texts become rows, settled before the call. ``overlap`` None is the strategy's default.
+
+    ``longest_first``, ``stacked`` and ``max_chars`` are ways of other frameworks; see `compat.Manner`.
+    """
 
     longdoc: LongDoc
     max_length: int
     max_query_length: int | None = None
     overlap: int | None = None
     token_budget: int | None = None
+    longest_first: bool = False
+    stacked: bool = False
+    max_chars: int | None = None
 
 
 @dataclass(frozen=True)
@@ -37,7 +43,10 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A row that is planned but not assembled: which tokens of which document, and how long the row will be."""
+    """A row that is planned but not assembled: which tokens of which document, and how long the row will be.
+
+    ``asked`` is how many tokens of the query it reads; None for all.
+    """
 
     query: int
     doc: int
@@ -45,6 +54,7 @@ class Window:
     start: int
     stop: int
     length: int
+    asked: int | None = None
 
 
 class Plan(Protocol):
@@ -75,8 +85,7 @@ class QueryRows:
         self.jobs = jobs
         self.truncated = [limit is not None and len(tokens) > limit for tokens in whole]
         self.tokens = [
-            replace(t, ids=t.ids[:limit], starts=t.starts[:limit], stops=t.stops[:limit]) if cut else t
-            for t, cut in zip(whole, self.truncated, strict=True)
+            t.first(limit) if limit is not None and cut else t for t, cut in zip(whole, self.truncated, strict=True)
         ]
         rows = [scorer.query_row(tokens) for tokens in self.tokens]
         self.rows = {query: row for query, row in enumerate(rows) if row is not None}
@@ -115,8 +124,9 @@ class RowPlan:
         self._queries = QueryRows(scorer, jobs, rules)
         self.query_rows: Mapping[int, QueryRow] = self._queries.rows
         self.query_truncated: Sequence[bool] = self._queries.truncated
+        self._chars = rules.max_chars
         texts = list(dict.fromkeys(document.text for job in jobs for document in job.documents))
-        self._docs = dict(zip(texts, scorer.tokenize(texts, "doc"), strict=True))
+        self._docs = dict(zip(texts, scorer.tokenize([text[: self._chars] for text in texts], "doc"), strict=True))
         self._whole: dict[tuple[int, int], bool] = {}
         self.windows: Sequence[Window] = list(self._cut(rules))
         self.copies: Mapping[int, int] = self._copies() if once else {}
@@ -125,12 +135,29 @@ class RowPlan:
         for query, job in enumerate(self._jobs):
             for doc in range(len(job.documents)):
                 tokens = self._tokens(query, doc)
+                if rules.longest_first:
+                    yield self._cut_both(query, doc, tokens, rules.max_length)
+                    continue
                 overhead, room = self._queries.room(self._scorer, query, tokens, rules.max_length)
                 overlap = default_overlap(room) if rules.overlap is None else rules.overlap
                 spans = checked(rules.longdoc, len(tokens), room, overlap)
-                self._whole[query, doc] = covered(spans, len(tokens))
+                self._whole[query, doc] = covered(spans, len(tokens)) and not self._clipped(query, doc)
                 for number, (start, stop) in enumerate(spans):
                     yield Window(query, doc, number, start, stop, overhead + stop - start)
+
+    def _cut_both(self, query: int, doc: int, tokens: Tokens, max_length: int) -> Window:
+        asked = self._queries.tokens[query]
+        own = self._scorer.overhead(asked, tokens) - len(asked)
+        if max_length <= own:
+            raise InputError(f"max_length={max_length} leaves no token beside the {own} of the template")
+        kept, read = longest_first(len(asked), len(tokens), max_length - own)
+        if kept < len(asked):
+            self._queries.truncated[query] = True
+        self._whole[query, doc] = read == len(tokens) and not self._clipped(query, doc)
+        return Window(query, doc, 0, 0, read, own + kept + read, asked=kept)
+
+    def _clipped(self, query: int, doc: int) -> bool:
+        return self._chars is not None and len(self._jobs[query].documents[doc].text) > self._chars
 
     def _copies(self) -> dict[int, int]:
         first: dict[tuple[str, str, int, int], int] = {}
@@ -146,8 +173,9 @@ class RowPlan:
         return self._docs[self._jobs[query].documents[doc].text]
 
     def row(self, window: Window) -> Row:
+        query = self._queries.tokens[window.query]
         return self._scorer.row(
-            self._queries.tokens[window.query],
+            query if window.asked is None else query.first(window.asked),
             self._tokens(window.query, window.doc),
             window.start,
             window.stop,
@@ -176,7 +204,7 @@ class RowPlan:
         tokens = self._tokens(window.query, window.doc)
         text = self._jobs[window.query].documents[window.doc].text
         start = 0 if window.start == 0 else tokens.starts[window.start]
-        stop = len(text) if window.stop == len(tokens) else tokens.starts[window.stop]
+        stop = len(text[: self._chars]) if window.stop == len(tokens) else tokens.starts[window.stop]
         # Several tokens may spell one character and share its place; then the last one ends after the next begins.
         return start, max(stop, tokens.stops[window.stop - 1] if window.stop else 0)
 

@@ -2,14 +2,14 @@
 
 The core never touches a tensor. A backend implements `Scorer`; a stranger with a remote API or a rule implements
 `TextScorer`; a listwise model implements `ListRanker`. What else a scorer can do is asked by ``isinstance``
-(`Resumable`, `Indexable`, `Configurable`), so an author implements only what the model has.
+(`Resumable`, `Indexable`, `Configurable`, `Stackable`), so an author implements only what the model has.
 """
 
 from __future__ import annotations
 
 from array import array
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
@@ -24,6 +24,7 @@ __all__ = [
     "Resumable",
     "Row",
     "Scorer",
+    "Stackable",
     "TextScorer",
     "Tokens",
     "is_listwise",
@@ -50,6 +51,10 @@ class Tokens:
 
     def __len__(self) -> int:
         return len(self.ids)
+
+    def first(self, count: int) -> Tokens:
+        """The first ``count`` tokens, with the literal text around them."""
+        return replace(self, ids=self.ids[:count], starts=self.starts[:count], stops=self.stops[:count])
 
 
 NO_TOKENS = Tokens(array("i"), array("I"), array("I"))
@@ -185,6 +190,15 @@ class Configurable(Protocol):
 
     def configured(self, options: Mapping[str, Any]) -> Scorer | TextScorer | ListRanker:
         """A scorer that shares the weights and answers with these call options; ``self`` stays as it is."""
+        ...
+
+
+@runtime_checkable
+class Stackable(Protocol):
+    """A cross-encoder that can lay its rows out as BCEmbedding's ``rerank`` does (see `compat.Manner`)."""
+
+    def stacked(self) -> Scorer:
+        """A scorer that shares the weights and has that layout; ``self`` stays as it is."""
         ...
 
 

@@ -9,7 +9,7 @@ from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.errors import CheckpointError
 from rerank_core.scorer import QueryRow, Row, Tokens
 
-__all__ = ["PairFrame", "SingleFrame", "pair_frame", "single_frame"]
+__all__ = ["PairFrame", "SingleFrame", "pair_frame", "single_frame", "stacked_frame"]
 
 Owner = tuple[int, int, int]
 
@@ -94,6 +94,22 @@ def pair_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
         after=ids[d:],
         types=(types[:a], types[a], types[b:c], types[c], types[d:]) if typed else None,
     )
+
+
+def stacked_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
+    """BCEmbedding's layout: the query in its own row, then separator, passage, separator, all of the second type.
+
+    The separator is the token that ends the tokenizer's pair layout.
+
+    Raises:
+        CheckpointError: a pair layout that does not end in one token.
+    """
+    pair, single = pair_frame(tokenizer, typed=typed), single_frame(tokenizer)
+    if len(pair.after) != 1:
+        raise CheckpointError(f"the tokenizer's pair template ends in {pair.after!r}, not in one separator")
+    between = (*single.after, *pair.after)
+    types = ((0,) * len(single.before), 0, (0,) * len(single.after) + (1,), 1, (1,))
+    return PairFrame(before=single.before, between=between, after=pair.after, types=types if typed else None)
 
 
 def single_frame(tokenizer: TextTokenizer) -> SingleFrame:

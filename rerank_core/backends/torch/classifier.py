@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Sequence
 
 import torch
 
-from rerank_core.backends.frames import pair_frame
+from rerank_core.backends.frames import pair_frame, stacked_frame
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.first_tokens import gather_first_tokens, shorten_last_layer
@@ -46,6 +47,11 @@ class ClassifierScorer(TorchScorer):
 
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
         return self._frame.row(query, doc, start, stop, owner)
+
+    def stacked(self) -> ClassifierScorer:
+        other = copy.copy(self)
+        other._frame = stacked_frame(self.tokenizer, typed=self.typed)
+        return other
 
     def shorten(self) -> Callable[[], None] | None:
         done = shorten_last_layer(self.module)

@@ -1,0 +1,65 @@
+"""The rules of a reranker and of each of its calls: options, the model's own values and the scorer's limits, as one."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from rerank_core.compat import Profile, profile_of
+from rerank_core.errors import InputError
+from rerank_core.longdoc import longdoc_of
+from rerank_core.options import CallOptions, Options
+from rerank_core.pipeline import AnyScorer
+from rerank_core.rows import Rules
+from rerank_core.scorer import Scorer, Stackable
+from rerank_core.spec import ModelSpec
+
+__all__ = ["rules_of_call", "settle"]
+
+_ROW_OPTIONS = ("longdoc", "overlap", "compat", "max_length", "max_query_length", "token_budget")
+
+
+def settle(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Rules, Profile | None]:
+    """What holds for every call, and the framework that ``compat=`` names.
+
+    Raises:
+        InputError: options that this scorer cannot follow.
+    """
+    rules = options.rules(spec)
+    if not isinstance(scorer, Scorer):
+        given = [name for name in _ROW_OPTIONS if getattr(options, name) is not None]
+        if given:
+            raise InputError(f"{spec.name!r} takes whole texts, so {given!r} mean nothing to it")
+        return rules, None
+    profile = profile_of(spec, options.compat)
+    if profile is not None and not isinstance(scorer, Stackable):
+        raise InputError(
+            f"compat is {options.compat!r}, and the scorer of {spec.name!r}, a {type(scorer).__name__}, cannot lay its "
+            "rows out as that framework does"
+        )
+    limit = scorer.max_positions
+    if limit is None:
+        return rules, profile
+    if options.max_length is not None and options.max_length > limit:
+        raise InputError(
+            f"max_length is {options.max_length!r}, and {spec.name!r} has {limit} positions; use at most {limit}"
+        )
+    return replace(rules, max_length=min(rules.max_length, limit)), profile
+
+
+def rules_of_call(
+    rules: Rules, profile: Profile | None, scorer: AnyScorer, spec: ModelSpec, call: CallOptions, *, pairs: bool
+) -> Rules:
+    """The rules of one call; ``pairs`` for ``score``, whose texts some frameworks read otherwise than a list's.
+
+    Raises:
+        InputError: ``longdoc`` or ``overlap`` where they mean nothing.
+    """
+    given = [name for name in ("longdoc", "overlap") if getattr(call, name) is not None]
+    if given and not isinstance(scorer, Scorer):
+        raise InputError(f"{spec.name!r} takes whole texts, so longdoc and overlap mean nothing to it")
+    if profile is not None:
+        if given:
+            raise InputError(f"compat= says what happens to long documents; {given!r} cannot be set beside it")
+        return (profile.pairs if pairs else profile.lists).rules(rules)
+    rules = rules if call.longdoc is None else replace(rules, longdoc=longdoc_of(call.longdoc))
+    return rules if call.overlap is None else replace(rules, overlap=call.overlap)
