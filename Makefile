@@ -9,7 +9,7 @@ CODE := rerank_core plugins tests tools benchmarks conftest.py
 DOCS := README.md README.zh.md docs/cli.md
 
 .DEFAULT_GOAL := help
-.PHONY: help try test check fix bench test-core clean
+.PHONY: help try test check parity fix bench test-core clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,6 +37,10 @@ check: $(VENV)/.dev  ## what a reviewer would: format, lint, types, generated te
 	$(BIN)/mypy
 	$(BIN)/cog --check -p "import sys; sys.path.insert(0, 'tools')" $(DOCS)
 	$(MAKE) test
+
+parity: $(VENV)/.dev  ## our scores against FlagEmbedding, RAG-Retrieval and BCEmbedding, live in their own environment
+	RERANK_ORIGINALS=$$($(BIN)/python tools/environments.py tests/parity/originals.txt) && export RERANK_ORIGINALS && \
+	    $(BIN)/python -m pytest -q tests/parity
 
 fix: $(VENV)/.dev  ## format, mend what lint can, write generated text again
 	$(BIN)/ruff format $(CODE)

@@ -22,8 +22,8 @@ __all__ = [
     "checked",
     "covered",
     "default_overlap",
-    "longest_first",
     "longdoc_of",
+    "longest_first",
     "windows",
 ]
 

@@ -1,0 +1,84 @@
+"""The originals, live in their own environment, and tiny checkpoints that both sides load."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rerank_core.testing.checkpoints import Family, tiny_cross_encoder
+
+WORKER = Path(__file__).with_name("worker.py")
+
+# Of the slow tokenizer that a published checkpoint names; FlagEmbedding takes its special tokens from the class.
+CLASSES: dict[Family, str] = {"xlm-roberta": "XLMRobertaTokenizerFast", "bert": "BertTokenizerFast"}
+CHECKPOINTS = [
+    pytest.param(("xlm-roberta", None), id="xlm-roberta"),
+    pytest.param(("bert", None), id="bert"),
+    pytest.param(("xlm-roberta", "xlm-roberta"), id="real-xlm-roberta", marks=pytest.mark.data),
+    pytest.param(("bert", "bert-base-uncased"), id="real-bert-uncased", marks=pytest.mark.data),
+    pytest.param(("bert", "bert-base-chinese"), id="real-bert-chinese", marks=pytest.mark.data),
+]
+
+
+@dataclass
+class Originals:
+    """The worker's two pipes."""
+
+    process: subprocess.Popen[str]
+
+    def ask(self, framework: str, entry: str, directory: Path, query: str, docs: list[str], length: int) -> Any:
+        """What the framework answers: ``scores``, the ``order`` of a list, or its ``error``."""
+        request = {"framework": framework, "entry": entry, "directory": str(directory), "query": query, "docs": docs}
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        self.process.stdin.write(json.dumps({**request, "max_length": length}) + "\n")
+        self.process.stdin.flush()
+        line = self.process.stdout.readline()
+        assert line, "the worker of the originals ended; its words are on stderr"
+        return json.loads(line)
+
+
+@pytest.fixture(scope="session")
+def originals() -> Iterator[Originals]:
+    """The three frameworks, or a skip that says how to run them."""
+    python = os.environ.get("RERANK_ORIGINALS")
+    if not python:
+        pytest.skip("RERANK_ORIGINALS is not set: `make parity` builds the originals' environment and sets it")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    process = subprocess.Popen(
+        [python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.__stderr__, text=True,
+        encoding="utf-8", env=environment,
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    yield Originals(process)
+    process.stdin.close()
+    process.wait(timeout=60)
+    process.stdout.close()
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    directory: Path
+    family: Family
+
+
+@pytest.fixture(scope="session", params=CHECKPOINTS)
+def checkpoint(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Checkpoint:
+    """A tiny cross-encoder that names its tokenizer's class, as published ones do."""
+    family, real = request.param
+    tokenizer = request.getfixturevalue("data") / "tokenizers" / real if real else None
+    folder = tmp_path_factory.mktemp("parity") / (real or family)
+    directory = tiny_cross_encoder(folder, family, tokenizer=tokenizer, std=0.25)
+    file = directory / "tokenizer_config.json"
+    config = json.loads(file.read_text(encoding="utf-8"))
+    file.write_text(json.dumps({**config, "tokenizer_class": CLASSES[family]}), encoding="utf-8")
+    return Checkpoint(directory, family)

@@ -1,0 +1,64 @@
+"""Environments of other frameworks, outside the repository, built once and found again by their requirements.
+
+    python tools/environments.py tests/parity/originals.txt        # prints the path of its python
+
+A requirements file has one package a line. What stands below a line that starts with ``# no-deps`` is installed
+without its dependencies. Environments lie under ``$RERANK_ENVIRONMENTS``, by default in the user's cache folder.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+__all__ = ["python_of"]
+
+
+def python_of(requirements: Path) -> Path:
+    """The interpreter of the environment that a requirements file describes; built where it is not there yet."""
+    text = requirements.read_text(encoding="utf-8")
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    digest = hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()[:12]
+    home = _home() / f"{requirements.stem}-{digest}"
+    if not (home / "ready").exists():
+        _build(home, text)
+    return home / "bin" / "python"
+
+
+def _home() -> Path:
+    if given := os.environ.get("RERANK_ENVIRONMENTS"):
+        return Path(given)
+    cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(cache) / "rerank-core" / "environments"
+
+
+def _build(home: Path, text: str) -> None:
+    plain, _, alone = text.partition("# no-deps")
+    print(f"building the environment {home.name}", file=sys.stderr)
+    shutil.rmtree(home, ignore_errors=True)  # what an interrupted build left
+    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    # A constraint set for this machine or this repository would fight the old versions that are wanted here.
+    pins = [line for line in plain.splitlines() if "==" in line and not line.startswith("#")]
+    with tempfile.TemporaryDirectory() as folder:
+        constraints = Path(folder) / "constraints.txt"
+        constraints.write_text("\n".join(pins), encoding="utf-8")
+        environment = {**os.environ, "PIP_CONSTRAINT": str(constraints)}
+        for name, lines, extra in (("plain", plain, []), ("alone", alone.partition("\n")[2], ["--no-deps"])):
+            wanted = Path(folder) / f"{name}.txt"
+            wanted.write_text(lines, encoding="utf-8")
+            if any(line.strip() and not line.startswith("#") for line in lines.splitlines()):
+                install = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+                command = [*install, "--disable-pip-version-check", *extra, "-r", str(wanted)]
+                subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
+    (home / "ready").touch()
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit("usage: environments.py REQUIREMENTS")
+    print(python_of(Path(sys.argv[1])))
