@@ -36,6 +36,10 @@ def rank(
     id_field: Annotated[str, typer.Option(help="The key of the id in JSON objects.")] = "id",
     longdoc: Annotated[str | None, typer.Option(help="Long documents: firstp, maxp, meanp, kmaxp or kmaxp:K.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Tokens that neighbouring passages share.")] = None,
+    compat: Annotated[
+        str | None,
+        typer.Option(help="Cut texts as another framework does: flagembedding, rag-retrieval or bcembedding."),
+    ] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of one passage, template included.")] = None,
     max_query_length: Annotated[
         int | None, typer.Option(help="Cut longer queries to this many tokens; by default none is cut.")
@@ -85,6 +89,7 @@ def rank(
     given = {
         "longdoc": longdoc,
         "overlap": overlap,
+        "compat": compat,
         "max_length": max_length,
         "max_query_length": max_query_length,
         "activation": activation,

@@ -143,3 +143,11 @@ def test_special_tokens_in_a_text_are_text_unless_asked_for(checkpoint: Checkpoi
     parsed = ours(checkpoint, compat="flagembedding", parse_special_tokens=True).score(pairs)
     assert_close(answer["scores"], parsed)
     assert abs(ours(checkpoint, compat="flagembedding").score(pairs)[0] - answer["scores"][0]) > 1e-3
+
+
+def test_they_stumble_over_white_space_and_ours_does_not(checkpoint: Checkpoint, originals: Originals) -> None:
+    query, docs = "what is a panda?", ["a bear", " \n"]
+    for framework in FRAMEWORKS[1:]:
+        answer = originals.ask(framework, "rerank", checkpoint.directory, query, docs, LENGTH)
+        assert answer["error"] == "IndexError"
+        assert len(ours(checkpoint, compat=framework).rerank(query, docs)) == 2

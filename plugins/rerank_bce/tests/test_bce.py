@@ -48,6 +48,22 @@ def test_spec_holds_the_published_facts() -> None:
     assert len(spec.revision) == 40
 
 
+def test_reads_long_passages_as_bcembedding_does(tmp_path: Path) -> None:
+    """Windows of ``max_length - len(query with specials) - 2`` tokens, ``min(80, W // 4)`` of them shared, and the best
+    one's score (scoring.md §5.1); the framework itself is asked in tests/parity."""
+    folder = tiny_cross_encoder(tmp_path / "bce", "xlm-roberta")
+    reranker = rerank_core.load("bce-reranker-base", checkpoint=folder, device="cpu", compat="bcembedding")
+    scorer = reranker.scorer
+    query, document = "what is panda?", PANDA * 40
+    asked, length = (len(scorer.tokenize([text], "doc")[0]) for text in (query, document))
+    width = 512 - (asked + 2) - 2
+    step = width - min(80, width // 4)
+    hit = reranker.rerank(query, [document])[0]
+
+    assert len(hit.passages) == 1 + -(-(length - width) // step) > 2
+    assert hit.score == pytest.approx(sigmoid(max(passage.score for passage in hit.passages)))
+
+
 @pytest.mark.weights
 def test_real_weights_give_the_published_scores() -> None:
     """With the real checkpoint, fp32 probabilities are those RAG-Retrieval publishes (scoring.md §10)."""
