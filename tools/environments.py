@@ -16,7 +16,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-__all__ = ["python_of"]
+__all__ = ["home", "python_of"]
 
 
 def python_of(requirements: Path) -> Path:
@@ -24,24 +24,25 @@ def python_of(requirements: Path) -> Path:
     text = requirements.read_text(encoding="utf-8")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()[:12]
-    home = _home() / f"{requirements.stem}-{digest}"
-    if not (home / "ready").exists():
-        _build(home, text)
-    return home / "bin" / "python"
+    place = home() / f"{requirements.stem}-{digest}"
+    if not (place / "ready").exists():
+        _build(place, text)
+    return place / "bin" / "python"
 
 
-def _home() -> Path:
+def home() -> Path:
+    """The folder of all environments."""
     if given := os.environ.get("RERANK_ENVIRONMENTS"):
         return Path(given)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "rerank-core" / "environments"
 
 
-def _build(home: Path, text: str) -> None:
+def _build(place: Path, text: str) -> None:
     plain, _, alone = text.partition("# no-deps")
-    print(f"building the environment {home.name}", file=sys.stderr)
-    shutil.rmtree(home, ignore_errors=True)  # what an interrupted build left
-    subprocess.run([sys.executable, "-m", "venv", str(home)], check=True)
+    print(f"building the environment {place.name}", file=sys.stderr)
+    shutil.rmtree(place, ignore_errors=True)  # what an interrupted build left
+    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
     # A constraint set for this machine or this repository would fight the old versions that are wanted here.
     pins = [line for line in plain.splitlines() if "==" in line and not line.startswith("#")]
     with tempfile.TemporaryDirectory() as folder:
@@ -52,10 +53,10 @@ def _build(home: Path, text: str) -> None:
             wanted = Path(folder) / f"{name}.txt"
             wanted.write_text(lines, encoding="utf-8")
             if any(line.strip() and not line.startswith("#") for line in lines.splitlines()):
-                install = [str(home / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+                install = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
                 command = [*install, "--disable-pip-version-check", *extra, "-r", str(wanted)]
                 subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
-    (home / "ready").touch()
+    (place / "ready").touch()
 
 
 if __name__ == "__main__":

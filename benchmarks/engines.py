@@ -1,0 +1,199 @@
+"""Runs in the environment of what it times: ``engines.py NAME DIRECTORY`` loads once, then answers JSON lines.
+
+Every engine scores ``[(query, documents), ...]`` in the way its own documentation shows, in float32 on the CPU, and
+returns one list of scores. Only our own engine imports rerank-core.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import sys
+import time
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+warnings.filterwarnings("ignore")
+
+LENGTH = 512
+Score = Callable[[list[tuple[str, list[str]]]], list[float]]
+
+
+def pairs(asked: list[tuple[str, list[str]]]) -> list[list[str]]:
+    return [[query, doc] for query, docs in asked for doc in docs]
+
+
+def ours(directory: str) -> Score:
+    import rerank_core
+
+    model = rerank_core.load(directory, device="cpu", longdoc="firstp")
+    return lambda asked: [score for ranking in model.rerank_many(asked) for score in ranking.scores()]
+
+
+def sentence_transformers(directory: str) -> Score:
+    import torch
+    from sentence_transformers import CrossEncoder
+
+    model = CrossEncoder(directory, device="cpu", max_length=LENGTH)
+    plain = torch.nn.Identity()
+    return lambda asked: model.predict(pairs(asked), activation_fn=plain, show_progress_bar=False).tolist()
+
+
+def flagembedding(directory: str) -> Score:
+    from FlagEmbedding import FlagReranker
+
+    model = FlagReranker(directory, use_fp16=False, devices="cpu", max_length=LENGTH)
+    return lambda asked: model.compute_score(pairs(asked))
+
+
+def rag_retrieval(directory: str) -> Score:
+    from rag_retrieval import Reranker
+
+    model = Reranker(directory, model_type="cross-encoder", device="cpu", verbose=0)
+    return lambda asked: model.compute_score(pairs(asked), max_length=LENGTH, enable_tqdm=False)
+
+
+def bcembedding(directory: str) -> Score:
+    from BCEmbedding import RerankerModel
+
+    model = RerankerModel(directory, device="cpu")
+    return lambda asked: model.compute_score(pairs(asked), max_length=LENGTH, enable_tqdm=False)
+
+
+def rerankers(directory: str) -> Score:
+    from rerankers import Reranker
+
+    model = Reranker(directory, model_type="cross-encoder", device="cpu", verbose=0)
+
+    def score(asked: list[tuple[str, list[str]]]) -> list[float]:
+        found: list[float] = []
+        for query, docs in asked:
+            ranked = model.rank(query, docs, doc_ids=list(range(len(docs))))
+            by_id = {result.document.doc_id: float(result.score) for result in ranked.results}
+            found += [by_id[place] for place in range(len(docs))]
+        return found
+
+    return score
+
+
+def _batches(directory: str, run: Callable[[Any], Any], *, rows: int | None, budget: int) -> Score:
+    """Length-sorted padded batches: of ``rows`` rows, or of at most ``budget`` tokens, padding included."""
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(directory)
+
+    def score(asked: list[tuple[str, list[str]]]) -> list[float]:
+        texts = pairs(asked)
+        encoded = tokenizer([a for a, _ in texts], [b for _, b in texts], truncation=True, max_length=LENGTH)
+        lengths = [len(ids) for ids in encoded["input_ids"]]
+        order = sorted(range(len(texts)), key=lambda place: -lengths[place])
+        found = [0.0] * len(texts)
+        start = 0
+        while start < len(order):
+            size = rows or max(1, budget // lengths[order[start]])
+            chosen = order[start : start + size]
+            batch = tokenizer.pad(
+                {key: [encoded[key][place] for place in chosen] for key in ("input_ids", "attention_mask")},
+                return_tensors="pt",
+            )
+            for place, value in zip(chosen, run(batch), strict=True):
+                found[place] = float(value)
+            start += size
+        return found
+
+    return score
+
+
+def hugging_face(directory: str) -> Score:
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    model = AutoModelForSequenceClassification.from_pretrained(directory, dtype=torch.float32).eval()
+
+    def run(batch: Any) -> list[float]:
+        with torch.inference_mode():
+            return model(**batch).logits[:, 0].tolist()
+
+    return _batches(directory, run, rows=32, budget=0)
+
+
+def _onnx(directory: str) -> Path:
+    """The ONNX file of a checkpoint, exported once."""
+    import torch
+    from transformers import AutoModelForSequenceClassification
+
+    file = Path(directory) / "onnx" / "model.onnx"
+    if not file.exists():
+        file.parent.mkdir(exist_ok=True)
+        module = AutoModelForSequenceClassification.from_pretrained(directory, dtype=torch.float32).eval()
+        example = (torch.full((2, 9), 7), torch.ones((2, 9), dtype=torch.long))
+        axes = {0: torch.export.Dim("batch", min=1, max=4096), 1: torch.export.Dim("tokens", min=2, max=LENGTH)}
+        torch.onnx.export(
+            module, example, str(file), input_names=["input_ids", "attention_mask"], output_names=["logits"],
+            dynamic_shapes={"input_ids": axes, "attention_mask": axes}, dynamo=True, external_data=True,
+        )  # fmt: skip
+    return file
+
+
+def onnx_runtime(directory: str) -> Score:
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = os.cpu_count() or 1
+    session = onnxruntime.InferenceSession(str(_onnx(directory)), options, providers=["CPUExecutionProvider"])
+
+    def run(batch: Any) -> Any:
+        return session.run(None, {key: batch[key].numpy() for key in ("input_ids", "attention_mask")})[0][:, 0]
+
+    return _batches(directory, run, rows=None, budget=2048)
+
+
+def openvino(directory: str) -> Score:
+    import openvino as ov
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": os.cpu_count() or 1}
+    compiled = ov.compile_model(ov.convert_model(str(_onnx(directory))), "CPU", settings)
+
+    def run(batch: Any) -> Any:
+        return compiled({key: batch[key].numpy() for key in ("input_ids", "attention_mask")})[0][:, 0]
+
+    return _batches(directory, run, rows=None, budget=2048)
+
+
+ENGINES: dict[str, Callable[[str], Score]] = {
+    "ours": ours, "sentence-transformers": sentence_transformers, "hugging-face": hugging_face,
+    "flagembedding": flagembedding, "rag-retrieval": rag_retrieval, "bcembedding": bcembedding, "rerankers": rerankers,
+    "onnx-runtime": onnx_runtime, "openvino": openvino,
+}  # fmt: skip
+
+
+def main(name: str, directory: str) -> None:
+    # Some of them print; answers go to the pipe that was stdout, their words to stderr.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    logging.disable(logging.WARNING)
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    score = ENGINES[name](directory)
+    for line in sys.stdin:
+        request = json.loads(line)
+        asked = [(query, docs) for query, docs in json.loads(Path(request["file"]).read_text(encoding="utf-8"))]
+        if request["few"]:
+            asked = [(query, docs[:4]) for query, docs in asked[:1]]
+        started = time.perf_counter()
+        scores = score(asked)
+        seconds = time.perf_counter() - started
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+        replies.write(json.dumps({"seconds": seconds, "scores": [float(s) for s in scores], "peak": peak}) + "\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

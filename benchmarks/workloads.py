@@ -1,0 +1,71 @@
+"""What is timed: shapes with random weights under the real XLM-R tokenizer, and real queries with real passages."""
+
+from __future__ import annotations
+
+import json
+import random
+import shutil
+from pathlib import Path
+from typing import TypeAlias
+
+__all__ = ["CELLS", "LAYERS", "SHAPES", "Requests", "checkpoint", "requests"]
+
+Requests: TypeAlias = list[tuple[str, list[str]]]
+
+LAYERS = 12
+SHAPES = {"12x384": 384, "12x768": 768}
+"""Name to width. 12 x 768 is bge-reranker-base's; 12 x 384 that of a small multilingual cross-encoder."""
+
+# Most telling first, so that a run that is stopped has them.
+CELLS = [
+    ("12x384", "dl19"),
+    ("12x768", "t2rank-sample"),
+    ("12x384", "t2rank"),
+    ("12x768", "dl19"),
+    ("12x384", "dl19-20x50"),
+]
+
+
+def checkpoint(folder: Path, shape: str, data: Path) -> Path:
+    """The directory of a shape, made once: 12 layers, 12 heads, and the 250,002 tokens of XLM-R."""
+    directory = folder / shape
+    if (directory / "model.safetensors").exists():
+        return directory
+    import torch
+    from transformers import XLMRobertaConfig, XLMRobertaForSequenceClassification
+
+    width = SHAPES[shape]
+    directory.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(data / "tokenizers" / "xlm-roberta" / "tokenizer.json", directory / "tokenizer.json")
+    roles = {"bos": "<s>", "eos": "</s>", "cls": "<s>", "sep": "</s>", "unk": "<unk>", "pad": "<pad>", "mask": "<mask>"}
+    settings = {"tokenizer_class": "XLMRobertaTokenizerFast", "model_max_length": 512}
+    settings.update({f"{role}_token": token for role, token in roles.items()})
+    (directory / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    torch.manual_seed(0)
+    config = XLMRobertaConfig(
+        vocab_size=250_002, num_hidden_layers=LAYERS, hidden_size=width, num_attention_heads=12,
+        intermediate_size=4 * width, max_position_embeddings=514, type_vocab_size=1, num_labels=1,
+        initializer_range=0.05,  # wide enough for scores to differ
+    )  # fmt: skip
+    XLMRobertaForSequenceClassification(config).save_pretrained(str(directory))
+    return directory
+
+
+def requests(workload: str, data: Path) -> Requests:
+    """Queries with their documents.
+
+    ``dl19``: one query and its BM25 top 100. ``dl19-20x50``: twenty queries with fifty each. ``t2rank``: one query of
+    T2Rank100 with its own documents and others of the set, 100 in all, a fifth of them over 512 tokens;
+    ``t2rank-sample``: 40 of those.
+    """
+    if workload.startswith("dl19"):
+        file = data / "en_trecdl" / "bm25" / "dl19.retrieve_results_top100.json"
+        entries = json.loads(file.read_text(encoding="utf-8"))
+        queries, depth = (1, 100) if workload == "dl19" else (20, 50)
+        return [(e["query"], [hit["content"] for hit in e["hits"][:depth]]) for e in entries[:queries]]
+    lines = (data / "zh_t2rank100" / "t2rank_100.jsonl").read_text(encoding="utf-8").splitlines()
+    entries = [json.loads(line) for line in lines]
+    documents = [text for entry in entries for text in (*entry["pos"], *entry["neg"])]
+    draw = random.Random(2026)
+    sample = draw.sample(documents, 100)
+    return [(entries[0]["query"], sample[: 100 if workload == "t2rank" else 40])]
