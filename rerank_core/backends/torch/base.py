@@ -82,6 +82,7 @@ class TorchScorer(ABC):
 
         self.packed = right(packed=True)
         if not self.packed and self.device.type == "cuda":
+            # A kernel that is wrong or refuses here is no reason to pad: groups need nothing but SDPA.
             self._one_kernel = False
             self.packed = right(packed=True)
         if not self.packed:
