@@ -198,6 +198,29 @@ def test_out_of_memory_halves_the_budget_and_loses_nothing(directory: Path) -> N
     assert sum(tokens > 300 for tokens in tried) < failed
 
 
+def test_a_budget_that_does_not_fit_is_not_tried_again(directory: Path) -> None:
+    """A caller's own token_budget is above what fits in every call; only the first one runs out of memory."""
+    documents = ["a bear " * count for count in range(1, 30)]
+    expected = rerank_core.load(directory, device="cpu").rerank("what is a panda?", documents).scores()
+    tight = rerank_core.load(directory, device="cpu", token_budget=100_000)
+    made: Any = tight.scorer
+    failed: list[int] = []
+
+    def too_much(module: Any, args: Any, kwargs: Any) -> None:
+        tokens = kwargs["input_ids"].numel()
+        if tokens > 300:
+            failed.append(tokens)
+            raise torch.OutOfMemoryError(f"{tokens} tokens")
+
+    made.module.register_forward_pre_hook(too_much, with_kwargs=True)
+    assert tight.rerank("what is a panda?", documents).scores() == pytest.approx(expected, abs=1e-5)
+    assert failed
+
+    failed.clear()
+    assert tight.rerank("what is a panda?", documents).scores() == pytest.approx(expected, abs=1e-5)
+    assert failed == []
+
+
 def test_other_errors_are_not_taken_for_a_lack_of_memory(directory: Path) -> None:
     """A RuntimeError of another kind comes through unchanged, after one try."""
     broken = rerank_core.load(directory, device="cpu")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -50,6 +51,8 @@ class TorchScorer(ABC):
         self._around = {side: piece.split("{" + side + "}") for side, piece in pieces.items()}
         _check_pieces(tokenizer, self._around, spec.name)
         self.packed = False
+        self._one_kernel = True
+        self._ceiling = math.inf
         if pack:
             self._speed_up()
         self.token_budget = _PACKED_BUDGET if self.packed else _PADDED_BUDGET
@@ -57,6 +60,7 @@ class TorchScorer(ABC):
     def _speed_up(self) -> None:
         """Take each faster way that gives, on a few short rows, what the plain module gave; undo the others."""
         rows = packing.trial_rows(self.module)
+        types = [None] * len(rows)
         expected = [self.read([row], [None], packed=False)[0] for row in rows]
 
         module: Any = self.module
@@ -66,11 +70,21 @@ class TorchScorer(ABC):
             try:
                 if packed:
                     module.set_attn_implementation(packing.NAME)
-                return packing.agree(expected, list(self.read(rows, [None] * len(rows), packed=packed)))
+                found = list(self.read(rows, types, packed=packed))
+                if not packing.agree(expected, found, self._dtype):
+                    return False
+                if not packed or self._dtype == torch.float32:
+                    return True
+                beside = self.read(packing.other_neighbours(rows), types, packed=True)
+                return packing.agree(found[:1], [beside[0]], torch.float32)
             except Exception:  # noqa: BLE001 -- whatever a model makes of it, it is not used then
                 return False
 
         self.packed = right(packed=True)
+        if not self.packed and self.device.type == "cuda":
+            # A kernel that is wrong or refuses here is no reason to pad: groups need nothing but SDPA.
+            self._one_kernel = False
+            self.packed = right(packed=True)
         if not self.packed:
             module.set_attn_implementation(attention)
         elif (undo := self.shorten()) is not None and not right(packed=True):
@@ -88,6 +102,10 @@ class TorchScorer(ABC):
     def device(self) -> torch.device:
         return next(self.module.parameters()).device
 
+    @property
+    def _dtype(self) -> torch.dtype:
+        return next(self.module.parameters()).dtype
+
     @abstractmethod
     def overhead(self, query: Tokens, doc: Tokens) -> int: ...
     @abstractmethod
@@ -101,18 +119,28 @@ class TorchScorer(ABC):
 
     # ------------------------------------------------------------------ forward
     def forward(self, batch: Batch) -> Output:
-        """The batch's scores; where memory does not suffice, in halves, and with half the budget from then on."""
-        try:
-            return self.score(batch)
-        except torch.OutOfMemoryError:
-            if len(batch.rows) == 1:
-                raise
-        self.token_budget = max(1, self.token_budget // 2)
-        if self.device.type == "cuda":
-            torch.cuda.empty_cache()
+        """The batch's scores; where memory does not suffice, in halves.
+
+        Half of what did not fit is the most that is tried from then on, whatever budget the caller asked for.
+        """
+        tokens = self._tokens(batch)
+        if len(batch.rows) == 1 or tokens <= self._ceiling:
+            try:
+                return self.score(batch)
+            except torch.OutOfMemoryError:
+                if len(batch.rows) == 1:
+                    raise
+            self._ceiling = max(1, tokens // 2)
+            self.token_budget = min(self.token_budget, self._ceiling)
+            if self.device.type == "cuda":
+                torch.cuda.empty_cache()
         middle = len(batch.rows) // 2
         halves = [self.forward(Batch(batch.queries, rows)) for rows in (batch.rows[:middle], batch.rows[middle:])]
         return Output({name: [*halves[0].scores[name], *halves[1].scores[name]] for name in halves[0].scores})
+
+    def _tokens(self, batch: Batch) -> int:
+        lengths = [len(row.ids) for row in batch.rows]
+        return sum(lengths) if self.packed else len(lengths) * max(lengths)
 
     @abstractmethod
     def score(self, batch: Batch) -> Output:
@@ -126,7 +154,14 @@ class TorchScorer(ABC):
         """The module's output for rows: ``[1, total]`` positions where packed, else ``[len(rows), longest]``."""
         if packed:
             offset = self._first_position
-            made = packing.inputs(rows, types, first_position=offset, typed=self.typed, device=self.device)
+            made = packing.inputs(
+                rows,
+                types,
+                first_position=offset,
+                typed=self.typed,
+                device=self.device,
+                one_kernel=self._one_kernel,
+            )
         else:
             made = self._padded(rows, types)
         with torch.inference_mode(), self._evaluating():

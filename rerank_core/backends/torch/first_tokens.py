@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 
+from rerank_core.backends.torch import varlen
 from rerank_core.backends.torch.packing import Packing
 
 __all__ = ["gather_first_tokens", "shorten_last_layer"]
@@ -31,18 +32,31 @@ class FirstTokenLayer(torch.nn.Module):
         heads = attention.num_attention_heads
         query = attention.query(first)[0].unflatten(-1, (heads, -1))
         key, value = (part(hidden_states)[0].unflatten(-1, (heads, -1)) for part in (attention.key, attention.value))
-        out = torch.empty_like(query)
-        row = 0
-        for start, rows, length in packing.groups:
-            inside = slice(start, start + rows * length)
-            k, v = (part[inside].unflatten(0, (rows, length)).transpose(1, 2) for part in (key, value))
-            q = query[row : row + rows, :, None]
-            out[row : row + rows] = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=attention.scaling)[
-                :, :, 0
-            ]
-            row += rows
+        out = _attend(query, key, value, packing, attention.scaling)
         attended = self.layer.attention.output(out.flatten(1)[None], first)
         return self.layer.output(self.layer.intermediate(attended), attended)
+
+
+def _attend(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scale: float
+) -> torch.Tensor:
+    """``[rows, heads, width]``: one query a row over the keys and values of that row."""
+    if packing.unbroken(query):
+        alone = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
+        longest = (1, max(packing.lengths))
+        return varlen.attend(
+            query, key, value, query_bounds=alone, key_bounds=packing.bounds, longest=longest, scale=scale
+        )
+    out = torch.empty_like(query)
+    row = 0
+    for start, rows, length in packing.groups:
+        inside = slice(start, start + rows * length)
+        k, v = (part[inside].view(rows, length, *part.shape[1:]).transpose(1, 2) for part in (key, value))
+        q = query[row : row + rows, :, None]
+        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
+        out[row : row + rows] = attended[:, :, 0]
+        row += rows
+    return out
 
 
 def shorten_last_layer(module: Any) -> tuple[torch.nn.ModuleList, torch.nn.Module] | None:

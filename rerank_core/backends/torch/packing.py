@@ -2,12 +2,13 @@
 
 One attention function is registered with transformers' AttentionInterface and finds the boundaries in the keyword
 arguments that a model hands down to its layers. Whether a model does hand them down is not read off its name: the
-scorer runs a few short rows both ways and compares (`trial_rows`, `agree`).
+scorer runs a few short rows both ways and compares (`trial_rows`, `agree`, `other_neighbours`).
 """
 
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,7 +18,9 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-__all__ = ["NAME", "Packing", "agree", "inputs", "trial_rows"]
+from rerank_core.backends.torch import varlen
+
+__all__ = ["NAME", "Packing", "agree", "inputs", "other_neighbours", "trial_rows"]
 
 NAME = "rerank_core_packed_v1"
 """The attention implementation's name at transformers. Without a packing in its arguments it is plain SDPA."""
@@ -30,28 +33,35 @@ class Packing:
     Attributes:
         lengths: tokens of each row.
         groups: ``(start, rows, length)`` of neighbouring rows of one length, which attend in one call.
-        starts: ``[rows]``, the place of each row's first token, on the model's device.
+        bounds: ``[rows + 1]`` int32, the place of each row's first token and the total, on the model's device.
+        starts: ``[rows]``, the same without the total, to index with.
+        one_kernel: whether variable-length attention may be used where it serves; else the groups always are.
     """
 
     lengths: tuple[int, ...]
     groups: tuple[tuple[int, int, int], ...]
+    bounds: torch.Tensor
     starts: torch.Tensor
+    one_kernel: bool = True
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device) -> Packing:
+    def of(cls, lengths: Sequence[int], device: torch.device, *, one_kernel: bool = True) -> Packing:
         """The packing of rows of these lengths, in their order."""
         groups: list[tuple[int, int, int]] = []
-        starts = []
         place = 0
         for length in lengths:
-            starts.append(place)
             if groups and groups[-1][2] == length:
                 start, rows, _ = groups[-1]
                 groups[-1] = (start, rows + 1, length)
             else:
                 groups.append((place, 1, length))
             place += length
-        return cls(tuple(lengths), tuple(groups), torch.tensor(starts, device=device))
+        bounds = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
+        return cls(tuple(lengths), tuple(groups), bounds, bounds[:-1].long(), one_kernel)
+
+    def unbroken(self, query: torch.Tensor) -> bool:
+        """Whether all rows attend in one kernel: the same for every layer, whose heads are alike."""
+        return self.one_kernel and varlen.serves(query.device, query.dtype, query.shape[-1])
 
 
 @functools.lru_cache(maxsize=64)
@@ -76,14 +86,21 @@ def _attention(
         result: tuple[torch.Tensor, None] = plain(module, query, key, value, attention_mask, **more)
         return result
     _, heads, total, _ = query.shape
-    reach = more.get("sliding_window")
+    reach, scale = more.get("sliding_window"), more.get("scaling")
+    if packing.unbroken(query):
+        q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
+        bounds, longest = packing.bounds, max(packing.lengths)
+        out = varlen.attend(
+            q, k, v, query_bounds=bounds, key_bounds=bounds, longest=(longest, longest), scale=scale, reach=reach
+        )
+        return out[None], None
     out = torch.empty((total, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
     for start, rows, length in packing.groups:
         inside = slice(start, start + rows * length)
         shape = (heads, rows, length, -1)
         q, k, v = (part[0, :, inside].view(shape).transpose(0, 1) for part in (query, key, value))
         mask = _window(length, reach, query.device) if reach is not None and length > reach else None
-        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=more.get("scaling"))
+        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
         out[inside].view(rows, length, heads, -1).copy_(attended.transpose(1, 2))
     return out[None], None
 
@@ -99,6 +116,7 @@ def inputs(
     first_position: int,
     typed: bool,
     device: torch.device,
+    one_kernel: bool = True,
 ) -> dict[str, Any]:
     """Model inputs ``[1, total]`` for rows laid end to end, with the packing that keeps them apart."""
     lengths = [len(row) for row in rows]
@@ -109,7 +127,7 @@ def inputs(
         "position_ids": torch.tensor([places], device=device),
         # A mask of four dimensions is "already prepared": models pass it on untouched, and it is not looked at.
         "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
-        "packing": Packing.of(lengths, device),
+        "packing": Packing.of(lengths, device, one_kernel=one_kernel),
     }
     if typed:
         kinds = [kind for row, own in zip(rows, types, strict=True) for kind in (own or [0] * len(row))]
@@ -128,13 +146,29 @@ def trial_rows(module: Any) -> list[list[int]]:
     ]
 
 
-def agree(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor]) -> bool:
-    """Whether two ways gave the same, up to what the dtype can tell."""
+def agree(expected: Sequence[torch.Tensor], found: Sequence[torch.Tensor], dtype: torch.dtype) -> bool:
+    """Whether two ways gave the same numbers, or vectors along the last dimension, up to what the dtype can tell.
+
+    Args:
+        dtype: that the model computes in; what is read off it may have been made float32 since.
+    """
     return len(expected) == len(found) and all(
-        a.shape == b.shape
-        and torch.allclose(a.float(), b.float(), rtol=0, atol=_TOLERANCE[a.dtype] * max(1.0, float(a.abs().max())))
+        a.shape == b.shape and _apart(a.float(), b.float()) <= _TOLERANCE[dtype]
         for a, b in zip(expected, found, strict=True)
     )
 
 
+def _apart(a: torch.Tensor, b: torch.Tensor) -> float:
+    """The largest distance of ``b`` from ``a``: relative where ``a`` is longer than one; NaN is never near."""
+    a, b = (side.reshape(side.shape or (1,)) for side in (a, b))
+    return float(((a - b).norm(dim=-1) / a.norm(dim=-1).clamp(min=1)).amax())
+
+
+# Below float32 wide enough for a dozen layers of rounding, and so too wide for a small leak from row to row:
+# `other_neighbours` shows that one, in any dtype.
 _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+
+
+def other_neighbours(rows: Sequence[Sequence[int]]) -> list[list[int]]:
+    """The first row as it is and the others backwards: the same lengths, so the same kernels, and other neighbours."""
+    return [list(rows[0]), *(list(row)[::-1] for row in rows[1:])]

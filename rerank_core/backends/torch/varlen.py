@@ -1,0 +1,91 @@
+"""One kernel for rows of all lengths: torch's variable-length attention, where it serves.
+
+``torch.nn.attention.varlen`` calls FlashAttention 2 (Dao, 2023) on rows laid end to end. It exists from torch 2.10 on,
+runs on CUDA alone, and takes no float32. `serves` says so beforehand, from what is there and what is asked, so that
+no error is caught in the middle of a forward pass.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Collection
+from typing import Any
+
+import torch
+
+__all__ = ["attend", "possible", "serves"]
+
+# The first version of the function had neither; without them a model's own scaling or window would be lost.
+_NEEDED = ("scale", "window_size")
+_DTYPES = (torch.float16, torch.bfloat16)
+# Of the kernels that torch is built with: sdp_utils.cpp checks the same before SDPA takes them.
+_OLDEST = (8, 0)
+_WIDEST, _STEP = 256, 8
+
+
+def possible(
+    kind: str, generation: tuple[int, int], arguments: Collection[str], dtype: torch.dtype, width: int
+) -> bool:
+    """Whether variable-length attention computes heads of this width, in this dtype, on this kind of device.
+
+    Args:
+        kind: of the device, as in ``torch.device.type``.
+        generation: its compute capability.
+        arguments: that the function here takes; none where it is not there.
+    """
+    return (
+        kind == "cuda"
+        and generation >= _OLDEST
+        and all(name in arguments for name in _NEEDED)
+        and dtype in _DTYPES
+        and width <= _WIDEST
+        and width % _STEP == 0
+    )
+
+
+@functools.lru_cache(maxsize=64)
+def serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
+    """`possible`, with the torch and the device that are here."""
+    if device.type != "cuda":
+        return False
+    function = _function()
+    arguments = () if function is None else tuple(inspect.signature(function).parameters)
+    return possible(device.type, torch.cuda.get_device_capability(device), arguments, dtype, width)
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    *,
+    query_bounds: torch.Tensor,
+    key_bounds: torch.Tensor,
+    longest: tuple[int, int],
+    scale: float | None,
+    reach: int | None = None,
+) -> torch.Tensor:
+    """Attention over ``[total, heads, width]`` inside each row.
+
+    Args:
+        query_bounds: ``[rows + 1]`` int32, where each row's queries begin, and their number; ``key_bounds`` likewise.
+        longest: row, in queries and in keys.
+        reach: only keys less than this far away count.
+    """
+    function = _function()
+    assert function is not None, "serves() comes first"
+    window = (-1, -1) if reach is None or max(longest) <= reach else (reach - 1, reach - 1)
+    out: torch.Tensor = function(query, key, value, query_bounds, key_bounds, *longest, scale=scale, window_size=window)
+    return out
+
+
+@functools.cache
+def _function() -> Callable[..., Any] | None:
+    # AMD's kernels behind the same name have other limits, and some builds have none.
+    if torch.version.hip is not None or not torch.backends.cuda.is_flash_attention_available():
+        return None
+    try:
+        from torch.nn.attention.varlen import varlen_attn
+    except ImportError:
+        return None
+    return varlen_attn
