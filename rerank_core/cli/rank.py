@@ -48,7 +48,7 @@ def rank(
         str | None, typer.Option(help="Of the scores: default (as its authors ship the model), none, sigmoid.")
     ] = None,
     device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default the best.")] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (default), float16 or bfloat16.")] = None,
+    dtype: Annotated[str | None, typer.Option(help="float32 (default), float16, bfloat16, or int8 (CPU).")] = None,
     token_budget: Annotated[int | None, typer.Option(help="Tokens computed in one forward pass.")] = None,
     checkpoint: Annotated[
         str | None, typer.Option(help="A directory or hub id whose weights replace the model's.")

@@ -31,9 +31,11 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     """
     directory = locate(spec, options)
     kind = _kind(spec)
-    module = loading.load_module(directory, kind, device=options.device, dtype=options.dtype)
+    int8 = options.dtype == "int8"
+    dtype = "float32" if int8 else options.dtype
+    module = loading.load_module(directory, kind, device=options.device, dtype=dtype)
     tokenizer = TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
-    return _SCORERS[kind](module, tokenizer, spec, pack=True)
+    return _SCORERS[kind](module, tokenizer, spec, pack=True, int8=int8)
 
 
 def scorer_of(module: torch.nn.Module, tokenizer: Any, spec: ModelSpec) -> TorchScorer:

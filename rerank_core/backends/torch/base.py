@@ -5,12 +5,13 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import Any, Literal
 
 import torch
 
 from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.torch import int8 as quantization
 from rerank_core.backends.torch import packing, prepack
 from rerank_core.backends.torch.loading import max_positions, position_offset
 from rerank_core.errors import CheckpointError, InputError
@@ -33,11 +34,14 @@ class TorchScorer(ABC):
 
     Args:
         pack: False for a module that is not ours to change.
+        int8: compute the encoder's linear layers in int8 (`int8.quantize`).
     """
 
     layout: Layout
 
-    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool) -> None:
+    def __init__(
+        self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool, int8: bool = False
+    ) -> None:
         self.module = module
         self.tokenizer = tokenizer
         self.spec = spec
@@ -53,11 +57,14 @@ class TorchScorer(ABC):
         self.packed = False
         self._one_kernel = True
         self._ceiling = math.inf
+        self._int8 = False
         if pack:
-            self._speed_up()
+            self._speed_up(prepacked=not int8)
+        if int8:
+            self._quantize()
         self.token_budget = _PACKED_BUDGET if self.packed else _PADDED_BUDGET
 
-    def _speed_up(self) -> None:
+    def _speed_up(self, *, prepacked: bool) -> None:
         """Take each faster way that gives, on a few short rows, what the plain module gave; undo the others."""
         rows = packing.trial_rows(self.module)
         types = [None] * len(rows)
@@ -89,10 +96,33 @@ class TorchScorer(ABC):
             module.set_attn_implementation(attention)
         elif (undo := self.shorten()) is not None and not right(packed=True):
             undo()
-        if prepack.available(module):
+        if prepacked and prepack.available(module):
             replaced = prepack.prepack(module)
             if not right(self.packed):
                 prepack.restore(replaced)
+
+    def _quantize(self) -> None:
+        """Round the encoder's weights to int8.
+
+        Raises:
+            InputError: not on the CPU, or rows that cannot be packed.
+            CheckpointError: numbers that int8 makes infinite or NaN.
+        """
+        if self.device.type != "cpu" or not quantization.available():
+            raise InputError(
+                f"dtype is 'int8', and {self.spec.name!r} is on {str(self.device)!r}; it needs the CPU, and a "
+                "torch with oneDNN's int8 operators. Use float16 or bfloat16 on a GPU"
+            )
+        if not self.packed:
+            raise InputError(
+                f"dtype is 'int8', and the rows of {self.spec.name!r} cannot be laid end to end, so that a score would "
+                "depend on its neighbours; use float32"
+            )
+        quantization.quantize(self.module)
+        self._int8 = True
+        rows = packing.trial_rows(self.module)
+        if not all(bool(torch.isfinite(found).all()) for found in self.read(rows, [None] * len(rows), packed=True)):
+            raise CheckpointError(f"model {self.spec.name!r} gives NaN or infinity in int8; use float32")
 
     def shorten(self) -> Callable[[], None] | None:
         """Leave out what `read` does not need of a packed batch; returns how to undo it, None where nothing is."""
@@ -164,7 +194,8 @@ class TorchScorer(ABC):
             )
         else:
             made = self._padded(rows, types)
-        with torch.inference_mode(), self._evaluating():
+        together = quantization.rows([len(row) for row in rows]) if self._int8 else nullcontext()
+        with torch.inference_mode(), self._evaluating(), together:
             return self.module(**made)
 
     def _padded(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None]) -> dict[str, torch.Tensor]:

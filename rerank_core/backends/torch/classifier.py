@@ -23,7 +23,9 @@ class ClassifierScorer(TorchScorer):
 
     layout: Layout = "joint"
 
-    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool) -> None:
+    def __init__(
+        self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool, int8: bool = False
+    ) -> None:
         labels = getattr(module.config, "num_labels", None)
         if labels != 1:
             raise CheckpointError(f"model {spec.name!r}: the module has {labels} labels; a reranker has one")
@@ -36,7 +38,7 @@ class ClassifierScorer(TorchScorer):
             )
         if pack:
             gather_first_tokens(module)
-        super().__init__(module, tokenizer, spec, pack=pack)
+        super().__init__(module, tokenizer, spec, pack=pack, int8=int8)
         self._frame = pair_frame(tokenizer, typed=self.typed)
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:

@@ -32,10 +32,12 @@ class LateInteractionScorer(TorchScorer):
 
     layout: Layout = "separate"
 
-    def __init__(self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool) -> None:
+    def __init__(
+        self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool, int8: bool = False
+    ) -> None:
         if spec.template.wrap != "each" or spec.head is None:
             raise InputError(f"model {spec.name!r}: late interaction takes Template.each(), not {spec.template!r}")
-        super().__init__(module, tokenizer, spec, pack=pack)
+        super().__init__(module, tokenizer, spec, pack=pack, int8=int8)
         self._frame = single_frame(tokenizer)
         self._mean = spec.head.reduce == "mean"
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["available", "prepack"]
+__all__ = ["available", "gelu_after", "prepack", "restore"]
 
 # Rows that the layout is chosen for; any number works.
 _ROWS = 2048
@@ -53,7 +53,7 @@ def prepack(module: torch.nn.Module) -> list[tuple[torch.nn.Module, str, Any]]:
         for name, child in list(parent.named_children()):
             if type(child) is not torch.nn.Linear or child.out_features == 1:
                 continue
-            fused = name == "dense" and _is_gelu(getattr(parent, "intermediate_act_fn", None))
+            fused = gelu_after(parent, name)
             new = PrepackedLinear(child, "gelu", "none") if fused else PrepackedLinear(child)
             replaced.append((parent, name, child))
             setattr(parent, name, new)
@@ -67,6 +67,11 @@ def restore(replaced: list[tuple[torch.nn.Module, str, Any]]) -> None:
     """Undo `prepack`."""
     for parent, name, original in reversed(replaced):
         setattr(parent, name, original)
+
+
+def gelu_after(parent: torch.nn.Module, name: str) -> bool:
+    """Whether the linear layer ``parent.name`` is followed by an exact GELU that can move into its product."""
+    return name == "dense" and _is_gelu(getattr(parent, "intermediate_act_fn", None))
 
 
 def _is_gelu(function: Any) -> bool:
