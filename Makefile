@@ -9,7 +9,7 @@ CODE := rerank_core plugins tests tools benchmarks conftest.py
 DOCS := README.md README.zh.md docs/cli.md
 
 .DEFAULT_GOAL := help
-.PHONY: help try test check parity fix bench test-core clean
+.PHONY: help try test check parity fix bench ndcg test-core clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -48,7 +48,10 @@ fix: $(VENV)/.dev  ## format, mend what lint can, write generated text again
 	$(BIN)/python tools/known_models.py
 	$(BIN)/cog -r -p "import sys; sys.path.insert(0, 'tools')" $(DOCS)
 
-bench: $(VENV)/.dev  ## nDCG@10 of mini on TREC DL19; RERANK_DATA names the data
+bench: $(VENV)/.dev  ## timings beside other runtimes, each in its own environment (up to an hour; goes on where it was)
+	$(BIN)/python benchmarks/bench.py
+
+ndcg: $(VENV)/.dev  ## nDCG@10 of mini on TREC DL19; RERANK_DATA names the data
 	$(BIN)/python benchmarks/dl19.py --model mini
 
 # The core alone, without torch, on another Python: make test-core PYTHON=python3.13 VENV=.venv-3.13

@@ -33,7 +33,7 @@ from environments import home, python_of  # noqa: E402
 PEERS = ROOT / "benchmarks" / "peers.txt"
 ORIGINALS = ROOT / "tests" / "parity" / "originals.txt"
 ENVIRONMENT = {
-    "ours": None, "sentence-transformers": PEERS, "hugging-face": PEERS, "flagembedding": PEERS,
+    "ours": None, "ours-int8": None, "sentence-transformers": PEERS, "flagembedding": PEERS,
     "rag-retrieval": ORIGINALS, "bcembedding": ORIGINALS, "rerankers": PEERS, "onnx-runtime": PEERS, "openvino": PEERS,
 }  # fmt: skip
 # At twenty queries the yardsticks say nothing that one query did not.

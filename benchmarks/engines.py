@@ -6,6 +6,7 @@ returns one list of scores. Only our own engine imports rerank-core.
 
 from __future__ import annotations
 
+import functools
 import json
 import logging
 import os
@@ -29,10 +30,10 @@ def pairs(asked: list[tuple[str, list[str]]]) -> list[list[str]]:
     return [[query, doc] for query, docs in asked for doc in docs]
 
 
-def ours(directory: str) -> Score:
+def ours(directory: str, dtype: str = "float32") -> Score:
     import rerank_core
 
-    model = rerank_core.load(directory, device="cpu", longdoc="firstp")
+    model = rerank_core.load(directory, device="cpu", longdoc="firstp", dtype=dtype)
     return lambda asked: [score for ranking in model.rerank_many(asked) for score in ranking.scores()]
 
 
@@ -82,8 +83,8 @@ def rerankers(directory: str) -> Score:
     return score
 
 
-def _batches(directory: str, run: Callable[[Any], Any], *, rows: int | None, budget: int) -> Score:
-    """Length-sorted padded batches: of ``rows`` rows, or of at most ``budget`` tokens, padding included."""
+def _batches(directory: str, run: Callable[[Any], Any], budget: int = 2048) -> Score:
+    """Length-sorted padded batches of at most ``budget`` tokens, padding included."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(directory)
@@ -96,31 +97,17 @@ def _batches(directory: str, run: Callable[[Any], Any], *, rows: int | None, bud
         found = [0.0] * len(texts)
         start = 0
         while start < len(order):
-            size = rows or max(1, budget // lengths[order[start]])
-            chosen = order[start : start + size]
+            chosen = order[start : start + max(1, budget // lengths[order[start]])]
             batch = tokenizer.pad(
                 {key: [encoded[key][place] for place in chosen] for key in ("input_ids", "attention_mask")},
                 return_tensors="pt",
             )
             for place, value in zip(chosen, run(batch), strict=True):
                 found[place] = float(value)
-            start += size
+            start += len(chosen)
         return found
 
     return score
-
-
-def hugging_face(directory: str) -> Score:
-    import torch
-    from transformers import AutoModelForSequenceClassification
-
-    model = AutoModelForSequenceClassification.from_pretrained(directory, dtype=torch.float32).eval()
-
-    def run(batch: Any) -> list[float]:
-        with torch.inference_mode():
-            return model(**batch).logits[:, 0].tolist()
-
-    return _batches(directory, run, rows=32, budget=0)
 
 
 def _onnx(directory: str) -> Path:
@@ -151,7 +138,7 @@ def onnx_runtime(directory: str) -> Score:
     def run(batch: Any) -> Any:
         return session.run(None, {key: batch[key].numpy() for key in ("input_ids", "attention_mask")})[0][:, 0]
 
-    return _batches(directory, run, rows=None, budget=2048)
+    return _batches(directory, run)
 
 
 def openvino(directory: str) -> Score:
@@ -163,11 +150,12 @@ def openvino(directory: str) -> Score:
     def run(batch: Any) -> Any:
         return compiled({key: batch[key].numpy() for key in ("input_ids", "attention_mask")})[0][:, 0]
 
-    return _batches(directory, run, rows=None, budget=2048)
+    return _batches(directory, run)
 
 
 ENGINES: dict[str, Callable[[str], Score]] = {
-    "ours": ours, "sentence-transformers": sentence_transformers, "hugging-face": hugging_face,
+    "ours": ours, "ours-int8": functools.partial(ours, dtype="int8"),
+    "sentence-transformers": sentence_transformers,
     "flagembedding": flagembedding, "rag-retrieval": rag_retrieval, "bcembedding": bcembedding, "rerankers": rerankers,
     "onnx-runtime": onnx_runtime, "openvino": openvino,
 }  # fmt: skip

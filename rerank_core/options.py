@@ -29,7 +29,7 @@ class Options:
         checkpoint: a directory or hub id whose weights replace those of a named model.
         device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best one there is.
         dtype: ``float32`` (default), ``float16`` or ``bfloat16``; a torch dtype will do. ``int8`` on the CPU: faster,
-            and scores that differ a little (docs/speed.md).
+            and scores that differ a little (README, Speed).
         max_length: tokens of one row, template included; by default the model's own.
         max_query_length: cut longer queries to this many tokens, and say so on the ranking; by default no query
             is ever cut.

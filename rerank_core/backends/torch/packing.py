@@ -64,11 +64,22 @@ class Packing:
         return self.one_kernel and varlen.serves(query.device, query.dtype, query.shape[-1])
 
 
+# Attention weights of one row, below which two plain products on a CPU take two thirds of the time of its fused kernel;
+# above, they no longer stay in cache. Measured with 12 heads of 32 and of 64: rows of 20 to 160 tokens.
+_SHORT = 300_000
+
+
 @functools.lru_cache(maxsize=64)
 def _window(length: int, reach: int, device: torch.device) -> torch.Tensor:
     """``[length, length]``: whether two positions are less than ``reach`` apart (ModernBERT's local layers)."""
     places = torch.arange(length, device=device)
     return (places[:, None] - places[None, :]).abs() < reach
+
+
+def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
+    """Attention of one row, ``[heads, length, width]`` to ``[length, heads, width]``, as two products."""
+    weights = torch.bmm(query, key.mT).mul_(query.shape[-1] ** -0.5 if scale is None else scale)
+    return torch.bmm(torch.softmax(weights, dim=-1), value).transpose(0, 1)
 
 
 def _attention(
@@ -95,7 +106,13 @@ def _attention(
         )
         return out[None], None
     out = torch.empty((total, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
+    products = query.device.type == "cpu" and query.dtype == torch.float32
     for start, rows, length in packing.groups:
+        if products and heads * length * length <= _SHORT and (reach is None or length <= reach):
+            for place in range(start, start + rows * length, length):
+                q, k, v = (part[0, :, place : place + length] for part in (query, key, value))
+                out[place : place + length] = _short(q, k, v, scale)
+            continue
         inside = slice(start, start + rows * length)
         shape = (heads, rows, length, -1)
         q, k, v = (part[0, :, inside].view(shape).transpose(0, 1) for part in (query, key, value))

@@ -1,0 +1,71 @@
+"""What ``dtype="int8"`` costs and gains: drift and order on real weights, nDCG@10, seconds beside float32.
+
+    RERANK_DATA=... python benchmarks/int8.py [--queries 43] [--json]
+
+`mini` over TREC DL19, BM25 top-100; the two take turns, query by query.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from statistics import mean, median
+from typing import Any
+
+from dl19 import ndcg10, requests
+from ir_measures import ScoredDoc
+from scipy.stats import kendalltau
+
+import rerank_core
+
+DTYPES = ("float32", "int8")
+
+
+def measure(data: Path, model: str, queries: int) -> dict[str, Any]:
+    """The figures of one model, as plain data."""
+    rerankers = {dtype: rerank_core.load(model, device="cpu", dtype=dtype) for dtype in DTYPES}
+    runs: dict[str, list[ScoredDoc]] = {dtype: [] for dtype in DTYPES}
+    ratios, taus, drifts = [], [], []
+    asked = requests(data)[:queries]
+    for number, query, documents in asked:
+        seconds, scores = {}, {}
+        for dtype, reranker in rerankers.items():
+            started = time.perf_counter()
+            ranking = reranker.rerank(query, documents)
+            seconds[dtype] = time.perf_counter() - started
+            scores[dtype] = ranking.scores()
+            runs[dtype] += [ScoredDoc(number, str(hit.document.id), hit.score) for hit in ranking]
+        ratios.append(seconds["float32"] / seconds["int8"])
+        taus.append(float(kendalltau(scores["float32"], scores["int8"]).statistic))
+        drifts += [abs(a - b) for a, b in zip(scores["float32"], scores["int8"], strict=True)]
+    judged = {number for number, _, _ in asked}
+    return {
+        "model": model,
+        "queries": len(asked),
+        "times_float32": round(median(ratios), 2),
+        "kendall_tau": round(mean(taus), 4),
+        "kendall_tau_least": round(min(taus), 4),
+        "drift_mean": round(mean(drifts), 5),
+        "drift_most": round(max(drifts), 5),
+        "ndcg10": {dtype: round(ndcg10(data, runs[dtype], judged), 4) for dtype in DTYPES},
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="mini")
+    parser.add_argument("--queries", type=int, default=43)
+    parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
+    given = parser.parse_args()
+    if "RERANK_DATA" not in os.environ:
+        sys.exit("RERANK_DATA is not set: it names the folder with the judged data")
+    found = measure(Path(os.environ["RERANK_DATA"]), given.model, given.queries)
+    print(json.dumps(found) if given.json else "\n".join(f"{name:18} {value}" for name, value in found.items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,61 @@
+"""The table of timings for the READMEs, made of benchmarks/results (cog calls this; `make fix` writes it)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+__all__ = ["speed"]
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "cpu.json"
+NAMES = {
+    "ours-int8": "our int8",
+    "sentence-transformers": "sentence-transformers",
+    "flagembedding": "FlagEmbedding",
+    "rag-retrieval": "RAG-Retrieval",
+    "bcembedding": "BCEmbedding",
+    "rerankers": "rerankers",
+    "onnx-runtime": "ONNX Runtime",
+    "openvino": "OpenVINO",
+}
+WORDS = {
+    "en": ("model", "texts", "our tokens/s", "of the limit"),
+    "zh": ("模型", "文本", "我们的词元/秒", "占上限"),
+}
+TEXTS = {
+    "en": {
+        "dl19": "DL19, 1 query × 100",
+        "t2rank": "T2Ranking, 1 × 100, mixed",
+        "t2rank-sample": "T2Ranking, 1 × 40, mixed",
+        "dl19-20x50": "DL19, 20 × 50",
+    },
+    "zh": {
+        "dl19": "DL19，1 个查询 × 100",
+        "t2rank": "T2Ranking，1 × 100，长短混合",
+        "t2rank-sample": "T2Ranking，1 × 40，长短混合",
+        "dl19-20x50": "DL19，20 × 50",
+    },
+}
+
+
+def speed(file: Path = RESULTS, *, chinese: bool = False) -> str:
+    """A row for each shape and workload: our speed, and how many times as long the others take."""
+    if not file.exists():
+        return ""
+    language = "zh" if chinese else "en"
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    engines = [name for name in NAMES if any("ratio" in cell["engines"].get(name, {}) for cell in cells)]
+    titles = [*WORDS[language], *(NAMES[name] for name in engines)]
+    rows = ["| " + " | ".join(titles) + " |", "|---|---|" + "--:|" * (len(titles) - 2)]
+    for cell in cells:
+        ratios = [cell["engines"].get(name, {}).get("ratio") for name in engines]
+        share = cell["share_of_limit"]
+        figures = [
+            cell["shape"].replace("x", " × "),
+            TEXTS[language][cell["workload"]],
+            f"{cell['engines']['ours']['tokens_per_second']:,}",
+            "" if share is None else f"{share:.0%}".replace("%", " %"),
+            *("" if ratio is None else f"{ratio:.1f}" if ratio >= 3 else f"{ratio:.2f}" for ratio in ratios),
+        ]
+        rows.append("| " + " | ".join(figures) + " |")
+    return "\n".join(rows)
