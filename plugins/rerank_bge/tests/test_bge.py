@@ -49,7 +49,7 @@ FACT_PAIRS = [
     for query in ("What is the capital of France?", "What is the population of China?")
     for doc in ("Paris is the capital of France.", "The population of China is over 1.4 billion people.")
 ]
-# Published by FlagEmbedding and RAG-Retrieval in their tests, examples and issues (scoring.md §10). What they computed in
+# Published by FlagEmbedding and RAG-Retrieval in tests, examples and issues (scoring.md §10). What they computed in
 # fp16 is asked of fp32 within what fp16 loses.
 PUBLISHED = [
     ("bge-reranker-base", PANDA_PAIRS, [-8.154389381408691, 6.182114124298096], 1e-4),
