@@ -31,7 +31,7 @@ def spread(scores: list[float]) -> float:
 
 
 def test_scores_are_nearly_those_of_float32(reranker: Reranker, int8: Reranker) -> None:
-    """Off by less than the scores' own spread, on random weights, which are noise; and off at all: int8 computed them."""
+    """Off by less than the scores' own spread (random weights are noise), and off at all: int8 computed them."""
     for query in QUERIES:
         exact, rounded = reranker.rerank(query, DOCUMENTS).scores(), int8.rerank(query, DOCUMENTS).scores()
         off = [abs(a - b) for a, b in zip(exact, rounded, strict=True)]
