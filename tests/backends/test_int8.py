@@ -1,4 +1,4 @@
-"""``dtype="int8"``: nearly the scores of float32, the same whatever stands beside a document, or a clear refusal."""
+"""``dtype="int8"``: nearly the scores of float32, and the same whatever stands beside a document."""
 
 from __future__ import annotations
 
@@ -10,13 +10,12 @@ from pathlib import Path
 import pytest
 import torch
 from scipy.stats import kendalltau
-from transformers import DebertaV2Config, DebertaV2ForSequenceClassification
 
 import rerank_core
 from backends.plain import LONG, QUERIES, TEXTS
 from rerank_core import InputError, Reranker
 from rerank_core.backends.torch.int8 import Int8Linear
-from rerank_core.testing.checkpoints import Family, tiny_cross_encoder
+from rerank_core.testing.checkpoints import Family
 
 DOCUMENTS = [*TEXTS, LONG]
 
@@ -65,17 +64,12 @@ def test_the_head_stays_float32_and_the_encoder_does_not(int8: Reranker) -> None
     assert all(parameter.dim() < 2 for parameter in encoder.parameters())
 
 
-def test_rows_that_cannot_be_packed_are_refused(made: Callable[[Family], Path], tmp_path: Path) -> None:
-    """Padding would be quantized with the row; better no score than one that depends on the batch."""
-    folder = tiny_cross_encoder(tmp_path / "deberta", "bert")
-    size = len(rerank_core.load(made("bert"), device="cpu").scorer.tokenizer.raw.get_vocab(with_added_tokens=True))
-    config = DebertaV2Config(
-        vocab_size=size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64, num_labels=1,
-        pad_token_id=0, relative_attention=True, position_biased_input=False, pos_att_type=["p2c", "c2p"],
-    )  # fmt: skip
-    DebertaV2ForSequenceClassification(config).save_pretrained(str(folder))
-    with pytest.raises(InputError, match="cannot be laid end to end"):
-        rerank_core.load(folder, device="cpu", dtype="int8")
+def test_padding_does_not_matter_either(made: Callable[[Family], Path]) -> None:
+    """Each token has its own range, so the padded path gives what the packed one does."""
+    int8 = rerank_core.load(made("bert"), device="cpu", dtype="int8")
+    packed = int8.rerank(QUERIES[0], DOCUMENTS).scores()
+    int8.scorer.packed = False
+    assert int8.rerank(QUERIES[0], DOCUMENTS).scores() == pytest.approx(packed, abs=1e-5)
 
 
 def test_another_device_is_refused(made: Callable[[Family], Path], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -87,7 +81,7 @@ def test_another_device_is_refused(made: Callable[[Family], Path], monkeypatch: 
 
 @pytest.mark.data
 def test_mini_ranks_as_in_float32(data: Path) -> None:
-    """Kendall's tau over TREC DL19 queries with real weights; benchmarks/int8.py has all of them. 0.93 was measured."""
+    """Kendall's tau over TREC DL19 queries with real weights; 0.979 over all of them."""
     entries = json.loads((data / "en_trecdl" / "bm25" / "dl19.retrieve_results_top100.json").read_text("utf-8"))[:3]
     exact, rounded = (rerank_core.load("mini", device="cpu", dtype=dtype) for dtype in ("float32", "int8"))
     taus = []
@@ -95,4 +89,4 @@ def test_mini_ranks_as_in_float32(data: Path) -> None:
         texts = [hit["content"] for hit in entry["hits"]]
         scores = [reranker.rerank(entry["query"], texts).scores() for reranker in (exact, rounded)]
         taus.append(kendalltau(*scores).statistic)
-    assert sum(taus) / len(taus) >= 0.9
+    assert sum(taus) / len(taus) >= 0.97

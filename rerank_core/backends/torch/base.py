@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from typing import Any, Literal
 
 import torch
@@ -57,7 +57,6 @@ class TorchScorer(ABC):
         self.packed = False
         self._one_kernel = True
         self._ceiling = math.inf
-        self._int8 = False
         if pack:
             self._speed_up(prepacked=not int8)
         if int8:
@@ -105,7 +104,7 @@ class TorchScorer(ABC):
         """Round the encoder's weights to int8.
 
         Raises:
-            InputError: not on the CPU, or rows that cannot be packed.
+            InputError: not on the CPU.
             CheckpointError: numbers that int8 makes infinite or NaN.
         """
         if self.device.type != "cpu" or not quantization.available():
@@ -113,15 +112,11 @@ class TorchScorer(ABC):
                 f"dtype is 'int8', and {self.spec.name!r} is on {str(self.device)!r}; it needs the CPU, and a "
                 "torch with oneDNN's int8 operators. Use float16 or bfloat16 on a GPU"
             )
-        if not self.packed:
-            raise InputError(
-                f"dtype is 'int8', and the rows of {self.spec.name!r} cannot be laid end to end, so that a score would "
-                "depend on its neighbours; use float32"
-            )
         quantization.quantize(self.module)
-        self._int8 = True
         rows = packing.trial_rows(self.module)
-        if not all(bool(torch.isfinite(found).all()) for found in self.read(rows, [None] * len(rows), packed=True)):
+        if not all(
+            bool(torch.isfinite(found).all()) for found in self.read(rows, [None] * len(rows), packed=self.packed)
+        ):
             raise CheckpointError(f"model {self.spec.name!r} gives NaN or infinity in int8; use float32")
 
     def shorten(self) -> Callable[[], None] | None:
@@ -194,8 +189,7 @@ class TorchScorer(ABC):
             )
         else:
             made = self._padded(rows, types)
-        together = quantization.rows([len(row) for row in rows]) if self._int8 else nullcontext()
-        with torch.inference_mode(), self._evaluating(), together:
+        with torch.inference_mode(), self._evaluating():
             return self.module(**made)
 
     def _padded(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None]) -> dict[str, torch.Tensor]:
