@@ -39,6 +39,12 @@ def short(value: object) -> str:
     return clipped.repr(value)
 
 
+def one_of(value: object, valid: Sequence[str | None], what: str) -> None:
+    """Raise InputError where ``value`` is none of the valid ones."""
+    if value not in valid:
+        raise InputError(f"{what} is {short(value)}; it must be one of {', '.join(map(repr, valid))}")
+
+
 class RerankError(Exception):
     """Base class: ``except RerankError`` catches everything this library raises on purpose."""
 

@@ -78,8 +78,7 @@ class Options:
         extra = {name: option.default for name, option in own.items()}
         for name, value in given.items():
             if name in own:
-                own[name].check(value)
-                extra[name] = value
+                extra[name] = own[name].check(value)
         return cls(**values, model=extra)
 
     def __post_init__(self) -> None:
@@ -147,11 +146,9 @@ class CallOptions:
         common = {item.name for item in fields(cls)} - {"model"}
         own = {option.name: option for option in spec.options if option.when == "call"}
         _refuse_unknown(given, [*sorted(common), *own], spec.name)
-        for name, value in given.items():
-            if name in own:
-                own[name].check(value)
         values = {name: value for name, value in given.items() if name in common}
-        return cls(**values, model={name: value for name, value in given.items() if name in own})
+        model = {name: own[name].check(value) for name, value in given.items() if name in own}
+        return cls(**values, model=model)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "top_k", check_count("top_k", self.top_k, 1))

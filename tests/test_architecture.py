@@ -24,7 +24,7 @@ HEAVY = {"torch", "transformers", "numpy", "onnxruntime", "tokenizers", "safeten
 ORDER = [
     ["errors"],
     ["types"],
-    ["scorer", "longdoc", "batching", "hookspecs"],
+    ["scorer", "longdoc", "batching", "hookspecs", "template", "head", "model_option"],
     ["spec", "rows"],
     ["spec_file"],
     ["options", "indexing", "compat"],

@@ -9,7 +9,7 @@ from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.errors import CheckpointError
 from rerank_core.scorer import QueryRow, Row, Tokens
 
-__all__ = ["PairFrame", "SingleFrame", "pair_frame", "single_frame", "stacked_frame"]
+__all__ = ["PairFrame", "PrefixFrame", "SingleFrame", "pair_frame", "single_frame", "stacked_frame"]
 
 Owner = tuple[int, int, int]
 
@@ -67,6 +67,32 @@ class SingleFrame:
             ids=[*self.before, *segment, *self.after],
             types=None,
             segment=(first, first + len(segment)),
+            span=(span, span + stop - start),
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class PrefixFrame:
+    """What the rows of a query share, ``before query between``, and what each continues it with, ``doc after``."""
+
+    before: tuple[int, ...]
+    between: tuple[int, ...]
+    after: tuple[int, ...]
+
+    def overhead(self, doc: Tokens) -> int:
+        return len(doc.lead) + len(doc.tail) + len(self.after)
+
+    def query_row(self, query: Tokens) -> QueryRow:
+        return QueryRow([*self.before, *query.lead, *query.ids, *query.tail, *self.between])
+
+    def row(self, doc: Tokens, start: int, stop: int, owner: Owner) -> Row:
+        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail]
+        span = len(doc.lead)
+        return Row(
+            *owner,
+            ids=[*segment, *self.after],
+            types=None,
+            segment=(0, len(segment)),
             span=(span, span + stop - start),
         )
 

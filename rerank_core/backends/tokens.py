@@ -16,6 +16,7 @@ from tokenizers import Encoding, Tokenizer
 
 from rerank_core.errors import CheckpointError
 from rerank_core.scorer import Tokens
+from rerank_core.spec_file import read_json
 
 __all__ = ["TextTokenizer"]
 
@@ -33,12 +34,14 @@ class TextTokenizer:
         tokenizer: taken over; its truncation, padding and special-token settings are changed.
         parse_special_tokens: read special tokens spelt out in user text as such (what the original frameworks
             do); by default such text is only text.
+        bos: the token that starts a text, where the model has one.
     """
 
-    def __init__(self, tokenizer: Tokenizer, *, parse_special_tokens: bool = False) -> None:
+    def __init__(self, tokenizer: Tokenizer, *, parse_special_tokens: bool = False, bos: str | None = None) -> None:
         tokenizer.no_truncation()
         tokenizer.no_padding()
         self.raw = tokenizer
+        self.bos = bos
         self._spelt_out: dict[int, list[tuple[int, int]]] = {}
         self._specials: frozenset[int] = frozenset()
         if not parse_special_tokens:
@@ -63,7 +66,7 @@ class TextTokenizer:
             raise CheckpointError(
                 f"{directory} has no tokenizer: neither tokenizer.json nor a vocabulary to make it from"
             )
-        return cls(raw, parse_special_tokens=parse_special_tokens)
+        return cls(raw, parse_special_tokens=parse_special_tokens, bos=_first_token(Path(directory)))
 
     def encode(self, texts: Sequence[str], before: str = "", after: str = "") -> list[Tokens]:
         """Tokens of each text, one for one.
@@ -81,6 +84,16 @@ class TextTokenizer:
                 self._tokens(encoding, len(before), len(text)) for encoding, text in zip(encodings, chunk, strict=True)
             )
         return result
+
+    def literal(self, text: str) -> tuple[int, ...]:
+        """Ids of a template's own text, in which special tokens are special. Not for use beside `encode` in another
+        thread: a scorer asks when it is made."""
+        kept = self.raw.encode_special_tokens
+        self.raw.encode_special_tokens = False
+        try:
+            return tuple(self.raw.encode(text, add_special_tokens=False).ids)
+        finally:
+            self.raw.encode_special_tokens = kept
 
     def _tokens(self, encoding: Encoding, before: int, length: int) -> Tokens:
         ids, offsets = encoding.ids, encoding.offsets
@@ -134,6 +147,21 @@ def _spelt_out(tokenizer: Tokenizer) -> dict[int, list[tuple[int, int]]]:
         pieces = [*tokenizer.model.tokenize(text[:1]), *tokenizer.model.tokenize(text[1:])]
         result[id_] = [(piece.id, len(piece.value)) for piece in pieces]
     return result
+
+
+def _first_token(directory: Path) -> str | None:
+    """The token that starts a text, as the tokenizer's files name it; config.json's ids are not to be trusted for
+    that (Qwen2's has a bos that its tokenizer does not use)."""
+    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+        file = directory / name
+        if not file.is_file():
+            continue
+        settings = read_json(file)
+        if "bos_token" in settings:
+            token = settings["bos_token"]
+            content = token.get("content") if isinstance(token, dict) else token
+            return content if isinstance(content, str) and content else None
+    return None
 
 
 def _converted(directory: Path) -> Tokenizer:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rerank_core.backends.checkpoints import locate
@@ -9,17 +11,20 @@ from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import loading, packing
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.classifier import ClassifierScorer
+from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.backends.torch.late_interaction import LateInteractionScorer
+from rerank_core.backends.torch.readers import Reader, check_layers, label_reader, layer_reader, live_label_reader
+from rerank_core.backends.torch.stack import Stack
 from rerank_core.errors import InputError
 from rerank_core.options import Options
-from rerank_core.spec import ModelSpec
+from rerank_core.spec import Head, ModelSpec
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["build", "scorer_of"]
+__all__ = ["build", "decoder_of", "scorer_of"]
 
-_SCORERS: dict[str, type[TorchScorer]] = {"classifier": ClassifierScorer, "maxsim": LateInteractionScorer}
+_ENCODERS: dict[str, Callable[..., TorchScorer]] = {"classifier": ClassifierScorer, "maxsim": LateInteractionScorer}
 
 
 def build(spec: ModelSpec, options: Options) -> TorchScorer:
@@ -27,15 +32,59 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
 
     Raises:
         CheckpointError: missing, wrong or incomplete files; a head that was never trained.
-        InputError: a device that is not there.
+        InputError: a device that is not there, or a layer without a score.
     """
     directory = locate(spec, options)
-    kind = _kind(spec)
-    int8 = options.dtype == "int8"
-    dtype = "float32" if int8 else options.dtype
-    module = loading.load_module(directory, kind, device=options.device, dtype=dtype)
+    head = _head(spec)
+    if head.kind not in _ENCODERS:
+        return decoder_of(spec, options, directory)
+    module = loading.load_module(directory, head.kind, device=options.device, dtype=_dtype(options))
     tokenizer = TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
-    return _SCORERS[kind](module, tokenizer, spec, pack=True, int8=int8)
+    return _ENCODERS[head.kind](module, tokenizer, spec, pack=True, int8=options.dtype == "int8")
+
+
+def decoder_of(
+    spec: ModelSpec,
+    options: Options,
+    directory: Path,
+    *,
+    config: Any = None,
+    stack: Callable[[Any], Stack] = Stack,
+    ordinal: bool = False,
+) -> DecoderScorer:
+    """Load a causal model: `build`, for a plugin whose checkpoint says less than transformers needs to know.
+
+    Args:
+        config: a transformers configuration in place of the directory's config.json.
+        stack: what runs its layers.
+        ordinal: see `layer_reader`.
+    """
+    head = _head(spec)
+    depth, layers = None, ()
+    if head.kind == "layers":
+        layers = options.model["layer"]
+        depth = max(layers)
+        read_ = config or loading.configuration(directory)
+        check_layers(head, [*layers, *(options.model.get("cascade") or ())], read_.num_hidden_layers, spec.name)
+    module: Any = loading.load_module(
+        directory, head.kind, device=options.device, dtype=_dtype(options), config=config, depth=depth
+    )
+    tokenizer = TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
+    if head.kind == "layers":
+        softcap = getattr(module.config, "final_logit_softcapping", None)
+        reader: Reader = layer_reader(directory, module, head, layers, ordinal=ordinal, softcap=softcap)
+    else:
+        reader = label_reader(directory, module, head, tokenizer, spec.name)
+    return DecoderScorer(
+        module,
+        tokenizer,
+        spec,
+        reader=reader,
+        pack=True,
+        int8=options.dtype == "int8",
+        stack=stack(module),
+        options=options.model,
+    )
 
 
 def scorer_of(module: torch.nn.Module, tokenizer: Any, spec: ModelSpec) -> TorchScorer:
@@ -49,12 +98,24 @@ def scorer_of(module: torch.nn.Module, tokenizer: Any, spec: ModelSpec) -> Torch
     """
     if not isinstance(tokenizer, TextTokenizer):
         raw = getattr(tokenizer, "backend_tokenizer", tokenizer)
-        tokenizer = TextTokenizer(type(raw).from_str(raw.to_str()))
-    pack = getattr(module.config, "_attn_implementation", None) == packing.NAME
-    return _SCORERS[_kind(spec)](module, tokenizer, spec, pack=pack)
+        bos = getattr(tokenizer, "bos_token", None)
+        tokenizer = TextTokenizer(type(raw).from_str(raw.to_str()), bos=bos)
+    live: Any = module
+    pack = getattr(live.config, "_attn_implementation", None) == packing.NAME
+    head = _head(spec)
+    if head.kind in _ENCODERS:
+        return _ENCODERS[head.kind](module, tokenizer, spec, pack=pack)
+    if head.kind != "last_token":
+        raise InputError(f"model {spec.name!r}: a live module has no {head.kind!r} head; save it and load the folder")
+    reader = live_label_reader(live, head, tokenizer, spec.name)
+    return DecoderScorer(live.base_model, tokenizer, spec, reader=reader, pack=pack)
 
 
-def _kind(spec: ModelSpec) -> str:
+def _head(spec: ModelSpec) -> Head:
     if spec.head is None:
         raise InputError(f"model {spec.name!r} has no head, so the torch backend cannot score with it")
-    return spec.head.kind
+    return spec.head
+
+
+def _dtype(options: Options) -> str | None:
+    return "float32" if options.dtype == "int8" else options.dtype

@@ -38,6 +38,7 @@ class TorchScorer(ABC):
     """
 
     layout: Layout
+    packed_budget = _PACKED_BUDGET
 
     def __init__(
         self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool, int8: bool = False
@@ -61,14 +62,11 @@ class TorchScorer(ABC):
             self._speed_up(prepacked=not int8)
         if int8:
             self._quantize()
-        self.token_budget = _PACKED_BUDGET if self.packed else _PADDED_BUDGET
+        self.token_budget = self.packed_budget if self.packed else _PADDED_BUDGET
 
     def _speed_up(self, *, prepacked: bool) -> None:
         """Take each faster way that gives, on a few short rows, what the plain module gave; undo the others."""
-        rows = packing.trial_rows(self.module)
-        types = [None] * len(rows)
-        expected = [self.read([row], [None], packed=False)[0] for row in rows]
-
+        expected = self.trial(packed=False)
         module: Any = self.module
         attention = getattr(module.config, "_attn_implementation", None)
 
@@ -76,21 +74,21 @@ class TorchScorer(ABC):
             try:
                 if packed:
                     module.set_attn_implementation(packing.NAME)
-                found = list(self.read(rows, types, packed=packed))
+                found = self.trial(packed=packed)
                 if not packing.agree(expected, found, self._dtype):
                     return False
                 if not packed or self._dtype == torch.float32:
                     return True
-                beside = self.read(packing.other_neighbours(rows), types, packed=True)
-                return packing.agree(found[:1], [beside[0]], torch.float32)
+                beside = self.trial(packed=True, others=True)
+                return packing.agree(found[:1], beside[:1], torch.float32)
             except Exception:  # noqa: BLE001 -- whatever a model makes of it, it is not used then
                 return False
 
-        self.packed = right(packed=True)
-        if not self.packed and self.device.type == "cuda":
-            # A kernel that is wrong or refuses here is no reason to pad: groups need nothing but SDPA.
-            self._one_kernel = False
+        for settings in self.manners():
+            vars(self).update(settings)
             self.packed = right(packed=True)
+            if self.packed:
+                break
         if not self.packed:
             module.set_attn_implementation(attention)
         elif (undo := self.shorten()) is not None and not right(packed=True):
@@ -99,6 +97,25 @@ class TorchScorer(ABC):
             replaced = prepack.prepack(module)
             if not right(self.packed):
                 prepack.restore(replaced)
+
+    def manners(self) -> list[dict[str, Any]]:
+        """Settings of this scorer under which packing is tried in turn, the fastest first."""
+        # A kernel that is wrong or refuses here is no reason to pad: groups need nothing but SDPA.
+        kernels = (True, False) if self.device.type == "cuda" else (True,)
+        return [{"_one_kernel": one} for one in kernels]
+
+    def trial(self, *, packed: bool, others: bool = False) -> list[torch.Tensor]:
+        """What is read of a few short rows.
+
+        Args:
+            others: the first row beside other neighbours of the same lengths.
+        """
+        rows = packing.trial_rows(self.module)
+        if others:
+            rows = packing.other_neighbours(rows)
+        if packed:
+            return list(self.read(rows, [None] * len(rows), packed=True))
+        return [self.read([row], [None], packed=False)[0] for row in rows]
 
     def _quantize(self) -> None:
         """Round the encoder's weights to int8.
@@ -113,10 +130,7 @@ class TorchScorer(ABC):
                 "torch with oneDNN's int8 operators. Use float16 or bfloat16 on a GPU"
             )
         quantization.quantize(self.module)
-        rows = packing.trial_rows(self.module)
-        if not all(
-            bool(torch.isfinite(found).all()) for found in self.read(rows, [None] * len(rows), packed=self.packed)
-        ):
+        if not all(bool(torch.isfinite(found).all()) for found in self.trial(packed=self.packed)):
             raise CheckpointError(f"model {self.spec.name!r} gives NaN or infinity in int8; use float32")
 
     def shorten(self) -> Callable[[], None] | None:
@@ -161,7 +175,12 @@ class TorchScorer(ABC):
                 torch.cuda.empty_cache()
         middle = len(batch.rows) // 2
         halves = [self.forward(Batch(batch.queries, rows)) for rows in (batch.rows[:middle], batch.rows[middle:])]
-        return Output({name: [*halves[0].scores[name], *halves[1].scores[name]] for name in halves[0].scores})
+        scores = {name: [*halves[0].scores[name], *halves[1].scores[name]] for name in halves[0].scores}
+        return Output(scores, self.joined(halves[0].state, halves[1].state, middle))
+
+    def joined(self, first: Any, second: Any, count: int) -> Any:
+        """The state of a batch from those of its halves; ``count`` rows are in the first."""
+        return None
 
     def _tokens(self, batch: Batch) -> int:
         lengths = [len(row.ids) for row in batch.rows]
@@ -171,11 +190,13 @@ class TorchScorer(ABC):
     def score(self, batch: Batch) -> Output:
         """Raw scores of the batch's rows in one pass."""
 
-    @abstractmethod
     def read(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool) -> Any:
         """What a score is made of, one tensor a row."""
+        raise NotImplementedError
 
-    def outputs(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool) -> Any:
+    def outputs(
+        self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool, **more: Any
+    ) -> Any:
         """The module's output for rows: ``[1, total]`` positions where packed, else ``[len(rows), longest]``."""
         if packed:
             offset = self._first_position
@@ -190,7 +211,7 @@ class TorchScorer(ABC):
         else:
             made = self._padded(rows, types)
         with torch.inference_mode(), self._evaluating():
-            return self.module(**made)
+            return self.module(**made, **more)
 
     def _padded(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None]) -> dict[str, torch.Tensor]:
         width = max(map(len, rows))

@@ -12,22 +12,32 @@ from typing import Any
 
 import torch
 
-from rerank_core.errors import CheckpointError, InputError, MissingDependencyError
+from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError
 
-__all__ = ["load_module", "max_positions", "position_offset", "quiet"]
+__all__ = ["configuration", "load_module", "max_positions", "position_offset", "quiet"]
 
 # transformers changes settings of the whole process while it loads (torch's default dtype, and ours below).
 _ONE_AT_A_TIME = threading.RLock()
 
 
-_LAYER = re.compile(r"\.layers?\.\d+\.")
+_LAYER = re.compile(r"\.layers?\.(\d+)\.")
 
 
-def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | None) -> torch.nn.Module:
+def load_module(
+    directory: Path,
+    kind: str,
+    *,
+    device: str | None,
+    dtype: str | None,
+    config: Any = None,
+    depth: int | None = None,
+) -> torch.nn.Module:
     """The transformers model in a directory, in eval mode. safetensors only, no remote code.
 
     Args:
         kind: of the head: ``classifier`` loads a sequence classifier, anything else the bare model.
+        config: a transformers configuration in place of the directory's config.json.
+        depth: how many layers to load; by default all.
 
     Raises:
         CheckpointError: files that cannot be loaded, or weights missing that a score depends on.
@@ -39,8 +49,12 @@ def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | 
     auto: Any = AutoModelForSequenceClassification if kind == "classifier" else AutoModel
     try:
         with quiet():
+            config = config or configuration(directory)
+            if depth is not None:
+                _cut(config, depth)
             module, report = auto.from_pretrained(
                 str(directory),
+                config=config,
                 dtype=getattr(torch, dtype or "float32"),
                 use_safetensors=True,
                 local_files_only=True,
@@ -48,6 +62,8 @@ def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | 
                 ignore_mismatched_sizes=True,  # so that they are reported, and refused below by name
                 output_loading_info=True,
             )
+    except RerankError:
+        raise
     except ImportError as error:
         raise MissingDependencyError(f"{directory} cannot be loaded: {error}") from error
     except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
@@ -58,7 +74,11 @@ def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | 
             f"{directory} lacks weights that the score depends on: {missing!r}. They would be random, and so would the "
             "scores. Is this an embedding or base model rather than a reranker?"
         )
-    extra = sorted(key for key in report["unexpected_keys"] if _LAYER.search(key))
+    extra = sorted(
+        key
+        for key in report["unexpected_keys"]
+        if (found := _LAYER.search(key)) and (depth is None or int(found.group(1)) < depth)
+    )
     if extra:
         raise CheckpointError(
             f"{directory} holds layers that config.json does not count ({extra[0]!r}, {len(extra)} weights in all); "
@@ -71,6 +91,29 @@ def load_module(directory: Path, kind: str, *, device: str | None, dtype: str | 
         raise CheckpointError(f"{directory} has {module.config.num_labels} labels; a reranker has one")
     loaded: torch.nn.Module = module.to(place).eval()
     return loaded
+
+
+def configuration(directory: Path) -> Any:
+    """The transformers configuration of a directory.
+
+    Raises:
+        CheckpointError: none that can be read, or a kind of model that this transformers does not know.
+    """
+    from transformers import AutoConfig
+
+    try:
+        return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+    except (OSError, ValueError, KeyError) as error:
+        raise CheckpointError(f"{directory}: config.json cannot be used: {error}") from error
+
+
+def _cut(config: Any, depth: int) -> None:
+    """Make a configuration one of fewer layers."""
+    if depth > config.num_hidden_layers:
+        raise InputError(f"layer {depth} was asked for, and the checkpoint has {config.num_hidden_layers}")
+    config.num_hidden_layers = depth
+    if getattr(config, "layer_types", None) is not None:
+        config.layer_types = config.layer_types[:depth]
 
 
 def _pooler(key: str) -> bool:

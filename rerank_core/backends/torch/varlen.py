@@ -64,6 +64,7 @@ def attend(
     longest: tuple[int, int],
     scale: float | None,
     reach: int | None = None,
+    causal: bool = False,
 ) -> torch.Tensor:
     """Attention over ``[total, heads, width]`` inside each row.
 
@@ -71,10 +72,12 @@ def attend(
         query_bounds: ``[rows + 1]`` int32, where each row's queries begin, and their number; ``key_bounds`` likewise.
         longest: row, in queries and in keys.
         reach: only keys less than this far away count.
+        causal: only keys before a query count, the last query of a row standing at its last key.
     """
     function = _function()
     assert function is not None, "serves() comes first"
-    window = (-1, -1) if reach is None or max(longest) <= reach else (reach - 1, reach - 1)
+    back = -1 if reach is None or max(longest) <= reach else reach - 1
+    window = (back, 0 if causal else back)
     out: torch.Tensor = function(query, key, value, query_bounds, key_bounds, *longest, scale=scale, window_size=window)
     return out
 

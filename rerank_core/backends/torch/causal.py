@@ -1,0 +1,244 @@
+"""Causal rows on the packed layout, after a prefix that is laid down once for all rows of a query.
+
+``[prefix 0, its rows, prefix 1, its rows, ...]`` is one ``[1, total]`` row. A token attends to its query's prefix and
+to what stands before it in its own row, so scores are those of prefix and row joined, and the prefix is computed once:
+no key-value cache, no copy of its hidden states.
+"""
+
+from __future__ import annotations
+
+import functools
+import itertools
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+
+from rerank_core.backends.torch import varlen
+
+__all__ = ["CausalPacking"]
+
+# Attention weights below which two plain products on a CPU beat its fused kernel, which has no causal short cut once
+# there is a prefix.
+_SHORT = 4_000_000
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Neighbouring rows of one length behind one prefix (or prefixes, behind nothing)."""
+
+    start: int
+    rows: int
+    length: int
+    prefix: int
+    shared: int
+
+
+@dataclass(frozen=True, eq=False)
+class CausalPacking:
+    """Where the prefixes and rows of a batch lie.
+
+    Attributes:
+        prefixes: ``(start, length)`` of each query's shared tokens.
+        rows: ``(start, length, prefix)`` of each row, ``prefix`` counting in ``prefixes``; in the caller's order.
+        last: ``[rows]`` places of the rows' last tokens, which are read, in the caller's order.
+        total: tokens of the batch.
+    """
+
+    prefixes: tuple[tuple[int, int], ...]
+    rows: tuple[tuple[int, int, int], ...]
+    last: torch.Tensor
+    total: int
+    one_kernel: bool = True
+
+    @classmethod
+    def of(
+        cls,
+        prefixes: Sequence[int],
+        rows: Sequence[tuple[int, int]],
+        device: torch.device,
+        *,
+        one_kernel: bool = True,
+    ) -> CausalPacking:
+        """The packing of rows behind prefixes of these lengths.
+
+        Args:
+            rows: ``(prefix, length)`` of each.
+        """
+        at: list[tuple[int, int]] = []
+        placed: dict[int, tuple[int, int, int]] = {}
+        place = 0
+        for prefix, shared in enumerate(prefixes):
+            at.append((place, shared))
+            place += shared
+            for number, (owner, length) in enumerate(rows):
+                if owner == prefix:
+                    placed[number] = (place, length, prefix)
+                    place += length
+        ordered = tuple(placed[number] for number in range(len(rows)))
+        last = torch.tensor([start + length - 1 for start, length, _ in ordered], device=device)
+        return cls(tuple(at), ordered, last, place, one_kernel)
+
+    @functools.cached_property
+    def groups(self) -> tuple[_Group, ...]:
+        """The prefixes, each alone, and the rows, as many at once as lie together and are alike."""
+        found = [_Group(start, 1, length, 0, 0) for start, length in self.prefixes if length]
+        for start, length, prefix in sorted(self.rows):
+            before = found[-1] if found else None
+            if (
+                before is not None
+                and before.shared
+                and before.length == length
+                and before.prefix == self.prefixes[prefix][0]
+                and before.start + before.rows * length == start
+            ):
+                found[-1] = _Group(before.start, before.rows + 1, length, before.prefix, before.shared)
+            else:
+                found.append(_Group(start, 1, length, *self.prefixes[prefix]))
+        return tuple(found)
+
+    @functools.cached_property
+    def positions(self) -> list[int]:
+        """The position of each token in prefix and row joined."""
+        found = [0] * self.total
+        for start, length in self.prefixes:
+            found[start : start + length] = range(length)
+        for start, length, prefix in self.rows:
+            shared = self.prefixes[prefix][1]
+            found[start : start + length] = range(shared, shared + length)
+        return found
+
+    # ------------------------------------------------------------------ attention
+    def attend(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scale: float | None,
+        reach: int | None = None,
+        softcap: float | None = None,
+    ) -> torch.Tensor:
+        """Attention over ``[1, heads, total, width]``, fewer heads in key and value; ``[1, total, heads, width]``.
+
+        Args:
+            reach: only keys less than this far back count (a sliding window).
+            softcap: weights ``x`` become ``softcap * tanh(x / softcap)`` (Gemma 2).
+        """
+        scale = query.shape[-1] ** -0.5 if scale is None else scale
+        if softcap is None and self.one_kernel and varlen.serves(query.device, query.dtype, query.shape[-1]):
+            return self._one_kernel(query[0], key[0], value[0], scale, reach)[None]
+        out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))
+        for group in self.groups:
+            inside = slice(group.start, group.start + group.rows * group.length)
+            q = query[0, :, inside].unflatten(1, (group.rows, group.length)).transpose(0, 1)
+            k, v = (_behind(part[0], group) for part in (key, value))
+            mask = _mask(group.length, group.shared, reach, query.device)
+            attended = _attend(q, k, v, mask, scale, softcap)
+            out[inside].view(group.rows, group.length, *out.shape[1:]).copy_(attended.transpose(1, 2))
+        return out[None]
+
+    def attend_last(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        *,
+        scale: float,
+        reach: int | None = None,
+        softcap: float | None = None,
+    ) -> torch.Tensor:
+        """``[rows, heads, width]``: queries of the read tokens alone, ``[rows, heads, width]``, over keys and values
+        ``[heads, total, width]``."""
+        out = torch.empty((*query.shape[:2], value.shape[-1]), dtype=query.dtype, device=query.device)
+        number_of = {start: number for number, (start, _, _) in enumerate(self.rows)}
+        for group in self.groups:
+            starts = range(group.start, group.start + group.rows * group.length, group.length)
+            if group.start not in number_of:
+                continue
+            numbers = torch.tensor([number_of[start] for start in starts], device=query.device)
+            k, v = (_behind(part, group) for part in (key, value))
+            mask = _mask(group.length, group.shared, reach, query.device)
+            attended = _attend(
+                query[numbers][:, :, None], k, v, None if mask is None or reach is None else mask[-1:], scale, softcap
+            )
+            out[numbers] = attended[:, :, 0]
+        return out
+
+    def _one_kernel(
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, reach: int | None
+    ) -> torch.Tensor:
+        """All rows at once: each row's keys are the prefix's and its own, gathered side by side."""
+        places, query_bounds, key_bounds, longest = self._gathered
+        groups = query.shape[0] // key.shape[0]
+        k, v = (part[:, places].repeat_interleave(groups, dim=0).transpose(0, 1) for part in (key, value))
+        return varlen.attend(
+            query.transpose(0, 1), k, v,
+            query_bounds=query_bounds, key_bounds=key_bounds, longest=longest, scale=scale, reach=reach, causal=True,
+        )  # fmt: skip
+
+    @functools.cached_property
+    def _gathered(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, int]]:
+        device = self.last.device
+        pieces = [(start, length, 0, 0) for start, length in self.prefixes if length]
+        pieces += [(start, length, *self.prefixes[prefix]) for start, length, prefix in self.rows]
+        pieces.sort()
+        places = [
+            place
+            for start, length, before, shared in pieces
+            for place in (*range(before, before + shared), *range(start, start + length))
+        ]
+        asked = [length for _, length, _, _ in pieces]
+        read = [length + shared for _, length, _, shared in pieces]
+        bounds = [
+            torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
+            for lengths in (asked, read)
+        ]
+        return torch.tensor(places, device=device), bounds[0], bounds[1], (max(asked), max(read))
+
+
+def _behind(part: torch.Tensor, group: _Group) -> torch.Tensor:
+    """Keys or values ``[rows, heads, shared + length, width]`` of a group, from ``[heads, total, width]``."""
+    own = part[:, group.start : group.start + group.rows * group.length]
+    own = own.unflatten(1, (group.rows, group.length)).transpose(0, 1)
+    if not group.shared:
+        return own
+    shared = part[:, group.prefix : group.prefix + group.shared]
+    return torch.cat([shared.expand(group.rows, *shared.shape), own], dim=2)
+
+
+@functools.lru_cache(maxsize=256)
+def _mask(length: int, shared: int, reach: int | None, device: torch.device) -> torch.Tensor | None:
+    """``[length, shared + length]``: which keys a token of a row may see."""
+    if length == 1 and reach is None:
+        return None
+    query = torch.arange(shared, shared + length, device=device)[:, None]
+    key = torch.arange(shared + length, device=device)[None]
+    seen = key <= query
+    return seen if reach is None else seen & (query - key < reach)
+
+
+def _attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    scale: float,
+    softcap: float | None,
+) -> torch.Tensor:
+    """``[rows, heads, length, width]`` for fewer heads in key and value."""
+    rows, heads, length, width = query.shape
+    shared = heads // key.shape[1]
+    if softcap is None and (query.device.type != "cpu" or heads * length * key.shape[2] > _SHORT):
+        return torch.nn.functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, scale=scale, enable_gqa=shared > 1
+        )
+    # The queries that share a head of keys lie under each other: one product, and no copy of the keys.
+    stacked = query.reshape(rows, key.shape[1], shared * length, width)
+    weights = torch.matmul(stacked, key.mT).mul_(scale)
+    if softcap is not None:
+        weights = weights.div_(softcap).tanh_().mul_(softcap)
+    if mask is not None:
+        weights.view(rows, key.shape[1], shared, length, -1).masked_fill_(~mask, -torch.inf)
+    attended = torch.matmul(weights.softmax(dim=-1, dtype=torch.float32).to(value.dtype), value)
+    return attended.view(rows, heads, length, -1)

@@ -1,0 +1,208 @@
+"""From the last token's hidden state to scores: label rows of the output layer, or a head for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.torch.weights import tensors_of
+from rerank_core.errors import CheckpointError, InputError
+from rerank_core.spec import Head
+
+__all__ = ["LabelReader", "LayerReader", "Reader", "check_layers", "label_ids", "label_reader", "layer_reader", "live_label_reader"]
+
+
+class Reader(Protocol):
+    """Scores of ``[rows, width]`` hidden states after some of the layers.
+
+    Attributes:
+        layers: where scores are asked for, by count of layers run; the last one ranks.
+    """
+
+    layers: tuple[int, ...]
+
+    def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        """``[rows]`` in float32."""
+        ...
+
+    def name(self, layer: int) -> str:
+        """What the score of a layer is called."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelReader:
+    """The logit of one token, or the log-odds of two: no other row of the output layer is multiplied.
+
+    Attributes:
+        weight: the output layer, or its label rows alone.
+        rows: of the positive label, and of the negative one where there is one.
+        bias: of those rows.
+        softcap, divisor: what the model does to its logits.
+    """
+
+    layers: tuple[int, ...]
+    weight: torch.Tensor
+    rows: tuple[int, ...]
+    bias: torch.Tensor | None = None
+    softcap: float | None = None
+    divisor: float = 1.0
+
+    def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        logits = torch.nn.functional.linear(hidden, self.weight[list(self.rows)], self.bias) / self.divisor
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        logits = logits.float()
+        return logits[:, 0] if len(self.rows) == 1 else logits[:, 0] - logits[:, 1]
+
+    def name(self, layer: int) -> str:
+        return "score"
+
+
+@dataclass(frozen=True)
+class LayerReader:
+    """A linear head of its own at each layer that is read.
+
+    Attributes:
+        heads: ``[1, width]`` for each layer.
+    """
+
+    layers: tuple[int, ...]
+    heads: Mapping[int, torch.Tensor]
+    softcap: float | None = None
+
+    def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        logits = torch.nn.functional.linear(hidden, self.heads[layer])[:, 0]
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits.float()
+
+    def name(self, layer: int) -> str:
+        return "score" if len(self.layers) == 1 else f"layer_{layer}"
+
+
+def label_ids(head: Head, tokenizer: TextTokenizer, model: str) -> tuple[int, ...]:
+    """The ids of a head's labels.
+
+    Raises:
+        CheckpointError: a label that the tokenizer spells with several tokens, or knows no token for.
+    """
+    found = []
+    for label in (head.positive, head.negative):
+        if label is None:
+            continue
+        ids = tokenizer.encode([label])[0].ids
+        if len(ids) != 1:
+            raise CheckpointError(
+                f"model {model!r}: the label {label!r} is {len(ids)} tokens here, {list(ids)!r}; its logit is that of one "
+                "token. Choose labels that this tokenizer has whole"
+            )
+        found.append(ids[0])
+    if len(set(found)) != len(found):
+        raise CheckpointError(f"model {model!r}: both labels are the token {found[0]}; the score would always be 0")
+    return tuple(found)
+
+
+def label_reader(directory: Path, module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelReader:
+    """The label rows of a checkpoint's output layer.
+
+    Raises:
+        CheckpointError: no output layer, or labels that are not single tokens.
+    """
+    config = module.config
+    ids = label_ids(head, tokenizer, model)
+    embeddings = module.get_input_embeddings().weight
+    bias = None
+    if config.tie_word_embeddings:
+        weight = embeddings.detach()[list(ids)].clone()
+    else:
+        found = tensors_of(directory, ["lm_head.weight", "lm_head.bias"])
+        if "lm_head.weight" not in found:
+            raise CheckpointError(
+                f"{directory} has no lm_head.weight, and its config.json does not tie it to the embeddings; its scores "
+                "would be random. Is this a base model without its output layer?"
+            )
+        whole = found["lm_head.weight"]
+        if whole.shape[1] != embeddings.shape[1] or whole.shape[0] <= max(ids):
+            raise CheckpointError(f"{directory}: lm_head.weight is {list(whole.shape)} for {embeddings.shape[1]} wide")
+        weight = whole[list(ids)].to(embeddings)
+        if "lm_head.bias" in found:
+            bias = found["lm_head.bias"][list(ids)].to(embeddings)
+    softcap, divisor = _treatment(config)
+    return LabelReader((config.num_hidden_layers,), weight, tuple(range(len(ids))), bias, softcap, divisor)
+
+
+def live_label_reader(module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelReader:
+    """The label rows of a causal language model in memory, as they are whenever it scores.
+
+    Raises:
+        CheckpointError: a module without an output layer, or labels that are not single tokens.
+    """
+    output = module.get_output_embeddings()
+    if output is None:
+        raise CheckpointError(f"model {model!r}: a {type(module).__name__} has no output layer; give the causal model")
+    depth = module.config.num_hidden_layers
+    softcap, divisor = _treatment(module.config)
+    rows = label_ids(head, tokenizer, model)
+    bias = None if getattr(output, "bias", None) is None else output.bias[list(rows)]
+    return LabelReader((depth,), output.weight, rows, bias, softcap, divisor)
+
+
+def _treatment(config: Any) -> tuple[float | None, float]:
+    """What a model does to its logits: the cap of Gemma 2, the divisor of Granite."""
+    return getattr(config, "final_logit_softcapping", None), getattr(config, "logits_scaling", None) or 1.0
+
+
+def layer_reader(
+    directory: Path,
+    module: Any,
+    head: Head,
+    layers: Sequence[int],
+    *,
+    ordinal: bool = False,
+    softcap: float | None = None,
+) -> LayerReader:
+    """The heads of a checkpoint for the layers that were loaded.
+
+    Args:
+        layers: that are read; the last one ranks.
+        ordinal: the first layer asked for gets the first head, the next the second (FlagEmbedding's lightweight
+            reranker does that); else each layer has the head it was trained with.
+
+    Raises:
+        CheckpointError: a head missing from the files, or of another width.
+    """
+    first, step, weights = head.first or 1, head.step or 1, head.weights or ""
+    numbers = {layer: (layer - first) // step for layer in range(first, len(module.layers) + 1, step)}
+    if ordinal:
+        numbers = {layer: number for number, layer in enumerate(sorted(set(layers)))}
+    names = {layer: weights.replace("{i}", str(number)) for layer, number in numbers.items()}
+    found = tensors_of(directory, list(names.values()))
+    width = module.config.hidden_size
+    embeddings = module.get_input_embeddings().weight
+    heads = {}
+    for layer, name in names.items():
+        if name not in found:
+            raise CheckpointError(f"{directory} has no {name!r}, the head of layer {layer}; its scores would be random")
+        if found[name].shape != (1, width):
+            raise CheckpointError(f"{directory}: {name!r} is {list(found[name].shape)}, not [1, {width}]")
+        heads[layer] = found[name].to(embeddings)
+    return LayerReader(tuple(layers), heads, softcap)
+
+
+def check_layers(head: Head, layers: Sequence[int], depth: int, model: str) -> None:
+    """Refuse layers that have no head.
+
+    Raises:
+        InputError: names the layers there are.
+    """
+    first, step = head.first or 1, head.step or 1
+    valid = range(first, depth + 1, step)
+    if wrong := [layer for layer in layers if layer not in valid]:
+        every = f", every {step}" if step != 1 else ""
+        raise InputError(f"layer {wrong[0]!r} was asked for; {model!r} has scores at layers {first} to {depth}{every}")

@@ -1,0 +1,59 @@
+"""Single tensors out of a checkpoint's safetensors, whole or in shards, without loading the rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from rerank_core.errors import CheckpointError
+from rerank_core.spec_file import read_json
+
+__all__ = ["names_of", "tensors_of"]
+
+_INDEX = "model.safetensors.index.json"
+
+
+def tensors_of(directory: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Those of the named tensors that a checkpoint holds.
+
+    Raises:
+        CheckpointError: files that cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found = {}
+    try:
+        for file, held in _files(directory).items():
+            wanted = [name for name in names if held is None or name in held]
+            if not wanted:
+                continue
+            with safe_open(str(file), framework="pt") as tensors:
+                own = set(tensors.keys())
+                found.update({name: tensors.get_tensor(name) for name in wanted if name in own})
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{directory} cannot be read: {error}") from error
+    return found
+
+
+def names_of(directory: Path) -> dict[str, tuple[int, ...]]:
+    """Names and shapes of all tensors of a checkpoint."""
+    from safetensors import safe_open
+
+    found = {}
+    for file in _files(directory):
+        with safe_open(str(file), framework="pt") as tensors:
+            found.update({name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()})  # noqa: SIM118
+    return found
+
+
+def _files(directory: Path) -> dict[Path, set[str] | None]:
+    """The files with weights, and which names an index says each holds."""
+    index = directory / _INDEX
+    if not index.is_file():
+        return {file: None for file in sorted(directory.glob("model*.safetensors"))}
+    placed: dict[Path, set[str]] = {}
+    for name, file in read_json(index).get("weight_map", {}).items():
+        placed.setdefault(directory / file, set()).add(name)
+    return dict(placed)

@@ -1,0 +1,65 @@
+"""`Template`: how the tokens of a query and of a passage become rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from rerank_core.errors import InputError, one_of, short
+
+__all__ = ["Pieces", "Template", "Wrap"]
+
+Wrap: TypeAlias = Literal["none", "pair", "each"]
+Pieces: TypeAlias = str | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Template:
+    """How the tokens of a query and of a passage become rows.
+
+    ``{query}`` and ``{doc}`` stand for the caller's text and are tokenized together with the literal text of
+    their piece, in which no special token can stand; ``before``, ``between`` and ``after`` are literal and may name
+    special tokens. User text never makes any. Each piece is tokenized on its own, so that a tokenizer never merges
+    tokens across a seam; give several as a tuple. ``before``, ``query`` and ``between`` are what all rows of a query
+    share.
+
+    In any piece ``{NAME}`` stands for the model's option of that name, and in ``before`` ``{bos}`` for the
+    tokenizer's first token, nothing where it has none.
+
+    Attributes:
+        wrap: which special tokens the tokenizer itself adds. ``pair``: those of its pair template, around query
+            and document in one row. ``each``: those of its single template, query and document in rows of their
+            own. ``none``: the template says all.
+    """
+
+    before: Pieces = ()
+    query: str = "{query}"
+    between: Pieces = ()
+    doc: str = "{doc}"
+    after: Pieces = ()
+    wrap: Wrap = "none"
+
+    def __post_init__(self) -> None:
+        one_of(self.wrap, ("none", "pair", "each"), "Template.wrap")
+        for piece, mark in ((self.query, "{query}"), (self.doc, "{doc}")):
+            if not isinstance(piece, str) or piece.count(mark) != 1:
+                raise InputError(f"the template piece {short(piece)} must be a string that holds {mark} exactly once")
+        for name in ("before", "between", "after"):
+            value = getattr(self, name)
+            pieces = (value,) if isinstance(value, str) else tuple(value)
+            if not all(isinstance(piece, str) for piece in pieces):
+                raise InputError(f"Template.{name} is {short(value)}; it must be a string or several")
+            object.__setattr__(self, name, tuple(filter(None, pieces)))
+        if self.wrap != "none" and (self.before or self.between or self.after):
+            raise InputError(f"Template(wrap={self.wrap!r}) takes its literal text from the tokenizer; leave it out")
+
+    @classmethod
+    def pair(cls, query: str = "{query}", doc: str = "{doc}") -> Template:
+        """The tokenizer's own pair layout, as in BERT's ``[CLS] query [SEP] doc [SEP]``."""
+        return cls(query=query, doc=doc, wrap="pair")
+
+    @classmethod
+    def each(cls, query: str = "{query}", doc: str = "{doc}") -> Template:
+        """Query and document each in the tokenizer's single layout, as in ``[CLS] doc [SEP]``."""
+        return cls(query=query, doc=doc, wrap="each")
