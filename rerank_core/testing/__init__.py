@@ -9,12 +9,13 @@
     class TestAcme(ScorerConformance):
         pass
 
-`tiny_cross_encoder` and `tiny_encoder` build random checkpoints in a second; they need ``rerank-core[torch]``, the
+`tiny_cross_encoder`, `tiny_encoder` and `tiny_causal_lm` build random checkpoints in a second; they need ``rerank-core[torch]``, the
 fakes need nothing.
 """
 
 from rerank_core.testing.checkpoints import tiny_cross_encoder, tiny_encoder
 from rerank_core.testing.conformance import ScorerConformance
+from rerank_core.testing.decoders import tiny_causal_lm
 from rerank_core.testing.fakes import (
     FakeCascade,
     FakeListRanker,
@@ -32,6 +33,7 @@ __all__ = [
     "FakeTextScorer",
     "ScorerConformance",
     "fake_spec",
+    "tiny_causal_lm",
     "tiny_cross_encoder",
     "tiny_encoder",
 ]

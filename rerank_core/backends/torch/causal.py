@@ -131,7 +131,7 @@ class CausalPacking:
         out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))
         for group in self.groups:
             inside = slice(group.start, group.start + group.rows * group.length)
-            q = query[0, :, inside].unflatten(1, (group.rows, group.length)).transpose(0, 1)
+            q = _apart(query[0, :, inside], group)
             k, v = (_behind(part[0], group) for part in (key, value))
             mask = _mask(group.length, group.shared, reach, query.device)
             attended = _attend(q, k, v, mask, scale, softcap)
@@ -197,10 +197,14 @@ class CausalPacking:
         return torch.tensor(places, device=device), bounds[0], bounds[1], (max(asked), max(read))
 
 
+def _apart(part: torch.Tensor, group: _Group) -> torch.Tensor:
+    """``[rows, heads, length, width]`` of a group's own tokens, ``[heads, rows * length, width]``."""
+    return part.view(part.shape[0], group.rows, group.length, -1).transpose(0, 1)
+
+
 def _behind(part: torch.Tensor, group: _Group) -> torch.Tensor:
     """Keys or values ``[rows, heads, shared + length, width]`` of a group, from ``[heads, total, width]``."""
-    own = part[:, group.start : group.start + group.rows * group.length]
-    own = own.unflatten(1, (group.rows, group.length)).transpose(0, 1)
+    own = _apart(part[:, group.start : group.start + group.rows * group.length], group)
     if not group.shared:
         return own
     shared = part[:, group.prefix : group.prefix + group.shared]

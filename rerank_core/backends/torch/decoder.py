@@ -73,7 +73,7 @@ class DecoderScorer(TorchScorer):
 
     def _configure(self) -> None:
         wording = Wording.of(self.spec, self._values, self.tokenizer.bos)
-        self._around = wording.around
+        self._around = {side: list(pieces) for side, pieces in wording.around.items()}
         ids = {}
         for name, pieces in wording.literal.items():
             found: list[int] = []
@@ -102,8 +102,8 @@ class DecoderScorer(TorchScorer):
         known = getattr(self.reader, "heads", {})
         if any(layer not in known or layer >= asked[-1] for layer in ends):
             raise InputError(
-                f"cascade={dict(cascade)!r} names layers below the last, {asked[-1]}, that have a score; those loaded are "
-                f"{sorted(known)!r}. Give a cascade of other layers to load()"
+                f"cascade={dict(cascade)!r}: its layers must have a score and lie below the last, {asked[-1]}; there "
+                f"are scores at {sorted(known)!r}"
             )
         self.keep = tuple(cascade[layer] for layer in ends)
         bounds = [0, *ends, asked[-1]]
@@ -192,7 +192,12 @@ class DecoderScorer(TorchScorer):
 
     # ------------------------------------------------------------------ forward
     def _hidden(
-        self, prefixes: Mapping[int, Sequence[int]], rows: Sequence[Sequence[int]], owners: Sequence[int], *, packed: bool
+        self,
+        prefixes: Mapping[int, Sequence[int]],
+        rows: Sequence[Sequence[int]],
+        owners: Sequence[int],
+        *,
+        packed: bool,
     ) -> torch.Tensor:
         """``[rows, width]`` of the last tokens after all layers, in the packed layout or padded."""
         if not packed:
@@ -214,7 +219,8 @@ class DecoderScorer(TorchScorer):
                 packing=running.packing,
                 use_cache=False,
             ).last_hidden_state
-            return out[0, running.packing.last]
+            whole: torch.Tensor = out[0, running.packing.last]
+            return whole
 
     def manners(self) -> list[dict[str, Any]]:
         kernels = super().manners()

@@ -14,17 +14,25 @@ from rerank_core.backends.torch.weights import tensors_of
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.spec import Head
 
-__all__ = ["LabelReader", "LayerReader", "Reader", "check_layers", "label_ids", "label_reader", "layer_reader", "live_label_reader"]
+__all__ = [
+    "LabelReader",
+    "LayerReader",
+    "Reader",
+    "check_layers",
+    "label_ids",
+    "label_reader",
+    "layer_reader",
+    "live_label_reader",
+]
 
 
 class Reader(Protocol):
-    """Scores of ``[rows, width]`` hidden states after some of the layers.
+    """Scores of ``[rows, width]`` hidden states after some of the layers."""
 
-    Attributes:
-        layers: where scores are asked for, by count of layers run; the last one ranks.
-    """
-
-    layers: tuple[int, ...]
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Where scores are asked for, by count of layers run; the last one ranks."""
+        ...
 
     def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
         """``[rows]`` in float32."""
@@ -99,8 +107,8 @@ def label_ids(head: Head, tokenizer: TextTokenizer, model: str) -> tuple[int, ..
         ids = tokenizer.encode([label])[0].ids
         if len(ids) != 1:
             raise CheckpointError(
-                f"model {model!r}: the label {label!r} is {len(ids)} tokens here, {list(ids)!r}; its logit is that of one "
-                "token. Choose labels that this tokenizer has whole"
+                f"model {model!r}: the label {label!r} is {len(ids)} tokens here, {list(ids)!r}; a logit is that of "
+                "one token. Choose labels that this tokenizer has whole"
             )
         found.append(ids[0])
     if len(set(found)) != len(found):

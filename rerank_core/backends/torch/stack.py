@@ -97,7 +97,7 @@ class Stack:
         self.advance(running, until - 1)
         self.before(running)
         layer = self.module.layers[until - 1]
-        hidden = _last_tokens(layer, running.hidden, self._rotary(running), running.packing)
+        hidden: torch.Tensor = _last_tokens(layer, running.hidden, self._rotary(running), running.packing)
         normed: torch.Tensor = self.module.norm(hidden)
         return normed
 
@@ -125,7 +125,8 @@ class Stack:
         for (old, length), (new, _) in pairs:
             places[new : new + length] = range(old, old + length)
         index = torch.tensor(places, device=running.hidden.device)
-        return Running(running.ids, running.hidden[:, index], fresh, [running.segments[row] for row in rows], running.layer)
+        segments = [running.segments[row] for row in rows]
+        return Running(running.ids, running.hidden[:, index], fresh, segments, running.layer)
 
     def _context(self, running: Running) -> dict[str, Any]:
         return {"attention_mask": None, "past_key_values": None, "use_cache": False, "packing": running.packing}
@@ -137,7 +138,7 @@ class Stack:
         return running.rotary
 
 
-def _last_tokens(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalPacking) -> torch.Tensor:
+def _last_tokens(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalPacking) -> Any:
     """A decoder layer for the read tokens alone, ``[rows, width]``: keys and values are still those of every token."""
     attention = layer.self_attn
     normed = layer.input_layernorm(hidden[0])
@@ -157,9 +158,10 @@ def _last_tokens(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalP
     out = attention.o_proj(attended.flatten(1))
     if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 norms what each block gives, too
         read = read + layer.post_attention_layernorm(out)
-        return read + layer.post_feedforward_layernorm(layer.mlp(layer.pre_feedforward_layernorm(read)))
+        more: torch.Tensor = layer.post_feedforward_layernorm(layer.mlp(layer.pre_feedforward_layernorm(read)))
+        return read + more
     read = read + out * multiplier
-    more: torch.Tensor = layer.mlp(layer.post_attention_layernorm(read))
+    more = layer.mlp(layer.post_attention_layernorm(read))
     return read + more * multiplier
 
 

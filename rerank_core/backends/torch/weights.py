@@ -52,7 +52,7 @@ def _files(directory: Path) -> dict[Path, set[str] | None]:
     """The files with weights, and which names an index says each holds."""
     index = directory / _INDEX
     if not index.is_file():
-        return {file: None for file in sorted(directory.glob("model*.safetensors"))}
+        return dict.fromkeys(sorted(directory.glob("model*.safetensors")))
     placed: dict[Path, set[str]] = {}
     for name, file in read_json(index).get("weight_map", {}).items():
         placed.setdefault(directory / file, set()).add(name)

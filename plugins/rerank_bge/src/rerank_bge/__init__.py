@@ -1,14 +1,18 @@
-"""BGE rerankers of BAAI: XLM-R cross-encoders, ``<s> query </s></s> document </s>``, the raw logit as score.
-
-Revisions are those that public projects pin (MTEB's model registry for v2-m3).
-"""
+"""BGE rerankers of BAAI: XLM-R cross-encoders, and causal models that answer yes or no or score at every layer."""
 
 from collections.abc import Callable
 
-from rerank_core import Head, ModelSpec, Template, hookimpl
+from rerank_core import Head, ModelOption, ModelSpec, Template, hookimpl
+
+PROMPT = (
+    "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
+    "prediction of either 'Yes' or 'No'."
+)
+SHORT_PROMPT = "Predict whether passage B contains an answer to query A."
 
 
 def _cross_encoder(name: str, revision: str, terms: str, description: str, languages: tuple[str, ...]) -> ModelSpec:
+    # Revisions are those that public projects pin (MTEB's model registry for v2-m3).
     return ModelSpec(
         name=name,
         checkpoint=f"BAAI/{name}",
@@ -21,6 +25,84 @@ def _cross_encoder(name: str, revision: str, terms: str, description: str, langu
         description=description,
         languages=languages,
     )
+
+
+# Each piece is tokenized on its own, as FlagEmbedding and the model cards do.
+_LLM_TEMPLATE = Template(before="{bos}", query="A: {query}", between="\n", doc="B: {doc}", after=("\n", "{prompt}"))
+
+
+def _prompt(text: str) -> ModelOption:
+    return ModelOption("prompt", "str", "the task, after the document", default=text, when="call")
+
+
+def _layer(default: int) -> ModelOption:
+    return ModelOption(
+        "layer", "ints", "the layer that scores, or several: the last listed ranks; deeper ones are not loaded",
+        default=(default,),
+    )  # fmt: skip
+
+
+_LLM = (
+    ModelSpec(
+        name="bge-llm-gemma",
+        checkpoint="BAAI/bge-reranker-v2-gemma",
+        aliases=("bge-reranker-v2-gemma",),
+        template=_LLM_TEMPLATE,
+        head=Head.last_token("Yes"),
+        max_length=1024,
+        options=(_prompt(PROMPT),),
+        license="Apache-2.0",
+        description="Gemma 2B that answers Yes or No; the logit of Yes",
+        languages=("multilingual",),
+    ),
+    ModelSpec(
+        name="bge-llm-layerwise",
+        checkpoint="BAAI/bge-reranker-v2-minicpm-layerwise",
+        aliases=("bge-reranker-v2-minicpm-layerwise",),
+        template=_LLM_TEMPLATE,
+        head=Head.layers(first=8),
+        max_length=1024,
+        scorer="rerank_bge.minicpm:scorer",
+        options=(
+            _layer(28),
+            ModelOption(
+                "cascade", "counts", "{8: 30}: score all documents at layer 8, and the best 30 of them at `layer`",
+                when="call",
+            ),
+            _prompt(PROMPT),
+        ),
+        license="Apache-2.0",
+        description="MiniCPM 2B with a score at every layer from 8 to 40",
+        languages=("multilingual",),
+    ),
+    ModelSpec(
+        name="bge-llm-lightweight",
+        checkpoint="BAAI/bge-reranker-v2.5-gemma2-lightweight",
+        aliases=("bge-reranker-v2.5-gemma2-lightweight",),
+        template=_LLM_TEMPLATE,
+        head=Head.layers(first=8),
+        max_length=1024,
+        scorer="rerank_bge.lightweight:scorer",
+        options=(
+            _layer(28),
+            ModelOption("compress_layers", "ints", "before which layers the document is compressed", default=(24, 40)),
+            ModelOption(
+                "compress_ratio", "int", "neighbouring document tokens that become one; 1 compresses nothing",
+                default=2, choices=(1, 2, 4, 8),
+            ),
+            ModelOption(
+                "head_index", "str",
+                "which head scores a layer: its own (layer), or the first head for the first layer asked for, as "
+                "FlagEmbedding does (ordinal)",
+                default="ordinal", choices=("ordinal", "layer"),
+            ),
+            _prompt(SHORT_PROMPT),
+        ),
+        license="Gemma",
+        description="Gemma 2 9B with a score at every layer from 8 to 42, and documents compressed on the way",
+        languages=("multilingual",),
+    ),
+)  # fmt: skip
 
 
 @hookimpl
@@ -52,3 +134,5 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             ("multilingual",),
         )
     )
+    for spec in _LLM:
+        register(spec)

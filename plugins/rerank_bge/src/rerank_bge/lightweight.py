@@ -1,0 +1,102 @@
+"""bge-reranker-v2.5-gemma2-lightweight without its remote code: Gemma 2, layer heads, and documents that get shorter.
+
+Before some layers neighbouring tokens of the document are averaged (*Matroyshka Re-Ranker*, Liu et al., 2025); what is
+shared by a query's rows, and the prompt, stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import Gemma2Config
+
+from rerank_core.backends.checkpoints import locate
+from rerank_core.backends.torch import decoder_of
+from rerank_core.backends.torch.causal import CausalPacking
+from rerank_core.backends.torch.decoder import DecoderScorer
+from rerank_core.backends.torch.stack import Running, Stack
+from rerank_core.errors import CheckpointError
+from rerank_core.options import Options
+from rerank_core.spec import Head, ModelSpec
+from rerank_core.spec_file import read_json
+
+
+def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
+    """The factory that the spec names."""
+    directory = locate(spec, options)
+    own = options.model
+    stack = partial(CompressingStack, layers=own["compress_layers"], ratio=own["compress_ratio"])
+    config = read_json(directory / "config.json")
+    head = Head.layers(config.get("start_layer", 8), config.get("layer_sep", 1))
+    return decoder_of(
+        replace(spec, head=head),
+        options,
+        directory,
+        config=gemma2(directory),
+        stack=stack,
+        ordinal=own["head_index"] == "ordinal",
+    )
+
+
+def gemma2(directory: Path) -> Gemma2Config:
+    """The checkpoint's configuration as plain Gemma 2.
+
+    Raises:
+        CheckpointError: a checkpoint without a score at every layer.
+    """
+    config = read_json(directory / "config.json")
+    if not config.get("layer_wise"):
+        raise CheckpointError(f"{directory}: layer_wise is {config.get('layer_wise')!r}; this reranker scores by layer")
+    own = {"architectures", "auto_map", "model_type", "start_layer", "layer_sep", "layer_wise", "cache_implementation"}
+    return Gemma2Config(**{name: value for name, value in config.items() if name not in own})
+
+
+class CompressingStack(Stack):
+    """Averages every ``ratio`` tokens of the document, the last ones fewer, before some of the layers.
+
+    Args:
+        layers: counts of layers run; before the first layer nothing is compressed.
+    """
+
+    def __init__(self, module: Any, layers: Sequence[int], ratio: int) -> None:
+        super().__init__(module)
+        self.at = frozenset(layers) - {0}
+        self.ratio = ratio
+
+    def before(self, running: Running) -> None:
+        if self.ratio > 1 and running.layer in self.at:
+            self._compress(running)
+
+    def _compress(self, running: Running) -> None:
+        old = running.packing
+        kept = [-(-(stop - start) // self.ratio) for start, stop in running.segments]
+        lengths = [
+            length - (stop - start) + count
+            for (_, length, _), (start, stop), count in zip(old.rows, running.segments, kept, strict=True)
+        ]
+        new = CausalPacking.of(
+            [length for _, length in old.prefixes],
+            [(prefix, length) for (_, _, prefix), length in zip(old.rows, lengths, strict=True)],
+            old.last.device,
+            one_kernel=old.one_kernel,
+        )
+        goal = [0] * old.total
+        for (at, length), (to, _) in zip(old.prefixes, new.prefixes, strict=True):
+            goal[at : at + length] = range(to, to + length)
+        for (at, length, _), (to, _, _), (start, stop), count in zip(
+            old.rows, new.rows, running.segments, kept, strict=True
+        ):
+            inside = [to + start + place // self.ratio for place in range(stop - start)]
+            after = to + start + count
+            goal[at : at + length] = [*range(to, to + start), *inside, *range(after, after + length - stop)]
+        index = torch.tensor(goal, device=running.hidden.device)
+        sums = running.hidden.new_zeros(new.total, running.hidden.shape[-1]).index_add_(0, index, running.hidden[0])
+        counts = torch.bincount(index, minlength=new.total).to(sums.dtype)
+        running.hidden = (sums / counts[:, None])[None]
+        running.packing, running.rotary = new, None
+        running.segments = [(start, start + count) for (start, _), count in zip(running.segments, kept, strict=True)]

@@ -1,0 +1,67 @@
+"""bge-reranker-v2-minicpm-layerwise without its remote code.
+
+MiniCPM is a Llama with two multipliers: ``x = scale_emb * E[ids]``, and ``x += scale_depth / sqrt(layers) * f(norm(x))``
+for each block (Hu et al., *MiniCPM*, 2024). transformers' Granite is the same network with its multipliers as settings,
+so the checkpoint's tensors load into it under their own names.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from transformers import GraniteConfig
+
+from rerank_core.backends.checkpoints import locate
+from rerank_core.backends.torch import decoder_of
+from rerank_core.backends.torch.decoder import DecoderScorer
+from rerank_core.errors import CheckpointError
+from rerank_core.options import Options
+from rerank_core.spec import Head, ModelSpec
+from rerank_core.spec_file import read_json
+
+
+def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
+    """The factory that the spec names."""
+    directory = locate(spec, options)
+    first = read_json(directory / "config.json").get("start_layer", 8)
+    return decoder_of(replace(spec, head=Head.layers(first)), options, directory, config=granite(directory))
+
+
+def granite(directory: Path) -> GraniteConfig:
+    """The checkpoint's configuration in the words of Granite.
+
+    Raises:
+        CheckpointError: a MiniCPM of another kind than the layerwise reranker.
+    """
+    config = read_json(directory / "config.json")
+    for name, usual in (("head_type", "simple"), ("head_multi", True), ("rope_scaling", None)):
+        if config.get(name, usual) != usual:
+            raise CheckpointError(f"{directory}: {name} is {config[name]!r}; the layerwise reranker has {usual!r}")
+    try:
+        width, heads, depth = (config[name] for name in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
+        kept: dict[str, Any] = {
+            name: config[name]
+            for name in (
+                "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
+                "rms_norm_eps", "max_position_embeddings",
+            )
+        }  # fmt: skip
+    except KeyError as error:
+        raise CheckpointError(f"{directory}: config.json does not say {error.args[0]!r}") from error
+    return GraniteConfig(
+        **kept,
+        num_key_value_heads=config.get("num_key_value_heads") or heads,
+        hidden_act=config.get("hidden_act", "silu"),
+        rope_parameters={"rope_type": "default", "rope_theta": config.get("rope_theta", 10000.0)},
+        attention_bias=config.get("attention_bias", False),
+        embedding_multiplier=float(config.get("scale_emb", 1)),
+        residual_multiplier=config.get("scale_depth", 1) / math.sqrt(depth),
+        attention_multiplier=(width // heads) ** -0.5,
+        pad_token_id=config.get("pad_token_id"),
+        bos_token_id=config.get("bos_token_id", 1),
+        eos_token_id=config.get("eos_token_id", 2),
+        tie_word_embeddings=False,
+    )
