@@ -16,9 +16,10 @@ __all__ = ["CausalTokenizer", "tiny_causal_lm", "tiny_causal_tokenizer"]
 CausalTokenizer: TypeAlias = Literal["bytes", "sentencepiece", "gemma"]
 
 _WORDS = (
-    "yes no Yes No query document passage panda pandas bear bamboo what is the a an of in and it to for Given Predict "
-    "determine whether contains answer 是 否 熊猫 竹子 什么"
-).split()
+    "yes", "no", "Yes", "No", "query", "document", "passage", "panda", "pandas", "bear", "bamboo", "what", "is", "the",
+    "a", "an", "of", "in", "and", "it", "to", "for", "Given", "Predict", "determine", "whether", "contains", "answer",
+    "是", "否", "熊猫", "竹子", "什么",
+)  # fmt: skip
 _LETTERS = "".join(map(chr, range(33, 127))) + "大熊猫是什么动物吃竹子否中国法首都巴黎。，？"
 _SPECIALS: dict[CausalTokenizer, tuple[str, ...]] = {
     "bytes": ("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
@@ -135,6 +136,7 @@ def tiny_causal_tokenizer(kind: CausalTokenizer) -> Tokenizer:
         vocabulary.setdefault("".join(merge), len(vocabulary))
     if kind == "bytes":
         shape = Tokenizer(models.BPE(vocabulary, merges))
+        shape.normalizer = normalizers.NFC()
         shape.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Split(Regex(_PIECES), "isolated"),

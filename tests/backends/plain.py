@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 SHORT = ("a bear", "Pandas eat bamboo for most of the day.", "paris", "A", "1998!", "what is a panda?")
 CHINESE = ("大熊猫主要以竹子为食。", "熊貓", "法国的首都是巴黎，1998年举办了世界杯决赛。")
@@ -124,3 +124,21 @@ class PlainLateInteraction(Plain):
             best = (asked @ read.T).max(dim=1).values
             scores.append(float(best.sum()) / (len(best) if reduce == "mean" else 1))
         return scores
+
+
+class PlainCausal(Plain):
+    """A causal language model, one row at a time, every logit of its vocabulary computed."""
+
+    def __init__(self, directory: Path) -> None:
+        super().__init__(directory)
+        auto: Any = AutoModelForCausalLM
+        self.model = auto.from_pretrained(str(directory), dtype=torch.float32).eval()
+        assert self.model.config._attn_implementation in ("sdpa", "eager")
+
+    @torch.inference_mode()
+    def score(self, pieces: Sequence[str | Sequence[int]], positive: str, negative: str | None = None) -> float:
+        """The logit of a label after pieces that are each tokenized alone, less that of another."""
+        ids = [id_ for piece in pieces for id_ in (self.ids(piece) if isinstance(piece, str) else piece)]
+        logits = self.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
+        found = float(logits[self.ids(positive)[0]])
+        return found if negative is None else found - float(logits[self.ids(negative)[0]])
