@@ -19,7 +19,8 @@ __all__ = ["Job", "Plan", "QueryRows", "RowPlan", "Rules", "Window"]
 class Rules:
     """How texts become rows, settled before the call. ``overlap`` None is the strategy's default.
 
-    ``longest_first``, ``stacked`` and ``max_chars`` are ways of other frameworks; see `compat.Manner`.
+    ``longest_first``, ``stacked`` and ``max_chars`` are ways of other frameworks; see `manners.Manner`. Where
+    ``max_piece`` is set, the literal text around a query or document counts to its limit, which for a document it is.
     """
 
     longdoc: LongDoc
@@ -30,6 +31,7 @@ class Rules:
     longest_first: bool = False
     stacked: bool = False
     max_chars: int | None = None
+    max_piece: int | None = None
 
 
 @dataclass(frozen=True)
@@ -81,12 +83,13 @@ class QueryRows:
         limit = rules.max_query_length
         texts = list(dict.fromkeys(job.query for job in jobs))
         tokens = dict(zip(texts, scorer.tokenize(texts, "query"), strict=True))
-        whole = [tokens[job.query] for job in jobs]
         self.jobs = jobs
-        self.truncated = [limit is not None and len(tokens) > limit for tokens in whole]
-        self.tokens = [
-            t.first(limit) if limit is not None and cut else t for t, cut in zip(whole, self.truncated, strict=True)
-        ]
+        self.tokens = [tokens[job.query] for job in jobs]
+        self.truncated = [False] * len(jobs)
+        for query, whole in enumerate(self.tokens if limit is not None else ()):
+            kept = max(1, (limit or 0) - (0 if rules.max_piece is None else len(whole.lead)))
+            if len(whole) > kept:
+                self.tokens[query], self.truncated[query] = whole.first(kept), True
         rows = [scorer.query_row(tokens) for tokens in self.tokens]
         self.rows = {query: row for query, row in enumerate(rows) if row is not None}
 
@@ -139,6 +142,8 @@ class RowPlan:
                     yield self._cut_both(query, doc, tokens, rules.max_length)
                     continue
                 overhead, room = self._queries.room(self._scorer, query, tokens, rules.max_length)
+                if rules.max_piece is not None:
+                    room = max(1, min(room, rules.max_piece - len(tokens.lead)))
                 overlap = default_overlap(room) if rules.overlap is None else rules.overlap
                 spans = checked(rules.longdoc, len(tokens), room, overlap)
                 self._whole[query, doc] = covered(spans, len(tokens)) and not self._clipped(query, doc)

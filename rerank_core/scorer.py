@@ -2,7 +2,7 @@
 
 The core never touches a tensor. A backend implements `Scorer`; a stranger with a remote API or a rule implements
 `TextScorer`; a listwise model implements `ListRanker`. What else a scorer can do is asked by ``isinstance``
-(`Resumable`, `Indexable`, `Configurable`, `Stackable`), so an author implements only what the model has.
+(`Resumable`, `Indexable`, `Configurable`, `Stackable`, `Templated`), so an author implements only what the model has.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ __all__ = [
     "Row",
     "Scorer",
     "Stackable",
+    "Templated",
     "TextScorer",
     "Tokens",
     "is_listwise",
@@ -195,11 +196,23 @@ class Configurable(Protocol):
 
 @runtime_checkable
 class Stackable(Protocol):
-    """A cross-encoder that can lay its rows out as BCEmbedding's ``rerank`` does (see `compat.Manner`)."""
+    """A cross-encoder that can lay its rows out as BCEmbedding's ``rerank`` does (see `manners.Manner`)."""
 
     def stacked(self) -> Scorer:
         """A scorer that shares the weights and has that layout; ``self`` stays as it is."""
         ...
+
+
+@runtime_checkable
+class Templated(Protocol):
+    """A scorer whose rows are written by a template of literal text.
+
+    Attributes:
+        parts: tokens of ``before``, ``between`` and ``after``.
+    """
+
+    @property
+    def parts(self) -> Mapping[str, int]: ...
 
 
 @runtime_checkable

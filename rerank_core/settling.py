@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rerank_core.compat import Profile, profile_of
+from rerank_core.compat import in_manner, profile_of
 from rerank_core.errors import InputError
 from rerank_core.longdoc import longdoc_of
+from rerank_core.manners import Profile
 from rerank_core.options import CallOptions, Options
 from rerank_core.pipeline import AnyScorer
 from rerank_core.rows import Rules
-from rerank_core.scorer import Scorer, Stackable
+from rerank_core.scorer import Scorer, Stackable, Templated
 from rerank_core.spec import ModelSpec
 
 __all__ = ["rules_of_call", "settle"]
@@ -31,7 +32,11 @@ def settle(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Rules,
             raise InputError(f"{spec.name!r} takes whole texts, so {given!r} mean nothing to it")
         return rules, None
     profile = profile_of(spec, options.compat)
-    if profile is not None and not isinstance(scorer, Stackable):
+    manners = () if profile is None else (profile.pairs, profile.lists)
+    if any(
+        (manner.stacked and not isinstance(scorer, Stackable)) or (manner.beside and not isinstance(scorer, Templated))
+        for manner in manners
+    ):
         raise InputError(
             f"compat is {options.compat!r}, and the scorer of {spec.name!r}, a {type(scorer).__name__}, cannot lay its "
             "rows out as that framework does"
@@ -60,6 +65,7 @@ def rules_of_call(
     if profile is not None:
         if given:
             raise InputError(f"compat= says what happens to long documents; {given!r} cannot be set beside it")
-        return (profile.pairs if pairs else profile.lists).rules(rules)
+        parts = scorer.parts if isinstance(scorer, Templated) else {}
+        return in_manner(rules, profile.pairs if pairs else profile.lists, parts)
     rules = rules if call.longdoc is None else replace(rules, longdoc=longdoc_of(call.longdoc))
     return rules if call.overlap is None else replace(rules, overlap=call.overlap)

@@ -10,6 +10,7 @@ from typing import Any, Literal, get_args
 from rerank_core.errors import InputError, one_of, short
 from rerank_core.head import Head, HeadKind
 from rerank_core.longdoc import longdoc_of
+from rerank_core.manners import Profile
 from rerank_core.model_option import ModelOption
 from rerank_core.template import Template
 from rerank_core.types import ScoreSpace
@@ -38,6 +39,8 @@ class ModelSpec:
             The factory takes ``(spec, options)`` and returns a Scorer, TextScorer or ListRanker.
         score_space: what a raw score is; by default what the head says.
         options: what can be set beyond the common options.
+        compat: how frameworks that also run this model make rows, by what ``compat=`` says; beside those that are
+            known for its kind of head.
     """
 
     name: str
@@ -54,6 +57,7 @@ class ModelSpec:
     scorer: str | None = None
     score_space: ScoreSpace | None = None
     options: tuple[ModelOption, ...] = ()
+    compat: Mapping[str, Profile] = field(default_factory=dict)
     description: str = ""
     languages: tuple[str, ...] = ()
     license: str = ""

@@ -198,7 +198,7 @@ def test_the_prompt_can_be_changed_for_a_call(made: Callable[[str], Path]) -> No
     expected = [plain.score(pieces(plain, QUERIES[0], text, other), "yes", "no") for text in DOCUMENTS]
     assert_close(expected, reranker.rerank(QUERIES[0], DOCUMENTS, prompt=other).scores())
     spelt = reranker.rerank(QUERIES[0], ["a"], prompt="<eos>").scores()
-    assert_close([plain.score(pieces(plain, QUERIES[0], "a", "<") + ["eos>"], "yes", "no")], spelt)
+    assert_close([plain.score([*pieces(plain, QUERIES[0], "a", "<"), "eos>"], "yes", "no")], spelt)
     assert reranker.rerank(QUERIES[0], DOCUMENTS).scores() == before
 
 

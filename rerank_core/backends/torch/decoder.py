@@ -114,9 +114,9 @@ class DecoderScorer(TorchScorer):
 
     # ------------------------------------------------------------------ rows
     @property
-    def ending(self) -> int:
-        """Tokens of the template after the document's."""
-        return len(self._frame.after)
+    def parts(self) -> Mapping[str, int]:
+        frame = self._frame
+        return {"before": len(frame.before), "between": len(frame.between), "after": len(frame.after)}
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
         return self._frame.overhead(doc)

@@ -104,7 +104,7 @@ def configuration(directory: Path) -> Any:
     try:
         return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     except (OSError, ValueError, KeyError) as error:
-        raise CheckpointError(f"{directory}: config.json cannot be used: {error}") from error
+        raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
 
 
 def _cut(config: Any, depth: int) -> None:

@@ -1,8 +1,11 @@
 """BGE rerankers of BAAI: XLM-R cross-encoders, and causal models that answer yes or no or score at every layer."""
 
 from collections.abc import Callable
+from typing import Literal
 
 from rerank_core import Head, ModelOption, ModelSpec, Template, hookimpl
+from rerank_core.longdoc import FirstP
+from rerank_core.manners import Manner, Profile
 
 PROMPT = (
     "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
@@ -27,6 +30,20 @@ def _cross_encoder(name: str, revision: str, terms: str, description: str, langu
     )
 
 
+def _budget(*beside: Literal["before", "between", "after"]) -> Profile:
+    """The first ``max_length`` tokens, of which the query has at most three quarters; the prompt comes on top."""
+    manner = Manner(FirstP(), query_share=(3, 4), pieces=True, beside=beside)
+    return Profile(pairs=manner, lists=manner)
+
+
+# FlagEmbedding adds the prompt to the budget, and to that budget the prompt again. RAG-Retrieval's slices, which leave out
+# what follows the first max_length tokens, are not copied: its ``rerank`` is compute_score here.
+_COMPAT = {
+    "flagembedding": _budget("after", "after"),
+    "rag-retrieval": _budget("after"),
+    "model-card": _budget("after"),
+}
+
 # Each piece is tokenized on its own, as FlagEmbedding and the model cards do.
 _LLM_TEMPLATE = Template(before="{bos}", query="A: {query}", between="\n", doc="B: {doc}", after=("\n", "{prompt}"))
 
@@ -50,6 +67,7 @@ _LLM = (
         template=_LLM_TEMPLATE,
         head=Head.last_token("Yes"),
         max_length=1024,
+        compat=_COMPAT,
         options=(_prompt(PROMPT),),
         license="Apache-2.0",
         description="Gemma 2B that answers Yes or No; the logit of Yes",
@@ -62,6 +80,7 @@ _LLM = (
         template=_LLM_TEMPLATE,
         head=Head.layers(first=8),
         max_length=1024,
+        compat=_COMPAT,
         scorer="rerank_bge.minicpm:scorer",
         options=(
             _layer(28),
@@ -82,6 +101,7 @@ _LLM = (
         template=_LLM_TEMPLATE,
         head=Head.layers(first=8),
         max_length=1024,
+        compat=_COMPAT,
         scorer="rerank_bge.lightweight:scorer",
         options=(
             _layer(28),
