@@ -34,16 +34,21 @@ class Originals:
 
     process: subprocess.Popen[str]
 
-    def ask(self, framework: str, entry: str, directory: Path, query: str, docs: list[str], length: int) -> Any:
-        """What the framework answers: ``scores``, the ``order`` of a list, or its ``error``."""
-        request = {"framework": framework, "entry": entry, "directory": str(directory), "query": query, "docs": docs}
+    def send(self, **request: Any) -> Any:
+        """One request, one answer."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps({**request, "max_length": length}) + "\n")
+        self.process.stdin.write(json.dumps(request) + "\n")
         self.process.stdin.flush()
         line = self.process.stdout.readline()
         assert line, "the worker of the originals ended; its words are on stderr"
         return json.loads(line)
+
+    def ask(self, framework: str, entry: str, directory: Path, query: str, docs: list[str], length: int) -> Any:
+        """What the framework answers: ``scores``, the ``order`` of a list, or its ``error``."""
+        return self.send(
+            framework=framework, entry=entry, directory=str(directory), query=query, docs=docs, max_length=length
+        )
 
 
 @pytest.fixture(scope="session")

@@ -39,12 +39,64 @@ def bcembedding(directory: str, max_length: int) -> Any:
     return RerankerModel(directory, device="cpu", max_length=max_length)
 
 
+@functools.cache
+def decoder(kind: str, directory: str, max_length: int) -> Any:
+    from FlagEmbedding import FlagLLMReranker, LayerWiseFlagLLMReranker, LightWeightFlagLLMReranker
+
+    classes = {"plain": FlagLLMReranker, "layerwise": LayerWiseFlagLLMReranker, "lightweight": LightWeightFlagLLMReranker}
+    return classes[kind](directory, devices="cpu", max_length=max_length)
+
+
+@functools.cache
+def rag_decoder(directory: str) -> Any:
+    from rag_retrieval import Reranker
+
+    return Reranker(directory, model_type="llm", device="cpu", verbose=0)
+
+
+def make(request: dict[str, Any]) -> dict[str, Any]:
+    """Write a random checkpoint of one of FlagEmbedding's own architectures, and say what its tensors are called."""
+    import torch
+    from FlagEmbedding.inference.reranker.decoder_only.models.configuration_minicpm_reranker import (
+        LayerWiseMiniCPMConfig,
+    )
+    from FlagEmbedding.inference.reranker.decoder_only.models.gemma_config import CostWiseGemmaConfig
+    from FlagEmbedding.inference.reranker.decoder_only.models.gemma_model import CostWiseGemmaForCausalLM
+    from FlagEmbedding.inference.reranker.decoder_only.models.modeling_minicpm_reranker import (
+        LayerWiseMiniCPMForCausalLM,
+    )
+
+    kinds = {
+        "layerwise": (LayerWiseMiniCPMConfig, LayerWiseMiniCPMForCausalLM),
+        "lightweight": (CostWiseGemmaConfig, CostWiseGemmaForCausalLM),
+    }
+    config, model = kinds[request["kind"]]
+    torch.manual_seed(0)
+    made = model(config(**request["config"]))
+    made.save_pretrained(request["directory"])
+    return {"tensors": {name: list(tensor.shape) for name, tensor in made.state_dict().items()}}
+
+
+def causal(request: dict[str, Any]) -> dict[str, Any]:
+    pairs = [[request["query"], doc] for doc in request["docs"]]
+    length, more = request["max_length"], request.get("more", {})
+    if request["framework"] == "rag-retrieval":
+        model = rag_decoder(request["directory"])
+        return {"scores": many(model.compute_score(pairs, max_length=length, enable_tqdm=False, **more))}
+    scores = decoder(request["kind"], request["directory"], length).compute_score(pairs, **more)
+    return {"scores": scores}
+
+
 def many(scores: Any) -> list[float]:
     """Two of the frameworks give a bare number for a single pair."""
     return [float(scores)] if isinstance(scores, float) else [float(score) for score in scores]
 
 
 def answer(request: dict[str, Any]) -> dict[str, Any]:
+    if request["entry"] == "make":
+        return make(request)
+    if request["entry"] == "causal":
+        return causal(request)
     framework, entry = request["framework"], request["entry"]
     directory, length = request["directory"], request["max_length"]
     query, docs = request["query"], request["docs"]

@@ -37,14 +37,17 @@ def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
         replace(spec, head=head),
         options,
         directory,
-        config=gemma2(directory),
+        config=gemma2(directory, capped=options.compat != "flagembedding"),
         stack=stack,
         ordinal=own["head_index"] == "ordinal",
     )
 
 
-def gemma2(directory: Path) -> Gemma2Config:
+def gemma2(directory: Path, *, capped: bool = True) -> Gemma2Config:
     """The checkpoint's configuration as plain Gemma 2.
+
+    Args:
+        capped: cap attention weights as config.json says. FlagEmbedding runs the model on SDPA, which leaves that out.
 
     Raises:
         CheckpointError: a checkpoint without a score at every layer.
@@ -53,7 +56,8 @@ def gemma2(directory: Path) -> Gemma2Config:
     if not config.get("layer_wise"):
         raise CheckpointError(f"{directory}: layer_wise is {config.get('layer_wise')!r}; this reranker scores by layer")
     own = {"architectures", "auto_map", "model_type", "start_layer", "layer_sep", "layer_wise", "cache_implementation"}
-    return Gemma2Config(**{name: value for name, value in config.items() if name not in own})
+    kept = {name: value for name, value in config.items() if name not in own}
+    return Gemma2Config(**kept if capped else {**kept, "attn_logit_softcapping": None})
 
 
 class CompressingStack(Stack):
