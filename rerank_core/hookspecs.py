@@ -31,3 +31,8 @@ class HookSpecs:
     @hookspec
     def rerank_register_models(self, register: Callable[[ModelSpec], None]) -> None:
         """Register models: call ``register(ModelSpec(...))`` once for each."""
+
+    @hookspec(firstresult=True)
+    def rerank_open_model(self, source: str) -> ModelSpec | None:
+        """The model behind ``plugin:source`` where the plugin registered none of that name: a hub id or directory
+        that it can make a reranker of. Only the plugin that is named is asked. None where it cannot."""

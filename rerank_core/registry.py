@@ -12,7 +12,7 @@ import json
 import os
 import re
 import traceback
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Literal
 import pluggy
 
 from rerank_core import hookspecs
-from rerank_core.errors import DuplicateModelError, PluginLoadError, RerankError, UnknownModelError, short
+from rerank_core.errors import DuplicateModelError, PluginError, PluginLoadError, RerankError, UnknownModelError, short
 from rerank_core.spec import ModelSpec
 from rerank_core.spec_file import spec_of_directory
 
@@ -41,6 +41,7 @@ class PluginRecord:
         status: ``ok``; ``disabled`` by the environment; ``failed`` on import; ``incompatible`` with this core's
             hook API; ``invalid`` hooks or models.
         error: one line; empty where the status is ``ok``.
+        opens: finds the model of ``plugin:source`` for a source that no model is called; None for most plugins.
     """
 
     name: str
@@ -51,6 +52,7 @@ class PluginRecord:
     error: str = ""
     traceback: str = ""
     models: tuple[ModelSpec, ...] = ()
+    opens: Callable[[str], ModelSpec | None] | None = None
 
 
 class Registry:
@@ -119,7 +121,10 @@ class Registry:
                 f"{len(claims)} plugins claim the model name {name!r}. Say which one: {' or '.join(ways)}"
             )
         if not claims:
-            raise UnknownModelError(self._unknown(name))
+            opened = self._opened(name)
+            if opened is None:
+                raise UnknownModelError(self._unknown(name))
+            return opened
         return claims[0][1]
 
     def _claims(self, name: str) -> list[tuple[PluginRecord, ModelSpec]]:
@@ -127,6 +132,17 @@ class Registry:
         plugin, colon, plain = name.rpartition(":")
         found = self._names.get(plain, [])
         return [claim for claim in found if not colon or plugin in (claim[0].name, claim[0].distribution)]
+
+    def _opened(self, name: str) -> ModelSpec | None:
+        """What the plugin before the first colon makes of what follows it."""
+        before, colon, source = name.partition(":")
+        for plugin in self.plugins if colon and source.strip() else ():
+            if before in (plugin.name, plugin.distribution) and plugin.opens is not None:
+                spec = plugin.opens(source)
+                if spec is not None and not isinstance(spec, ModelSpec):
+                    raise PluginError(f"{plugin.name!r} opened {source!r} as {short(spec)}, which is no ModelSpec")
+                return spec
+        return None
 
     def _unknown(self, name: str) -> str:
         parts = [f"no installed plugin has a model named {short(name)}, and it is no directory."]
@@ -203,14 +219,15 @@ def _read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
         )
         return _broken(record, "incompatible", problem)
     try:
-        return replace(record, models=_ask(module, point.name))
+        models, opens = _ask(module, point.name)
+        return replace(record, models=models, opens=opens)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001
         return _broken(record, "invalid", error)
 
 
-def _ask(module: object, name: str) -> tuple[ModelSpec, ...]:
+def _ask(module: object, name: str) -> tuple[tuple[ModelSpec, ...], Callable[[str], ModelSpec | None] | None]:
     """Call the hooks of one plugin, alone in a manager of its own."""
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs.HookSpecs)
@@ -233,7 +250,8 @@ def _ask(module: object, name: str) -> tuple[ModelSpec, ...]:
 
     manager.hook.rerank_register_models(register=register)
     asked = False
-    return tuple(models)
+    hook = manager.hook.rerank_open_model
+    return tuple(models), (lambda source: hook(source=source)) if hook.get_hookimpls() else None
 
 
 def _broken(

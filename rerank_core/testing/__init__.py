@@ -9,8 +9,8 @@
     class TestAcme(ScorerConformance):
         pass
 
-`tiny_cross_encoder`, `tiny_encoder` and `tiny_causal_lm` build random checkpoints in a second; they need ``rerank-core[torch]``, the
-fakes need nothing.
+`tiny_cross_encoder`, `tiny_encoder` and `tiny_causal_lm` build random checkpoints in a second; they need
+``rerank-core[torch]``, the fakes need nothing.
 """
 
 from rerank_core.testing.checkpoints import tiny_cross_encoder, tiny_encoder

@@ -1,4 +1,4 @@
-"""BGE's causal rerankers: FlagEmbedding and RAG-Retrieval live beside ours, on checkpoints of their own architectures."""
+"""BGE's causal rerankers: FlagEmbedding and RAG-Retrieval live beside ours, on tiny checkpoints of theirs."""
 
 from __future__ import annotations
 

@@ -43,7 +43,11 @@ def bcembedding(directory: str, max_length: int) -> Any:
 def decoder(kind: str, directory: str, max_length: int) -> Any:
     from FlagEmbedding import FlagLLMReranker, LayerWiseFlagLLMReranker, LightWeightFlagLLMReranker
 
-    classes = {"plain": FlagLLMReranker, "layerwise": LayerWiseFlagLLMReranker, "lightweight": LightWeightFlagLLMReranker}
+    classes = {
+        "plain": FlagLLMReranker,
+        "layerwise": LayerWiseFlagLLMReranker,
+        "lightweight": LightWeightFlagLLMReranker,
+    }
     return classes[kind](directory, devices="cpu", max_length=max_length)
 
 

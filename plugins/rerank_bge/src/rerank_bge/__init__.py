@@ -36,8 +36,8 @@ def _budget(*beside: Literal["before", "between", "after"]) -> Profile:
     return Profile(pairs=manner, lists=manner)
 
 
-# FlagEmbedding adds the prompt to the budget, and to that budget the prompt again. RAG-Retrieval's slices, which leave out
-# what follows the first max_length tokens, are not copied: its ``rerank`` is compute_score here.
+# FlagEmbedding adds the prompt to the budget, and to that budget the prompt again. RAG-Retrieval's slices, which leave
+# out what follows the first max_length tokens, are not copied: its ``rerank`` is compute_score here.
 _COMPAT = {
     "flagembedding": _budget("after", "after"),
     "rag-retrieval": _budget("after"),

@@ -1,8 +1,8 @@
 """bge-reranker-v2-minicpm-layerwise without its remote code.
 
-MiniCPM is a Llama with two multipliers: ``x = scale_emb * E[ids]``, and ``x += scale_depth / sqrt(layers) * f(norm(x))``
-for each block (Hu et al., *MiniCPM*, 2024). transformers' Granite is the same network with its multipliers as settings,
-so the checkpoint's tensors load into it under their own names.
+MiniCPM is a Llama with two multipliers, ``x = scale_emb * E[ids]`` and ``x += scale_depth / sqrt(layers) * f(norm(x))``
+(Hu et al., *MiniCPM*, 2024). transformers' Granite is the same network with its multipliers as settings, so the
+checkpoint's tensors load into it under their own names.
 """
 
 from __future__ import annotations

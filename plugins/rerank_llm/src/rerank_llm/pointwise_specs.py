@@ -1,0 +1,107 @@
+"""Models that say yes or no to one document at a time, as data."""
+
+from rerank_core import Head, ModelOption, ModelSpec, Template
+from rerank_core.longdoc import FirstP
+from rerank_core.manners import Manner, Profile
+
+_CUT = Manner(FirstP())
+# The card's body is one string, cut from the right. Its tokens can be had in two pieces: Qwen's tokenizer merges
+# nothing across a colon and the blank after it, whatever stands on either side.
+_QWEN3 = Template(
+    before=(
+        "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
+        'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
+    ),
+    query="<Instruct>: {instruction}\n<Query>: {query}\n<Document>:",
+    doc=" {doc}",
+    after="<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n",
+)
+
+
+def _qwen3(size: str) -> ModelSpec:
+    return ModelSpec(
+        name=f"qwen3-reranker-{size.lower()}",
+        checkpoint=f"Qwen/Qwen3-Reranker-{size}",
+        template=_QWEN3,
+        head=Head.last_token("yes", "no"),
+        max_length=8192,
+        activation="sigmoid",
+        options=(
+            ModelOption(
+                "instruction", "str", "what makes a document relevant",
+                default="Given a web search query, retrieve relevant passages that answer the query", when="call",
+            ),
+        ),
+        compat={"model-card": Profile(pairs=_CUT, lists=_CUT)},
+        license="Apache-2.0",
+        description=f"Qwen3 {size} that answers yes or no; follows an instruction",
+        languages=("multilingual",),
+    )  # fmt: skip
+
+
+# The query has at most three quarters of max_length, query and document all of it; the rest is beside it.
+_MXBAI_CARD = Manner(FirstP(), query_share=(3, 4), pieces=True, beside=("before", "after"))
+_MXBAI_TASK = (
+    "You are a search relevance expert who evaluates how well documents match search queries. For each "
+    "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
+    "relevance judgment (0 for not relevant, 1 for relevant).\nRelevance:"
+)
+_MXBAI = Template(
+    before=(
+        "<|im_start|>system\nYou are Qwen, created by Alibaba Cloud. You are a helpful assistant.<|im_end|>\n"
+        "<|im_start|>user\n"
+    ),
+    query="{instruction}query: {query}",
+    between="\n",
+    doc="document: {doc}",
+    after=(
+        "\n",
+        _MXBAI_TASK,
+        "<|im_end|>\n<|im_start|>assistant\n",
+    ),
+)
+
+
+def _mxbai(size: str, base: str) -> ModelSpec:
+    return ModelSpec(
+        name=f"mxbai-rerank-{size}-v2",
+        checkpoint=f"mixedbread-ai/mxbai-rerank-{size}-v2",
+        template=_MXBAI,
+        head=Head.last_token("1", "0"),
+        max_length=8192,
+        options=(
+            ModelOption(
+                "instruction", "str", "what makes a document relevant", default="", when="call",
+                written="instruction: {}\n",
+            ),
+        ),
+        compat={"model-card": Profile(pairs=_MXBAI_CARD, lists=_MXBAI_CARD)},
+        license="Apache-2.0",
+        description=f"Qwen2.5 {base} that answers 1 or 0; follows an instruction",
+        languages=("multilingual",),
+    )  # fmt: skip
+
+
+POINTWISE = (*map(_qwen3, ("0.6B", "4B", "8B")), _mxbai("base", "0.5B"), _mxbai("large", "1.5B"))
+
+
+def zero_shot_spec(checkpoint: str) -> ModelSpec:
+    """Any chat model, asked about one document at a time; see `zero_shot.scorer`."""
+    return ModelSpec(
+        name="llm-zero-shot",
+        checkpoint=checkpoint,
+        template=Template(),
+        scorer="rerank_llm.zero_shot:scorer",
+        max_length=4096,
+        options=(
+            ModelOption("language", "str", "of the prompt and its labels", default="en", choices=("en", "zh")),
+            ModelOption("prompt", "str", "a prompt of your own: {query} before {doc}, and {instruction} if wanted"),
+            ModelOption("positive", "str", "the label whose odds are the score; by default yes or 是"),
+            ModelOption("negative", "str", "the other label; by default no or 否"),
+            ModelOption(
+                "instruction", "str", "what makes a document relevant; a sentence before the query", default="",
+                when="call", written="{}\n\n",
+            ),
+        ),
+        description="a chat model, asked whether a document is relevant: the log-odds of its answer",
+    )  # fmt: skip
