@@ -26,7 +26,12 @@ def models(*, chinese: bool = False) -> str:
     for spec in rerank_core.models():
         plugin = registry.default().plugin_of(spec)
         head = spec.head.kind if spec.head else "text"
-        kind = {"classifier": "cross-encoder", "maxsim": "late interaction"}.get(head, head)
+        kind = {
+            "classifier": "cross-encoder",
+            "maxsim": "late interaction",
+            "last_token": "LLM, yes or no",
+            "layers": "LLM, by layer",
+        }.get(head, head)
         cells = (
             f"`{spec.name}`",
             f"`{plugin.distribution}`" if plugin else "",
