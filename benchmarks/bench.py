@@ -43,13 +43,13 @@ FEW = ("ours", "sentence-transformers", "rag-retrieval", "flagembedding")
 class Engine:
     """A process that holds one model and scores when it is asked."""
 
-    def __init__(self, name: str, directory: Path) -> None:
-        requirements = ENVIRONMENT[name]
+    def __init__(self, name: str, directory: Path, script: str = "engines.py") -> None:
+        requirements = ENVIRONMENT.get(name)
         python = sys.executable if requirements is None else str(python_of(requirements))
         environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
         self.name = name
         self.process = subprocess.Popen(
-            [python, str(ROOT / "benchmarks" / "engines.py"), name, str(directory)],
+            [python, str(ROOT / "benchmarks" / script), name, str(directory)],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
         )  # fmt: skip
 

@@ -25,7 +25,7 @@ def models(*, chinese: bool = False) -> str:
     rows = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
     for spec in rerank_core.models():
         plugin = registry.default().plugin_of(spec)
-        head = spec.head.kind if spec.head else "text"
+        head = spec.head.kind if spec.head else "LLM, listwise" if spec.raw_space == "rank" else "text"
         kind = {
             "classifier": "cross-encoder",
             "maxsim": "late interaction",

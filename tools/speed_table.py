@@ -5,9 +5,10 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["speed"]
+__all__ = ["llm", "speed"]
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "cpu.json"
+LLM = RESULTS.with_name("llm.json")
 NAMES = {
     "ours-int8": "our int8",
     "sentence-transformers": "sentence-transformers",
@@ -58,4 +59,36 @@ def speed(file: Path = RESULTS, *, chinese: bool = False) -> str:
             *("" if ratio is None else f"{ratio:.1f}" if ratio >= 3 else f"{ratio:.2f}" for ratio in ratios),
         ]
         rows.append("| " + " | ".join(figures) + " |")
+    return "\n".join(rows)
+
+
+SHAPES = {
+    "en": {
+        "qwen3-8x512": "Qwen3, 8 × 512, Qwen3-Reranker's template",
+        "gemma-18x256": "Gemma, 18 × 256, BGE's template",
+    },
+    "zh": {
+        "qwen3-8x512": "Qwen3，8 × 512，Qwen3-Reranker 模板",
+        "gemma-18x256": "Gemma，18 × 256，BGE 模板",
+    },
+}
+PEERS = {
+    "sentence-transformers": "sentence-transformers",
+    "flagembedding": "FlagEmbedding",
+    "transformers": "transformers",
+}
+
+
+def llm(file: Path = LLM, *, chinese: bool = False) -> str:
+    """A row for each causal shape: how many times as long the others take."""
+    if not file.exists():
+        return ""
+    language = "zh" if chinese else "en"
+    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    rows = ["| " + " | ".join([*WORDS[language][:2], *PEERS.values()]) + " |", "|---|---|" + "--:|" * len(PEERS)]
+    for cell in cells:
+        ratios = [cell["engines"].get(name, {}).get("ratio") for name in PEERS]
+        figures = ["" if ratio is None else f"{ratio:.1f}" if ratio >= 3 else f"{ratio:.2f}" for ratio in ratios]
+        row = [SHAPES[language][cell["shape"]], TEXTS[language][cell["workload"]], *figures]
+        rows.append("| " + " | ".join(row) + " |")
     return "\n".join(rows)

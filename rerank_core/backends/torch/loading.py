@@ -35,7 +35,8 @@ def load_module(
     """The transformers model in a directory, in eval mode. safetensors only, no remote code.
 
     Args:
-        kind: of the head: ``classifier`` loads a sequence classifier, anything else the bare model.
+        kind: of the head: ``classifier`` loads a sequence classifier, ``causal`` a causal language model
+            with its output layer, anything else the bare model.
         config: a transformers configuration in place of the directory's config.json.
         depth: how many layers to load; by default all.
 
@@ -43,10 +44,11 @@ def load_module(
         CheckpointError: files that cannot be loaded, or weights missing that a score depends on.
         MissingDependencyError: a checkpoint whose format needs a package that is not installed.
     """
-    from transformers import AutoModel, AutoModelForSequenceClassification
+    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
     place = _device(device)
-    auto: Any = AutoModelForSequenceClassification if kind == "classifier" else AutoModel
+    whole: dict[str, Any] = {"classifier": AutoModelForSequenceClassification, "causal": AutoModelForCausalLM}
+    auto = whole.get(kind, AutoModel)
     try:
         with quiet():
             config = config or configuration(directory)
@@ -68,7 +70,7 @@ def load_module(
         raise MissingDependencyError(f"{directory} cannot be loaded: {error}") from error
     except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
         raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
-    missing = sorted(key for key in report["missing_keys"] if kind == "classifier" or not _pooler(key))
+    missing = sorted(key for key in report["missing_keys"] if kind in whole or not _pooler(key))
     if missing:
         raise CheckpointError(
             f"{directory} lacks weights that the score depends on: {missing!r}. They would be random, and so would the "

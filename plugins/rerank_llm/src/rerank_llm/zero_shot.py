@@ -14,7 +14,7 @@ from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec, Template
-from rerank_llm.chat import render
+from rerank_llm.chat import ChatTemplate
 
 __all__ = ["PROMPTS", "scorer", "template_of"]
 
@@ -55,7 +55,10 @@ def template_of(prompt: str, directory: Path) -> Template:
     middle, also, end = rest.partition("{doc}")
     if not found or not also or prompt.count("{query}") != 1 or prompt.count("{doc}") != 1:
         raise InputError(f"prompt is {prompt!r}; it must hold {{query}} and then {{doc}}, each once")
-    before, after = render([{"role": "user", "content": None}], directory)
+    # Some templates write nothing before the message.
+    parts = ChatTemplate(directory).parts([("user", "\0")])
+    place = parts.index(("\0", False))
+    before, after = ("".join(text for text, _ in some) for some in (parts[:place], parts[place + 1 :]))
     # What stands on the document's own line is tokenized with it, what stands before is shared.
     cut = middle.rfind("\n") + 1
     return Template(

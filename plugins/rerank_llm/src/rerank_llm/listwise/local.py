@@ -1,0 +1,138 @@
+"""A local chat model, asked for the order of passages: it writes the order, or its first choice is read off its logits."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rerank_core.backends.checkpoints import locate
+from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.torch import loading
+from rerank_core.errors import CheckpointError, InputError
+from rerank_core.options import Options
+from rerank_core.spec import ModelSpec
+from rerank_llm.chat import ChatTemplate, Message
+from rerank_llm.listwise.permutation import Answer, parse
+from rerank_llm.listwise.prompts import PROMPTS, first_token, letter, shown
+from rerank_llm.listwise.sliding import SlidingRanker
+
+__all__ = ["LocalJudge", "ranker"]
+
+_LETTERS = 26
+
+
+def ranker(spec: ModelSpec, options: Options) -> SlidingRanker:
+    """The factory that the spec names.
+
+    Raises:
+        InputError: no checkpoint, or a window with more passages than letters.
+        CheckpointError: a model without a chat template, or without a token for each letter.
+    """
+    if options.checkpoint is None:
+        raise InputError(f"say which chat model shall rank: load({spec.name!r}, checkpoint='a hub id or a directory')")
+    own = options.model
+    return SlidingRanker(LocalJudge(locate(spec, options), options), window=own["window"], stride=own["stride"])
+
+
+class LocalJudge:
+    """Greedy answers of a model in memory; ``first-token`` orders by the logits of the first identifier."""
+
+    def __init__(self, directory: Path, options: Options) -> None:
+        own = options.model
+        self._first = own["mode"] == "first-token"
+        if self._first and own["window"] > _LETTERS:
+            raise InputError(f"window is {own['window']!r}; mode='first-token' has {_LETTERS} identifiers")
+        dtype = options.dtype
+        if dtype == "int8":
+            raise InputError("dtype is 'int8', which a model that writes has not; use float32, bfloat16 or float16")
+        self._chat = ChatTemplate(directory)
+        self._tokenizer = TextTokenizer.from_directory(directory)
+        self._model: Any = loading.load_module(directory, "causal", device=options.device, dtype=dtype)
+        self._words, self._new = own["max_words"], own["max_new_tokens"]
+        self._messages = first_token if self._first else PROMPTS[own["prompt"]]
+        self._literal: dict[str, tuple[int, ...]] = {}
+        self._limit = getattr(self._model.config, "max_position_embeddings", None)
+        if self._first:
+            self._names = [self._single(letter(place)) for place in range(own["window"])]
+        # What the template writes around messages is known beforehand, and its special tokens are not the caller's.
+        self._ids(self._messages("q", ["p"] * own["window"]))
+
+    def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
+        ids, shortened = self._fitting(query, passages)
+        counts = {"prompt_tokens": len(ids), "shortened": shortened}
+        given = torch.tensor([ids], device=self._model.device)
+        if self._first:
+            return Answer(self._by_logits(given, len(passages))), counts
+        with torch.inference_mode():
+            out = self._model.generate(
+                given,
+                attention_mask=torch.ones_like(given),
+                max_new_tokens=self._new,
+                do_sample=False,
+                temperature=None,
+                top_p=None,
+                top_k=None,
+                pad_token_id=self._pad(),
+            )
+        written = out[0, len(ids) :].tolist()
+        counts["completion_tokens"] = len(written)
+        return parse(self._tokenizer.raw.decode(written, skip_special_tokens=True), len(passages)), counts
+
+    def close(self) -> None:
+        """The weights go with the last reference to them."""
+
+    def _by_logits(self, given: torch.Tensor, count: int) -> tuple[int, ...]:
+        with torch.inference_mode():
+            hidden = self._model.base_model(given, use_cache=False).last_hidden_state[0, -1]
+            head = self._model.get_output_embeddings()
+            names = self._names[:count]
+            bias = None if head.bias is None else head.bias[names]
+            logits = torch.nn.functional.linear(hidden, head.weight[names], bias).float().tolist()
+        return tuple(sorted(range(count), key=lambda place: (-logits[place], place)))
+
+    def _fitting(self, query: str, passages: Sequence[str]) -> tuple[list[int], int]:
+        """Ids of the prompt, and how many passages were shown shorter than asked so that it fits.
+
+        Raises:
+            InputError: it does not fit even without the passages.
+        """
+        words, room = self._words, None if self._limit is None else self._limit - (1 if self._first else self._new)
+        while True:
+            texts = [shown(passage, words) for passage in passages]
+            ids = self._ids(self._messages(shown(query), texts))
+            if room is None or len(ids) <= room:
+                cut = words < self._words
+                return ids, sum(cut and shown(p, self._words) != text for p, text in zip(passages, texts, strict=True))
+            if words == 0:
+                raise InputError(
+                    f"the prompt for {len(passages)} passages has {len(ids)} tokens without them, and the model reads "
+                    f"{room}; use a smaller window, a shorter query or a smaller max_new_tokens"
+                )
+            words = min(words - 1, int(words * room / len(ids)))
+
+    def _ids(self, messages: Sequence[Message]) -> list[int]:
+        found: list[int] = []
+        parts = self._chat.parts(messages)
+        for text, own in [*parts, ("[", True)] if self._first else parts:
+            if own and text not in self._literal:
+                self._literal[text] = self._tokenizer.literal(text)
+            found += self._literal[text] if own else self._tokenizer.encode([text])[0].ids
+        return found
+
+    def _single(self, name: str) -> int:
+        ids = self._tokenizer.encode([name])[0].ids
+        if len(ids) != 1:
+            raise CheckpointError(
+                f"the identifier {name!r} is {len(ids)} tokens for this tokenizer; use mode='generate'"
+            )
+        return ids[0]
+
+    def _pad(self) -> int:
+        config = self._model.generation_config
+        for token in (config.pad_token_id, config.eos_token_id):
+            if token is not None:
+                return int(token[0] if isinstance(token, (list, tuple)) else token)
+        return 0

@@ -1,0 +1,92 @@
+"""Prompts that ask a chat model for the order of passages."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+
+from rerank_llm.chat import Message
+
+__all__ = ["PROMPTS", "first_token", "letter", "shown"]
+
+# An identifier in any bracket that a tokenizer or a reader may take for ours.
+_IDENTIFIER = re.compile(r"[\[［【〔](\s*(?:\d+|[A-Z])\s*)[\]］】〕]")
+_UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+
+
+def shown(text: str, max_words: int | None = None) -> str:
+    """A text as the prompt shows it: on one line, no longer than that many words, with nothing that looks like an
+    identifier. Of Chinese and Japanese, characters are counted.
+
+    >>> shown("see [3],\\nor [ 12 ]", 3)
+    'see (3), or'
+    """
+    words = text.split()
+    line = " ".join(words)
+    if max_words is not None:
+        unspaced = len(_UNSPACED.findall(line)) * 2 > len(line)
+        line = line[:max_words] if unspaced else " ".join(words[:max_words])
+    return _IDENTIFIER.sub(r"(\1)", line)
+
+
+def letter(place: int) -> str:
+    """The identifier of a passage where the answer is read off one token."""
+    return chr(ord("A") + place)
+
+
+def rankgpt(query: str, passages: Sequence[str]) -> list[Message]:
+    """RankGPT's conversation (Sun et al., *Is ChatGPT Good at Search?*, 2023)."""
+    count = len(passages)
+    messages: list[Message] = [
+        ("system", "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."),
+        (
+            "user",
+            f"I will provide you with {count} passages, each indicated by number identifier []. \nRank the passages based "
+            f"on their relevance to query: {query}.",
+        ),
+        ("assistant", "Okay, please provide the passages."),
+    ]  # fmt: skip
+    for number, passage in enumerate(passages, start=1):
+        messages += [("user", f"[{number}] {passage}"), ("assistant", f"Received passage [{number}].")]
+    return [
+        *messages,
+        (
+            "user",
+            f"Search Query: {query}. \nRank the {count} passages above based on their relevance to the search query. The "
+            "passages should be listed in descending order using identifiers. The most relevant passages should be listed "
+            "first. The output format should be [] > [], e.g., [1] > [2]. Only response the ranking results, do not say any "
+            "word or explain.",
+        ),
+    ]
+
+
+def rankzephyr(query: str, passages: Sequence[str]) -> list[Message]:
+    """RankZephyr's single turn (Pradeep et al., 2023)."""
+    return _single_turn(query, passages, [str(number) for number in range(1, len(passages) + 1)], ("2", "1"))
+
+
+def first_token(query: str, passages: Sequence[str]) -> list[Message]:
+    """The same with letters, each one token (FIRST, Reddy et al., 2024)."""
+    return _single_turn(query, passages, [letter(place) for place in range(len(passages))], ("B", "A"))
+
+
+def _single_turn(query: str, passages: Sequence[str], names: Sequence[str], example: tuple[str, str]) -> list[Message]:
+    count = len(passages)
+    kind = "a numerical" if names[0].isdigit() else "an alphabetical"
+    listed = "\n".join(f"[{name}] {passage}" for name, passage in zip(names, passages, strict=True))
+    better, worse = example
+    return [
+        ("system", "You are RankLLM, an intelligent assistant that can rank passages based on their relevancy to the query"),
+        (
+            "user",
+            f"I will provide you with {count} passages, each indicated by {kind} identifier []. Rank the passages based on "
+            f"their relevance to the search query: {query}.\n{listed}\nSearch Query: {query}.\nRank the {count} passages "
+            "above based on their relevance to the search query. All the passages should be included and listed using "
+            "identifiers, in descending order of relevance. The output format should be [] > [], e.g., "
+            f"[{better}] > [{worse}], Answer concisely and directly and only respond with the ranking results, do not say "
+            "any word or explain.",
+        ),
+    ]  # fmt: skip
+
+
+PROMPTS: dict[str, Callable[[str, Sequence[str]], list[Message]]] = {"rankgpt": rankgpt, "rankzephyr": rankzephyr}
