@@ -15,7 +15,7 @@ from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
 import rerank_core
-from rerank_core import CheckpointError, InputError, RerankError, Reranker
+from rerank_core import CheckpointError, InputError, Reranker, RerankError
 from rerank_core.testing import ScorerConformance, tiny_causal_lm
 from rerank_llm.listwise.permutation import parse
 from rerank_llm.listwise.prompts import first_token, rankzephyr, shown
@@ -98,7 +98,7 @@ def test_a_prompt_that_does_not_fit_shows_less_of_the_passages(tmp_path: Path) -
     file = directory / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": CHATML}), encoding="utf-8")
     model = rerank_core.load("llm-listwise", checkpoint=directory, device="cpu", max_new_tokens=8)
-    ranking = model.rerank(QUERY, ["bear " * 250, "panda " * 250, "a"])
+    ranking = model.rerank(QUERY, ["zebra " * 250, "giraffe " * 250, "a"])
     assert ranking.statistics["shortened"] == 2
     assert ranking.statistics["prompt_tokens"] <= 1192
     with pytest.raises(InputError, match="smaller window"):
@@ -205,7 +205,7 @@ def load(server: Server) -> Iterator[Callable[..., Reranker]]:
     opened: list[Reranker] = []
 
     def of(**options: Any) -> Reranker:
-        given = {"model": "tiny", "base_url": server.url, "api_key": "right", **options}
+        given = {"chat_model": "tiny", "base_url": server.url, "api_key": "right", **options}
         opened.append(rerank_core.load("llm-listwise-api", **given))
         return opened[-1]
 
@@ -235,7 +235,7 @@ def test_failures_say_what_happened_and_keep_the_key(server: Server, load: Calla
         load(api_key="secret-and-wrong").rerank(QUERY, DOCS[:3])
     assert "secret" not in str(caught.value)
     server.fail = [500, 500]
-    with pytest.raises(RerankError, match="HTTP 500: .*busy"):
+    with pytest.raises(RerankError, match=r"HTTP 500: .*busy"):
         load(retries=1).rerank(QUERY, DOCS[:3])
     server.body = b'{"choices": []}'
     with pytest.raises(RerankError, match="without a choice"):
@@ -256,4 +256,4 @@ def test_an_endpoint_needs_a_model_and_a_key(monkeypatch: pytest.MonkeyPatch) ->
     with pytest.raises(InputError, match="which model"):
         rerank_core.load("llm-listwise-api", api_key="x")
     with pytest.raises(InputError, match="OPENAI_API_KEY"):
-        rerank_core.load("llm-listwise-api", model="x")
+        rerank_core.load("llm-listwise-api", chat_model="x")

@@ -5,7 +5,7 @@ from rerank_core import ModelOption, ModelSpec
 _COMMON = (
     ModelOption("window", "int", "passages that the model sees at once", default=20),
     ModelOption("stride", "int", "how far the window moves, from the end of the list to its beginning", default=10),
-    ModelOption("max_words", "int", "words that are shown of a passage; characters of Chinese and Japanese", default=300),
+    ModelOption("max_words", "int", "words shown of a passage; characters of Chinese and Japanese", default=300),
     ModelOption(
         "prompt", "str", "rankgpt: a message for each passage (Sun et al., 2023); rankzephyr: one message for all "
         "(Pradeep et al., 2023)",
@@ -35,11 +35,11 @@ LISTWISE = (
         score_space="rank",
         options=(
             *_COMMON,
-            ModelOption("model", "str", "the model's name at the endpoint"),
+            ModelOption("chat_model", "str", "the model's name at the endpoint"),
             ModelOption("base_url", "str", "of an OpenAI-compatible endpoint; by default OPENAI_BASE_URL or OpenAI's"),
             ModelOption("api_key", "str", "by default OPENAI_API_KEY"),
             ModelOption("timeout", "float", "seconds that an answer may take", default=60.0),
-            ModelOption("retries", "int", "further tries after a failed connection, a timeout or a busy server", default=2),
+            ModelOption("retries", "int", "further tries after a failure, a timeout or a busy server", default=2),
         ),
         description="a chat model behind an OpenAI-compatible endpoint that orders lists",
     ),

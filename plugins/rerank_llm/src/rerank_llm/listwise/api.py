@@ -37,15 +37,13 @@ class ApiJudge:
             raise MissingDependencyError(
                 "endpoints need the openai package, which is not installed: pip install 'rerank-llm[api]'"
             ) from error
-        if not own["model"]:
-            raise InputError(
-                "model is None; say which model the endpoint shall use: load('llm-listwise-api', model=...)"
-            )
+        if not own["chat_model"]:
+            raise InputError("chat_model is None; say which model the endpoint shall use: chat_model='gpt-4o-mini'")
         key = own["api_key"] or os.environ.get("OPENAI_API_KEY")
         if not key:
             raise InputError("api_key is missing; pass it or set OPENAI_API_KEY (any text will do for a local server)")
         self._errors = openai
-        self._model, self._words = own["model"], own["max_words"]
+        self._model, self._words = own["chat_model"], own["max_words"]
         self._messages = PROMPTS[own["prompt"]]
         self._client = openai.OpenAI(
             api_key=key, base_url=own["base_url"], timeout=own["timeout"], max_retries=own["retries"]
@@ -65,7 +63,7 @@ class ApiJudge:
             raise RerankError(f"{where} cannot be reached: {error.__cause__ or error}") from error
         except self._errors.APIStatusError as error:
             raise RerankError(f"{where} answers HTTP {error.status_code}: {str(error.message)[:300]}") from error
-        except self._errors.OpenAIError as error:
+        except (self._errors.OpenAIError, ValueError) as error:  # the client lets a body that is no JSON through
             raise RerankError(f"{where} gave an answer that cannot be read: {error}") from error
         choices = getattr(reply, "choices", None)
         if not choices:

@@ -1,4 +1,4 @@
-"""A local chat model, asked for the order of passages: it writes the order, or its first choice is read off its logits."""
+"""A local chat model, asked for the order of passages: it writes it, or its logits of the identifiers are read."""
 
 from __future__ import annotations
 

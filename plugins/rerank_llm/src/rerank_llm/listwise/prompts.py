@@ -34,59 +34,64 @@ def letter(place: int) -> str:
     return chr(ord("A") + place)
 
 
+_GPT_SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."
+_GPT_START = (
+    "I will provide you with {count} passages, each indicated by number identifier []. \n"
+    "Rank the passages based on their relevance to query: {query}."
+)
+_GPT_END = (
+    "Search Query: {query}. \nRank the {count} passages above based on their relevance to the search query. "
+    "The passages should be listed in descending order using identifiers. "
+    "The most relevant passages should be listed first. "
+    "The output format should be [] > [], e.g., [1] > [2]. "
+    "Only response the ranking results, do not say any word or explain."
+)
+_ZEPHYR_SYSTEM = (
+    "You are RankLLM, an intelligent assistant that can rank passages based on their relevancy to the query"
+)
+_ZEPHYR_START = (
+    "I will provide you with {count} passages, each indicated by {kind} identifier []. "
+    "Rank the passages based on their relevance to the search query: {query}.\n"
+)
+_ZEPHYR_END = (
+    "\nSearch Query: {query}.\nRank the {count} passages above based on their relevance to the search query. "
+    "All the passages should be included and listed using identifiers, in descending order of relevance. "
+    "The output format should be [] > [], e.g., {example}, "
+    "Answer concisely and directly and only respond with the ranking results, do not say any word or explain."
+)
+
+
 def rankgpt(query: str, passages: Sequence[str]) -> list[Message]:
     """RankGPT's conversation (Sun et al., *Is ChatGPT Good at Search?*, 2023)."""
     count = len(passages)
     messages: list[Message] = [
-        ("system", "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."),
-        (
-            "user",
-            f"I will provide you with {count} passages, each indicated by number identifier []. \nRank the passages based "
-            f"on their relevance to query: {query}.",
-        ),
+        ("system", _GPT_SYSTEM),
+        ("user", _GPT_START.format(count=count, query=query)),
         ("assistant", "Okay, please provide the passages."),
-    ]  # fmt: skip
+    ]
     for number, passage in enumerate(passages, start=1):
         messages += [("user", f"[{number}] {passage}"), ("assistant", f"Received passage [{number}].")]
-    return [
-        *messages,
-        (
-            "user",
-            f"Search Query: {query}. \nRank the {count} passages above based on their relevance to the search query. The "
-            "passages should be listed in descending order using identifiers. The most relevant passages should be listed "
-            "first. The output format should be [] > [], e.g., [1] > [2]. Only response the ranking results, do not say any "
-            "word or explain.",
-        ),
-    ]
+    return [*messages, ("user", _GPT_END.format(count=count, query=query))]
 
 
 def rankzephyr(query: str, passages: Sequence[str]) -> list[Message]:
     """RankZephyr's single turn (Pradeep et al., 2023)."""
-    return _single_turn(query, passages, [str(number) for number in range(1, len(passages) + 1)], ("2", "1"))
+    names = [str(number) for number in range(1, len(passages) + 1)]
+    return _single_turn(query, passages, names, "a numerical", "[2] > [1]")
 
 
 def first_token(query: str, passages: Sequence[str]) -> list[Message]:
     """The same with letters, each one token (FIRST, Reddy et al., 2024)."""
-    return _single_turn(query, passages, [letter(place) for place in range(len(passages))], ("B", "A"))
+    names = [letter(place) for place in range(len(passages))]
+    return _single_turn(query, passages, names, "an alphabetical", "[B] > [A]")
 
 
-def _single_turn(query: str, passages: Sequence[str], names: Sequence[str], example: tuple[str, str]) -> list[Message]:
+def _single_turn(query: str, passages: Sequence[str], names: Sequence[str], kind: str, example: str) -> list[Message]:
     count = len(passages)
-    kind = "a numerical" if names[0].isdigit() else "an alphabetical"
+    start = _ZEPHYR_START.format(count=count, kind=kind, query=query)
     listed = "\n".join(f"[{name}] {passage}" for name, passage in zip(names, passages, strict=True))
-    better, worse = example
-    return [
-        ("system", "You are RankLLM, an intelligent assistant that can rank passages based on their relevancy to the query"),
-        (
-            "user",
-            f"I will provide you with {count} passages, each indicated by {kind} identifier []. Rank the passages based on "
-            f"their relevance to the search query: {query}.\n{listed}\nSearch Query: {query}.\nRank the {count} passages "
-            "above based on their relevance to the search query. All the passages should be included and listed using "
-            "identifiers, in descending order of relevance. The output format should be [] > [], e.g., "
-            f"[{better}] > [{worse}], Answer concisely and directly and only respond with the ranking results, do not say "
-            "any word or explain.",
-        ),
-    ]  # fmt: skip
+    end = _ZEPHYR_END.format(count=count, query=query, example=example)
+    return [("system", _ZEPHYR_SYSTEM), ("user", start + listed + end)]
 
 
 PROMPTS: dict[str, Callable[[str, Sequence[str]], list[Message]]] = {"rankgpt": rankgpt, "rankzephyr": rankzephyr}

@@ -13,6 +13,9 @@ from rerank_llm.listwise.permutation import Answer
 __all__ = ["Judge", "SlidingRanker"]
 
 
+_COUNTED = ("windows", "well_formed", "missing", "duplicates", "out_of_range")
+
+
 class Judge(Protocol):
     """Who orders one window."""
 
@@ -35,17 +38,15 @@ class SlidingRanker:
     def __init__(self, judge: Judge, *, window: int, stride: int) -> None:
         if window < 2 or not 1 <= stride < window:
             raise InputError(
-                f"window is {window!r} and stride {stride!r}; a window holds at least 2 passages and moves by at least 1, "
-                "less than its own length"
+                f"window is {window!r} and stride {stride!r}; a window holds at least 2 passages and moves by at "
+                "least 1, less than its own length"
             )
         self._judge = judge
         self._window, self._stride = window, stride
 
     def rank(self, query: str, docs: Sequence[str]) -> Permutation:
         order = list(range(len(docs)))
-        counts: Counter[str] = Counter(
-            dict.fromkeys(("windows", "well_formed", "missing", "duplicates", "out_of_range"), 0)
-        )
+        counts: Counter[str] = Counter(dict.fromkeys(_COUNTED, 0))
         stop = len(order)
         while len(order) > 1:
             start = max(0, stop - self._window)
