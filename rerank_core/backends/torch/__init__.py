@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, Any
 
 from rerank_core.backends.checkpoints import locate
 from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch import loading, packing
+from rerank_core.backends.torch import adapters, loading, packing
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.classifier import ClassifierScorer
 from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.backends.torch.late_interaction import LateInteractionScorer
 from rerank_core.backends.torch.readers import Reader, check_layers, label_reader, layer_reader, live_label_reader
 from rerank_core.backends.torch.stack import Stack
-from rerank_core.errors import InputError
+from rerank_core.errors import CheckpointError, InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec
 
@@ -60,6 +60,8 @@ def decoder_of(
         ordinal: see `layer_reader`.
     """
     head = _head(spec)
+    if adapters.is_adapter(directory):
+        return _adapted(spec, options, directory, stack)
     depth, layers = None, ()
     if head.kind == "layers":
         layers = options.model["layer"]
@@ -84,6 +86,24 @@ def decoder_of(
         int8=options.dtype == "int8",
         stack=stack(module),
         options=options.model,
+    )
+
+
+def _adapted(spec: ModelSpec, options: Options, directory: Path, stack: Callable[[Any], Stack]) -> DecoderScorer:
+    head = _head(spec)
+    if head.kind != "last_token":
+        raise CheckpointError(
+            f"{directory} is an adapter, and {spec.name!r} has heads of its own; merge it and load that"
+        )
+    base = adapters.base_of(directory, options)
+    own = directory if (directory / "tokenizer.json").is_file() else base
+    tokenizer = TextTokenizer.from_directory(own, parse_special_tokens=options.parse_special_tokens)
+    whole = adapters.merged(directory, base, options, _dtype(options))
+    reader = live_label_reader(whole, head, tokenizer, spec.name)
+    module = whole.base_model
+    int8 = options.dtype == "int8"
+    return DecoderScorer(
+        module, tokenizer, spec, reader=reader, pack=True, int8=int8, stack=stack(module), options=options.model
     )
 
 
