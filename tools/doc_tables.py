@@ -37,7 +37,7 @@ def models(*, chinese: bool = False) -> str:
             f"`{plugin.distribution}`" if plugin else "",
             kind,
             ", ".join(spec.languages),
-            str(spec.max_length),
+            str(spec.max_length) if spec.head else "",
             spec.license,
             PROOF[spec.name][language],
         )

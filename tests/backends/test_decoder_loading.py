@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 from safetensors.torch import load_file, save_file
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
 
 from backends.plain import DOCUMENTS, QUERIES, PlainCausal, assert_close
-from backends.test_decoder import SPEC, load, pieces, scorer
+from backends.test_decoder import PROMPT, SPEC, load, pieces, scorer
 from rerank_core import CheckpointError, Head, ModelSpec, Template
 from rerank_core.testing import tiny_causal_lm
 
@@ -55,3 +59,34 @@ def test_a_hundred_passages_cost_hardly_more_than_their_tokens(tmp_path: Path, d
         ranking = reranker.rerank(entry["query"], [hit["content"] for hit in entry["hits"]])
         assert len(ranking) == 100
         assert sum(computed) <= 1.01 * (ranking.usage.tokens or 0)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize("name", ["llama2", "llama3", "qwen"])
+@pytest.mark.parametrize("family", ["llama", "gemma"])
+def test_real_tokenizers_piece_by_piece(name: str, family: str, tmp_path: Path, data: Path) -> None:
+    """Ids are those of each piece alone, with a separator of two tokens (Llama 2) or one, and so are the scores."""
+    bos = {"llama2": "<s>", "llama3": "<|begin_of_text|>", "qwen": None}[name]
+    directory = tiny_causal_lm(tmp_path, family, tokenizer=data / "tokenizers" / name, hidden=16, layers=2)
+    file = directory / "tokenizer_config.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), "bos_token": bos}), encoding="utf-8")
+    raw = Tokenizer.from_file(str(directory / "tokenizer.json"))
+
+    def ids(text: str) -> list[int]:
+        found: list[int] = raw.encode(text, add_special_tokens=False).ids
+        return found
+
+    assert len(ids("\n")) == (2 if name == "llama2" else 1)
+    own: Any = load(directory).scorer
+    model = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32).eval()
+    rows, expected = [], []
+    for text in DOCUMENTS:
+        (asked,), (read,) = own.tokenize([QUERIES[0]], "query"), own.tokenize([text], "doc")
+        rows.append([*own.query_row(asked).ids, *own.row(asked, read, 0, len(read), (0, 0, 0)).ids])
+        texts = [*([bos] if bos else []), f"A: {QUERIES[0]}", "\n", f"B: {text}", "\n", PROMPT]
+        whole = [id_ for piece in texts for id_ in ids(piece)]
+        assert rows[-1] == whole
+        with torch.inference_mode():
+            logits = model(input_ids=torch.tensor([whole])).logits[0, -1]
+        expected.append(float(logits[ids("yes")[0]] - logits[ids("no")[0]]))
+    assert_close(expected, load(directory).rerank(QUERIES[0], DOCUMENTS).scores())
