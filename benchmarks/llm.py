@@ -148,6 +148,7 @@ def run_cascade(rounds: int, folder: Path, data: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--only", action="append", help="SHAPE/WORKLOAD or cascade, as often as needed")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "llm.json")
     given = parser.parse_args()
     if "RERANK_DATA" not in os.environ:
@@ -156,10 +157,20 @@ def main() -> None:
     folder = home().parent / "bench"
     folder.mkdir(parents=True, exist_ok=True)
     torch.set_num_threads(os.cpu_count() or 1)
-    result: dict[str, Any] = {"machine": machine(), "cascade": run_cascade(given.rounds, folder, data), "cells": []}
+    result: dict[str, Any] = (
+        json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else {"cells": []}
+    )
+    result["machine"] = machine()
+    if not given.only or "cascade" in given.only:
+        result["cascade"] = run_cascade(given.rounds, folder, data)
     for shape, workload in CELLS:
-        result["cells"].append(run_cell(shape, workload, given.rounds, folder, data))
+        if given.only and f"{shape}/{workload}" not in given.only:
+            continue
+        cell = run_cell(shape, workload, given.rounds, folder, data)
+        others = [old for old in result["cells"] if (old["shape"], old["workload"]) != (shape, workload)]
+        result["cells"] = [*others, cell]
         given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -143,11 +143,17 @@ def _tell(facts: Mapping[str, Any]) -> None:
         (
             option["name"],
             " | ".join(map(str, option["choices"])) or option["type"],
-            "-" if option["default"] is None else str(option["default"]),
+            _shown(option["default"]),
             option["when"],
             option["help"],
         )
         for option in facts["options"]
     ]
     typer.echo()
-    show(table(("option", "value", "default", "when", "help"), options, wrap=("value", "help")))
+    show(table(("option", "value", "default", "when", "help"), options, wrap=("value", "default", "help")))
+
+
+def _shown(default: object) -> str:
+    if default is None or default == "":
+        return "-"
+    return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)
