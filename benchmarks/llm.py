@@ -44,6 +44,7 @@ CELLS = {
     ("qwen3-8x512", "dl19"): ("sentence-transformers", "transformers"),
     ("gemma-18x256", "dl19"): ("flagembedding", "transformers"),
     ("qwen3-8x512", "t2rank"): ("sentence-transformers",),
+    ("gemma-18x256", "t2rank-sample"): ("flagembedding",),
 }
 
 
