@@ -10,7 +10,7 @@ import torch
 from rerank_core.errors import CheckpointError
 from rerank_core.spec_file import read_json
 
-__all__ = ["names_of", "tensors_of"]
+__all__ = ["tensors_of"]
 
 _INDEX = "model.safetensors.index.json"
 
@@ -34,17 +34,6 @@ def tensors_of(directory: Path, names: Sequence[str]) -> dict[str, torch.Tensor]
                 found.update({name: tensors.get_tensor(name) for name in wanted if name in own})
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{directory} cannot be read: {error}") from error
-    return found
-
-
-def names_of(directory: Path) -> dict[str, tuple[int, ...]]:
-    """Names and shapes of all tensors of a checkpoint."""
-    from safetensors import safe_open
-
-    found = {}
-    for file in _files(directory):
-        with safe_open(str(file), framework="pt") as tensors:
-            found.update({name: tuple(tensors.get_slice(name).get_shape()) for name in tensors.keys()})  # noqa: SIM118
     return found
 
 
