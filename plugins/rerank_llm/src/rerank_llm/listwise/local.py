@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -54,11 +55,11 @@ class LocalJudge:
         self._words, self._new = own["max_words"], own["max_new_tokens"]
         self._messages = first_token if self._first else PROMPTS[own["prompt"]]
         self._literal: dict[str, tuple[int, ...]] = {}
+        # While the template's own text is tokenized, special tokens are special, and nobody else's text may be.
+        self._tokenizing = threading.Lock()
         self._limit = getattr(self._model.config, "max_position_embeddings", None)
         if self._first:
             self._names = [self._single(letter(place)) for place in range(own["window"])]
-        # What the template writes around messages is known beforehand, and its special tokens are not the caller's.
-        self._ids(self._messages("q", ["p"] * own["window"]))
 
     def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
         ids, shortened = self._fitting(query, passages)
@@ -116,10 +117,11 @@ class LocalJudge:
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         found: list[int] = []
         parts = self._chat.parts(messages)
-        for text, own in [*parts, ("[", True)] if self._first else parts:
-            if own and text not in self._literal:
-                self._literal[text] = self._tokenizer.literal(text)
-            found += self._literal[text] if own else self._tokenizer.encode([text])[0].ids
+        with self._tokenizing:
+            for text, own in [*parts, ("[", True)] if self._first else parts:
+                if own and text not in self._literal:
+                    self._literal[text] = self._tokenizer.literal(text)
+                found += self._literal[text] if own else self._tokenizer.encode([text])[0].ids
         return found
 
     def _single(self, name: str) -> int:
