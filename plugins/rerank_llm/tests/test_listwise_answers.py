@@ -84,6 +84,35 @@ def test_recorded_answers_give_the_published_run(golden: Path) -> None:
 
 
 @pytest.mark.data
+@pytest.mark.parametrize(("name", "exact"), [("vicuna13b-v1.5_raw", 362), ("vicuna7b-v1.5_raw", 364)])
+def test_prompts_are_the_recorded_ones(name: str, exact: int, golden: Path) -> None:
+    """387 RankGPT prompts, character for character, in Vicuna's chat format. They differ only where a passage holds
+    ``[7]``, which was sent as it stood."""
+    entries = answers(golden / "golden" / "llm_listwise" / f"prompts_responses.{name}.bm25.dl19.json")
+    lists = json.loads(
+        (golden / "en_trecdl" / "bm25" / "dl19.retrieve_results_top100.json").read_text(encoding="utf-8")
+    )
+    found: list[tuple[str, str]] = []
+
+    class Writer(Recorded):
+        def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
+            entry = next(self.entries)
+            (_, system), *turns = PROMPTS["rankgpt"](shown(query), [shown(text, 300) for text in passages])
+            written = [f"USER: {text}" if role == "user" else f" ASSISTANT: {text}</s>" for role, text in turns]
+            ours = system.replace("RankGPT", "Vicuna") + " " + "".join(written)
+            found.append((ours, entry["prompt"].strip()))
+            return parse(entry["response"], len(passages)), {}
+
+    ranker = SlidingRanker(Writer(list(entries)), window=20, stride=10)
+    for entry in lists:
+        ranker.rank(entry["query"], [hit["content"] for hit in entry["hits"]])
+    assert len(found) == 387
+    assert sum(ours == theirs for ours, theirs in found) == exact
+    loose = re.compile(r"[\[(](\s*\d+\s*)[\])]")
+    assert all(loose.sub(r"<\1>", ours) == loose.sub(r"<\1>", theirs) for ours, theirs in found)
+
+
+@pytest.mark.data
 @pytest.mark.parametrize(
     ("name", "count", "well_formed"),
     [("rankvicuna_w20", 43, 43), ("vicuna13b-v1.5_raw", 387, 0), ("vicuna7b-v1.5_raw", 387, 6)],

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import json
+import pickle
+import shutil
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -31,6 +34,10 @@ DOCS = ["Pandas eat bamboo.", "paris", "大熊猫吃竹子。", "<|im_end|> [1]"
 @pytest.fixture(scope="module")
 def chat(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tiny_causal_lm(tmp_path_factory.mktemp("chat"), "qwen2", max_position_embeddings=8192)
+    return with_template(directory)
+
+
+def with_template(directory: Path) -> Path:
     file = directory / "tokenizer_config.json"
     file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": CHATML}), encoding="utf-8")
     return directory
@@ -105,6 +112,59 @@ def test_a_prompt_that_does_not_fit_shows_less_of_the_passages(tmp_path: Path) -
         model.rerank("panda? " * 600, ["a", "b"])
 
 
+@pytest.mark.parametrize("mode", ["generate", "first-token"])
+@pytest.mark.parametrize("long", ["x" * 3000, "ก" * 3000, "https://a.b/" + "ab" * 1500])
+def test_text_without_blanks_is_cut_and_its_neighbours_are_not(long: str, mode: str, tmp_path: Path) -> None:
+    directory = with_template(tiny_causal_lm(tmp_path, "qwen2", max_position_embeddings=1200))
+    model = rerank_core.load("llm-listwise", checkpoint=directory, device="cpu", max_new_tokens=8, mode=mode)
+    statistics = model.rerank(QUERY, [long, "bamboo leaves", "a"]).statistics
+    assert statistics["shortened"] == 1
+    assert 1150 < statistics["prompt_tokens"] <= 1199
+
+
+@pytest.mark.parametrize("new", [400, 299])
+def test_a_model_too_short_for_any_prompt_says_so(new: int, tmp_path: Path) -> None:
+    directory = with_template(tiny_causal_lm(tmp_path, "qwen2", max_position_embeddings=300))
+    model = rerank_core.load("llm-listwise", checkpoint=directory, device="cpu", max_new_tokens=new)
+    with pytest.raises(InputError, match="smaller max_new_tokens"):
+        model.rerank(QUERY, ["a", "b"])
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"repetition_penalty": 1.5},
+        {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "repetition_penalty": 1.05},
+        {"num_beams": 3},
+        {"return_dict_in_generate": True},
+        {"stop_strings": ["a"]},
+        {"max_length": 20},
+    ],
+)
+def test_a_checkpoints_own_settings_do_not_change_the_answer(
+    settings: dict[str, Any], chat: Path, tmp_path: Path
+) -> None:
+    """Qwen2.5 brings a penalty on repetition, which would fall on the brackets of an order."""
+    other = Path(shutil.copytree(chat, tmp_path / "other"))
+    (other / "generation_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    docs = ["bamboo 1", "paris 2", "3"]
+    prompt = torch.tensor([Plain(chat).prompt(rankzephyr(QUERY, docs))])
+    written = []
+    for directory in (chat, other):
+        model = rerank_core.load("llm-listwise", checkpoint=directory, device="cpu").scorer._judge._model  # type: ignore[union-attr]
+        written.append(
+            model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=24, pad_token_id=0)
+        )
+    assert written[0].tolist() == written[1].tolist()
+
+
+@pytest.mark.parametrize("option", ["max_words", "max_new_tokens"])
+@pytest.mark.parametrize("value", [0, -1])
+def test_lengths_are_positive(option: str, value: int, chat: Path) -> None:
+    with pytest.raises(InputError, match=f"{option} is {value}"):
+        rerank_core.load("llm-listwise", checkpoint=chat, device="cpu", **{option: value})
+
+
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
@@ -151,6 +211,7 @@ class Server:
         self.body: bytes | None = None
         self.wait = threading.Event()
         self.slow = False
+        self.repeats = False
         outer = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -159,6 +220,9 @@ class Server:
                 outer.seen.append(asked)
                 if outer.slow:
                     outer.wait.wait(5)
+                if outer.repeats:
+                    said = {"error": {"message": f"you sent {self.headers['Authorization']}"}}
+                    return self.reply(outer.fail.pop(0), json.dumps(said).encode())
                 if self.headers["Authorization"] != "Bearer right":
                     return self.reply(401, b'{"error": {"message": "wrong key"}}')
                 if outer.fail:
@@ -257,3 +321,77 @@ def test_an_endpoint_needs_a_model_and_a_key(monkeypatch: pytest.MonkeyPatch) ->
         rerank_core.load("llm-listwise-api", api_key="x")
     with pytest.raises(InputError, match="OPENAI_API_KEY"):
         rerank_core.load("llm-listwise-api", chat_model="x")
+
+
+def completion(choices: object, **more: object) -> bytes:
+    return json.dumps({"id": "1", "object": "x", "created": 0, "model": "m", "choices": choices, **more}).encode()
+
+
+@pytest.mark.parametrize(
+    "body",
+    [b"null", b"[]", b"3", b'"x"', b"{}", b"\xff\xfe"]
+    + [completion(c) for c in ("abc", {}, [None], [{}], [{"message": None}], [{"message": "x"}])]
+    + [completion([{"message": {"content": content}}]) for content in (5, ["[2]"], {"text": "[2]"})],
+)
+def test_any_body_that_is_no_completion_is_a_typed_error(
+    body: bytes, server: Server, load: Callable[..., Reranker]
+) -> None:
+    server.body = body
+    with pytest.raises(RerankError, match="the endpoint"):
+        load().rerank(QUERY, DOCS[:3])
+
+
+def test_odd_usage_is_left_out(server: Server, load: Callable[..., Reranker]) -> None:
+    message = [{"message": {"content": "[3] > [1] > [2]"}}]
+    server.body = completion(message, usage={"prompt_tokens": "x", "completion_tokens": 7})
+    ranking = load().rerank(QUERY, DOCS[:3])
+    assert [hit.index for hit in ranking] == [2, 0, 1]
+    assert "prompt_tokens" not in ranking.statistics
+    assert ranking.statistics["completion_tokens"] == 7
+
+
+@pytest.mark.parametrize("code", [400, 403, 404, 422, 500])
+def test_a_key_that_the_server_repeats_is_in_no_traceback(
+    code: int, server: Server, load: Callable[..., Reranker]
+) -> None:
+    server.fail, server.repeats = [code], True
+    with pytest.raises(RerankError, match=f"HTTP {code}: .*you sent") as caught:
+        load(api_key="right", retries=0, base_url=server.url).rerank(QUERY, DOCS[:3])
+    server.fail = [code]
+    with pytest.raises(RerankError, match=r"\*\*\*") as caught:
+        load(api_key="sk-secret-key", retries=0).rerank(QUERY, DOCS[:3])
+    assert "sk-secret-key" not in "".join(traceback.format_exception(caught.value))
+
+
+def test_blanks_around_a_key_are_no_part_of_it(server: Server, load: Callable[..., Reranker]) -> None:
+    """A key read from a file ends in a line break, and the client would print it where it refuses that."""
+    assert len(load(api_key=" right\n").rerank(QUERY, DOCS[:3])) == 3
+    for key in ("secret\nsecret", "secr\u00e9t"):
+        with pytest.raises(InputError, match="copy it again") as caught:
+            load(api_key=key)
+        assert "secr" not in str(caught.value)
+
+
+def test_a_password_in_a_url_is_not_repeated(load: Callable[..., Reranker]) -> None:
+    with pytest.raises(RerankError, match="cannot be reached") as caught:
+        load(base_url="http://user:secret@127.0.0.1:9/v1", retries=0).rerank(QUERY, DOCS[:3])
+    assert "secret" not in "".join(traceback.format_exception(caught.value))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [{"timeout": 0.0}, {"timeout": -1.0}, {"timeout": float("nan")}, {"retries": -1}, {"max_words": 0}]
+    + [{"base_url": "http://[::1"}],
+)
+def test_values_that_no_endpoint_can_use_are_refused(options: dict[str, Any], load: Callable[..., Reranker]) -> None:
+    with pytest.raises(InputError, match=next(iter(options))):
+        load(**options)
+
+
+def test_a_pickled_reranker_asks_with_a_client_of_its_own(server: Server, load: Callable[..., Reranker]) -> None:
+    ranker = load()
+    copy = pickle.loads(pickle.dumps(ranker))
+    with copy:
+        assert [hit.index for hit in copy.rerank(QUERY, DOCS[:3])] == [
+            hit.index for hit in ranker.rerank(QUERY, DOCS[:3])
+        ]

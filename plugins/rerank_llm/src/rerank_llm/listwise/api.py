@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import math
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rerank_core.errors import InputError, MissingDependencyError, RerankError
-from rerank_core.options import Options
+from rerank_core.options import Options, check_count
 from rerank_core.spec import ModelSpec
 from rerank_llm.listwise.permutation import Answer, parse
 from rerank_llm.listwise.prompts import PROMPTS, shown
 from rerank_llm.listwise.sliding import SlidingRanker
 
 __all__ = ["ApiJudge", "ranker"]
+
+_SECRET = 8
+_LOGIN = re.compile(r"(?<=//)[^/]*@")
 
 
 def ranker(spec: ModelSpec, options: Options) -> SlidingRanker:
@@ -39,40 +44,73 @@ class ApiJudge:
             ) from error
         if not own["chat_model"]:
             raise InputError("chat_model is None; say which model the endpoint shall use: chat_model='gpt-4o-mini'")
-        key = own["api_key"] or os.environ.get("OPENAI_API_KEY")
+        # Blanks and line breaks come along from files; the client would refuse them with the whole key in its message.
+        key = (own["api_key"] or os.environ.get("OPENAI_API_KEY") or "").strip()
         if not key:
             raise InputError("api_key is missing; pass it or set OPENAI_API_KEY (any text will do for a local server)")
-        self._errors = openai
+        if not key.isascii() or not key.isprintable():
+            raise InputError("api_key holds characters that no key has (line breaks, or beyond ASCII); copy it again")
+        check_count("max_words", own["max_words"], 1)
+        check_count("retries", own["retries"], 0)
+        if not (math.isfinite(own["timeout"]) and own["timeout"] > 0):
+            raise InputError(f"timeout is {own['timeout']!r}; it must be a positive number of seconds")
+        self._errors, self._key = openai, key
         self._model, self._words = own["chat_model"], own["max_words"]
         self._messages = PROMPTS[own["prompt"]]
-        self._client = openai.OpenAI(
-            api_key=key, base_url=own["base_url"], timeout=own["timeout"], max_retries=own["retries"]
-        )
+        try:
+            self._client = openai.OpenAI(
+                api_key=key, base_url=own["base_url"], timeout=own["timeout"], max_retries=own["retries"]
+            )
+        except Exception as error:  # noqa: BLE001 -- whatever the client's URL parser makes of it
+            said = self._without_key(error)
+            raise InputError(f"base_url is {self._without_key(own['base_url'])!r}: {said}; give a URL") from None
 
     def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
         asked = self._messages(shown(query), [shown(passage, self._words) for passage in passages])
         messages: Any = [{"role": role, "content": content} for role, content in asked]
-        where = f"the endpoint {str(self._client.base_url)!r}"
+        where = f"the endpoint {self._without_key(self._client.base_url)!r}"
+        # None of these goes on as a cause: a traceback would print what the client or the server said, key and all.
         try:
             reply = self._client.chat.completions.create(model=self._model, messages=messages, temperature=0.0)
         except self._errors.AuthenticationError as error:
             raise InputError(f"{where} refuses the api_key (HTTP {error.status_code})") from None
-        except self._errors.APITimeoutError as error:
-            raise RerankError(f"{where} gave no answer in {self._client.timeout} s; raise timeout=") from error
+        except self._errors.APITimeoutError:
+            raise RerankError(f"{where} gave no answer in {self._client.timeout} s; raise timeout=") from None
         except self._errors.APIConnectionError as error:
-            raise RerankError(f"{where} cannot be reached: {error.__cause__ or error}") from error
+            said = self._without_key(error.__cause__ or error)
+            raise RerankError(f"{where} cannot be reached: {said}") from None
         except self._errors.APIStatusError as error:
-            raise RerankError(f"{where} answers HTTP {error.status_code}: {str(error.message)[:300]}") from error
+            said = self._without_key(error.message)[:300]
+            raise RerankError(f"{where} answers HTTP {error.status_code}: {said}") from None
         except (self._errors.OpenAIError, ValueError) as error:  # the client lets a body that is no JSON through
-            raise RerankError(f"{where} gave an answer that cannot be read: {error}") from error
-        choices = getattr(reply, "choices", None)
-        if not choices:
-            raise RerankError(f"{where} gave an answer without a choice; is it OpenAI-compatible?")
-        usage = getattr(reply, "usage", None)
-        counts = {
-            name: getattr(usage, name) for name in ("prompt_tokens", "completion_tokens") if getattr(usage, name, None)
-        }
-        return parse(choices[0].message.content, len(passages)), counts
+            raise RerankError(f"{where} gave an answer that cannot be read: {self._without_key(error)}") from None
+        return parse(_content(reply, where), len(passages)), _usage(reply)
 
     def close(self) -> None:
         self._client.close()
+
+    def _without_key(self, said: object) -> str:
+        """A text for a message; servers and clients repeat keys, and URLs hold passwords."""
+        text = _LOGIN.sub("", str(said))
+        # A local server's "x" is no secret, and is in many words.
+        return text.replace(self._key, "***") if len(self._key) >= _SECRET else text
+
+
+def _content(reply: Any, where: str) -> str | None:
+    """The text of an answer. The client checks no types, so a body may be anything.
+
+    Raises:
+        RerankError: it is no chat completion.
+    """
+    choices = getattr(reply, "choices", None)
+    message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
+    content = getattr(message, "content", None)
+    if message is None or not isinstance(content, (str, type(None))):
+        raise RerankError(f"{where} gave an answer without a choice that holds text; is it OpenAI-compatible?")
+    return content
+
+
+def _usage(reply: Any) -> dict[str, int]:
+    usage = getattr(reply, "usage", None)
+    counts = {name: getattr(usage, name, None) for name in ("prompt_tokens", "completion_tokens")}
+    return {name: count for name, count in counts.items() if isinstance(count, int)}

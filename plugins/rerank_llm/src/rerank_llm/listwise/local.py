@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import bisect
 import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
+from transformers import GenerationConfig
 
 from rerank_core.backends.checkpoints import locate
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import loading
 from rerank_core.errors import CheckpointError, InputError
-from rerank_core.options import Options
+from rerank_core.options import Options, check_count
 from rerank_core.spec import ModelSpec
 from rerank_llm.chat import ChatTemplate, Message
 from rerank_llm.listwise.permutation import Answer, parse
@@ -47,11 +49,14 @@ class LocalJudge:
         if self._first and own["window"] > _LETTERS:
             raise InputError(f"window is {own['window']!r}; mode='first-token' has {_LETTERS} identifiers")
         dtype = options.dtype
+        check_count("max_words", own["max_words"], 1)
+        check_count("max_new_tokens", own["max_new_tokens"], 1)
         if dtype == "int8":
             raise InputError("dtype is 'int8', which a model that writes has not; use float32, bfloat16 or float16")
         self._chat = ChatTemplate(directory)
         self._tokenizer = TextTokenizer.from_directory(directory)
         self._model: Any = loading.load_module(directory, "causal", device=options.device, dtype=dtype)
+        self._model.generation_config = _greedy(self._model.generation_config)
         self._words, self._new = own["max_words"], own["max_new_tokens"]
         self._messages = first_token if self._first else PROMPTS[own["prompt"]]
         self._literal: dict[str, tuple[int, ...]] = {}
@@ -73,9 +78,6 @@ class LocalJudge:
                 attention_mask=torch.ones_like(given),
                 max_new_tokens=self._new,
                 do_sample=False,
-                temperature=None,
-                top_p=None,
-                top_k=None,
                 pad_token_id=self._pad(),
             )
         written = out[0, len(ids) :].tolist()
@@ -95,24 +97,35 @@ class LocalJudge:
         return tuple(sorted(range(count), key=lambda place: (-logits[place], place)))
 
     def _fitting(self, query: str, passages: Sequence[str]) -> tuple[list[int], int]:
-        """Ids of the prompt, and how many passages were shown shorter than asked so that it fits.
+        """Ids of the prompt, and how many passages were shown shorter than asked so that it fits: the longest are
+        cut, all to one number of tokens, so that text without blanks is cut too and short passages stay whole.
 
         Raises:
             InputError: it does not fit even without the passages.
         """
-        words, room = self._words, None if self._limit is None else self._limit - (1 if self._first else self._new)
-        while True:
-            texts = [shown(passage, words) for passage in passages]
-            ids = self._ids(self._messages(shown(query), texts))
-            if room is None or len(ids) <= room:
-                cut = words < self._words
-                return ids, sum(cut and shown(p, self._words) != text for p, text in zip(passages, texts, strict=True))
-            if words == 0:
+        query, texts = shown(query), [shown(passage, self._words) for passage in passages]
+        ids = self._ids(self._messages(query, texts))
+        if self._limit is None or len(ids) <= (room := self._limit - (1 if self._first else self._new)):
+            return ids, 0
+        with self._tokenizing:
+            tokens = self._tokenizer.encode(texts)
+        lengths = [len(each) for each in tokens]
+        cap, cut = max(lengths), texts
+        while len(ids) > room:
+            if cap == 0:
                 raise InputError(
                     f"the prompt for {len(passages)} passages has {len(ids)} tokens without them, and the model reads "
                     f"{room}; use a smaller window, a shorter query or a smaller max_new_tokens"
                 )
-            words = min(words - 1, int(words * room / len(ids)))
+            # A text may be other tokens inside the prompt than alone, so the estimate is tried, and lowered.
+            spare = sum(min(length, cap) for length in lengths) - (len(ids) - room)
+            cap = min(cap - 1, _cap(lengths, spare))
+            cut = [
+                text if len(own) <= cap else text[: own.stops[cap - 1]] if cap else ""
+                for text, own in zip(texts, tokens, strict=True)
+            ]
+            ids = self._ids(self._messages(query, cut))
+        return ids, sum(text != whole for text, whole in zip(cut, texts, strict=True))
 
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         found: list[int] = []
@@ -138,3 +151,16 @@ class LocalJudge:
             if token is not None:
                 return int(token[0] if isinstance(token, (list, tuple)) else token)
         return 0
+
+
+def _cap(lengths: Sequence[int], spare: int) -> int:
+    """The largest length to cut to, so that what is left adds up to at most ``spare``; 0 where nothing fits."""
+    return bisect.bisect_right(range(max(lengths)), spare, key=lambda cap: sum(min(n, cap + 1) for n in lengths))
+
+
+def _greedy(given: GenerationConfig) -> GenerationConfig:
+    """What ends an answer, and nothing else of a checkpoint's own settings: Qwen2.5's penalty on repetition, say,
+    falls on the brackets that an order is made of."""
+    made = GenerationConfig()
+    made.bos_token_id, made.eos_token_id, made.pad_token_id = given.bos_token_id, given.eos_token_id, given.pad_token_id
+    return made

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 __all__ = ["Answer", "parse"]
 
 _NUMBER = re.compile(r"\d+")
-_WELL_FORMED = re.compile(r"\s*\[\d+\](?:\s*>\s*\[\d+\])*\s*\.?\s*")
+_WELL_FORMED = re.compile(r"\[\d+\](?:\s*>\s*\[\d+\])*\s*\.?")
 
 
 @dataclass(frozen=True)
@@ -50,5 +50,5 @@ def parse(text: str | None, count: int) -> Answer:
             order.append(number)
     left = [number for number in range(count) if number not in order]
     mended = bool(left or duplicates or outside)
-    well_formed = not mended and _WELL_FORMED.fullmatch(text) is not None
+    well_formed = not mended and _WELL_FORMED.fullmatch(text.strip()) is not None
     return Answer((*order, *left), well_formed, len(left), duplicates, outside)
