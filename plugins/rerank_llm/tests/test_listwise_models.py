@@ -355,12 +355,10 @@ def test_a_key_that_the_server_repeats_is_in_no_traceback(
     code: int, server: Server, load: Callable[..., Reranker]
 ) -> None:
     server.fail, server.repeats = [code], True
-    with pytest.raises(RerankError, match=f"HTTP {code}: .*you sent") as caught:
-        load(api_key="right", retries=0, base_url=server.url).rerank(QUERY, DOCS[:3])
-    server.fail = [code]
-    with pytest.raises(RerankError, match=r"\*\*\*") as caught:
-        load(api_key="sk-secret-key", retries=0).rerank(QUERY, DOCS[:3])
-    assert "sk-secret-key" not in "".join(traceback.format_exception(caught.value))
+    key = "-".join(("sk", "secret", "key"))  # in pieces: a traceback shows this line too
+    with pytest.raises(RerankError, match=rf"HTTP {code}: .*you sent Bearer \*\*\*") as caught:
+        load(api_key=key, retries=0).rerank(QUERY, DOCS[:3])
+    assert key not in "".join(traceback.format_exception(caught.value))
 
 
 def test_blanks_around_a_key_are_no_part_of_it(server: Server, load: Callable[..., Reranker]) -> None:
@@ -373,15 +371,22 @@ def test_blanks_around_a_key_are_no_part_of_it(server: Server, load: Callable[..
 
 
 def test_a_password_in_a_url_is_not_repeated(load: Callable[..., Reranker]) -> None:
+    word = "".join(("sec", "ret"))
     with pytest.raises(RerankError, match="cannot be reached") as caught:
-        load(base_url="http://user:secret@127.0.0.1:9/v1", retries=0).rerank(QUERY, DOCS[:3])
-    assert "secret" not in "".join(traceback.format_exception(caught.value))
+        load(base_url=f"http://user:{word}@127.0.0.1:9/v1", retries=0).rerank(QUERY, DOCS[:3])
+    assert word not in "".join(traceback.format_exception(caught.value))
 
 
 @pytest.mark.parametrize(
     "options",
-    [{"timeout": 0.0}, {"timeout": -1.0}, {"timeout": float("nan")}, {"retries": -1}, {"max_words": 0}]
-    + [{"base_url": "http://[::1"}],
+    [
+        {"timeout": 0.0},
+        {"timeout": -1.0},
+        {"timeout": float("nan")},
+        {"retries": -1},
+        {"max_words": 0},
+        {"base_url": "http://[::1"},
+    ],
 )
 def test_values_that_no_endpoint_can_use_are_refused(options: dict[str, Any], load: Callable[..., Reranker]) -> None:
     with pytest.raises(InputError, match=next(iter(options))):

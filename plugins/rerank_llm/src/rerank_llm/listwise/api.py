@@ -105,7 +105,7 @@ def _content(reply: Any, where: str) -> str | None:
     choices = getattr(reply, "choices", None)
     message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
     content = getattr(message, "content", None)
-    if message is None or not isinstance(content, (str, type(None))):
+    if not hasattr(message, "content") or not isinstance(content, (str, type(None))):
         raise RerankError(f"{where} gave an answer without a choice that holds text; is it OpenAI-compatible?")
     return content
 
