@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias
 
 from rerank_core.errors import InputError, one_of
 
-__all__ = ["ModelOption", "OptionType"]
+__all__ = ["ModelOption", "OptionType", "Secret"]
 
 OptionType: TypeAlias = Literal["int", "float", "str", "bool", "ints", "counts"]
 
@@ -22,6 +22,15 @@ _SAYS: dict[str, str] = {
 }
 
 
+class Secret(str):
+    """A string that does not show itself in the representation of what holds it."""
+
+    __slots__ = ()
+
+    def __repr__(self) -> str:
+        return "***"
+
+
 @dataclass(frozen=True)
 class ModelOption:
     """An option of one model beyond the common ones, validated and listed by ``rerank models NAME``.
@@ -31,6 +40,7 @@ class ModelOption:
         when: ``load`` (fixed once the model is loaded) or ``call`` (also given to ``rerank``).
         choices: the valid values; empty where any value of the type will do.
         written: how a value that is not empty stands in a template, ``{}`` for itself.
+        secret: a string that no message and no representation shows; it still travels with a pickled reranker.
     """
 
     name: str
@@ -40,13 +50,14 @@ class ModelOption:
     when: Literal["load", "call"] = "load"
     choices: tuple[int | float | str, ...] = ()
     written: str = "{}"
+    secret: bool = False
 
     def __post_init__(self) -> None:
         one_of(self.type, tuple(_SAYS), f"ModelOption({self.name!r}).type")
         one_of(self.when, ("load", "call"), f"ModelOption({self.name!r}).when")
         if self.written.count("{}") != 1:
             raise InputError(f"ModelOption({self.name!r}).written is {self.written!r}; it must hold {{}} exactly once")
-        self.check(self.default)
+        object.__setattr__(self, "default", self.check(self.default))
 
     def check(self, value: object) -> Any:
         """The value as the model gets it: ``ints`` as a tuple, ``counts`` as a dict.
@@ -59,11 +70,12 @@ class ModelOption:
         try:
             made = _made(self.type, value)
         except (TypeError, ValueError):
-            raise InputError(f"option {self.name}={value!r} must be {_SAYS[self.type]}: {self.help}") from None
+            shown = "***" if self.secret else repr(value)
+            raise InputError(f"option {self.name}={shown} must be {_SAYS[self.type]}: {self.help}") from None
         for item in made if isinstance(made, tuple) else (made,):
             if self.choices and item not in self.choices:
                 raise InputError(f"option {self.name}={value!r} must be one of {', '.join(map(repr, self.choices))}")
-        return made
+        return Secret(made) if self.secret else made
 
     def text(self, value: object) -> str:
         """How a value stands in a template."""

@@ -36,8 +36,9 @@ class Options:
         token_budget: tokens computed in one forward pass; by default what suits the device.
         longdoc: ``firstp``, ``maxp``, ``meanp``, ``kmaxp``, ``kmaxp:K`` or a strategy object.
         overlap: tokens that neighbouring windows share; by default ``min(80, room // 4)``.
-        compat: ``flagembedding``, ``rag-retrieval`` or ``bcembedding``: cut and lay texts out as that framework
-            does, instead of by ``longdoc`` and ``overlap`` (the table in docs/longdoc.md).
+        compat: ``flagembedding``, ``rag-retrieval``, ``bcembedding`` or ``model-card``: cut and lay texts out as
+            that framework, or the model's card, does, instead of by ``longdoc`` and ``overlap`` (the table in
+            docs/longdoc.md).
         activation: ``default`` (what the model's authors apply), ``none`` or ``sigmoid``.
         parse_special_tokens: read ``</s>`` and the like in user text as special tokens, as the original
             frameworks do; by default they are text.

@@ -138,7 +138,14 @@ class Registry:
         before, colon, source = name.partition(":")
         for plugin in self.plugins if colon and source.strip() else ():
             if before in (plugin.name, plugin.distribution) and plugin.opens is not None:
-                spec = plugin.opens(source)
+                try:
+                    spec = plugin.opens(source)
+                except RerankError:
+                    raise
+                except Exception as error:
+                    raise PluginError(
+                        f"{plugin.name!r} could not open {short(source)}: {type(error).__name__}: {error}"
+                    ) from error
                 if spec is not None and not isinstance(spec, ModelSpec):
                     raise PluginError(f"{plugin.name!r} opened {source!r} as {short(spec)}, which is no ModelSpec")
                 return spec

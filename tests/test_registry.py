@@ -267,3 +267,31 @@ def test_models_lists_every_plugin_that_works(tmp_path: Path, discover: Discover
 
     assert names == sorted(names)
     assert names.count("acme-small") == 2
+
+
+OPENS = """
+    from rerank_core import ModelSpec, hookimpl
+
+    @hookimpl
+    def rerank_open_model(source):
+        if source == "none":
+            return None
+        if source == "broken":
+            raise TypeError("oh")
+        return 7 if source == "odd" else ModelSpec(name="opened", checkpoint=source, scorer="rerank_any:make")
+"""
+
+
+def test_a_plugin_opens_what_stands_behind_its_name(tmp_path: Path, discover: Discover) -> None:
+    """Only the plugin that is named is asked, and its faults carry its name."""
+    install(tmp_path, "any", OPENS)
+    install(tmp_path, "other")
+    registry = discover()
+    assert registry.resolve("any:owner/name:tag").checkpoint == "owner/name:tag"
+    for name in ("any:none", "other:owner/name", "any:"):
+        with pytest.raises(UnknownModelError):
+            registry.resolve(name)
+    with pytest.raises(rerank_core.PluginError, match="'any' could not open 'broken': TypeError: oh"):
+        registry.resolve("any:broken")
+    with pytest.raises(rerank_core.PluginError, match="no ModelSpec"):
+        registry.resolve("any:odd")

@@ -25,6 +25,10 @@ def no_base(name: str) -> ModelSpec:
         fake_spec("colbert-x", template=Template.each(doc="D: {doc}"), head=Head.maxsim("sum"), languages=("zh", "en")),
         fake_spec(activation="sigmoid", longdoc="kmaxp:2", max_query_length=9, license="MIT", description="熊猫"),
         fake_spec(template=Template(before="<s>", query="Q: {query}", between="\n", doc="D: {doc}", after="?")),
+        fake_spec(
+            template=Template(before=("{bos}", "x"), after=("\n", "{prompt}")), head=Head.last_token("Yes", "No")
+        ),
+        fake_spec(template=Template(), head=Head.layers(first=8, step=2)),
     ],
 )
 def test_spec_round_trips_through_its_file(tmp_path: Path, spec: ModelSpec) -> None:
@@ -155,3 +159,20 @@ def test_names_include_aliases_and_the_hub_id() -> None:
     """Every exact name, its own first; a package checkpoint is no name."""
     assert fake_spec(aliases=("f", "f"), checkpoint="acme/fake").names == ("fake", "f", "acme/fake")
     assert fake_spec(checkpoint="package:acme/model").names == ("fake",)
+
+
+def test_defaults_are_values_like_any_other() -> None:
+    """A single integer is several where several may be given, in a default too."""
+    assert ModelOption("layer", "ints", "which", default=28).default == (28,)
+    with pytest.raises(InputError, match="'28'"):
+        ModelOption("layer", "ints", "which", default="28")
+
+
+def test_secrets_show_nowhere() -> None:
+    option = ModelOption("key", "str", "of the door", secret=True)
+    value = option.check("open sesame")
+    assert value == "open sesame"
+    assert "sesame" not in repr({"key": value})
+    with pytest.raises(InputError) as caught:
+        option.check(b"open sesame")
+    assert "sesame" not in str(caught.value)

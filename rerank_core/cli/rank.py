@@ -38,7 +38,9 @@ def rank(
     overlap: Annotated[int | None, typer.Option(help="Tokens that neighbouring passages share.")] = None,
     compat: Annotated[
         str | None,
-        typer.Option(help="Cut texts as another framework does: flagembedding, rag-retrieval or bcembedding."),
+        typer.Option(
+            help="Cut texts as another framework does: flagembedding, rag-retrieval, bcembedding or model-card."
+        ),
     ] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of one passage, template included.")] = None,
     max_query_length: Annotated[

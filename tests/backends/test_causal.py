@@ -7,7 +7,6 @@ import itertools
 import pytest
 import torch
 
-from rerank_core.backends.torch import causal
 from rerank_core.backends.torch.causal import CausalPacking
 
 HEADS, KEY_HEADS, WIDTH = 6, 2, 8
@@ -46,18 +45,14 @@ def packed() -> tuple[CausalPacking, torch.Tensor, torch.Tensor, torch.Tensor]:
     return packing, query, key, value
 
 
-@pytest.mark.parametrize("short", [0, 10**9], ids=["fused", "products"])
 @pytest.mark.parametrize("reach", [None, 1, 4, 100])
 @pytest.mark.parametrize("softcap", [None, 0.7])
 def test_rows_see_their_prefix_and_themselves(
     packed: tuple[CausalPacking, torch.Tensor, torch.Tensor, torch.Tensor],
-    short: int,
     reach: int | None,
     softcap: float | None,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    """Both products and the fused kernel, with windows and caps, for every token and for the last alone."""
-    monkeypatch.setattr(causal, "_SHORT", short)
+    """The fused kernel, and products where weights are capped; with windows, for every token and the last alone."""
     packing, query, key, value = packed
     found = packing.attend(query[None], key[None], value[None], scale=0.4, reach=reach, softcap=softcap)[0]
     ends = packing.attend_last(

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from backends.plain import DOCUMENTS, QUERIES, PlainCausal, assert_close
 from backends.test_decoder import PROMPT, SPEC, load, pieces, scorer
-from rerank_core import CheckpointError, Head, ModelSpec, Template
+from rerank_core import CheckpointError, Head, ModelSpec, Reranker, Template
+from rerank_core.backends.torch import scorer_of
 from rerank_core.testing import tiny_causal_lm
 
 
@@ -90,3 +91,16 @@ def test_real_tokenizers_piece_by_piece(name: str, family: str, tmp_path: Path, 
             logits = model(input_ids=torch.tensor([whole])).logits[0, -1]
         expected.append(float(logits[ids("yes")[0]] - logits[ids("no")[0]]))
     assert_close(expected, load(directory).rerank(QUERIES[0], DOCUMENTS).scores())
+
+
+@pytest.mark.parametrize("family", ["qwen2", "gemma2"])
+def test_a_live_module_scores_with_the_weights_it_has_now(family: str, tmp_path: Path) -> None:
+    """How trainers evaluate: the causal model itself, its output layer read when it scores and not before."""
+    plain = PlainCausal(tiny_causal_lm(tmp_path, family, tie_word_embeddings=False))
+    spec = ModelSpec(name="live", template=Template(query="Q: {query}", between="\n", doc="D: {doc}"), head=SPEC.head)
+    live = Reranker.from_scorer(scorer_of(plain.model, plain.tokenizer, spec), spec)
+    for _ in range(2):
+        texts = [[f"Q: {QUERIES[0]}", "\n", f"D: {doc}"] for doc in DOCUMENTS]
+        assert_close([plain.score(row, "yes", "no") for row in texts], live.rerank(QUERIES[0], DOCUMENTS).scores())
+        with torch.no_grad():
+            plain.model.lm_head.weight.mul_(-0.5)

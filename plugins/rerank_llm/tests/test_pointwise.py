@@ -184,6 +184,25 @@ def test_mxbai_scores_equal_its_pieces(made: Callable[[str], Path]) -> None:
         near([plain.odds(row, "1", "0") for row in rows], reranker.score([(QUERY, doc) for doc in DOCS], **more))
 
 
+def test_mxbai_card_gives_query_and_document_the_whole_length(made: Callable[[str], Path]) -> None:
+    """Three quarters of it at most for the query's piece, what is left for the document; the template on top."""
+    plain, length = Plain(made("qwen")), 120
+    card = rerank_core.load(
+        "mxbai-rerank-base-v2", checkpoint=made("qwen"), device="cpu", max_length=length, compat="model-card"
+    )
+    scorer: Any = card.scorer
+    parts = scorer.parts
+    for query, doc in (("panda? " * 4, "bear " * 200), ("panda? " * 200, "bear " * 200), ("panda", "bear")):
+        asked = plain.ids(f"query: {query}")[: length * 3 // 4]
+        read = plain.ids(f"document: {doc}")[: length - len(asked) - len(plain.ids("\n"))]
+        row = row_ids(card, "x", "y")
+        before, after = row[: parts["before"]], row[len(row) - parts["after"] :]
+        with torch.inference_mode():
+            ids = [*before, *asked, *plain.ids("\n"), *read, *after]
+            logits = plain.model(input_ids=torch.tensor([ids])).logits[0, -1]
+        near([float(logits[plain.ids("1")[0]] - logits[plain.ids("0")[0]])], card.score([(query, doc)]))
+
+
 # ---------------------------------------------------------------------- any chat model
 @pytest.mark.parametrize("name", list(CHATS))
 def test_zero_shot_uses_the_chat_template(name: str, made: Callable[[str], Path]) -> None:

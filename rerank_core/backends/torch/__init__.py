@@ -66,8 +66,8 @@ def decoder_of(
     if head.kind == "layers":
         layers = options.model["layer"]
         depth = max(layers)
-        read_ = config or loading.configuration(directory)
-        check_layers(head, [*layers, *(options.model.get("cascade") or ())], read_.num_hidden_layers, spec.name)
+        config = config or loading.configuration(directory)
+        check_layers(head, [*layers, *(options.model.get("cascade") or ())], config.num_hidden_layers, spec.name)
     module: Any = loading.load_module(
         directory, head.kind, device=options.device, dtype=_dtype(options), config=config, depth=depth
     )

@@ -191,7 +191,7 @@ class TorchScorer(ABC):
         """Raw scores of the batch's rows in one pass."""
 
     def read(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool) -> Any:
-        """What a score is made of, one tensor a row."""
+        """What a score is made of, one tensor a row; for a scorer without a `trial` of its own."""
         raise NotImplementedError
 
     def outputs(

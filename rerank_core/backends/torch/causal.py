@@ -18,10 +18,6 @@ from rerank_core.backends.torch import varlen
 
 __all__ = ["CausalPacking"]
 
-# Attention weights below which two plain products on a CPU beat its fused kernel, which has no causal short cut once
-# there is a prefix.
-_SHORT = 4_000_000
-
 
 @dataclass(frozen=True)
 class _Group:
@@ -133,8 +129,7 @@ class CausalPacking:
             inside = slice(group.start, group.start + group.rows * group.length)
             q = _apart(query[0, :, inside], group)
             k, v = (_behind(part[0], group) for part in (key, value))
-            mask = _mask(group.length, group.shared, reach, query.device)
-            attended = _attend(q, k, v, mask, scale, softcap)
+            attended = _attend(q, k, v, self._mask(group, reach), scale, softcap)
             out[inside].view(group.rows, group.length, *out.shape[1:]).copy_(attended.transpose(1, 2))
         return out[None]
 
@@ -158,11 +153,9 @@ class CausalPacking:
                 continue
             numbers = torch.tensor([number_of[start] for start in starts], device=query.device)
             k, v = (_behind(part, group) for part in (key, value))
-            mask = _mask(group.length, group.shared, reach, query.device)
-            attended = _attend(
-                query[numbers][:, :, None], k, v, None if mask is None or reach is None else mask[-1:], scale, softcap
-            )
-            out[numbers] = attended[:, :, 0]
+            # The last token sees all of prefix and row, but for a window.
+            mask = None if reach is None else self._mask(group, reach)[-1:]
+            out[numbers] = _attend(query[numbers][:, :, None], k, v, mask, scale, softcap)[:, :, 0]
         return out
 
     def _one_kernel(
@@ -176,6 +169,20 @@ class CausalPacking:
             query.transpose(0, 1), k, v,
             query_bounds=query_bounds, key_bounds=key_bounds, longest=longest, scale=scale, reach=reach, causal=True,
         )  # fmt: skip
+
+    def _mask(self, group: _Group, reach: int | None) -> torch.Tensor:
+        """``[length, shared + length]``: which keys a token of a row may see. Kept for the layers of this batch, and no
+        longer: of long rows it is large."""
+        key = (group.length, group.shared, reach)
+        if key not in self._masks:
+            places = torch.arange(group.shared + group.length, device=self.last.device)
+            back = places[group.shared :, None] - places[None]
+            self._masks[key] = (back >= 0) if reach is None else (back >= 0) & (back < reach)
+        return self._masks[key]
+
+    @functools.cached_property
+    def _masks(self) -> dict[tuple[int, int, int | None], torch.Tensor]:
+        return {}
 
     @functools.cached_property
     def _gathered(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, int]]:
@@ -211,17 +218,6 @@ def _behind(part: torch.Tensor, group: _Group) -> torch.Tensor:
     return torch.cat([shared.expand(group.rows, *shared.shape), own], dim=2)
 
 
-@functools.lru_cache(maxsize=256)
-def _mask(length: int, shared: int, reach: int | None, device: torch.device) -> torch.Tensor | None:
-    """``[length, shared + length]``: which keys a token of a row may see."""
-    if length == 1 and reach is None:
-        return None
-    query = torch.arange(shared, shared + length, device=device)[:, None]
-    key = torch.arange(shared + length, device=device)[None]
-    seen = key <= query
-    return seen if reach is None else seen & (query - key < reach)
-
-
 def _attend(
     query: torch.Tensor,
     key: torch.Tensor,
@@ -233,15 +229,13 @@ def _attend(
     """``[rows, heads, length, width]`` for fewer heads in key and value."""
     rows, heads, length, width = query.shape
     shared = heads // key.shape[1]
-    if softcap is None and (query.device.type != "cpu" or heads * length * key.shape[2] > _SHORT):
+    if softcap is None:
         return torch.nn.functional.scaled_dot_product_attention(
             query, key, value, attn_mask=mask, scale=scale, enable_gqa=shared > 1
         )
     # The queries that share a head of keys lie under each other: one product, and no copy of the keys.
     stacked = query.reshape(rows, key.shape[1], shared * length, width)
-    weights = torch.matmul(stacked, key.mT).mul_(scale)
-    if softcap is not None:
-        weights = weights.div_(softcap).tanh_().mul_(softcap)
+    weights = torch.matmul(stacked, key.mT).mul_(scale / softcap).tanh_().mul_(softcap)
     if mask is not None:
         weights.view(rows, key.shape[1], shared, length, -1).masked_fill_(~mask, -torch.inf)
     attended = torch.matmul(weights.softmax(dim=-1, dtype=torch.float32).to(value.dtype), value)

@@ -38,7 +38,7 @@ def load_module(
         kind: of the head: ``classifier`` loads a sequence classifier, ``causal`` a causal language model
             with its output layer, anything else the bare model.
         config: a transformers configuration in place of the directory's config.json.
-        depth: how many layers to load; by default all.
+        depth: how many layers to load, at most those there are; by default all.
 
     Raises:
         CheckpointError: files that cannot be loaded, or weights missing that a score depends on.
@@ -111,8 +111,6 @@ def configuration(directory: Path) -> Any:
 
 def _cut(config: Any, depth: int) -> None:
     """Make a configuration one of fewer layers."""
-    if depth > config.num_hidden_layers:
-        raise InputError(f"layer {depth} was asked for, and the checkpoint has {config.num_hidden_layers}")
     config.num_hidden_layers = depth
     if getattr(config, "layer_types", None) is not None:
         config.layer_types = config.layer_types[:depth]

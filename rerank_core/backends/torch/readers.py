@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch.weights import tensors_of
+from rerank_core.backends.torch.weights import rows_of, tensors_of
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.spec import Head
 
@@ -48,9 +48,8 @@ class LabelReader:
     """The logit of one token, or the log-odds of two: no other row of the output layer is multiplied.
 
     Attributes:
-        weight: the output layer, or its label rows alone.
+        weight, bias: the output layer's, or their label rows alone.
         rows: of the positive label, and of the negative one where there is one.
-        bias: of those rows.
         softcap, divisor: what the model does to its logits.
     """
 
@@ -62,7 +61,9 @@ class LabelReader:
     divisor: float = 1.0
 
     def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
-        logits = torch.nn.functional.linear(hidden, self.weight[list(self.rows)], self.bias) / self.divisor
+        rows = list(self.rows)
+        bias = None if self.bias is None else self.bias[rows]
+        logits = torch.nn.functional.linear(hidden, self.weight[rows], bias) / self.divisor
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
         logits = logits.float()
@@ -129,18 +130,17 @@ def label_reader(directory: Path, module: Any, head: Head, tokenizer: TextTokeni
     if config.tie_word_embeddings:
         weight = embeddings.detach()[list(ids)].clone()
     else:
-        found = tensors_of(directory, ["lm_head.weight", "lm_head.bias"])
-        if "lm_head.weight" not in found:
+        found = rows_of(directory, "lm_head.weight", ids)
+        if found is None:
             raise CheckpointError(
                 f"{directory} has no lm_head.weight, and its config.json does not tie it to the embeddings; its scores "
                 "would be random. Is this a base model without its output layer?"
             )
-        whole = found["lm_head.weight"]
-        if whole.shape[1] != embeddings.shape[1] or whole.shape[0] <= max(ids):
-            raise CheckpointError(f"{directory}: lm_head.weight is {list(whole.shape)} for {embeddings.shape[1]} wide")
-        weight = whole[list(ids)].to(embeddings)
-        if "lm_head.bias" in found:
-            bias = found["lm_head.bias"][list(ids)].to(embeddings)
+        if found.shape[1] != embeddings.shape[1]:
+            raise CheckpointError(f"{directory}: lm_head.weight is {found.shape[1]} wide, not {embeddings.shape[1]}")
+        weight = found.to(embeddings)
+        bias = rows_of(directory, "lm_head.bias", ids)
+        bias = None if bias is None else bias.to(embeddings)
     softcap, divisor = _treatment(config)
     return LabelReader((config.num_hidden_layers,), weight, tuple(range(len(ids))), bias, softcap, divisor)
 
@@ -157,8 +157,7 @@ def live_label_reader(module: Any, head: Head, tokenizer: TextTokenizer, model: 
     depth = module.config.num_hidden_layers
     softcap, divisor = _treatment(module.config)
     rows = label_ids(head, tokenizer, model)
-    bias = None if getattr(output, "bias", None) is None else output.bias[list(rows)]
-    return LabelReader((depth,), output.weight, rows, bias, softcap, divisor)
+    return LabelReader((depth,), output.weight, rows, getattr(output, "bias", None), softcap, divisor)
 
 
 def _treatment(config: Any) -> tuple[float | None, float]:

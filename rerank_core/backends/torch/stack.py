@@ -22,13 +22,11 @@ class Running:
     """A batch between two layers.
 
     Attributes:
-        ids: ``[1, total]`` as they were at first.
         hidden: ``[1, total, width]`` after ``layer`` layers.
         segments: ``[start, stop)`` of the document's part in each row.
         layer: how many layers were run.
     """
 
-    ids: torch.Tensor
     hidden: torch.Tensor
     packing: CausalPacking
     segments: Sequence[tuple[int, int]]
@@ -49,6 +47,28 @@ class Stack:
         self.shortened = False
         self.one_kernel = True
 
+    def laid_out(
+        self, prefixes: Mapping[int, Sequence[int]], rows: Sequence[Sequence[int]], owners: Sequence[int]
+    ) -> tuple[torch.Tensor, CausalPacking]:
+        """Ids ``[1, total]`` and where the rows lie in them.
+
+        Args:
+            owners: the key of each row's prefix.
+        """
+        place = {key: number for number, key in enumerate(prefixes)}
+        packing = CausalPacking.of(
+            [len(prefix) for prefix in prefixes.values()],
+            [(place[owner], len(row)) for owner, row in zip(owners, rows, strict=True)],
+            self.module.device,
+            one_kernel=self.one_kernel,
+        )
+        ids = [0] * packing.total
+        for prefix, (start, length) in zip(prefixes.values(), packing.prefixes, strict=True):
+            ids[start : start + length] = prefix
+        for row, (start, length, _) in zip(rows, packing.rows, strict=True):
+            ids[start : start + length] = row
+        return torch.tensor([ids], device=self.module.device), packing
+
     def start(
         self,
         prefixes: Mapping[int, Sequence[int]],
@@ -56,28 +76,11 @@ class Stack:
         owners: Sequence[int],
         segments: Sequence[tuple[int, int]],
     ) -> Running:
-        """A batch before the first layer.
-
-        Args:
-            owners: the key of each row's prefix.
-        """
-        keys = list(prefixes)
-        device = self.module.device
-        packing = CausalPacking.of(
-            [len(prefixes[key]) for key in keys],
-            [(keys.index(owner), len(row)) for owner, row in zip(owners, rows, strict=True)],
-            device,
-            one_kernel=self.one_kernel,
-        )
-        ids = [0] * packing.total
-        for key, (start, length) in zip(keys, packing.prefixes, strict=True):
-            ids[start : start + length] = prefixes[key]
-        for row, (start, length, _) in zip(rows, packing.rows, strict=True):
-            ids[start : start + length] = row
-        placed = torch.tensor([ids], device=device)
-        hidden = self.module.get_input_embeddings()(placed)
+        """A batch before the first layer; see `laid_out`."""
+        ids, packing = self.laid_out(prefixes, rows, owners)
+        hidden = self.module.get_input_embeddings()(ids)
         multiplier = getattr(self.module, "embedding_multiplier", None)
-        return Running(placed, hidden if multiplier is None else hidden * multiplier, packing, segments)
+        return Running(hidden if multiplier is None else hidden * multiplier, packing, segments)
 
     def advance(self, running: Running, until: int) -> None:
         """Run layers up to ``until`` of them are done."""
@@ -126,7 +129,7 @@ class Stack:
             places[new : new + length] = range(old, old + length)
         index = torch.tensor(places, device=running.hidden.device)
         segments = [running.segments[row] for row in rows]
-        return Running(running.ids, running.hidden[:, index], fresh, segments, running.layer)
+        return Running(running.hidden[:, index], fresh, segments, running.layer)
 
     def _context(self, running: Running) -> dict[str, Any]:
         return {"attention_mask": None, "past_key_values": None, "use_cache": False, "packing": running.packing}

@@ -10,7 +10,7 @@ import torch
 from rerank_core.errors import CheckpointError
 from rerank_core.spec_file import read_json
 
-__all__ = ["tensors_of"]
+__all__ = ["rows_of", "tensors_of"]
 
 _INDEX = "model.safetensors.index.json"
 
@@ -35,6 +35,30 @@ def tensors_of(directory: Path, names: Sequence[str]) -> dict[str, torch.Tensor]
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{directory} cannot be read: {error}") from error
     return found
+
+
+def rows_of(directory: Path, name: str, rows: Sequence[int]) -> torch.Tensor | None:
+    """Some rows of a matrix, ``[len(rows), width]``; None where the checkpoint has no such tensor.
+
+    Raises:
+        CheckpointError: files that cannot be read, or a matrix with fewer rows.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    try:
+        for file, held in _files(directory).items():
+            if held is not None and name not in held:
+                continue
+            with safe_open(str(file), framework="pt") as tensors:
+                if name not in tensors.keys():  # noqa: SIM118 -- not a mapping
+                    continue
+                whole = tensors.get_slice(name)
+                if max(rows) >= whole.get_shape()[0]:
+                    raise CheckpointError(f"{directory}: {name} is {whole.get_shape()}, and row {max(rows)} is needed")
+                return torch.cat([whole[row : row + 1] for row in rows])
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{directory} cannot be read: {error}") from error
+    return None
 
 
 def _files(directory: Path) -> dict[Path, set[str] | None]:

@@ -37,7 +37,7 @@ LISTWISE = (
             *_COMMON,
             ModelOption("chat_model", "str", "the model's name at the endpoint"),
             ModelOption("base_url", "str", "of an OpenAI-compatible endpoint; by default OPENAI_BASE_URL or OpenAI's"),
-            ModelOption("api_key", "str", "by default OPENAI_API_KEY"),
+            ModelOption("api_key", "str", "by default OPENAI_API_KEY", secret=True),
             ModelOption("timeout", "float", "seconds that an answer may take", default=60.0),
             ModelOption("retries", "int", "further tries after a failure, a timeout or a busy server", default=2),
         ),
