@@ -11,6 +11,7 @@ Importing this module imports no torch; a backend is imported when a model is lo
 from rerank_core.errors import (
     CheckpointError,
     DuplicateModelError,
+    IndexStoreError,
     InputError,
     MissingDependencyError,
     NonFiniteScoreError,
@@ -20,15 +21,16 @@ from rerank_core.errors import (
     UnknownModelError,
 )
 from rerank_core.hookspecs import API_VERSION, hookimpl
+from rerank_core.indexable import Explains, Indexable
 from rerank_core.indexing import Index
 from rerank_core.longdoc import FirstP, KMaxP, MaxP, MeanP
+from rerank_core.opening import load
 from rerank_core.options import CallOptions, Options
 from rerank_core.registry import default as _registry
-from rerank_core.reranker import Reranker, load
+from rerank_core.reranker import Reranker
 from rerank_core.scorer import (
     Batch,
     Configurable,
-    Indexable,
     ListRanker,
     Output,
     Permutation,
@@ -41,7 +43,8 @@ from rerank_core.scorer import (
 )
 from rerank_core.spec import Head, ModelOption, ModelSpec, Template
 from rerank_core.spec_file import write_spec
-from rerank_core.types import Document, Hit, Passage, Ranking, Usage
+from rerank_core.types import Document, Hit, Match, Passage, Ranking, Usage
+from rerank_core.vectors import TokenVectors
 
 __version__ = "0.1.0"
 
@@ -53,14 +56,17 @@ __all__ = [
     "Configurable",
     "Document",
     "DuplicateModelError",
+    "Explains",
     "FirstP",
     "Head",
     "Hit",
     "Index",
+    "IndexStoreError",
     "Indexable",
     "InputError",
     "KMaxP",
     "ListRanker",
+    "Match",
     "MaxP",
     "MeanP",
     "MissingDependencyError",
@@ -82,6 +88,7 @@ __all__ = [
     "Scorer",
     "Template",
     "TextScorer",
+    "TokenVectors",
     "Tokens",
     "UnknownModelError",
     "Usage",

@@ -22,9 +22,11 @@ from typing import Any, Literal
 
 import rerank_core
 from rerank_core import registry
+from rerank_core.discovery import DISABLE, PluginRecord
 from rerank_core.errors import RerankError
-from rerank_core.registry import DISABLE, PluginRecord, Registry
-from rerank_core.reranker import Reranker, load
+from rerank_core.opening import load
+from rerank_core.registry import Registry
+from rerank_core.reranker import Reranker
 
 __all__ = ["Check", "examine"]
 

@@ -7,6 +7,7 @@
     │   ├── PluginLoadError                 importing or registering it failed
     │   └── DuplicateModelError             two plugins claim one model name
     ├── CheckpointError                     the files of a model are missing, wrong or incomplete
+    ├── IndexStoreError                     an index on disk is damaged, or not this model's
     ├── MissingDependencyError(ImportError) a package that this model needs is not installed
     └── NonFiniteScoreError                 the model produced NaN or an infinity
 
@@ -21,6 +22,7 @@ from collections.abc import Sequence
 __all__ = [
     "CheckpointError",
     "DuplicateModelError",
+    "IndexStoreError",
     "InputError",
     "MissingDependencyError",
     "NonFiniteScoreError",
@@ -71,6 +73,10 @@ class DuplicateModelError(PluginError):
 
 class CheckpointError(RerankError):
     """The files of a model are missing, wrong or incomplete."""
+
+
+class IndexStoreError(RerankError):
+    """A folder of document embeddings that is damaged, or was made by another model or with other settings."""
 
 
 class MissingDependencyError(RerankError, ImportError):

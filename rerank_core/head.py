@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import Any, Literal, TypeAlias
 
 from rerank_core.errors import InputError, one_of, short
 from rerank_core.types import ScoreSpace
+from rerank_core.vectors import TokenVectors
 
 __all__ = ["Head", "HeadKind"]
 
@@ -15,7 +17,7 @@ HeadKind: TypeAlias = Literal["classifier", "maxsim", "last_token", "layers"]
 # What each kind takes, and so what `Head` refuses for the others.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "classifier": (),
-    "maxsim": ("reduce",),
+    "maxsim": ("reduce", "vectors"),
     "last_token": ("positive", "negative"),
     "layers": ("first", "step", "weights"),
 }
@@ -29,6 +31,7 @@ class Head:
         kind: ``classifier`` (one-label sequence classification), ``maxsim`` (late interaction), ``last_token`` (a
             causal language model's logit of a word) or ``layers`` (a causal model with a score at every layer).
         reduce: for ``maxsim``, how the best similarities of the query's tokens become one score.
+        vectors: for ``maxsim``, what the tokens' vectors are.
         positive, negative: for ``last_token``, the words whose logits make the score.
         first, step, weights: for ``layers``, see `layers`.
     """
@@ -40,6 +43,7 @@ class Head:
     first: int | None = None
     step: int | None = None
     weights: str | None = None
+    vectors: TokenVectors | None = None
 
     def __post_init__(self) -> None:
         one_of(self.kind, tuple(_FIELDS), "Head.kind")
@@ -48,6 +52,11 @@ class Head:
                 raise InputError(f"Head(kind={self.kind!r}) takes no {name}={getattr(self, name)!r}")
         if self.kind == "maxsim":
             one_of(self.reduce, ("mean", "sum"), "Head.reduce")
+            vectors: Any = self.vectors
+            if vectors is None or isinstance(vectors, Mapping):  # as it stands in a file
+                object.__setattr__(self, "vectors", TokenVectors(**(vectors or {})))
+            elif not isinstance(vectors, TokenVectors):
+                raise InputError(f"Head.maxsim(vectors={short(vectors)}): it must be TokenVectors")
         if self.kind == "last_token" and (not self.positive or self.positive == self.negative):
             raise InputError(
                 f"Head.last_token(positive={short(self.positive)}, negative={short(self.negative)}): "
@@ -67,10 +76,14 @@ class Head:
         return cls("classifier")
 
     @classmethod
-    def maxsim(cls, reduce: Literal["mean", "sum"] = "sum") -> Head:
-        """MaxSim over L2-normalised token vectors: for each query token its best document token, then summed
-        (ColBERT; Khattab & Zaharia, 2020) or averaged over the query's tokens."""
-        return cls("maxsim", reduce=reduce)
+    def maxsim(cls, reduce: Literal["mean", "sum"] = "sum", vectors: TokenVectors | None = None) -> Head:
+        """MaxSim over token vectors: for each query token its best document token, then summed (ColBERT; Khattab &
+        Zaharia, 2020) or averaged over the query's tokens.
+
+        Args:
+            vectors: what the tokens' vectors are; by default the encoder's, normalised, for every token.
+        """
+        return cls("maxsim", reduce=reduce, vectors=vectors)
 
     @classmethod
     def last_token(cls, positive: str, negative: str | None = None) -> Head:

@@ -7,6 +7,7 @@ files opened. It may set ``RERANK_API_VERSION`` to the `API_VERSION` it was writ
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pluggy
@@ -36,3 +37,9 @@ class HookSpecs:
     def rerank_open_model(self, source: str) -> ModelSpec | None:
         """The model behind ``plugin:source`` where the plugin registered none of that name: a hub id or directory
         that it can make a reranker of. Only the plugin that is named is asked. None where it cannot."""
+
+    @hookspec(firstresult=True)
+    def rerank_match_checkpoint(self, directory: Path) -> ModelSpec | None:
+        """The model in a checkpoint directory without ``reranker.json``, where its small files (never its path) say
+        that it is of this plugin's kind. Every plugin is asked; None where it is another's. Without ``checkpoint``
+        the spec is of that directory."""

@@ -2,37 +2,46 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, overload
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol, overload
 
 from rerank_core.errors import InputError
+from rerank_core.indexable import Indexable, ShelfWindow, Shelved, Storable
 from rerank_core.rows import Job, QueryRows, RowPlan, Rules, Window
-from rerank_core.scorer import NO_TOKENS, Indexable, Output, QueryRow, Scorer
+from rerank_core.scorer import NO_TOKENS, Output, QueryRow, Scorer
 from rerank_core.types import Document
 
 __all__ = ["Index", "IndexPlan", "build"]
 
+# Documents that are encoded and put away together; what is put away in a folder outlives an interruption.
+_TOGETHER = 4096
 
-@dataclass(frozen=True, slots=True)
-class _Entry:
-    """One encoded window: its characters in the document, its opaque embedding."""
 
-    chars: tuple[int, int]
-    embedding: Any
+class Watch(Protocol):
+    """Called with documents done and documents in all."""
+
+    def __call__(self, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True)
 class Index(Sequence[Document]):
-    """Documents with their embeddings, in memory. Give it to ``rerank`` in place of the documents.
+    """Documents with their embeddings. Give it to ``rerank`` in place of the documents.
 
     Made by ``Reranker.index``; opaque, and good only for rerankers that would make the same (``owner`` says which).
+
+    Attributes:
+        precision: what the embeddings are kept in.
+        drift: how far that moved them, as the length of the difference of unit vectors, ``mean`` and ``max``: no
+            similarity of two tokens is further off. Empty for ``float32``, which is exact.
     """
 
     documents: tuple[Document, ...]
     owner: object
-    _entries: tuple[tuple[_Entry, ...], ...]
-    _truncated: tuple[bool, ...]
+    precision: str
+    drift: Mapping[str, float]
+    _shelved: tuple[Shelved, ...]
 
     @overload
     def __getitem__(self, index: int) -> Document: ...
@@ -48,38 +57,110 @@ class Index(Sequence[Document]):
         return iter(self.documents)
 
     def __repr__(self) -> str:
-        return f"Index({len(self.documents)} documents, {sum(map(len, self._entries))} passages)"
+        passages = sum(len(shelved.windows) for shelved in self._shelved)
+        return f"Index({len(self.documents)} documents, {passages} passages, {self.precision})"
+
+    def select(self, places: Iterable[int]) -> Index:
+        """The documents at these places, in this order: candidates that a first stage found. Hits count from this
+        selection.
+
+        Raises:
+            InputError: a place that is none of the index.
+        """
+        chosen = list(places)
+        for place in chosen:
+            if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(self.documents):
+                raise InputError(f"{place!r} is no place in {self!r}; places are 0 to {len(self.documents) - 1}")
+        return replace(
+            self,
+            documents=tuple(self.documents[place] for place in chosen),
+            _shelved=tuple(self._shelved[place] for place in chosen),
+        )
 
 
-def build(scorer: Scorer, documents: Sequence[Document], rules: Rules, owner: object) -> Index:
-    """Encode every window of every document.
+def build(
+    scorer: Scorer,
+    documents: Sequence[Document],
+    rules: Rules,
+    owner: object,
+    *,
+    directory: str | None = None,
+    precision: str | None = None,
+    identity: Mapping[str, Any],
+    watch: Watch,
+) -> Index:
+    """Encode every window of every document that the shelf does not hold.
 
     Raises:
-        InputError: a scorer whose rows hold the query.
+        InputError: a scorer whose rows hold the query, or one that cannot keep what it encoded.
+        IndexStoreError: a folder that is damaged or was made by another model.
     """
     if not isinstance(scorer, Indexable) or scorer.layout != "separate":
         raise InputError(
             f"{type(scorer).__name__} reads query and document together, so documents cannot be indexed without a "
             "query; use rerank, or a late-interaction model"
         )
+    if isinstance(scorer, Storable):
+        shelf = scorer.shelf(directory, precision, identity)
+    elif directory is None and precision in (None, "float32"):
+        shelf = _PlainShelf()
+    else:
+        raise InputError(f"{type(scorer).__name__} keeps embeddings only in memory and as they are")
+    digests = [hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).digest() for document in documents]
+    missing = {
+        digest: document for digest, document in zip(digests, documents, strict=True) if shelf.find(digest) is None
+    }
+    todo = list(missing.items())
+    for start in range(0, len(todo), _TOGETHER):
+        some = todo[start : start + _TOGETHER]
+
+        def part(done: int, total: int, start: int = start, count: int = len(some)) -> None:
+            watch(start + done * count // max(1, total), len(todo))
+
+        found = _encode(scorer, [document for _, document in some], rules, part)
+        shelf.add(dict(zip([digest for digest, _ in some], found, strict=True)))
+    shelved = [shelf.find(digest) for digest in digests]
+    return Index(
+        documents=tuple(documents),
+        owner=owner,
+        precision=shelf.precision,
+        drift=shelf.drift,
+        _shelved=tuple(own for own in shelved if own is not None),
+    )
+
+
+def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, watch: Watch) -> list[Shelved]:
+    assert isinstance(scorer, Indexable)
     # The layout is `separate`, so no row holds the query: any query will do to plan the documents' windows.
     plan = RowPlan(scorer, [Job("", documents)], rules)
     embeddings: list[Any] = [None] * len(plan.windows)
+    done = 0
     for positions in plan.batches():
         encoded = scorer.encode([plan.row(plan.windows[position]) for position in positions])
         for position, embedding in zip(positions, encoded, strict=True):
             embeddings[position] = embedding
-    for position, original in plan.copies.items():
-        embeddings[position] = embeddings[original]
-    entries: list[list[_Entry]] = [[] for _ in documents]
+        done += len(positions)
+        watch(done, len(plan.windows))
+    windows: list[list[ShelfWindow]] = [[] for _ in documents]
     for window, embedding in zip(plan.windows, embeddings, strict=True):
-        entries[window.doc].append(_Entry(plan.chars(window), embedding))
-    return Index(
-        documents=tuple(documents),
-        owner=owner,
-        _entries=tuple(map(tuple, entries)),
-        _truncated=tuple(plan.truncated(0, doc) for doc in range(len(documents))),
-    )
+        windows[window.doc].append(ShelfWindow((window.start, window.stop), plan.chars(window), embedding))
+    return [Shelved(own, plan.truncated(0, doc)) for doc, own in enumerate(windows)]
+
+
+class _PlainShelf:
+    """Embeddings as they are, for a scorer that has no shelf of its own."""
+
+    precision = "float32"
+
+    def __init__(self) -> None:
+        self.drift: Mapping[str, float] = {}
+        self._held: dict[bytes, Shelved] = {}
+
+    def find(self, digest: bytes) -> Shelved | None:
+        return self._held.get(digest)
+
+    def add(self, texts: Mapping[bytes, Shelved]) -> None:
+        self._held.update(texts)
 
 
 class IndexPlan:
@@ -95,23 +176,23 @@ class IndexPlan:
         self.query_truncated: Sequence[bool] = queries.truncated
         self.copies: Mapping[int, int] = {}
         self.windows: Sequence[Window] = [
-            Window(0, doc, number, 0, 0, length=0)
-            for doc, entries in enumerate(index._entries)
-            for number in range(len(entries))
+            Window(0, doc, number, *window.tokens, length=0)
+            for doc, shelved in enumerate(index._shelved)
+            for number, window in enumerate(shelved.windows)
         ]
 
-    def _entry(self, window: Window) -> _Entry:
-        return self._index._entries[window.doc][window.number]
+    def embedding(self, window: Window) -> Any:
+        """What the index holds of a window."""
+        return self._index._shelved[window.doc].windows[window.number].embedding
 
     def batches(self) -> list[list[int]]:
         return [list(range(len(self.windows)))] if self.windows else []
 
     def forward(self, positions: Sequence[int]) -> Output:
-        items = [(0, self._entry(self.windows[position]).embedding) for position in positions]
-        return self._scorer.match(self.query_rows, items)
+        return self._scorer.match(self.query_rows, [(0, self.embedding(self.windows[place])) for place in positions])
 
     def chars(self, window: Window) -> tuple[int, int]:
-        return self._entry(window).chars
+        return self._index._shelved[window.doc].windows[window.number].chars
 
     def truncated(self, query: int, doc: int) -> bool:
-        return self._index._truncated[doc]
+        return self._index._shelved[doc].truncated

@@ -130,6 +130,8 @@ class CallOptions:
         min_score: only hits with at least this score, in the ranking's ``score_space``.
         longdoc, overlap, activation: as in `Options`, for this call.
         progress: a progress bar on stderr.
+        explain: for late interaction, say on each hit which tokens matched. Documents of the hits are read once
+            more, so give ``top_k`` with many.
         model: call-time options that only this model has.
     """
 
@@ -139,6 +141,7 @@ class CallOptions:
     overlap: int | None = None
     activation: Literal["default", "none", "sigmoid"] | None = None
     progress: bool = False
+    explain: bool = False
     model: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod

@@ -10,49 +10,21 @@ import difflib
 import functools
 import json
 import os
-import re
-import traceback
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
-
-import pluggy
+from typing import TYPE_CHECKING
 
 from rerank_core import hookspecs
-from rerank_core.errors import DuplicateModelError, PluginError, PluginLoadError, RerankError, UnknownModelError, short
+from rerank_core.discovery import DISABLE, PluginRecord, asked, distribution_of, normal, read_plugin
+from rerank_core.errors import DuplicateModelError, UnknownModelError, short
 from rerank_core.spec import ModelSpec
-from rerank_core.spec_file import spec_of_directory
+from rerank_core.spec_file import FILE_NAME, spec_of_directory
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["PluginRecord", "Registry", "default", "first_party"]
-
-DISABLE = "RERANK_DISABLE_PLUGINS"
-
-
-@dataclass(frozen=True)
-class PluginRecord:
-    """One installed plugin and how it fared.
-
-    Attributes:
-        name: of its entry point; the ``plugin`` in ``plugin:model``.
-        status: ``ok``; ``disabled`` by the environment; ``failed`` on import; ``incompatible`` with this core's
-            hook API; ``invalid`` hooks or models.
-        error: one line; empty where the status is ``ok``.
-        opens: finds the model of ``plugin:source`` for a source that no model is called; None for most plugins.
-    """
-
-    name: str
-    distribution: str
-    version: str
-    module: str
-    status: Literal["ok", "disabled", "failed", "incompatible", "invalid"] = "ok"
-    error: str = ""
-    traceback: str = ""
-    models: tuple[ModelSpec, ...] = ()
-    opens: Callable[[str], ModelSpec | None] | None = None
+__all__ = ["Registry", "default", "first_party"]
 
 
 class Registry:
@@ -73,8 +45,8 @@ class Registry:
         from importlib.metadata import entry_points
 
         points = entry_points(group=hookspecs.GROUP)
-        disabled = {_normal(name) for name in os.environ.get(DISABLE, "").split(",")}
-        return cls([_read_plugin(point, disabled) for point in _distinct(points)])
+        disabled = {normal(name) for name in os.environ.get(DISABLE, "").split(",")}
+        return cls([read_plugin(point, disabled) for point in _distinct(points)])
 
     def models(self) -> list[ModelSpec]:
         """Every model of every working plugin, by name; contested ones once for each claim."""
@@ -100,7 +72,7 @@ class Registry:
             raise UnknownModelError(f"the model name is {short(name)}; `rerank models` lists what is installed")
         if self._claims(name) or not _is_directory(name):
             return self.named(name)
-        return spec_of_directory(name, self.named)
+        return self._matched(Path(name)) or spec_of_directory(name, self.named)
 
     def named(self, name: str) -> ModelSpec:
         """The spec of an exact name, an alias or ``plugin:name``; never a directory.
@@ -138,17 +110,25 @@ class Registry:
         before, colon, source = name.partition(":")
         for plugin in self.plugins if colon and source.strip() else ():
             if before in (plugin.name, plugin.distribution) and plugin.opens is not None:
-                try:
-                    spec = plugin.opens(source)
-                except RerankError:
-                    raise
-                except Exception as error:
-                    raise PluginError(
-                        f"{plugin.name!r} could not open {short(source)}: {type(error).__name__}: {error}"
-                    ) from error
-                if spec is not None and not isinstance(spec, ModelSpec):
-                    raise PluginError(f"{plugin.name!r} opened {source!r} as {short(spec)}, which is no ModelSpec")
-                return spec
+                return asked(plugin, plugin.opens, source)
+        return None
+
+    def _matched(self, directory: Path) -> ModelSpec | None:
+        """What the plugins say of a checkpoint directory that does not describe itself."""
+        if (directory / FILE_NAME).exists():
+            return None
+        found = [
+            (plugin.name, spec)
+            for plugin in self.plugins
+            if plugin.matches is not None and (spec := asked(plugin, plugin.matches, directory)) is not None
+        ]
+        if len(found) > 1:
+            raise DuplicateModelError(
+                f"several plugins take {str(directory)!r} for theirs: {', '.join(name for name, _ in found)}. "
+                f"Say which by loading a name of its with checkpoint={str(directory)!r}"
+            )
+        for _, spec in found:
+            return spec if spec.checkpoint else replace(spec, checkpoint=str(directory.resolve()))
         return None
 
     def _unknown(self, name: str) -> str:
@@ -185,7 +165,7 @@ def _distinct(
     """The same distribution may be on the path twice (an editable install and a wheel); the first one counts."""
     seen: dict[tuple[str, str], EntryPoint] = {}
     for point in points:
-        seen.setdefault((_normal(_distribution(point)[0]), point.name), point)
+        seen.setdefault((normal(distribution_of(point)[0]), point.name), point)
     return sorted(seen.values(), key=lambda point: point.name)
 
 
@@ -194,81 +174,6 @@ def _is_directory(name: str) -> bool:
         return Path(name).is_dir()
     except (OSError, ValueError):  # a name too long for a path, or with a NUL in it
         return False
-
-
-def _normal(name: str) -> str:
-    """Names of distributions as packaging compares them (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
-
-
-def _distribution(point: EntryPoint) -> tuple[str, str]:
-    if point.dist is None:
-        return "unknown", "unknown"
-    return point.dist.name, point.dist.version
-
-
-def _read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
-    distribution, version = _distribution(point)
-    record = PluginRecord(point.name, distribution, version, point.value)
-    if {_normal(point.name), _normal(distribution)} & disabled:
-        return replace(record, status="disabled", error=f"switched off by {DISABLE}")
-    try:
-        module = point.load()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 -- SystemExit and a native extension's panic are no Exception
-        return _broken(record, "failed", error)
-    wanted = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
-    if wanted != hookspecs.API_VERSION:
-        problem = PluginLoadError(
-            f"written for hook API {wanted!r}, and this rerank-core has {hookspecs.API_VERSION}; "
-            f"upgrade {distribution} or rerank-core"
-        )
-        return _broken(record, "incompatible", problem)
-    try:
-        models, opens = _ask(module, point.name)
-        return replace(record, models=models, opens=opens)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001
-        return _broken(record, "invalid", error)
-
-
-def _ask(module: object, name: str) -> tuple[tuple[ModelSpec, ...], Callable[[str], ModelSpec | None] | None]:
-    """Call the hooks of one plugin, alone in a manager of its own."""
-    manager = pluggy.PluginManager(hookspecs.GROUP)
-    manager.add_hookspecs(hookspecs.HookSpecs)
-    manager.register(module, name)
-    manager.check_pending()
-    if not manager.get_hookcallers(module):
-        raise PluginLoadError(f"the module {module!r} implements no hook; is @hookimpl missing?")
-    models: list[ModelSpec] = []
-    asked = True
-
-    def register(spec: ModelSpec) -> None:
-        if not asked:
-            raise PluginLoadError("register() was called after the hook had returned; call it inside the hook")
-        if not isinstance(spec, ModelSpec):
-            raise PluginLoadError(f"register() was given {spec!r}; it takes a ModelSpec")
-        taken = {known for model in models for known in model.names}.intersection(spec.names)
-        if taken:
-            raise DuplicateModelError(f"the plugin registers {sorted(taken)!r} twice")
-        models.append(spec)
-
-    manager.hook.rerank_register_models(register=register)
-    asked = False
-    hook = manager.hook.rerank_open_model
-    return tuple(models), (lambda source: hook(source=source)) if hook.get_hookimpls() else None
-
-
-def _broken(
-    record: PluginRecord, status: Literal["failed", "incompatible", "invalid"], error: BaseException
-) -> PluginRecord:
-    # format_exception copes with an exception whose own __str__ raises.
-    shown = "".join(traceback.format_exception(error))
-    last = "".join(traceback.format_exception_only(error)).strip()
-    text = str(error) if isinstance(error, RerankError) else last.splitlines()[-1]
-    return replace(record, status=status, error=" ".join(text.split()), traceback=shown)
 
 
 def first_party(name: str) -> str | None:

@@ -1,23 +1,25 @@
-"""`load` a model, and the `Reranker` it gives."""
+"""`Reranker`: a loaded model."""
 
 from __future__ import annotations
 
 import os
 import threading
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from rerank_core import building, indexing, pipeline, registry
+from rerank_core import building, indexing, pipeline
 from rerank_core.errors import (
-    CheckpointError,
     InputError,
     NonFiniteScoreError,
     PluginError,
     RerankError,
-    UnknownModelError,
+    one_of,
     short,
 )
+from rerank_core.explaining import explained
+from rerank_core.indexable import Explains
 from rerank_core.indexing import Index
 from rerank_core.options import CallOptions, Options
 from rerank_core.pipeline import AnyScorer, Progress
@@ -26,42 +28,13 @@ from rerank_core.ranking import presentation, ranking_of
 from rerank_core.requests import job_of, jobs_of_pairs
 from rerank_core.rows import Job, Rules
 from rerank_core.scorer import Configurable, ListRanker, Scorer, TextScorer, is_listwise
-from rerank_core.settling import rules_of_call, settle
+from rerank_core.settling import identity_of, rules_of_call, settle
 from rerank_core.spec import ModelSpec
 from rerank_core.types import Ranking, ScoreSpace, documents_of
 
-__all__ = ["Reranker", "load"]
+__all__ = ["Reranker"]
 
 _STREAM_DOCUMENTS = 1024
-
-
-def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
-    """Load a model by name, alias, hub id, ``plugin:name`` or directory.
-
-    Args:
-        options: see `Options`; the model's own are listed by ``rerank models NAME``.
-
-    Raises:
-        UnknownModelError: no plugin, directory or hub id has this name.
-        InputError: an unknown option, or a value that cannot be used.
-        CheckpointError: missing, wrong or incomplete files.
-        MissingDependencyError: a package that the model needs is not installed.
-    """
-    if not isinstance(name, (str, os.PathLike)):
-        raise InputError(f"the model is {short(name)}; it must be a name, a hub id or a directory")
-    name = os.fspath(name)
-    known = registry.default()
-    try:
-        spec = known.resolve(name)
-    except UnknownModelError as unknown:
-        if name.count("/") != 1 or name.startswith((".", "/", "~")) or registry.first_party(name):
-            raise
-        try:
-            spec = building.spec_from_hub(name, options)
-        except CheckpointError as absent:
-            raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
-    chosen = Options.of(spec, options)
-    return Reranker(building.build(spec, chosen), spec, chosen, loaded=True)
 
 
 class Reranker:
@@ -112,7 +85,7 @@ class Reranker:
         Args:
             documents: strings, mappings with ``text``, `Document`, or an `Index`; never changed, none dropped.
             options: see `CallOptions`: ``top_k``, ``min_score``, ``longdoc``, ``overlap``, ``activation``,
-                ``progress``, and the model's call options.
+                ``explain``, ``progress``, and the model's call options.
 
         Raises:
             InputError: a query, document or option that cannot be used.
@@ -173,7 +146,7 @@ class Reranker:
         Raises:
             InputError: a pair that is none, or a listwise model, which has no score for a single pair.
         """
-        for name in ("top_k", "min_score", "activation"):
+        for name in ("top_k", "min_score", "activation", "explain"):
             if options.get(name) is not None:
                 raise InputError(f"score gives every raw score, so {name}={options[name]!r} means nothing; use rerank")
         call = CallOptions.of(self.spec, options)
@@ -194,16 +167,47 @@ class Reranker:
                 scores[place] = score
         return scores
 
-    def index(self, documents: Iterable[object]) -> Index:
+    def index(
+        self,
+        documents: Iterable[object],
+        directory: str | os.PathLike[str] | None = None,
+        *,
+        precision: str | None = None,
+        progress: bool = False,
+    ) -> Index:
         """Encode documents once, to be ranked for many queries: give the `Index` to `rerank` as documents.
+
+        Args:
+            directory: a folder that keeps the embeddings, made where it is not there. Texts that it holds are not
+                encoded again, by whatever process; what an interrupted call had put away stays.
+            precision: ``float32`` (default, exact), ``float16`` (half the bytes) or ``int8`` (a quarter);
+                `Index.drift` says how far that moves similarities.
+            progress: a progress bar on stderr.
 
         Raises:
             InputError: a model that reads query and document together.
+            IndexStoreError: a folder that is damaged, or was made by another model or with other settings.
         """
         scorer = self._open(CallOptions())
         if not isinstance(scorer, Scorer):
             raise InputError(f"{self.spec.name!r} takes texts, so it has nothing to index")
-        return indexing.build(scorer, documents_of(documents), self._rules, self._identity())
+        one_of(precision, (None, "float32", "float16", "int8"), "precision")
+        with bar(progress) as watch:
+            return indexing.build(
+                scorer,
+                documents_of(documents),
+                self._rules,
+                self._identity(),
+                directory=None if directory is None else os.fspath(directory),
+                precision=precision,
+                identity=identity_of(self.spec, self._rules, self.options),
+                watch=watch,
+            )
+
+    @property
+    def explains(self) -> bool:
+        """Whether ``rerank(..., explain=True)`` can say which tokens matched."""
+        return isinstance(self._scorer, Explains)
 
     # ------------------------------------------------------------------ the way down
     def _identity(self) -> tuple[object, ...]:
@@ -222,9 +226,16 @@ class Reranker:
             raise InputError("longdoc and overlap are settled when an index is made; pass them to load")
         with bar(call.progress and watch is None) as progress:
             results = pipeline.run(scorer, jobs, self._rules_for(scorer, call), watch or progress)
-        return [
+        rankings = [
             ranking_of(self.spec, job, result, call, activation, space)
             for job, result in zip(jobs, results, strict=True)
+        ]
+        if not call.explain:
+            return rankings
+        rules = self._rules_for(scorer, call)
+        return [
+            replace(ranking, hits=explained(scorer, job, ranking.hits, rules, self.spec.name))
+            for job, ranking in zip(jobs, rankings, strict=True)
         ]
 
     def _rules_for(self, scorer: AnyScorer, call: CallOptions, *, pairs: bool = False) -> Rules:

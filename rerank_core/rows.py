@@ -102,7 +102,7 @@ class QueryRows:
         overhead = scorer.overhead(self.tokens[query], doc)
         shared = len(self.rows[query].ids) if query in self.rows else 0
         room = max_length - overhead - (shared if scorer.layout == "prefix" else 0)
-        if room < 1 or (scorer.layout == "separate" and shared > max_length):
+        if room < 1 or (scorer.layout == "separate" and shared > (scorer.max_positions or max_length)):
             raise InputError(
                 f"query {self.jobs[query].number} ({short(self.jobs[query].query)}) has {len(self.tokens[query])} "
                 f"tokens; with "
@@ -176,6 +176,14 @@ class RowPlan:
 
     def _tokens(self, query: int, doc: int) -> Tokens:
         return self._docs[self._jobs[query].documents[doc].text]
+
+    def asked(self, query: int) -> Tokens:
+        """The tokens of a query that its rows read."""
+        return self._queries.tokens[query]
+
+    def tokens(self, window: Window) -> Tokens:
+        """All tokens of a window's document."""
+        return self._tokens(window.query, window.doc)
 
     def row(self, window: Window) -> Row:
         query = self._queries.tokens[window.query]

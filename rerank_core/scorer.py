@@ -2,7 +2,8 @@
 
 The core never touches a tensor. A backend implements `Scorer`; a stranger with a remote API or a rule implements
 `TextScorer`; a listwise model implements `ListRanker`. What else a scorer can do is asked by ``isinstance``
-(`Resumable`, `Indexable`, `Configurable`, `Stackable`, `Templated`), so an author implements only what the model has.
+(`Resumable`, `Configurable`, `Stackable`, `Templated`, and the room `indexable`), so an author implements only what
+the model has.
 """
 
 from __future__ import annotations
@@ -15,7 +16,6 @@ from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 __all__ = [
     "Batch",
     "Configurable",
-    "Indexable",
     "Layout",
     "ListRanker",
     "Output",
@@ -64,10 +64,18 @@ NO_TOKENS = Tokens(array("i"), array("I"), array("I"))
 
 @dataclass(frozen=True, slots=True)
 class QueryRow:
-    """Tokens of a query that its rows share: laid down once per batch, whatever the number of documents."""
+    """Tokens of a query that its rows share: laid down once per batch, whatever the number of documents.
+
+    Attributes:
+        span: ``[start, stop)`` in ``ids`` of the query's own tokens.
+        attended: how many of ``ids``, from the first, the others attend to; None for all. The rest only look
+            (ColBERT's query augmentation).
+    """
 
     ids: Sequence[int]
     types: Sequence[int] | None = None
+    span: tuple[int, int] = (0, 0)
+    attended: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,19 +177,6 @@ class Resumable(Protocol):
 
     def resume(self, state: Any, rows: Sequence[int]) -> Output:
         """The next stage for these positions of the batch (or of the previous resume), in their order."""
-        ...
-
-
-@runtime_checkable
-class Indexable(Protocol):
-    """A scorer whose documents can be encoded before any query is known."""
-
-    def encode(self, rows: Sequence[Row]) -> list[Any]:
-        """One opaque embedding per row; ``Row.query`` means nothing here."""
-        ...
-
-    def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Any]]) -> Output:
-        """Scores of ``(query, embedding)`` items, in their order; equal to those of ``forward``."""
         ...
 
 

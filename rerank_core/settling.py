@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Any
 
 from rerank_core.compat import in_manner, profile_of
 from rerank_core.errors import InputError
-from rerank_core.longdoc import longdoc_of
+from rerank_core.longdoc import KMaxP, MaxP, MeanP, longdoc_of
 from rerank_core.manners import Profile
 from rerank_core.options import CallOptions, Options
 from rerank_core.pipeline import AnyScorer
@@ -14,7 +15,7 @@ from rerank_core.rows import Rules
 from rerank_core.scorer import Scorer, Stackable, Templated
 from rerank_core.spec import ModelSpec
 
-__all__ = ["rules_of_call", "settle"]
+__all__ = ["identity_of", "rules_of_call", "settle"]
 
 _ROW_OPTIONS = ("longdoc", "overlap", "compat", "max_length", "max_query_length", "token_budget")
 
@@ -69,3 +70,22 @@ def rules_of_call(
         return in_manner(rules, profile.pairs if pairs else profile.lists, parts)
     rules = rules if call.longdoc is None else replace(rules, longdoc=longdoc_of(call.longdoc))
     return rules if call.overlap is None else replace(rules, overlap=call.overlap)
+
+
+def identity_of(spec: ModelSpec, rules: Rules, options: Options) -> dict[str, Any]:
+    """What an index in a folder must have been made with, beside the weights: plain data, equal where the embeddings
+    of a text are."""
+    strategy = type(rules.longdoc)
+    return {
+        "template": asdict(spec.template),
+        "head": None if spec.head is None else asdict(spec.head),
+        "max_length": rules.max_length,
+        "windows": "all" if strategy in (MaxP, MeanP, KMaxP) else strategy.__name__,
+        "overlap": rules.overlap,
+        "parse_special_tokens": options.parse_special_tokens,
+        "options": {
+            option.name: options.model[option.name]
+            for option in spec.options
+            if option.when == "load" and not option.secret
+        },
+    }

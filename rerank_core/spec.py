@@ -35,6 +35,8 @@ class ModelSpec:
         longdoc: strategy for documents longer than one row (see ``rerank_core.longdoc``).
         revision: hub commit that ``checkpoint`` is pinned to.
         sha256: file name in the checkpoint to hex digest, checked on load.
+        pickled: the publisher offers no safetensors, so the weights are read from ``pytorch_model.bin`` by torch's
+            weights-only unpickler, which runs nothing; honoured from installed plugins only.
         scorer: ``package.module:factory`` for a model with its own code; honoured from installed plugins only.
             The factory takes ``(spec, options)`` and returns a Scorer, TextScorer or ListRanker.
         score_space: what a raw score is; by default what the head says.
@@ -54,6 +56,7 @@ class ModelSpec:
     longdoc: str = "maxp"
     revision: str | None = None
     sha256: Mapping[str, str] = field(default_factory=dict)
+    pickled: bool = False
     scorer: str | None = None
     score_space: ScoreSpace | None = None
     options: tuple[ModelOption, ...] = ()

@@ -31,6 +31,8 @@ class Template:
         wrap: which special tokens the tokenizer itself adds. ``pair``: those of its pair template, around query
             and document in one row. ``each``: those of its single template, query and document in rows of their
             own. ``none``: the template says all.
+        query_marker, doc_marker: for ``each``, one token of the vocabulary that stands before the text and whatever
+            is literal beside it (ColBERT's ``[unused0]`` and ``[unused1]``).
     """
 
     before: Pieces = ()
@@ -39,6 +41,8 @@ class Template:
     doc: str = "{doc}"
     after: Pieces = ()
     wrap: Wrap = "none"
+    query_marker: str = ""
+    doc_marker: str = ""
 
     def __post_init__(self) -> None:
         one_of(self.wrap, ("none", "pair", "each"), "Template.wrap")
@@ -54,12 +58,19 @@ class Template:
         if self.wrap != "none" and (self.before or self.between or self.after):
             raise InputError(f"Template(wrap={self.wrap!r}) takes its literal text from the tokenizer; leave it out")
 
+        for name in ("query_marker", "doc_marker"):
+            marker = getattr(self, name)
+            if not isinstance(marker, str) or (marker and self.wrap != "each"):
+                raise InputError(f"Template.{name} is {short(marker)}; only Template.each() takes a marker, a string")
+
     @classmethod
     def pair(cls, query: str = "{query}", doc: str = "{doc}") -> Template:
         """The tokenizer's own pair layout, as in BERT's ``[CLS] query [SEP] doc [SEP]``."""
         return cls(query=query, doc=doc, wrap="pair")
 
     @classmethod
-    def each(cls, query: str = "{query}", doc: str = "{doc}") -> Template:
+    def each(
+        cls, query: str = "{query}", doc: str = "{doc}", *, query_marker: str = "", doc_marker: str = ""
+    ) -> Template:
         """Query and document each in the tokenizer's single layout, as in ``[CLS] doc [SEP]``."""
-        return cls(query=query, doc=doc, wrap="each")
+        return cls(query=query, doc=doc, wrap="each", query_marker=query_marker, doc_marker=doc_marker)

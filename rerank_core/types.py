@@ -8,7 +8,7 @@ from typing import Any, Literal, TypeAlias, overload
 
 from rerank_core.errors import InputError, short
 
-__all__ = ["Document", "Hit", "Passage", "Ranking", "ScoreSpace", "Usage"]
+__all__ = ["Document", "Hit", "Match", "Passage", "Ranking", "ScoreSpace", "Usage"]
 
 ScoreSpace: TypeAlias = Literal["logit", "probability", "cosine", "maxsim", "rank"]
 
@@ -107,6 +107,24 @@ class Passage:
     score: float
 
 
+@dataclass(frozen=True, slots=True)
+class Match:
+    """A token of the query and the token of a document that is most like it.
+
+    Attributes:
+        query, document: their characters in the caller's texts; None for tokens that are in neither, such as
+            ``[CLS]`` or those that fill up a query.
+        weight: its share of the passage's raw score, which is the sum over all matches.
+        query_token, document_token: the tokens as the vocabulary spells them.
+    """
+
+    query: tuple[int, int] | None
+    document: tuple[int, int] | None
+    weight: float
+    query_token: str
+    document_token: str
+
+
 @dataclass(frozen=True)
 class Hit:
     """One ranked document.
@@ -121,6 +139,7 @@ class Hit:
         scores: every raw score the model gave, by name; the first one ranks.
         stage: how far the document went in a cascade, 0 without one. A later stage ranks above an earlier one
             whatever the scores, which are of different depths and do not compare.
+        matches: with ``explain=True``, what the score of the best passage is the sum of.
     """
 
     document: Document
@@ -131,6 +150,7 @@ class Hit:
     truncated: bool | None = False
     scores: Mapping[str, float] = field(default_factory=dict)
     stage: int = 0
+    matches: tuple[Match, ...] = ()
 
     @property
     def best_passage(self) -> Passage | None:
@@ -150,6 +170,16 @@ class Hit:
             "passages": [{"start": p.start, "stop": p.stop, "score": p.score} for p in self.passages],
             "scores": dict(self.scores),
             "stage": self.stage,
+            "matches": [
+                {
+                    "query": m.query and list(m.query),
+                    "document": m.document and list(m.document),
+                    "weight": m.weight,
+                    "query_token": m.query_token,
+                    "document_token": m.document_token,
+                }
+                for m in self.matches
+            ],
         }
 
 

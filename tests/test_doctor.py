@@ -17,8 +17,9 @@ import rerank_core
 from plugin_factory import install
 from rerank_core import Head, ModelSpec, registry
 from rerank_core.cli import app
+from rerank_core.discovery import PluginRecord
 from rerank_core.doctor import Check, examine
-from rerank_core.registry import PluginRecord, Registry
+from rerank_core.registry import Registry
 
 
 def checks(*plugins: PluginRecord) -> dict[str, Check]:

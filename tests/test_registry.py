@@ -11,7 +11,8 @@ import pytest
 import rerank_core
 from plugin_factory import install
 from rerank_core import DuplicateModelError, InputError, MissingDependencyError, UnknownModelError, registry
-from rerank_core.registry import PluginRecord, Registry
+from rerank_core.discovery import DISABLE, PluginRecord
+from rerank_core.registry import Registry
 
 Discover = Callable[[], Registry]
 
@@ -181,7 +182,7 @@ def test_plugins_can_be_switched_off(
 ) -> None:
     """RERANK_DISABLE_PLUGINS lists entry points or distributions; the refusal says that it did so."""
     install(tmp_path, "acme")
-    monkeypatch.setenv(registry.DISABLE, value)
+    monkeypatch.setenv(DISABLE, value)
     found = discover()
 
     assert record(found, "acme").status == "disabled"

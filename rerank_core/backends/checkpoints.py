@@ -11,9 +11,11 @@ from rerank_core.options import Options
 from rerank_core.spec import ModelSpec
 from rerank_core.spec_file import differences
 
-__all__ = ["fetch", "locate"]
+__all__ = ["fetch", "locate", "sha256_of"]
 
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model"]
+# The last three are of late-interaction models: two small files of tensors, and ColBERT's settings.
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "colbert_linear.pt", "sparse_linear.pt", "artifact.metadata"]
+_PICKLED = "pytorch_model.bin"
 _UNWANTED = ["onnx/*", "openvino/*"]
 
 
@@ -40,13 +42,13 @@ def locate(spec: ModelSpec, options: Options) -> Path:
                 f"Load the directory by itself, rerank_core.load({options.checkpoint!r}), to follow its file"
             )
         return directory
-    directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline)
+    directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline, pickled=spec.pickled)
     for name, digest in spec.sha256.items():
         _check_digest(directory / name, digest, spec.name)
     return directory
 
 
-def _elsewhere(source: str, revision: str | None, offline: bool) -> Path:
+def _elsewhere(source: str, revision: str | None, offline: bool, *, pickled: bool = False) -> Path:
     """The directory behind what a spec names. A relative path is never one: a folder of the same name in the
     current directory must not stand in for the pinned files of the hub."""
     if source.startswith("package:"):
@@ -55,7 +57,7 @@ def _elsewhere(source: str, revision: str | None, offline: bool) -> Path:
         return Path(source)
     if source.count("/") != 1 or source.startswith((".", "/", "~")):
         raise CheckpointError(f"checkpoint {source!r} is no directory here, and not a hub id like 'owner/name'")
-    return fetch(source, revision=revision, offline=offline)
+    return fetch(source, revision=revision, offline=offline, pickled=pickled)
 
 
 def _inside_package(place: str) -> Path:
@@ -69,8 +71,9 @@ def _inside_package(place: str) -> Path:
     return Path(found.submodule_search_locations[0]) / folder
 
 
-def fetch(hub_id: str, *, revision: str | None, offline: bool) -> Path:
-    """The hub's files of a model: configuration, tokenizer and safetensors, nothing pickled.
+def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = False) -> Path:
+    """The hub's files of a model: configuration, tokenizer and safetensors, and nothing pickled but where its
+    installed spec says that there is nothing else.
 
     Raises:
         CheckpointError: not on the hub, not in the cache while offline, or the hub cannot be reached.
@@ -84,7 +87,7 @@ def fetch(hub_id: str, *, revision: str | None, offline: bool) -> Path:
                 hub_id,
                 revision=revision,
                 local_files_only=offline,
-                allow_patterns=_WANTED,
+                allow_patterns=[*_WANTED, _PICKLED] if pickled else _WANTED,
                 ignore_patterns=_UNWANTED,
             )
         )
@@ -97,12 +100,18 @@ def fetch(hub_id: str, *, revision: str | None, offline: bool) -> Path:
 def _check_digest(path: Path, expected: str, model: str) -> None:
     if not path.is_file():
         raise CheckpointError(f"{model!r} needs {path}, which is missing; install its package again")
+    digest = sha256_of(path)
+    if digest != expected:
+        raise CheckpointError(
+            f"{path} has sha256 {digest}, and {model!r} expects {expected}; "
+            "the file is damaged or not the original: install its package again"
+        )
+
+
+def sha256_of(path: Path) -> str:
+    """The hex digest of a file."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
             digest.update(block)
-    if digest.hexdigest() != expected:
-        raise CheckpointError(
-            f"{path} has sha256 {digest.hexdigest()}, and {model!r} expects {expected}; "
-            "the file is damaged or not the original: install its package again"
-        )
+    return digest.hexdigest()

@@ -9,7 +9,7 @@ from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.errors import CheckpointError
 from rerank_core.scorer import QueryRow, Row, Tokens
 
-__all__ = ["PairFrame", "PrefixFrame", "SingleFrame", "pair_frame", "single_frame", "stacked_frame"]
+__all__ = ["PairFrame", "PrefixFrame", "SingleFrame", "pair_frame", "single_frame", "stacked_frame", "token_id"]
 
 Owner = tuple[int, int, int]
 
@@ -47,16 +47,28 @@ class PairFrame:
 
 @dataclass(frozen=True, slots=True)
 class SingleFrame:
-    """One text in a row of its own: ``before text after``, all of one token type."""
+    """One text in a row of its own: ``before text after``, all of one token type.
+
+    A query is filled up to ``least`` tokens with ``filler``; the others attend to those where ``attend`` says so.
+    """
 
     before: tuple[int, ...]
     after: tuple[int, ...]
+    least: int = 0
+    filler: int = 0
+    attend: bool = True
 
     def overhead(self, doc: Tokens) -> int:
         return len(self.before) + len(doc.lead) + len(doc.tail) + len(self.after)
 
     def query_row(self, query: Tokens) -> QueryRow:
-        return QueryRow([*self.before, *query.lead, *query.ids, *query.tail, *self.after])
+        ids = [*self.before, *query.lead, *query.ids, *query.tail, *self.after]
+        start, own = len(self.before) + len(query.lead), len(ids)
+        return QueryRow(
+            [*ids, *[self.filler] * (self.least - own)],
+            span=(start, start + len(query)),
+            attended=own if own < self.least and not self.attend else None,
+        )
 
     def row(self, doc: Tokens, start: int, stop: int, owner: Owner) -> Row:
         segment = [*doc.lead, *doc.ids[start:stop], *doc.tail]
@@ -138,12 +150,35 @@ def stacked_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
     return PairFrame(before=single.before, between=between, after=pair.after, types=types if typed else None)
 
 
-def single_frame(tokenizer: TextTokenizer) -> SingleFrame:
-    """The tokenizer's own layout of one text, learnt by asking it for one."""
+def single_frame(
+    tokenizer: TextTokenizer, *, marker: str = "", least: int = 0, filler: str = "", attend: bool = True
+) -> SingleFrame:
+    """The tokenizer's own layout of one text, learnt by asking it for one.
+
+    Args:
+        marker: a token that stands before the text.
+        least, filler, attend: see `SingleFrame`.
+
+    Raises:
+        CheckpointError: a marker or filler that is no token of the vocabulary.
+    """
     probe = tokenizer.raw.encode("a")
     start, stop = _run(list(probe.sequence_ids), 0)
     ids = tuple(probe.ids)
-    return SingleFrame(before=ids[:start], after=ids[stop:])
+    before = (*ids[:start], token_id(tokenizer, marker)) if marker else ids[:start]
+    return SingleFrame(before, ids[stop:], least, token_id(tokenizer, filler) if filler else 0, attend)
+
+
+def token_id(tokenizer: TextTokenizer, token: str) -> int:
+    """The id of a token as the vocabulary spells it.
+
+    Raises:
+        CheckpointError: there is none.
+    """
+    found: int | None = tokenizer.raw.token_to_id(token)
+    if found is None:
+        raise CheckpointError(f"the tokenizer has no token {token!r}, which the model's layout needs")
+    return found
 
 
 def _run(marks: Sequence[int | None], text: int) -> tuple[int, int]:

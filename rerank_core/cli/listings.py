@@ -9,7 +9,8 @@ import typer
 
 from rerank_core import registry
 from rerank_core.cli.output import AsJson, emit_json, note, show, table, terminal_width, warn
-from rerank_core.registry import PluginRecord, Registry
+from rerank_core.discovery import PluginRecord
+from rerank_core.registry import Registry
 from rerank_core.spec import ModelSpec
 
 __all__ = ["models", "plugins"]

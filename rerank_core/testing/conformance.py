@@ -16,10 +16,11 @@ import pytest
 
 from rerank_core import registry
 from rerank_core.errors import InputError
+from rerank_core.indexable import Indexable
 from rerank_core.longdoc import MaxP
 from rerank_core.ranking import sigmoid
 from rerank_core.reranker import Reranker
-from rerank_core.scorer import Indexable, Scorer, is_listwise
+from rerank_core.scorer import Scorer, is_listwise
 from rerank_core.types import Ranking
 
 __all__ = ["ScorerConformance"]

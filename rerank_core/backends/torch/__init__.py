@@ -13,18 +13,18 @@ from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.classifier import ClassifierScorer
 from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.backends.torch.late_interaction import LateInteractionScorer
+from rerank_core.backends.torch.projection import projection_of
 from rerank_core.backends.torch.readers import Reader, check_layers, label_reader, layer_reader, live_label_reader
 from rerank_core.backends.torch.stack import Stack
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec
+from rerank_core.vectors import TokenVectors
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["build", "decoder_of", "scorer_of"]
-
-_ENCODERS: dict[str, Callable[..., TorchScorer]] = {"classifier": ClassifierScorer, "maxsim": LateInteractionScorer}
+__all__ = ["build", "decoder_of", "encoder_of", "projected", "scorer_of"]
 
 
 def build(spec: ModelSpec, options: Options) -> TorchScorer:
@@ -36,11 +36,29 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     """
     directory = locate(spec, options)
     head = _head(spec)
-    if head.kind not in _ENCODERS:
+    if head.kind not in ("classifier", "maxsim"):
         return decoder_of(spec, options, directory)
-    module = loading.load_module(directory, head.kind, device=options.device, dtype=_dtype(options))
-    tokenizer = TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
-    return _ENCODERS[head.kind](module, tokenizer, spec, pack=True, int8=options.dtype == "int8")
+    module, tokenizer = encoder_of(spec, options, directory)
+    int8 = options.dtype == "int8"
+    if head.vectors is None:
+        return ClassifierScorer(module, tokenizer, spec, pack=True, int8=int8)
+    project = projected(module, directory, head.vectors)
+    return LateInteractionScorer(module, tokenizer, spec, pack=True, int8=int8, project=project)
+
+
+def encoder_of(spec: ModelSpec, options: Options, directory: Path) -> tuple[torch.nn.Module, TextTokenizer]:
+    """The encoder of a directory and its tokenizer: the first half of `build`, for a plugin with its own scorer."""
+    module = loading.load_module(
+        directory, _head(spec).kind, device=options.device, dtype=_dtype(options), pickled=spec.pickled
+    )
+    return module, TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
+
+
+def projected(module: torch.nn.Module, directory: Path, vectors: TokenVectors) -> torch.nn.Module | None:
+    """The projection beside an encoder, on its device and in its dtype."""
+    live: Any = module
+    width = live.config.hidden_size
+    return projection_of(directory, vectors.projection, width, device=live.device, dtype=live.dtype)
 
 
 def decoder_of(
@@ -107,7 +125,9 @@ def _adapted(spec: ModelSpec, options: Options, directory: Path, stack: Callable
     )
 
 
-def scorer_of(module: torch.nn.Module, tokenizer: Any, spec: ModelSpec) -> TorchScorer:
+def scorer_of(
+    module: torch.nn.Module, tokenizer: Any, spec: ModelSpec, *, project: torch.nn.Module | None = None
+) -> TorchScorer:
     """The scorer of a live module, on the device and in the dtype it has: how trainers evaluate through the
     serving pipeline.
 
@@ -115,6 +135,7 @@ def scorer_of(module: torch.nn.Module, tokenizer: Any, spec: ModelSpec) -> Torch
         module: a transformers model of the class the head needs. Its attention implementation is left as it is; rows
             are packed where that is ``packing.NAME``.
         tokenizer: a transformers tokenizer, a ``tokenizers.Tokenizer`` (copied) or a `TextTokenizer`.
+        project: for late interaction, the layers that the spec's ``projection`` stands for.
     """
     if not isinstance(tokenizer, TextTokenizer):
         raw = getattr(tokenizer, "backend_tokenizer", tokenizer)
@@ -123,8 +144,10 @@ def scorer_of(module: torch.nn.Module, tokenizer: Any, spec: ModelSpec) -> Torch
     live: Any = module
     pack = getattr(live.config, "_attn_implementation", None) == packing.NAME
     head = _head(spec)
-    if head.kind in _ENCODERS:
-        return _ENCODERS[head.kind](module, tokenizer, spec, pack=pack)
+    if head.kind == "classifier":
+        return ClassifierScorer(module, tokenizer, spec, pack=pack)
+    if head.kind == "maxsim":
+        return LateInteractionScorer(module, tokenizer, spec, pack=pack, project=project)
     if head.kind != "last_token":
         raise InputError(f"model {spec.name!r}: a live module has no {head.kind!r} head; save it and load the folder")
     reader = live_label_reader(live, head, tokenizer, spec.name)

@@ -58,6 +58,7 @@ class TorchScorer(ABC):
         self.packed = False
         self._one_kernel = True
         self._ceiling = math.inf
+        self.int8 = int8
         if pack:
             self._speed_up(prepacked=not int8)
         if int8:
@@ -195,9 +196,19 @@ class TorchScorer(ABC):
         raise NotImplementedError
 
     def outputs(
-        self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool, **more: Any
+        self,
+        rows: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int] | None],
+        *,
+        packed: bool,
+        attended: Sequence[int | None] = (),
+        **more: Any,
     ) -> Any:
-        """The module's output for rows: ``[1, total]`` positions where packed, else ``[len(rows), longest]``."""
+        """The module's output for rows: ``[1, total]`` positions where packed, else ``[len(rows), longest]``.
+
+        Args:
+            attended: how many tokens of each row are attended to, from the first; None for all. Not where packed.
+        """
         if packed:
             offset = self._first_position
             made = packing.inputs(
@@ -209,18 +220,23 @@ class TorchScorer(ABC):
                 one_kernel=self._one_kernel,
             )
         else:
-            made = self._padded(rows, types)
+            made = self._padded(rows, types, attended or [None] * len(rows))
         with torch.inference_mode(), self._evaluating():
             return self.module(**made, **more)
 
-    def _padded(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None]) -> dict[str, torch.Tensor]:
+    def _padded(
+        self,
+        rows: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int] | None],
+        attended: Sequence[int | None],
+    ) -> dict[str, torch.Tensor]:
         width = max(map(len, rows))
         ids = torch.full((len(rows), width), self._pad, dtype=torch.long)
         mask = torch.zeros((len(rows), width), dtype=torch.long)
         kinds = torch.zeros((len(rows), width), dtype=torch.long)
-        for place, (row, kind) in enumerate(zip(rows, types, strict=True)):
+        for place, (row, kind, seen) in enumerate(zip(rows, types, attended, strict=True)):
             ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
-            mask[place, : len(row)] = 1
+            mask[place, : len(row) if seen is None else seen] = 1
             if kind is not None:
                 kinds[place, : len(row)] = torch.tensor(kind, dtype=torch.long)
         made = {"input_ids": ids, "attention_mask": mask}

@@ -31,6 +31,7 @@ def load_module(
     dtype: str | None,
     config: Any = None,
     depth: int | None = None,
+    pickled: bool = False,
 ) -> torch.nn.Module:
     """The transformers model in a directory, in eval mode. safetensors only, no remote code.
 
@@ -39,6 +40,7 @@ def load_module(
             with its output layer, anything else the bare model.
         config: a transformers configuration in place of the directory's config.json.
         depth: how many layers to load, at most those there are; by default all.
+        pickled: where there is no safetensors, take ``pytorch_model.bin``, read as tensors and nothing else.
 
     Raises:
         CheckpointError: files that cannot be loaded, or weights missing that a score depends on.
@@ -49,6 +51,12 @@ def load_module(
     place = _device(device)
     whole: dict[str, Any] = {"classifier": AutoModelForSequenceClassification, "causal": AutoModelForCausalLM}
     auto = whole.get(kind, AutoModel)
+    safe = any(directory.glob("*.safetensors"))
+    if not safe and not pickled and any(directory.glob("pytorch_model*.bin")):
+        raise CheckpointError(
+            f"{directory} has its weights only in a pickled file, which is not opened. Convert it once: "
+            "transformers.AutoModel.from_pretrained(directory).save_pretrained(directory), with the class that it needs"
+        )
     try:
         with quiet():
             config = config or configuration(directory)
@@ -58,7 +66,7 @@ def load_module(
                 str(directory),
                 config=config,
                 dtype=getattr(torch, dtype or "float32"),
-                use_safetensors=True,
+                use_safetensors=safe or not pickled,
                 local_files_only=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # so that they are reported, and refused below by name

@@ -1,0 +1,143 @@
+"""Reading one installed plugin: import it, check it, ask it; what goes wrong is kept on its `PluginRecord`."""
+
+from __future__ import annotations
+
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+from rerank_core import hookspecs
+from rerank_core.errors import DuplicateModelError, PluginError, PluginLoadError, RerankError, short
+from rerank_core.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["DISABLE", "PluginRecord", "asked", "distribution_of", "normal", "read_plugin"]
+
+DISABLE = "RERANK_DISABLE_PLUGINS"
+"""The environment variable that switches plugins off, by name or distribution, with commas between."""
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """One installed plugin and how it fared.
+
+    Attributes:
+        name: of its entry point; the ``plugin`` in ``plugin:model``.
+        status: ``ok``; ``disabled`` by the environment; ``failed`` on import; ``incompatible`` with this core's
+            hook API; ``invalid`` hooks or models.
+        error: one line; empty where the status is ``ok``.
+        opens: finds the model of ``plugin:source`` for a source that no model is called; None for most plugins.
+        matches: finds the model of a checkpoint directory; None for most plugins.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    status: Literal["ok", "disabled", "failed", "incompatible", "invalid"] = "ok"
+    error: str = ""
+    traceback: str = ""
+    models: tuple[ModelSpec, ...] = ()
+    opens: Callable[[str], ModelSpec | None] | None = None
+    matches: Callable[[Path], ModelSpec | None] | None = None
+
+
+def read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
+    distribution, version = distribution_of(point)
+    record = PluginRecord(point.name, distribution, version, point.value)
+    if {normal(point.name), normal(distribution)} & disabled:
+        return replace(record, status="disabled", error=f"switched off by {DISABLE}")
+    try:
+        module = point.load()
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001 -- SystemExit and a native extension's panic are no Exception
+        return _broken(record, "failed", error)
+    wanted = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
+    if wanted != hookspecs.API_VERSION:
+        problem = PluginLoadError(
+            f"written for hook API {wanted!r}, and this rerank-core has {hookspecs.API_VERSION}; "
+            f"upgrade {distribution} or rerank-core"
+        )
+        return _broken(record, "incompatible", problem)
+    try:
+        models, opens, matches = _ask(module, point.name)
+        return replace(record, models=models, opens=opens, matches=matches)
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # noqa: BLE001
+        return _broken(record, "invalid", error)
+
+
+def _ask(
+    module: object, name: str
+) -> tuple[tuple[ModelSpec, ...], Callable[[str], ModelSpec | None] | None, Callable[[Path], ModelSpec | None] | None]:
+    """Call the hooks of one plugin, alone in a manager of its own."""
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs.HookSpecs)
+    manager.register(module, name)
+    manager.check_pending()
+    if not manager.get_hookcallers(module):
+        raise PluginLoadError(f"the module {module!r} implements no hook; is @hookimpl missing?")
+    models: list[ModelSpec] = []
+    asked = True
+
+    def register(spec: ModelSpec) -> None:
+        if not asked:
+            raise PluginLoadError("register() was called after the hook had returned; call it inside the hook")
+        if not isinstance(spec, ModelSpec):
+            raise PluginLoadError(f"register() was given {spec!r}; it takes a ModelSpec")
+        taken = {known for model in models for known in model.names}.intersection(spec.names)
+        if taken:
+            raise DuplicateModelError(f"the plugin registers {sorted(taken)!r} twice")
+        models.append(spec)
+
+    manager.hook.rerank_register_models(register=register)
+    asked = False
+    opens, matches = manager.hook.rerank_open_model, manager.hook.rerank_match_checkpoint
+    return (
+        tuple(models),
+        (lambda source: opens(source=source)) if opens.get_hookimpls() else None,
+        (lambda directory: matches(directory=directory)) if matches.get_hookimpls() else None,
+    )
+
+
+def asked(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], value: object) -> ModelSpec | None:
+    """What a plugin's hook says, its failures named."""
+    try:
+        spec = hook(value)
+    except RerankError:
+        raise
+    except Exception as error:
+        raise PluginError(f"{plugin.name!r} could not open {short(value)}: {type(error).__name__}: {error}") from error
+    if spec is not None and not isinstance(spec, ModelSpec):
+        raise PluginError(f"{plugin.name!r} opened {short(value)} as {short(spec)}, which is no ModelSpec")
+    return spec
+
+
+def _broken(
+    record: PluginRecord, status: Literal["failed", "incompatible", "invalid"], error: BaseException
+) -> PluginRecord:
+    # format_exception copes with an exception whose own __str__ raises.
+    shown = "".join(traceback.format_exception(error))
+    last = "".join(traceback.format_exception_only(error)).strip()
+    text = str(error) if isinstance(error, RerankError) else last.splitlines()[-1]
+    return replace(record, status=status, error=" ".join(text.split()), traceback=shown)
+
+
+def distribution_of(point: EntryPoint) -> tuple[str, str]:
+    if point.dist is None:
+        return "unknown", "unknown"
+    return point.dist.name, point.dist.version
+
+
+def normal(name: str) -> str:
+    """Names of distributions as packaging compares them (PEP 503)."""
+    return re.sub(r"[-_.]+", "-", name.strip()).lower()
