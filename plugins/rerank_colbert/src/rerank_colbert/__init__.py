@@ -1,0 +1,70 @@
+"""Late interaction: BGE-M3, ColBERTv2, and whatever sentence-transformers, PyLate, Stanford's ColBERT or
+RAG-Retrieval saved in a folder."""
+
+import string
+from collections.abc import Callable
+from pathlib import Path
+
+from rerank_core import Head, ModelOption, ModelSpec, Template, TokenVectors, hookimpl
+
+_M3_OPTIONS = (
+    ModelOption(
+        "score",
+        "str",
+        "what ranks: token vectors, the first token's vector, shared words, or all three",
+        default="colbert",
+        when="call",
+        choices=("colbert", "dense", "sparse", "fused"),
+    ),
+    *(
+        ModelOption(f"{name}_weight", "float", f"of the {name} score in the fused one", default=1.0, when="call")
+        for name in ("dense", "sparse", "colbert")
+    ),
+)
+
+
+@hookimpl
+def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
+    register(
+        ModelSpec(
+            name="bge-m3-colbert",
+            checkpoint="BAAI/bge-m3",
+            revision="5617a9f61b028005a4858fdac845db406aefb181",
+            pickled=True,
+            template=Template.each(),
+            head=Head.maxsim("mean", TokenVectors(projection=("colbert_linear.pt",), skip_first=True)),
+            max_length=8192,
+            scorer="rerank_colbert.m3:build",
+            options=_M3_OPTIONS,
+            license="MIT",
+            description="BGE-M3: late interaction, dense and sparse scores of one XLM-R, 568M parameters",
+            languages=("zh", "en", "multilingual"),
+        )
+    )
+    register(
+        ModelSpec(
+            name="colbertv2",
+            checkpoint="colbert-ir/colbertv2.0",
+            template=Template.each(query_marker="[unused0]", doc_marker="[unused1]"),
+            head=Head.maxsim(
+                "sum",
+                TokenVectors(
+                    projection=("linear.weight",),
+                    skip=tuple(string.punctuation),
+                    expand_to=32,
+                    expand_with="[MASK]",
+                ),
+            ),
+            max_length=220,
+            license="MIT",
+            description="ColBERTv2: late interaction over BERT base, 110M parameters",
+            languages=("en",),
+        )
+    )
+
+
+@hookimpl
+def rerank_match_checkpoint(directory: Path) -> ModelSpec | None:
+    from rerank_colbert.folders import spec_of
+
+    return spec_of(directory, _M3_OPTIONS)
