@@ -38,8 +38,9 @@ check: $(VENV)/.dev  ## what a reviewer would: format, lint, types, generated te
 	$(BIN)/cog --check -p "import sys; sys.path.insert(0, 'tools')" $(DOCS)
 	$(MAKE) test
 
-parity: $(VENV)/.dev  ## our scores against FlagEmbedding, RAG-Retrieval and BCEmbedding, live in their own environment
+parity: $(VENV)/.dev  ## our scores against the original frameworks, live in environments of their own
 	RERANK_ORIGINALS=$$($(BIN)/python tools/environments.py tests/parity/originals.txt) && export RERANK_ORIGINALS && \
+	    RERANK_LATE=$$($(BIN)/python tools/environments.py tests/parity/late.txt) && export RERANK_LATE && \
 	    $(BIN)/python -m pytest -q tests/parity
 
 fix: $(VENV)/.dev  ## format, mend what lint can, write generated text again

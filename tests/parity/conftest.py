@@ -16,6 +16,7 @@ import pytest
 from rerank_core.testing.checkpoints import Family, tiny_cross_encoder
 
 WORKER = Path(__file__).with_name("worker.py")
+LATE_WORKER = Path(__file__).with_name("late_worker.py")
 
 # Of the slow tokenizer that a published checkpoint names; FlagEmbedding takes its special tokens from the class.
 CLASSES: dict[Family, str] = {"xlm-roberta": "XLMRobertaTokenizerFast", "bert": "BertTokenizerFast"}
@@ -54,12 +55,34 @@ class Originals:
 @pytest.fixture(scope="session")
 def originals() -> Iterator[Originals]:
     """The three frameworks, or a skip that says how to run them."""
-    python = os.environ.get("RERANK_ORIGINALS")
+    yield from _running(os.environ.get("RERANK_ORIGINALS"), WORKER)
+
+
+@pytest.fixture(scope="session")
+def pylate() -> Iterator[Originals]:
+    """PyLate, in its own environment."""
+    yield from _running(os.environ.get("RERANK_LATE"), LATE_WORKER)
+
+
+@pytest.fixture(scope="session")
+def multi_vector() -> Iterator[Originals]:
+    """sentence-transformers, whose current version runs in this environment, in a process of its own."""
+    pytest.importorskip("sentence_transformers")
+    yield from _running(sys.executable, LATE_WORKER)
+
+
+@pytest.fixture(scope="session")
+def bge_m3() -> Iterator[Originals]:
+    """FlagEmbedding's BGE-M3."""
+    yield from _running(os.environ.get("RERANK_LATE"), LATE_WORKER)
+
+
+def _running(python: str | None, worker: Path) -> Iterator[Originals]:
     if not python:
-        pytest.skip("RERANK_ORIGINALS is not set: `make parity` builds the originals' environment and sets it")
+        pytest.skip("`make parity` builds the environments of the originals, and sets what names them")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     process = subprocess.Popen(
-        [python, str(WORKER)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.__stderr__, text=True,
+        [python, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.__stderr__, text=True,
         encoding="utf-8", env=environment,
     )  # fmt: skip
     assert process.stdin is not None
