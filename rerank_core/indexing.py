@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -59,6 +60,19 @@ class Index(Sequence[Document]):
     def __repr__(self) -> str:
         passages = sum(len(shelved.windows) for shelved in self._shelved)
         return f"Index({len(self.documents)} documents, {passages} passages, {self.precision})"
+
+    @functools.cached_property
+    def _windows(self) -> list[Window]:
+        """What every query's plan begins with; a thousand documents take as long to list as to compare."""
+        return [
+            Window(0, doc, number, *window.tokens, length=0)
+            for doc, shelved in enumerate(self._shelved)
+            for number, window in enumerate(shelved.windows)
+        ]
+
+    @functools.cached_property
+    def _embeddings(self) -> list[Any]:
+        return [window.embedding for shelved in self._shelved for window in shelved.windows]
 
     def select(self, places: Iterable[int]) -> Index:
         """The documents at these places, in this order: candidates that a first stage found. Hits count from this
@@ -175,11 +189,7 @@ class IndexPlan:
         self.query_rows: Mapping[int, QueryRow] = queries.rows
         self.query_truncated: Sequence[bool] = queries.truncated
         self.copies: Mapping[int, int] = {}
-        self.windows: Sequence[Window] = [
-            Window(0, doc, number, *window.tokens, length=0)
-            for doc, shelved in enumerate(index._shelved)
-            for number, window in enumerate(shelved.windows)
-        ]
+        self.windows: Sequence[Window] = index._windows
 
     def embedding(self, window: Window) -> Any:
         """What the index holds of a window."""
@@ -189,7 +199,8 @@ class IndexPlan:
         return [list(range(len(self.windows)))] if self.windows else []
 
     def forward(self, positions: Sequence[int]) -> Output:
-        return self._scorer.match(self.query_rows, [(0, self.embedding(self.windows[place])) for place in positions])
+        embeddings = self._index._embeddings
+        return self._scorer.match(self.query_rows, [(0, embeddings[position]) for position in positions])
 
     def chars(self, window: Window) -> tuple[int, int]:
         return self._index._shelved[window.doc].windows[window.number].chars

@@ -177,10 +177,13 @@ class _Board:
         if not output.scores:
             raise PluginError("the scorer's Output holds no scores; the first of them ranks")
         scores = {name: _floats(values, len(positions), f"score {name!r}") for name, values in output.scores.items()}
-        for place, position in enumerate(positions):
-            latest = {name: values[place] for name, values in scores.items()}
-            # Names of a deeper stage go first: the first score ranks.
-            self.scores[position] = {**latest, **{k: v for k, v in self.scores[position].items() if k not in latest}}
+        names = list(scores)
+        for position, values in zip(positions, zip(*scores.values(), strict=True), strict=True):
+            latest = dict(zip(names, values, strict=True))
+            if before := self.scores[position]:
+                # Names of a deeper stage go first: the first score ranks.
+                latest.update({name: value for name, value in before.items() if name not in latest})
+            self.scores[position] = latest
 
     def ranking_score(self, position: int) -> float:
         return next(iter(self.scores[position].values()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 import torch
 
 import rerank_core
+from backends.late import TEXTS, saved
 from backends.plain import PlainCrossEncoder
 from rerank_core import Reranker
 from rerank_core.testing.checkpoints import Family, tiny_cross_encoder, tiny_encoder
@@ -74,3 +76,29 @@ def plain(checkpoint: Path) -> PlainCrossEncoder:
 def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny bare BERT: no score head."""
     return tiny_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny late-interaction model, not to be changed."""
+    return saved(tmp_path_factory.mktemp("model") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def tiny(folder: Path) -> Reranker:
+    """That model, loaded."""
+    return rerank_core.load(folder, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def stored(tiny: Reranker, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An index of TEXTS in a folder, not to be changed."""
+    made = tmp_path_factory.mktemp("stored") / "index"
+    tiny.index(TEXTS, made)
+    return made
+
+
+@pytest.fixture
+def kept(stored: Path, tmp_path: Path) -> Path:
+    """A copy of it, to be changed."""
+    return Path(shutil.copytree(stored, tmp_path / "kept"))

@@ -50,7 +50,7 @@ class Part:
         lengths: list[int] = (stops - starts).tolist()
         if not lengths:
             return Picked(lambda start, stop: self.data[:0].to(self.device), lengths)
-        if numbers[-1] - numbers[0] + 1 == len(numbers):
+        if bool((chosen.diff() == 1).all()):
             first = int(starts[0])
             return Picked(lambda start, stop: self._values(slice(first + start, first + stop)), lengths)
         counts = stops - starts

@@ -37,7 +37,7 @@ def encode(vectors: torch.Tensor) -> tuple[torch.Tensor, Coding]:
     scales = (rest.abs().amax(dim=1) / 127).half()
     # A scale that float16 rounded down would clip the largest value; the next one up does not.
     scales = torch.where(scales.float() * 127 < rest.abs().amax(dim=1), scales * (1 + 2**-10), scales)
-    steps = rest / scales.float().clamp(min=torch.finfo(torch.float16).tiny)[:, None]
+    steps = rest / scales.float().clamp(min=2**-24)[:, None]
     return steps.round().clamp(-127, 127).to(torch.int8), Coding(centroids, codes.to(torch.uint8), scales)
 
 
@@ -50,7 +50,7 @@ def decode(data: torch.Tensor, coding: Coding, where: slice | torch.Tensor) -> t
 
 def _centroids(vectors: torch.Tensor) -> torch.Tensor:
     """k-means (Lloyd) from evenly spaced vectors, so that nothing is drawn by chance."""
-    sample = vectors[:: max(1, len(vectors) // _SAMPLE)][:_SAMPLE]
+    sample = vectors[:: max(1, -(-len(vectors) // _SAMPLE))]
     count = min(256, len(sample) // 64 + 1)
     centroids = sample[:: max(1, len(sample) // count)][:count].clone()
     for _ in range(_ROUNDS):

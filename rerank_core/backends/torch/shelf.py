@@ -273,7 +273,7 @@ def _manifest(path: Path) -> dict[str, Any]:
         if not isinstance(manifest["identity"], dict) or not isinstance(manifest["precision"], str):
             raise TypeError("identity must be an object and precision a string")
         _ = manifest["exact"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise IndexStoreError(f"{path} cannot be read ({type(error).__name__}: {error}). {_AGAIN}") from error
     found: dict[str, Any] = manifest
     return found
