@@ -52,6 +52,7 @@ fix: $(VENV)/.dev  ## format, mend what lint can, write generated text again
 bench: $(VENV)/.dev  ## timings beside other runtimes, each in its own environment (up to an hour; goes on where it was)
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/llm.py
+	$(BIN)/python benchmarks/late.py
 
 ndcg: $(VENV)/.dev  ## nDCG@10 of mini on TREC DL19; RERANK_DATA names the data
 	$(BIN)/python benchmarks/dl19.py --model mini

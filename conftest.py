@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 try:
     from sybil import Example, Sybil
     from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
@@ -29,8 +31,15 @@ def run_console(example: Example) -> None:
             assert done.stdout.strip(), f"{line} printed nothing"
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What an example writes does not stay in the repository."""
+    monkeypatch.chdir(tmp_path)
+
+
 if Sybil is not None:
     pytest_collect_file = Sybil(
         parsers=[PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)],
         patterns=["README.md", "README.zh.md", "docs/*.md"],
+        fixtures=["elsewhere"],
     ).pytest()

@@ -5,10 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-__all__ = ["llm", "speed"]
+__all__ = ["late", "llm", "speed"]
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "cpu.json"
 LLM = RESULTS.with_name("llm.json")
+LATE = RESULTS.with_name("late.json")
 NAMES = {
     "ours-int8": "our int8",
     "sentence-transformers": "sentence-transformers",
@@ -91,4 +92,32 @@ def llm(file: Path = LLM, *, chinese: bool = False) -> str:
         figures = ["" if ratio is None else f"{ratio:.1f}" if ratio >= 3 else f"{ratio:.2f}" for ratio in ratios]
         row = [SHAPES[language][cell["shape"]], TEXTS[language][cell["workload"]], *figures]
         rows.append("| " + " | ".join(row) + " |")
+    return "\n".join(rows)
+
+
+QUERIES = {
+    "en": {"first": "first query, documents encoded", "later": "a later query"},
+    "zh": {"first": "首个查询（含编码文档）", "later": "之后的查询"},
+}
+
+
+def late(file: Path = LATE, *, chinese: bool = False) -> str:
+    """How long a first and a later query take, and how many times as long others take."""
+    if not file.exists():
+        return ""
+    language = "zh" if chinese else "en"
+    engines = json.loads(file.read_text(encoding="utf-8"))["engines"]
+    others = {"sentence-transformers": "sentence-transformers", "pylate": "PyLate"}
+    cross = {"en": "our cross-encoder of this shape", "zh": "同形状的交叉编码器（我们的）"}[language]
+    rows = [
+        "| | " + " | ".join([{"en": "ours", "zh": "我们的"}[language], *others.values(), cross]) + " |",
+        "|---|" + "--:|" * (len(others) + 2),
+    ]
+    for key, title in QUERIES[language].items():
+        seconds = engines["ours"][key]
+        own = f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
+        ratios = [engines[name][f"{key}_ratio"] for name in others]
+        told = [f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}" for ratio in ratios]
+        beside = "" if key == "first" else f"{engines['cross-encoder']['later_ratio']:.0f}"
+        rows.append("| " + " | ".join([title, own, *told, beside]) + " |")
     return "\n".join(rows)

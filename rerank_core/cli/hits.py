@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from rerank_core.cli.matches import marked, pairs
 from rerank_core.cli.output import note, plain, show, table, terminal_width, warn
 from rerank_core.types import Hit, Ranking
 
@@ -23,7 +24,7 @@ def show_ranking(ranking: Ranking, *, explain: bool = False) -> None:
     """Hits on stdout; what they cost, and what was cut, on stderr."""
     if explain:
         for hit in ranking:
-            show(_explained(hit))
+            show(_explained(hit, ranking.query))
     elif ranking.hits:
         show(_table(ranking))
     note(_summary(ranking))
@@ -62,7 +63,7 @@ def _snippet(text: str) -> str:
     return " ".join(plain(text.lstrip()[:1000]).split())
 
 
-def _explained(hit: Hit) -> RenderableType:
+def _explained(hit: Hit, query: str) -> RenderableType:
     from rich.console import Group
     from rich.constrain import Constrain
     from rich.padding import Padding
@@ -73,11 +74,16 @@ def _explained(hit: Hit) -> RenderableType:
     passage = hit.best_passage
     if passage is None:
         return Group(heading, reading)
-    text = hit.document.text[passage.start : passage.stop].strip()
-    body = Text(plain(text[:_PASSAGE]), "green")
-    if len(text) > _PASSAGE:
-        body.append(f" … and {len(text) - _PASSAGE:,} more characters", "dim")
-    return Group(heading, reading, Constrain(Padding(body, (0, 0, 1, 6)), _SNIPPET + 6))
+    text = hit.document.text[passage.start : passage.stop]
+    start = passage.start + len(text) - len(text.lstrip())
+    stop = passage.start + len(text.rstrip())
+    body = marked(hit, start, min(stop, start + _PASSAGE))
+    if stop - start > _PASSAGE:
+        body.append(f" … and {stop - start - _PASSAGE:,} more characters", "dim")
+    parts: list[RenderableType] = [heading, reading, Constrain(Padding(body, (0, 0, 0, 6)), _SNIPPET + 6)]
+    if hit.matches:
+        parts.append(Constrain(Padding(Text(pairs(hit, query), "dim"), (0, 0, 0, 6)), _SNIPPET + 6))
+    return Group(*parts, Text())
 
 
 def _reading(hit: Hit) -> str:

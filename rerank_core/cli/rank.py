@@ -27,7 +27,19 @@ def rank(
     ] = "mini",
     top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Show at most this many hits.")] = None,
     min_score: Annotated[float | None, typer.Option(help="Show only hits with at least this score.")] = None,
-    explain: Annotated[bool, typer.Option("--explain", help="Show the passage that won, under each hit.")] = False,
+    index: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FOLDER",
+            help="Late interaction: keep documents' embeddings here; texts seen before are not encoded again.",
+        ),
+    ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option(
+            "--explain", help="Show the passage that won under each hit, and for late interaction which words matched."
+        ),
+    ] = False,
     as_json: AsJson = False,
     form: Annotated[
         Format, typer.Option("--format", help="How files are cut into documents; see above.")
@@ -107,7 +119,9 @@ def rank(
         note("reading documents from the terminal, one per line; Ctrl-D ends them")
     documents = read_documents(files or [], form, Fields(text_field, id_field))
     with load(model, **options) as reranker:
-        ranking = reranker.rerank(query, documents, top_k=top_k, min_score=min_score, progress=True)
+        asked = documents if index is None else reranker.index(documents, index, progress=True)
+        explained = explain and reranker.explains
+        ranking = reranker.rerank(query, asked, top_k=top_k, min_score=min_score, explain=explained, progress=True)
     if as_json:
         emit_json(ranking.to_dict())
     else:

@@ -72,7 +72,9 @@ class LateInteractionScorer(TorchScorer):
         )
         known = tokenizer.raw
         # A word of which the vocabulary makes several tokens is none that could be left out.
-        self._skip = frozenset(token_id(tokenizer, word) for word in self.vectors.skip if known.token_to_id(word) is not None)
+        self._skip = frozenset(
+            token_id(tokenizer, word) for word in self.vectors.skip if known.token_to_id(word) is not None
+        )
         self._mean = head.reduce == "mean"
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:

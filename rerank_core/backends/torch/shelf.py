@@ -143,7 +143,10 @@ class DiskShelf:
         self._directory.mkdir(parents=True, exist_ok=True)
         unfinished = self._directory / f".{uuid.uuid4().hex}.tmp"
         try:
+            unfinished.touch()
+            mode = unfinished.stat().st_mode  # as this user's files have it; safetensors makes them private
             save_file({name: own.detach().cpu().contiguous() for name, own in tensors.items()}, str(unfinished))
+            unfinished.chmod(mode)
             digest = sha256_of(unfinished)
             shard: dict[str, Any] = {
                 "file": f"{digest[:16]}.safetensors", "sha256": digest, "bytes": unfinished.stat().st_size,
