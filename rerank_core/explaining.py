@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from rerank_core.errors import InputError
 from rerank_core.indexable import Explains, Indexable
 from rerank_core.indexing import Index, IndexPlan
 from rerank_core.rows import Job, RowPlan, Rules
@@ -16,14 +15,15 @@ from rerank_core.types import Hit, Match
 __all__ = ["explained"]
 
 
-def explained(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules, model: str) -> tuple[Hit, ...]:
+def explained(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules) -> tuple[Hit, ...]:
     """The hits, each with the matches of its best passage. Documents that are not in an index are encoded again.
 
-    Raises:
-        InputError: a scorer whose score is no sum over matches.
+    Args:
+        scorer: one that `Explains`.
     """
-    if not isinstance(scorer, Scorer) or not isinstance(scorer, Explains) or not isinstance(scorer, Indexable):
-        raise InputError(f"{model!r} does not compare tokens, so it cannot say which matched; leave explain out")
+    assert isinstance(scorer, Scorer)
+    assert isinstance(scorer, Explains)
+    assert isinstance(scorer, Indexable)
     if not hits:
         return ()
     plan = RowPlan(scorer, [Job(job.query, [hit.document for hit in hits])], rules, once=False)

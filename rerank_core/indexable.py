@@ -64,8 +64,8 @@ class Shelf(Protocol):
 
     Attributes:
         precision: what the embeddings are kept in.
-        drift: how far that moved them (``mean`` and ``max``), as the length of the difference of unit vectors: no
-            similarity moves by more. Empty for ``float32``.
+        drift: how far that moved them (``mean`` and ``max``), as the length of the difference of vectors:
+            between unit vectors no similarity moves by more. Empty for ``float32``.
     """
 
     @property

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, overload
 
-from rerank_core.errors import InputError
+from rerank_core.errors import InputError, short
 from rerank_core.indexable import Indexable, ShelfWindow, Shelved, Storable
 from rerank_core.rows import Job, QueryRows, RowPlan, Rules, Window
 from rerank_core.scorer import NO_TOKENS, Output, QueryRow, Scorer
@@ -26,7 +27,7 @@ class Watch(Protocol):
     def __call__(self, done: int, total: int) -> None: ...
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Index(Sequence[Document]):
     """Documents with their embeddings. Give it to ``rerank`` in place of the documents.
 
@@ -34,8 +35,8 @@ class Index(Sequence[Document]):
 
     Attributes:
         precision: what the embeddings are kept in.
-        drift: how far that moved them, as the length of the difference of unit vectors, ``mean`` and ``max``: no
-            similarity of two tokens is further off. Empty for ``float32``, which is exact.
+        drift: how far that moved them, as the length of the difference of vectors, ``mean`` and ``max``: between unit
+            vectors no similarity is further off. Empty for ``float32``, which is exact.
     """
 
     documents: tuple[Document, ...]
@@ -81,15 +82,24 @@ class Index(Sequence[Document]):
         Raises:
             InputError: a place that is none of the index.
         """
-        chosen = list(places)
-        for place in chosen:
-            if isinstance(place, bool) or not isinstance(place, int) or not 0 <= place < len(self.documents):
-                raise InputError(f"{place!r} is no place in {self!r}; places are 0 to {len(self.documents) - 1}")
+        if isinstance(places, (str, bytes)) or not isinstance(places, Iterable):
+            raise InputError(f"places is {short(places)}; it must be a list of positions in the index")
+        chosen = [_place(place, self) for place in places]
         return replace(
             self,
             documents=tuple(self.documents[place] for place in chosen),
             _shelved=tuple(self._shelved[place] for place in chosen),
         )
+
+
+def _place(value: Any, index: Index) -> int:
+    try:
+        place = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        place = -1
+    if not 0 <= place < len(index):
+        raise InputError(f"{short(value)} is no place in {index!r}; places are 0 to {len(index) - 1}")
+    return place
 
 
 def build(
@@ -146,7 +156,7 @@ def build(
 def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, watch: Watch) -> list[Shelved]:
     assert isinstance(scorer, Indexable)
     # The layout is `separate`, so no row holds the query: any query will do to plan the documents' windows.
-    plan = RowPlan(scorer, [Job("", documents)], rules)
+    plan = RowPlan(scorer, [Job("", documents)], rules, once=False)
     embeddings: list[Any] = [None] * len(plan.windows)
     done = 0
     for positions in plan.batches():

@@ -192,13 +192,16 @@ class Reranker:
         if not isinstance(scorer, Scorer):
             raise InputError(f"{self.spec.name!r} takes texts, so it has nothing to index")
         one_of(precision, (None, "float32", "float16", "int8"), "precision")
+        place = None if directory is None else os.fspath(directory)
+        if isinstance(place, bytes):
+            raise InputError(f"directory is {place!r}; it must be a string or a path")
         with bar(progress) as watch:
             return indexing.build(
                 scorer,
                 documents_of(documents),
                 self._rules,
                 self._identity(),
-                directory=None if directory is None else os.fspath(directory),
+                directory=place,
                 precision=precision,
                 identity=identity_of(self.spec, self._rules, self.options),
                 watch=watch,
@@ -217,6 +220,10 @@ class Reranker:
 
     def _rank(self, jobs: Sequence[Job], call: CallOptions, watch: Progress | None = None) -> list[Ranking]:
         scorer = self._open(call)
+        if call.explain and not self.explains:
+            raise InputError(
+                f"{self.spec.name!r} does not compare tokens, so it cannot say which matched; leave explain out"
+            )
         activation = call.activation or self.options.activation
         space = self._space(scorer)
         presentation(self.spec, space, activation)
@@ -234,7 +241,7 @@ class Reranker:
             return rankings
         rules = self._rules_for(scorer, call)
         return [
-            replace(ranking, hits=explained(scorer, job, ranking.hits, rules, self.spec.name))
+            replace(ranking, hits=explained(scorer, job, ranking.hits, rules))
             for job, ranking in zip(jobs, rankings, strict=True)
         ]
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from rerank_core.compat import in_manner, profile_of
 from rerank_core.errors import InputError
-from rerank_core.longdoc import KMaxP, MaxP, MeanP, longdoc_of
+from rerank_core.longdoc import FirstP, KMaxP, MaxP, MeanP, longdoc_of
 from rerank_core.manners import Profile
 from rerank_core.options import CallOptions, Options
 from rerank_core.pipeline import AnyScorer
@@ -73,14 +73,15 @@ def rules_of_call(
 
 
 def identity_of(spec: ModelSpec, rules: Rules, options: Options) -> dict[str, Any]:
-    """What an index in a folder must have been made with, beside the weights: plain data, equal where the embeddings
-    of a text are."""
+    """What an index in a folder must have been made with, beside the weights: plain data."""
     strategy = type(rules.longdoc)
+    whole = {MaxP: "all", MeanP: "all", KMaxP: "all", FirstP: "first"}
     return {
         "template": asdict(spec.template),
         "head": None if spec.head is None else asdict(spec.head),
         "max_length": rules.max_length,
-        "windows": "all" if strategy in (MaxP, MeanP, KMaxP) else strategy.__name__,
+        "windows": whole.get(strategy)
+        or f"{strategy.__module__}.{strategy.__qualname__} {getattr(rules.longdoc, '__dict__', rules.longdoc)!r}",
         "overlap": rules.overlap,
         "parse_special_tokens": options.parse_special_tokens,
         "options": {

@@ -110,13 +110,9 @@ ODD: dict[str, tuple[Callable[[Path], object], str]] = {
     "drift no numbers": (change(precision="float16", drift=["a", "b"]), ""),
 }
 """What no crash and no program of ours makes of a folder."""
-NOT_CHECKED = pytest.mark.xfail(
-    raises=(KeyError, TypeError, pytest.fail.Exception), reason="_manifest, _read: not checked"
-)
-UNCHECKED = ("no digests", "no vectors", "unknown precision", "drift no numbers")
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=[NOT_CHECKED] if n in UNCHECKED else []) for n in ODD])
+@pytest.mark.parametrize("name", ODD)
 def test_an_odd_folder_is_refused(tiny: Reranker, kept: Path, name: str) -> None:
     """A folder that cannot be an index's is refused when it is opened, whatever its digests say."""
     damage, message = ODD[name]
@@ -215,7 +211,6 @@ class Ends(First):
         return float(max(scores))
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="identity_of knows a caller's strategy by the name of its class alone")
 def test_a_strategy_of_the_callers_own_is_known_by_its_settings(folder: Path, tmp_path: Path) -> None:
     """A folder made with one number of tokens is refused to another, or gives that one's scores."""
     rerank_core.load(folder, device="cpu", longdoc=First(2)).index(TEXTS, tmp_path / "index")
@@ -227,7 +222,6 @@ def test_a_strategy_of_the_callers_own_is_known_by_its_settings(folder: Path, tm
     assert_close(other.rerank(QUERIES[0], TEXTS).scores(), found)
 
 
-@pytest.mark.xfail(raises=TypeError, reason="_encode leaves windows that are copies without an embedding")
 def test_windows_that_are_the_same_are_indexed(folder: Path, tmp_path: Path) -> None:
     """A strategy may give one window twice; index and documents still score alike."""
     reranker = rerank_core.load(folder, device="cpu", longdoc=Ends(20))
@@ -236,7 +230,6 @@ def test_windows_that_are_the_same_are_indexed(folder: Path, tmp_path: Path) -> 
     assert_close(expected, reranker.rerank(QUERIES[0], reranker.index(TEXTS, tmp_path / "index")).scores())
 
 
-@pytest.mark.xfail(raises=IndexStoreError, reason="the folder's exact and its probe are of different models' dtypes")
 def test_a_coarser_dtype_may_add_to_a_folder(tiny: Reranker, folder: Path, kept: Path) -> None:
     """Where a model in bfloat16 was let in, the one that made the folder still is."""
     rerank_core.load(folder, device="cpu", dtype="bfloat16").index([*TEXTS, *NEW], kept)

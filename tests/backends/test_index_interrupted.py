@@ -14,7 +14,7 @@ import rerank_core
 from backends.late import NEW, TEXTS, reading, shards
 from backends.plain import QUERIES, Plain, assert_close
 from rerank_core import IndexStoreError, Reranker, indexing
-from rerank_core.backends.torch import shelf
+from rerank_core.backends.torch import disk_shelf
 
 
 @dataclass
@@ -35,13 +35,13 @@ class Breaks:
         return self.real(*given)
 
 
-SAVE = shelf.save_file
+SAVE = disk_shelf.save_file
 POINTS = [("save", 1), ("replace", 1), ("replace", 2), *[("fsync", time) for time in (1, 2, 3, 4)]]
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, point: tuple[str, int], error: BaseException) -> None:
     name, time = point
-    owner, attribute = (shelf, "save_file") if name == "save" else (os, name)
+    owner, attribute = (disk_shelf, "save_file") if name == "save" else (os, name)
     monkeypatch.setattr(owner, attribute, Breaks(getattr(owner, attribute), time, error))
 
 
@@ -54,26 +54,17 @@ def test_a_write_that_fails_leaves_the_index(
     expected = tiny.rerank(QUERIES[0], tiny.index(TEXTS, kept)).scores()
     with monkeypatch.context() as patch:
         broken(patch, point, error)
-        with pytest.raises(type(error)):
+        with pytest.raises(IndexStoreError if isinstance(error, OSError) else type(error)):
             tiny.index([*TEXTS, *NEW], kept)
 
-    assert {path.suffix for path in kept.iterdir()} == {".json", ".safetensors"}
+    assert {path.suffix for path in kept.iterdir() if path.name != ".lock"} == {".json", ".safetensors"}
     assert tiny.rerank(QUERIES[0], tiny.index(TEXTS, kept)).scores() == expected
     again = tiny.index([*TEXTS, *NEW], kept)
     assert_close([*expected, *tiny.rerank(QUERIES[0], NEW).scores()], tiny.rerank(QUERIES[0], again).scores())
     assert set(kept.glob("*.safetensors")) == set(shards(kept))
 
 
-def fresh_points() -> list[Any]:
-    """Points of the first write; where the shard has its name and the manifest is not there yet, the folder is lost."""
-    lost = pytest.mark.xfail(
-        raises=IndexStoreError, reason="a first shard without a manifest is taken for a stranger's"
-    )
-    after = {("replace", 2), ("fsync", 2), ("fsync", 3)}
-    return [pytest.param(point, marks=[lost] if point in after else [], id=str(point)) for point in POINTS]
-
-
-@pytest.mark.parametrize("point", fresh_points())
+@pytest.mark.parametrize("point", POINTS, ids=str)
 def test_a_first_write_that_fails_can_be_repeated(
     tiny: Reranker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, point: tuple[str, int]
 ) -> None:
@@ -108,7 +99,6 @@ def test_finished_parts_outlive_an_interruption(
     assert_close(tiny.rerank(QUERIES[0], texts).scores(), tiny.rerank(QUERIES[0], index).scores())
 
 
-@pytest.mark.xfail(raises=AssertionError, reason="a writer puts back the manifest that it opened, without the other's")
 def test_writers_keep_each_others_texts(folder: Path, tiny: Reranker, kept: Path) -> None:
     """What another writer adds while this one encodes is kept: nothing is read a second time."""
     other = rerank_core.load(folder, device="cpu")

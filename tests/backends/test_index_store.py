@@ -212,7 +212,6 @@ def test_a_place_that_is_none_is_refused(tiny: Reranker, stored: Path, place: An
         tiny.index(TEXTS, stored).select([0, place])
 
 
-@pytest.mark.xfail(raises=InputError, reason="select takes Python's integers alone")
 def test_places_may_be_numpys(tiny: Reranker, stored: Path) -> None:
     """What a first stage sorts out with numpy is taken, as ``top_k`` takes numpy's integers."""
     chosen = tiny.index(TEXTS, stored).select(np.argsort([2, 0, 1]))

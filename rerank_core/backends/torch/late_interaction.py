@@ -13,9 +13,10 @@ import torch
 from rerank_core.backends.frames import single_frame, token_id
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.disk_shelf import DiskShelf
 from rerank_core.backends.torch.embeddings import Block, Embedding, Place, gather
 from rerank_core.backends.torch.maxsim import best_places, maxsim
-from rerank_core.backends.torch.shelf import DiskShelf, MemoryShelf
+from rerank_core.backends.torch.shelf import MemoryShelf
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.indexable import Shelf
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
@@ -184,11 +185,12 @@ class LateInteractionScorer(TorchScorer):
         own = embedding.block.embedding(embedding.number) if isinstance(embedding, Place) else embedding
         places, values = best_places(asked[VECTORS], own[VECTORS])
         here, there = self.kept(query.ids, asked=True), self.kept(row.ids, asked=False)
+        if not here or not there:
+            return []
         share = 1 / len(here) if self._mean else 1.0
         return [
             (here[number], there[place], value * share)
             for number, (place, value) in enumerate(zip(places, values, strict=True))
-            if there
         ]
 
     def spelt(self, token: int) -> str:

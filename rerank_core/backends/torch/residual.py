@@ -14,6 +14,8 @@ __all__ = ["Coding", "decode", "encode"]
 
 _SAMPLE = 32_768
 _ROUNDS = 8
+_LEAST = 2**-24
+"""The smallest number of float16 above zero: a scale may be subnormal."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -37,7 +39,7 @@ def encode(vectors: torch.Tensor) -> tuple[torch.Tensor, Coding]:
     scales = (rest.abs().amax(dim=1) / 127).half()
     # A scale that float16 rounded down would clip the largest value; the next one up does not.
     scales = torch.where(scales.float() * 127 < rest.abs().amax(dim=1), scales * (1 + 2**-10), scales)
-    steps = rest / scales.float().clamp(min=2**-24)[:, None]
+    steps = rest / scales.float().clamp(min=_LEAST)[:, None]
     return steps.round().clamp(-127, 127).to(torch.int8), Coding(centroids, codes.to(torch.uint8), scales)
 
 
