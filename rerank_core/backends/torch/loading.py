@@ -54,7 +54,7 @@ def load_module(
     safe = any(directory.glob("*.safetensors"))
     if not safe and not pickled and any(directory.glob("pytorch_model*.bin")):
         raise CheckpointError(
-            f"{directory} has its weights only in a pickled file, which is not opened. Convert it once: "
+            f"{directory} has no safetensors, only a pickled file, which is not opened. Convert it once: "
             "transformers.AutoModel.from_pretrained(directory).save_pretrained(directory), with the class that it needs"
         )
     try:

@@ -98,7 +98,7 @@ class M3Scorer(LateInteractionScorer):
         return [
             (list(query.ids).index(word), list(row.ids).index(word), weight * there[word])
             for word, weight in here.items()
-            if word in there
+            if weight * there.get(word, 0.0) > 0
         ]
 
 

@@ -1,0 +1,77 @@
+"""Tiny folders in the formats of others, written here; `make parity` has the ones that the others wrote."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+
+from rerank_core.testing import tiny_encoder
+
+WIDTH = 32
+
+
+def write(path: Path, data: object) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(data), encoding="utf-8")
+
+
+def linear(rows: int, seed: int) -> dict[str, torch.Tensor]:
+    draw = torch.Generator().manual_seed(seed)
+    return {"weight": torch.randn(rows, WIDTH, generator=draw) * 0.3, "bias": torch.randn(rows, generator=draw) * 0.3}
+
+
+@pytest.fixture
+def m3(tmp_path: Path) -> Path:
+    """An XLM-R with BGE-M3's two files of linear layers."""
+    folder = tiny_encoder(tmp_path / "m3", "xlm-roberta")
+    torch.save(linear(WIDTH, 1), folder / "colbert_linear.pt")
+    sparse = linear(1, 2)
+    sparse["bias"] += 1  # so that not every weight is cut off at zero
+    torch.save(sparse, folder / "sparse_linear.pt")
+    return folder
+
+
+@pytest.fixture
+def pylate(tmp_path: Path) -> Callable[..., Path]:
+    """A folder as PyLate saves it; ``settings`` go into its configuration, and ``more`` into modules.json."""
+
+    def of(more: list[dict[str, Any]] | None = None, **settings: Any) -> Path:
+        folder = tiny_encoder(tmp_path / "pylate", "bert")
+        modules = [
+            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.models.Transformer"},
+            {"idx": 1, "name": "1", "path": "1_Dense", "type": "pylate.models.Dense.Dense"},
+            *(more or []),
+        ]
+        write(folder / "modules.json", modules)
+        said = {"query_prefix": "", "document_prefix": "", "query_length": 24, "document_length": 64}
+        write(folder / "config_sentence_transformers.json", {"model_type": "ColBERT", **said, **settings})
+        dense = {"in_features": WIDTH, "out_features": 8, "bias": False}
+        write(folder / "1_Dense" / "config.json", {**dense, "activation_function": "torch.nn.modules.linear.Identity"})
+        save_file({"linear.weight": linear(8, 3)["weight"]}, folder / "1_Dense" / "model.safetensors")
+        return folder
+
+    return of
+
+
+@pytest.fixture
+def stanford(tmp_path: Path) -> Callable[..., Path]:
+    """A folder as ColBERTv2's; ``settings`` go into artifact.metadata."""
+
+    def of(**settings: Any) -> Path:
+        folder = tiny_encoder(tmp_path / "stanford", "bert")
+        weights = {f"bert.{name}": tensor for name, tensor in load_file(folder / "model.safetensors").items()}
+        weights["linear.weight"] = linear(8, 4)["weight"]
+        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+        write(folder / "config.json", {**config, "architectures": ["HF_ColBERT"]})
+        # The tiny vocabulary has no [unused0], and any token of it can be a marker.
+        write(folder / "artifact.metadata", {"query_token_id": "the", "doc_token_id": "of", **settings})
+        return folder
+
+    return of
