@@ -3,9 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+
+from rerank_core import registry
+from rerank_core.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -23,3 +28,16 @@ def data() -> Path:
 def root() -> Path:
     """The repository."""
     return ROOT
+
+
+@pytest.fixture
+def discover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Registry]]:
+    """Discovery over this environment plus what a test installed into ``tmp_path``."""
+    monkeypatch.syspath_prepend(tmp_path)
+    before = set(sys.modules)
+    registry.default.cache_clear()
+    yield Registry.discover
+    registry.default.cache_clear()
+    for name in set(sys.modules) - before:
+        if name.startswith("rerank_") and not name.startswith("rerank_core"):
+            del sys.modules[name]

@@ -99,7 +99,11 @@ def test_separate_rows_can_be_indexed_once() -> None:
         assert direct.scores() == indexed.scores()
         assert [hit.passages for hit in direct] == [hit.passages for hit in indexed]
         assert [hit.truncated for hit in direct] == [hit.truncated for hit in indexed]
-        assert (len(index), index[1].text, repr(index)) == (6, "nothing here", "Index(6 documents, 9 passages)")
+        assert (len(index), index[1].text, repr(index)) == (
+            6,
+            "nothing here",
+            "Index(6 documents, 9 passages, float32)",
+        )
         mixed = fake.rerank_many([("bamboo", DOCS), (QUERY, index)])
         assert [ranking.scores() for ranking in mixed] == [fake.rerank("bamboo", DOCS).scores(), direct.scores()]
 

@@ -3,31 +3,18 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 import rerank_core
 from plugin_factory import install
-from rerank_core import DuplicateModelError, InputError, MissingDependencyError, UnknownModelError, registry
+from rerank_core import DuplicateModelError, InputError, MissingDependencyError, UnknownModelError
 from rerank_core.discovery import DISABLE, PluginRecord
 from rerank_core.registry import Registry
 
 Discover = Callable[[], Registry]
-
-
-@pytest.fixture
-def discover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Discover]:
-    """Discovery over this environment plus what a test installed into ``tmp_path``."""
-    monkeypatch.syspath_prepend(tmp_path)
-    before = set(sys.modules)
-    registry.default.cache_clear()
-    yield Registry.discover
-    registry.default.cache_clear()
-    for name in set(sys.modules) - before:
-        if name.startswith("rerank_") and not name.startswith("rerank_core"):
-            del sys.modules[name]
 
 
 def record(found: Registry, name: str) -> PluginRecord:
@@ -268,31 +255,3 @@ def test_models_lists_every_plugin_that_works(tmp_path: Path, discover: Discover
 
     assert names == sorted(names)
     assert names.count("acme-small") == 2
-
-
-OPENS = """
-    from rerank_core import ModelSpec, hookimpl
-
-    @hookimpl
-    def rerank_open_model(source):
-        if source == "none":
-            return None
-        if source == "broken":
-            raise TypeError("oh")
-        return 7 if source == "odd" else ModelSpec(name="opened", checkpoint=source, scorer="rerank_any:make")
-"""
-
-
-def test_a_plugin_opens_what_stands_behind_its_name(tmp_path: Path, discover: Discover) -> None:
-    """Only the plugin that is named is asked, and its faults carry its name."""
-    install(tmp_path, "any", OPENS)
-    install(tmp_path, "other")
-    registry = discover()
-    assert registry.resolve("any:owner/name:tag").checkpoint == "owner/name:tag"
-    for name in ("any:none", "other:owner/name", "any:"):
-        with pytest.raises(UnknownModelError):
-            registry.resolve(name)
-    with pytest.raises(rerank_core.PluginError, match="'any' could not open 'broken': TypeError: oh"):
-        registry.resolve("any:broken")
-    with pytest.raises(rerank_core.PluginError, match="no ModelSpec"):
-        registry.resolve("any:odd")
