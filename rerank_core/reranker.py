@@ -179,7 +179,8 @@ class Reranker:
 
         Args:
             directory: a folder that keeps the embeddings, made where it is not there. Texts that it holds are not
-                encoded again, by whatever process; what an interrupted call had put away stays.
+                encoded again, by whatever process; what an interrupted call had put away stays. Every byte of it is
+                checked when it is opened, so keep the `Index` rather than opening it for each query.
             precision: ``float32`` (default, exact), ``float16`` (half the bytes) or ``int8`` (a quarter);
                 `Index.drift` says how far that moves similarities.
             progress: a progress bar on stderr.
