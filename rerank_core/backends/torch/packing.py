@@ -115,7 +115,7 @@ def _window(length: int, reach: int, device: torch.device) -> torch.Tensor:
 
 def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
     """Attention of one row, ``[heads, length, width]`` to ``[length, heads, width]``, as two products."""
-    weights = torch.bmm(query, key.mT).mul_(query.shape[-1] ** -0.5 if scale is None else scale)
+    weights = torch.bmm(query * (query.shape[-1] ** -0.5 if scale is None else scale), key.mT)
     return torch.bmm(torch.softmax(weights, dim=-1), value).transpose(0, 1)
 
 
