@@ -1,0 +1,97 @@
+"""All documents of a query at once: the softmax of their scores against a distribution made of labels."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+from torch import Tensor
+from torch.nn import functional
+
+from rerank_core.errors import InputError, one_of
+from rerank_trainers.objectives.base import FLOOR, GroupObjective, Groups, Needs, positive, ratio
+
+__all__ = ["ListNet", "SoftmaxCE"]
+
+
+@dataclass(frozen=True)
+class SoftmaxCE(GroupObjective):
+    """Cross-entropy of a group's softmax; with one positive, the InfoNCE of FlagEmbedding's rerankers.
+
+    Several positives share the mass by their labels. Gao et al., *Rethink Training of BERT Rerankers in Multi-Stage
+    Retrieval Pipeline* (LCE), ECIR 2021; van den Oord et al., 2018.
+
+    Attributes:
+        multi_positive: positives ``"share"`` the target ``y_d / sum y``; or the mean over ``"each"`` positive against
+            the negatives (label 0) alone, which is one positive drawn per step, in expectation.
+        target: ``"labels"``, or ``"softmax_of_labels"`` over labels above 0, as RAG-Retrieval's listwise_ce does.
+        max_grade: the grade of a label 1, for ``softmax_of_labels``, which depends on the scale.
+
+    Raises:
+        InputError: an unknown option, or two that exclude each other.
+    """
+
+    multi_positive: Literal["share", "each"] = "share"
+    target: Literal["labels", "softmax_of_labels"] = "labels"
+    max_grade: float = 1.0
+
+    name: ClassVar[str] = "softmax_ce"
+    shift_invariant: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        one_of(self.multi_positive, ("share", "each"), "multi_positive of softmax_ce")
+        one_of(self.target, ("labels", "softmax_of_labels"), "target of softmax_ce")
+        positive(self.max_grade, "max_grade of softmax_ce")
+        if self.multi_positive == "each" and self.target != "labels":
+            raise InputError(
+                f"softmax_ce has multi_positive='each' and target={self.target!r}; each positive alone has the "
+                "target 1, so drop one of the two"
+            )
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(labels=True, docs=2)
+
+    def losses(self, groups: Groups) -> Tensor:
+        positives = groups.labels > 0
+        if self.multi_positive == "each":
+            negatives = groups.scores.masked_fill(~groups.mask | positives, FLOOR).logsumexp(-1, keepdim=True)
+            against = -functional.logsigmoid(groups.scores - negatives)
+            return ratio(against.masked_fill(~positives, 0).sum(-1), positives.sum(-1))
+        if self.target == "softmax_of_labels":
+            target = groups.softmax(groups.labels * self.max_grade, among=positives)
+        else:
+            target = ratio(groups.labels, groups.labels.sum(-1, keepdim=True))
+        return -(target * groups.log_softmax(groups.scores)).sum(-1)
+
+
+@dataclass(frozen=True)
+class ListNet(GroupObjective):
+    """Cross-entropy of a group's softmax with that of its labels: ListNet's top-one probabilities.
+
+    Cao et al., *Learning to Rank: From Pairwise Approach to Listwise Approach*, ICML 2007. A group whose labels are all
+    equal says nothing about order and gives 0, where the bare formula would pull its scores together.
+
+    Attributes:
+        tau: the labels' temperature. With labels 0 and 1 and ``tau`` 1, one positive among eight documents would get
+            only 0.28 of the mass.
+
+    Raises:
+        InputError: a temperature that is not above 0.
+    """
+
+    tau: float = 0.1
+
+    name: ClassVar[str] = "listnet"
+    shift_invariant: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        positive(self.tau, "tau of listnet")
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(labels=True, docs=2)
+
+    def losses(self, groups: Groups) -> Tensor:
+        losses = -(groups.softmax(groups.labels / self.tau) * groups.log_softmax(groups.scores)).sum(-1)
+        return losses.masked_fill(~groups.differ(groups.labels), 0)

@@ -1,0 +1,134 @@
+"""Pairs of documents: the better one of each must score higher."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from rerank_core.errors import InputError, one_of, short
+from rerank_trainers.objectives.base import GroupObjective, Groups, Needs, positive, ratio
+
+__all__ = ["LambdaLoss", "RankNet", "differences"]
+
+
+def differences(values: Tensor) -> Tensor:
+    """``values[i] - values[j]`` of every two documents of a group, ``[groups, docs, docs]``."""
+    return values[:, :, None] - values[:, None, :]
+
+
+@dataclass(frozen=True)
+class RankNet(GroupObjective):
+    """The logistic loss of each pair with ``y_i > y_j``, weighted by how far apart their labels are.
+
+    ``sum w_ij softplus(z_j - z_i) / sum w_ij`` with ``w_ij = y_i - y_j``. Burges et al., *Learning to Rank using
+    Gradient Descent*, ICML 2005; the weights are RAG-Retrieval's.
+
+    Attributes:
+        normalise: the sum is divided by the ``"weights"``, or by the number of ``"pairs"`` (RAG-Retrieval divides by
+            that of the whole batch, so that there a query counts more the more documents it has).
+
+    Raises:
+        InputError: another way to normalise.
+    """
+
+    normalise: Literal["weights", "pairs"] = "weights"
+
+    name: ClassVar[str] = "ranknet"
+    shift_invariant: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        one_of(self.normalise, ("weights", "pairs"), "normalise of ranknet")
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(labels=True, docs=2)
+
+    def losses(self, groups: Groups) -> Tensor:
+        pairs = groups.mask[:, :, None] & groups.mask[:, None, :]
+        weights = differences(groups.labels).clamp(min=0) * pairs
+        total = -(weights * functional.logsigmoid(differences(groups.scores))).sum((-2, -1))
+        divisor = weights if self.normalise == "weights" else weights > 0
+        return ratio(total, divisor.sum((-2, -1)))
+
+
+@dataclass(frozen=True)
+class LambdaLoss(GroupObjective):
+    """NDCG-Loss2++: RankNet whose pairs count by what swapping them would change in NDCG; mean over the pairs.
+
+    Wang et al., *The LambdaLoss Framework for Ranking Metric Optimization*, CIKM 2018. Of equal scores the less
+    relevant document ranks first, so that the order of the documents in the data cannot matter.
+
+    Attributes:
+        k: NDCG@k: only pairs with a document that the model ranks among its first ``k``.
+        gain: what a grade is worth, ``"exponential"`` ``2^g - 1`` or ``"linear"`` ``g``.
+        max_grade: the grade of a label 1; the gain is that of ``g = max_grade * y``.
+        mu: how much NDCG-Loss2 counts beside LambdaRank; 0 is LambdaRank alone.
+        sigma: how steep the logistic function is.
+
+    Raises:
+        InputError: an option that cannot be.
+    """
+
+    k: int | None = None
+    gain: Literal["exponential", "linear"] = "exponential"
+    max_grade: float = 1.0
+    mu: float = 10.0
+    sigma: float = 1.0
+
+    name: ClassVar[str] = "lambda"
+    shift_invariant: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        if self.k is not None and (isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1):
+            raise InputError(
+                f"k of lambda is {short(self.k)}; it must be a positive integer, or None for all documents"
+            )
+        one_of(self.gain, ("exponential", "linear"), "gain of lambda")
+        positive(self.max_grade, "max_grade of lambda")
+        positive(self.sigma, "sigma of lambda")
+        if self.mu != 0:
+            positive(self.mu, "mu of lambda")
+
+    @property
+    def needs(self) -> Needs:
+        return Needs(labels=True, docs=2)
+
+    def losses(self, groups: Groups) -> Tensor:
+        order = ranking(groups)
+        mask, scores, labels = (values.gather(-1, order) for values in (groups.mask, groups.scores, groups.labels))
+        docs = scores.shape[-1]
+        positions = torch.arange(docs, device=scores.device)
+        discounts = 1 / torch.log2(2.0 + positions)
+        ideal = self._gains(labels).sort(-1, descending=True).values
+        best = (ideal * discounts)[:, : self.k].sum(-1)
+        gains = ratio(self._gains(labels), best[:, None])
+        weights = differences(gains).abs() * self._swaps(discounts, positions)
+
+        pairs = mask[:, :, None] & mask[:, None, :] & (differences(labels) > 0)
+        if self.k is not None:
+            pairs &= (positions[:, None] < self.k) | (positions[None, :] < self.k)
+        losses = -weights * functional.logsigmoid(self.sigma * differences(scores)) / math.log(2)
+        return ratio(losses.masked_fill(~pairs, 0).sum((-2, -1)), pairs.sum((-2, -1)))
+
+    def _gains(self, labels: Tensor) -> Tensor:
+        grades = labels * self.max_grade
+        # 2^g - 1, written so that the small grades of a teacher do not drown in the 1.
+        return grades if self.gain == "linear" else torch.expm1(grades * math.log(2))
+
+    def _swaps(self, discounts: Tensor, positions: Tensor) -> Tensor:
+        """``mu`` times NDCG-Loss2's change of discount (it knows the distance of two ranks), and LambdaRank's."""
+        distance = (positions[:, None] - positions[None, :]).abs()
+        falls = torch.cat([discounts.new_zeros(1), discounts[:-1] - discounts[1:]])
+        return self.mu * falls[distance] + (discounts[:, None] - discounts[None, :]).abs()
+
+
+def ranking(groups: Groups) -> Tensor:
+    """Each group's documents, best score first; of equal scores the least relevant first, padding last."""
+    by_label = groups.labels.argsort(dim=-1, stable=True)
+    scores = groups.scores.detach().masked_fill(~groups.mask, -math.inf).gather(-1, by_label)
+    return by_label.gather(-1, scores.argsort(dim=-1, descending=True, stable=True))

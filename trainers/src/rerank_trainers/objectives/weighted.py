@@ -1,0 +1,63 @@
+"""Several objectives at once, each with a weight."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import reduce
+from operator import or_
+
+from torch import Tensor
+
+from rerank_core.errors import InputError, short
+from rerank_trainers.objectives.base import Needs, Objective, positive
+
+__all__ = ["Weighted", "combined"]
+
+
+@dataclass(frozen=True)
+class Weighted:
+    """The weighted sum of objectives, group by group. It needs what any of them needs.
+
+    Attributes:
+        parts: ``(weight, objective)``, at least one.
+
+    Raises:
+        InputError: no part, a weight that is not above 0, or a part that is no objective.
+    """
+
+    parts: tuple[tuple[float, Objective], ...]
+
+    def __post_init__(self) -> None:
+        if not self.parts:
+            raise InputError("a sum of objectives has no parts; give at least one (weight, objective)")
+        for part in self.parts:
+            if not (isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Objective)):
+                raise InputError(f"{short(part)} is no part of a sum of objectives; it must be (weight, objective)")
+            positive(part[0], f"the weight of {part[1].name}")
+
+    @property
+    def name(self) -> str:
+        """Such as ``softmax_ce + 0.1*bce``."""
+        return " + ".join(part.name if weight == 1 else f"{weight:g}*{part.name}" for weight, part in self.parts)
+
+    @property
+    def needs(self) -> Needs:
+        return reduce(or_, (part.needs for _, part in self.parts))
+
+    @property
+    def shift_invariant(self) -> bool:
+        return all(part.shift_invariant for _, part in self.parts)
+
+    def __call__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> Tensor:
+        first, *others = (weight * part(scores, labels, teacher, mask) for weight, part in self.parts)
+        return sum(others, start=first)
+
+
+def combined(parts: Sequence[tuple[float, Objective]]) -> Weighted:
+    """The weighted sum of objectives, such as ``combined([(1.0, SoftmaxCE()), (0.1, BCE())])``.
+
+    Raises:
+        InputError: no part, a weight that is not above 0, or a part that is no objective.
+    """
+    return Weighted(tuple(parts))
