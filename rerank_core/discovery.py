@@ -18,10 +18,22 @@ from rerank_core.spec import ModelSpec
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["DISABLE", "PluginRecord", "asked", "distribution_of", "normal", "read_plugin"]
+__all__ = ["DISABLE", "Command", "PluginRecord", "asked", "distribution_of", "normal", "read_plugin"]
 
 DISABLE = "RERANK_DISABLE_PLUGINS"
 """The environment variable that switches plugins off, by name or distribution, with commas between."""
+
+
+_COMMAND = re.compile(r"[a-z][a-z0-9-]*")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand of ``rerank``: ``target`` is ``package.module:app``, a Typer app that nobody has imported yet."""
+
+    name: str
+    target: str
+    help: str
 
 
 @dataclass(frozen=True)
@@ -35,6 +47,7 @@ class PluginRecord:
         error: one line; empty where the status is ``ok``.
         opens: finds the model of ``plugin:source`` for a source that no model is called; None for most plugins.
         matches: finds the model of a checkpoint directory; None for most plugins.
+        commands: what it adds to the ``rerank`` command.
     """
 
     name: str
@@ -47,6 +60,7 @@ class PluginRecord:
     models: tuple[ModelSpec, ...] = ()
     opens: Callable[[str], ModelSpec | None] | None = None
     matches: Callable[[Path], ModelSpec | None] | None = None
+    commands: tuple[Command, ...] = ()
 
 
 def read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
@@ -68,21 +82,18 @@ def read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
         )
         return _broken(record, "incompatible", problem)
     try:
-        models, opens, matches = _ask(module, point.name)
-        return replace(record, models=models, opens=opens, matches=matches)
+        return _ask(module, record)
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # noqa: BLE001
         return _broken(record, "invalid", error)
 
 
-def _ask(
-    module: object, name: str
-) -> tuple[tuple[ModelSpec, ...], Callable[[str], ModelSpec | None] | None, Callable[[Path], ModelSpec | None] | None]:
-    """Call the hooks of one plugin, alone in a manager of its own."""
+def _ask(module: object, record: PluginRecord) -> PluginRecord:
+    """Call the hooks of one plugin, alone in a manager of its own, and write down what they say."""
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs.HookSpecs)
-    manager.register(module, name)
+    manager.register(module, record.name)
     manager.check_pending()
     if not manager.get_hookcallers(module):
         raise PluginLoadError(f"the module {module!r} implements no hook; is @hookimpl missing?")
@@ -99,13 +110,30 @@ def _ask(
             raise DuplicateModelError(f"the plugin registers {sorted(taken)!r} twice")
         models.append(spec)
 
+    commands: dict[str, Command] = {}
+
+    def register_command(name: str, target: str, help: str) -> None:  # noqa: A002 -- what every CLI calls it
+        if not all(isinstance(value, str) for value in (name, target, help)) or not _COMMAND.fullmatch(name):
+            raise PluginLoadError(
+                f"register({short(name)}, {short(target)}, {short(help)}): a command is a lower-case word, "
+                "'package.module:app' and a line of help"
+            )
+        if not re.fullmatch(r"[\w.]+:\w+", target):
+            raise PluginLoadError(f"the command {name!r} is {short(target)}; it must be 'package.module:app'")
+        if name in commands:
+            raise PluginLoadError(f"the plugin registers the command {name!r} twice")
+        commands[name] = Command(name, target, help)
+
     manager.hook.rerank_register_models(register=register)
     asked = False
+    manager.hook.rerank_register_commands(register=register_command)
     opens, matches = manager.hook.rerank_open_model, manager.hook.rerank_match_checkpoint
-    return (
-        tuple(models),
-        (lambda source: opens(source=source)) if opens.get_hookimpls() else None,
-        (lambda directory: matches(directory=directory)) if matches.get_hookimpls() else None,
+    return replace(
+        record,
+        models=tuple(models),
+        opens=(lambda source: opens(source=source)) if opens.get_hookimpls() else None,
+        matches=(lambda directory: matches(directory=directory)) if matches.get_hookimpls() else None,
+        commands=tuple(commands.values()),
     )
 
 

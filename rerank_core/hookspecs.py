@@ -43,3 +43,8 @@ class HookSpecs:
         """The model in a checkpoint directory without ``reranker.json``, where its small files (never its path) say
         that it is of this plugin's kind. Every plugin is asked; None where it is another's. Without ``checkpoint``
         the spec is of that directory."""
+
+    @hookspec
+    def rerank_register_commands(self, register: Callable[[str, str, str], None]) -> None:
+        """Add subcommands of ``rerank``: ``register("eval", "package.cli:app", "a line of help")`` for each. The Typer
+        app is imported only when its command is called."""

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rerank_core import hookspecs
-from rerank_core.discovery import DISABLE, PluginRecord, asked, distribution_of, normal, read_plugin
+from rerank_core.discovery import DISABLE, Command, PluginRecord, asked, distribution_of, normal, read_plugin
 from rerank_core.errors import DuplicateModelError, UnknownModelError, short
 from rerank_core.spec import ModelSpec
 from rerank_core.spec_file import FILE_NAME, spec_of_directory
@@ -59,6 +59,14 @@ class Registry:
     def conflicts(self) -> dict[str, list[str]]:
         """Names that several plugins claim: ``{name: [plugin, ...]}``."""
         return {name: [plugin.name for plugin, _ in claims] for name, claims in self._names.items() if len(claims) > 1}
+
+    def commands(self) -> dict[str, list[tuple[PluginRecord, Command]]]:
+        """Subcommands that plugins add, by name, each with everyone who claims it."""
+        found: dict[str, list[tuple[PluginRecord, Command]]] = {}
+        for plugin in self.plugins:
+            for command in plugin.commands:
+                found.setdefault(command.name, []).append((plugin, command))
+        return dict(sorted(found.items()))
 
     def resolve(self, name: str) -> ModelSpec:
         """The spec of an exact name, an alias, ``plugin:name``, or a directory.

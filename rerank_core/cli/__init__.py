@@ -13,14 +13,21 @@ import typer
 from typer.core import TyperGroup
 
 from rerank_core import __version__
-from rerank_core.cli import checkup, listings, rank
+from rerank_core.cli import added, checkup, listings, rank
 from rerank_core.errors import RerankError
 
 __all__ = ["app", "main"]
 
 
 class _Commands(TyperGroup):
-    """Commands whose expected errors end in one line and exit code 1, not in a traceback."""
+    """Commands whose expected errors end in one line and exit code 1, not in a traceback; ours, and plugins'."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return [*self.commands, *(name for name in added.names() if name not in self.commands)]
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        # Ours need no plugin to be read.
+        return self.commands.get(cmd_name) or added.command(cmd_name)
 
     def invoke(self, ctx: Any) -> Any:
         try:

@@ -132,8 +132,8 @@ def scorer_of(
     serving pipeline.
 
     Args:
-        module: a transformers model of the class the head needs. Its attention implementation is left as it is; rows
-            are packed where that is ``packing.NAME``.
+        module: a transformers model of the class the head needs. It is left as it is; rows are packed where its
+            attention implementation is ``packing.NAME``.
         tokenizer: a transformers tokenizer, a ``tokenizers.Tokenizer`` (copied) or a `TextTokenizer`.
         project: for late interaction, the layers that the spec's ``projection`` stands for.
     """
@@ -145,13 +145,13 @@ def scorer_of(
     pack = getattr(live.config, "_attn_implementation", None) == packing.NAME
     head = _head(spec)
     if head.kind == "classifier":
-        return ClassifierScorer(module, tokenizer, spec, pack=pack)
+        return ClassifierScorer(module, tokenizer, spec, pack=pack, live=True)
     if head.kind == "maxsim":
-        return LateInteractionScorer(module, tokenizer, spec, pack=pack, project=project)
+        return LateInteractionScorer(module, tokenizer, spec, pack=pack, live=True, project=project)
     if head.kind != "last_token":
         raise InputError(f"model {spec.name!r}: a live module has no {head.kind!r} head; save it and load the folder")
     reader = live_label_reader(live, head, tokenizer, spec.name)
-    return DecoderScorer(live.base_model, tokenizer, spec, reader=reader, pack=pack)
+    return DecoderScorer(live.base_model, tokenizer, spec, reader=reader, pack=pack, live=True)
 
 
 def _head(spec: ModelSpec) -> Head:

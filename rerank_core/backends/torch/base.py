@@ -33,17 +33,26 @@ class TorchScorer(ABC):
     and padded elsewhere; ``packed = False`` forces the padded path, the slow twin.
 
     Args:
-        pack: False for a module that is not ours to change.
+        pack: whether packing is tried.
         int8: compute the encoder's linear layers in int8 (`int8.quantize`).
+        live: the module is somebody else's, in training perhaps: no layer of it is replaced.
     """
 
     layout: Layout
     packed_budget = _PACKED_BUDGET
 
     def __init__(
-        self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool, int8: bool = False
+        self,
+        module: torch.nn.Module,
+        tokenizer: TextTokenizer,
+        spec: ModelSpec,
+        *,
+        pack: bool,
+        int8: bool = False,
+        live: bool = False,
     ) -> None:
         self.module = module
+        self.live = live
         self.tokenizer = tokenizer
         self.spec = spec
         self.max_positions = max_positions(module)
@@ -60,7 +69,7 @@ class TorchScorer(ABC):
         self._ceiling = math.inf
         self.int8 = int8
         if pack:
-            self._speed_up(prepacked=not int8)
+            self._speed_up(prepacked=not int8 and not live)
         if int8:
             self._quantize()
         self.token_budget = self.packed_budget if self.packed else _PADDED_BUDGET
@@ -92,7 +101,7 @@ class TorchScorer(ABC):
                 break
         if not self.packed:
             module.set_attn_implementation(attention)
-        elif (undo := self.shorten()) is not None and not right(packed=True):
+        elif not self.live and (undo := self.shorten()) is not None and not right(packed=True):
             undo()
         if prepacked and prepack.available(module):
             replaced = prepack.prepack(module)
@@ -209,20 +218,29 @@ class TorchScorer(ABC):
         Args:
             attended: how many tokens of each row are attended to, from the first; None for all. Not where packed.
         """
-        if packed:
-            offset = self._first_position
-            made = packing.inputs(
-                rows,
-                types,
-                first_position=offset,
-                typed=self.typed,
-                device=self.device,
-                one_kernel=self._one_kernel,
-            )
-        else:
-            made = self._padded(rows, types, attended or [None] * len(rows))
+        made = self.laid_out(rows, types, packed=packed, attended=attended)
         with torch.inference_mode(), self._evaluating():
             return self.module(**made, **more)
+
+    def laid_out(
+        self,
+        rows: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int] | None],
+        *,
+        packed: bool,
+        attended: Sequence[int | None] = (),
+    ) -> dict[str, Any]:
+        """The module's inputs for rows; see `outputs`."""
+        if not packed:
+            return self._padded(rows, types, attended or [None] * len(rows))
+        return packing.inputs(
+            rows,
+            types,
+            first_position=self._first_position,
+            typed=self.typed,
+            device=self.device,
+            one_kernel=self._one_kernel,
+        )
 
     def _padded(
         self,

@@ -114,6 +114,7 @@ class CausalPacking:
         scale: float | None,
         reach: int | None = None,
         softcap: float | None = None,
+        dropout: float = 0.0,
     ) -> torch.Tensor:
         """Attention over ``[1, heads, total, width]``, fewer heads in key and value; ``[1, total, heads, width]``.
 
@@ -122,8 +123,10 @@ class CausalPacking:
             softcap: weights ``x`` become ``softcap * tanh(x / softcap)`` (Gemma 2).
         """
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        if softcap is None and self.one_kernel and varlen.serves(query.device, query.dtype, query.shape[-1]):
+        if softcap is None and not dropout and self._unbroken(query):
             return self._one_kernel(query[0], key[0], value[0], scale, reach)[None]
+        if torch.is_grad_enabled():
+            return self._attend_in_training(query[0], key[0], value[0], scale, reach, softcap, dropout)[None]
         out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))
         for group in self.groups:
             inside = slice(group.start, group.start + group.rows * group.length)
@@ -132,6 +135,38 @@ class CausalPacking:
             attended = _attend(q, k, v, self._mask(group, reach), scale, softcap)
             out[inside].view(group.rows, group.length, *out.shape[1:]).copy_(attended.transpose(1, 2))
         return out[None]
+
+    def _unbroken(self, query: torch.Tensor) -> bool:
+        return self.one_kernel and varlen.serves(query.device, query.dtype, query.shape[-1])
+
+    def _attend_in_training(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        reach: int | None,
+        softcap: float | None,
+        dropout: float,
+    ) -> torch.Tensor:
+        """`attend` in parts that are cut and joined once: a gradient through slices of a whole costs the whole for
+        every slice."""
+        groups = sorted(self.groups, key=lambda group: group.start)
+        sizes = [group.rows * group.length for group in groups]
+        cut = [torch.split(part, sizes, dim=1) for part in (query, key, value)]
+        at = {group.start: number for number, group in enumerate(groups)}
+        out = []
+        for number, group in enumerate(groups):
+            q, k, v = (_apart(part[number], group) for part in cut)
+            if group.shared:
+                before = at[group.prefix]
+                k, v = (
+                    torch.cat([part[before].expand(group.rows, *part[before].shape), own], dim=2)
+                    for part, own in ((cut[1], k), (cut[2], v))
+                )
+            attended = _attend(q, k, v, self._mask(group, reach), scale, softcap, dropout)
+            out.append(attended.transpose(1, 2).flatten(0, 1))
+        return torch.cat(out)
 
     def attend_last(
         self,
@@ -225,18 +260,20 @@ def _attend(
     mask: torch.Tensor | None,
     scale: float,
     softcap: float | None,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
     """``[rows, heads, length, width]`` for fewer heads in key and value."""
     rows, heads, length, width = query.shape
     shared = heads // key.shape[1]
     if softcap is None:
         return torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, scale=scale, enable_gqa=shared > 1
+            query, key, value, attn_mask=mask, scale=scale, enable_gqa=shared > 1, dropout_p=dropout
         )
     # The queries that share a head of keys lie under each other: one product, and no copy of the keys.
     stacked = query.reshape(rows, key.shape[1], shared * length, width)
-    weights = torch.matmul(stacked, key.mT).mul_(scale / softcap).tanh_().mul_(softcap)
+    weights = torch.matmul(stacked, key.mT).mul_(scale / softcap).tanh_().mul(softcap)
     if mask is not None:
         weights.view(rows, key.shape[1], shared, length, -1).masked_fill_(~mask, -torch.inf)
-    attended = torch.matmul(weights.softmax(dim=-1, dtype=torch.float32).to(value.dtype), value)
+    weights = torch.nn.functional.dropout(weights.softmax(dim=-1, dtype=torch.float32), dropout).to(value.dtype)
+    attended = torch.matmul(weights, value)
     return attended.view(rows, heads, length, -1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import torch
 
@@ -24,7 +25,14 @@ class ClassifierScorer(TorchScorer):
     layout: Layout = "joint"
 
     def __init__(
-        self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, pack: bool, int8: bool = False
+        self,
+        module: torch.nn.Module,
+        tokenizer: TextTokenizer,
+        spec: ModelSpec,
+        *,
+        pack: bool,
+        int8: bool = False,
+        live: bool = False,
     ) -> None:
         labels = getattr(module.config, "num_labels", None)
         if labels != 1:
@@ -38,7 +46,7 @@ class ClassifierScorer(TorchScorer):
             )
         if pack:
             gather_first_tokens(module)
-        super().__init__(module, tokenizer, spec, pack=pack, int8=int8)
+        super().__init__(module, tokenizer, spec, pack=pack, int8=int8, live=live)
         self._frame = pair_frame(tokenizer, typed=self.typed)
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
@@ -61,6 +69,13 @@ class ClassifierScorer(TorchScorer):
             return None
         layers, last = done
         return lambda: layers.__setitem__(-1, last)
+
+    def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
+        return self.laid_out([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=packed)
+
+    def answered(self, output: Any) -> torch.Tensor:
+        logits: torch.Tensor = output.logits[:, 0].float()
+        return logits
 
     def score(self, batch: Batch) -> Output:
         logits = self.read([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=self.packed)

@@ -13,7 +13,8 @@ from rerank_core.backends.frames import PrefixFrame
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import packing
 from rerank_core.backends.torch.base import TorchScorer
-from rerank_core.backends.torch.readers import Reader
+from rerank_core.backends.torch.causal import CausalPacking
+from rerank_core.backends.torch.readers import LabelReader, Reader
 from rerank_core.backends.torch.stack import Running, Stack
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
@@ -49,6 +50,7 @@ class DecoderScorer(TorchScorer):
         reader: Reader,
         pack: bool,
         int8: bool = False,
+        live: bool = False,
         stack: Stack | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -59,7 +61,7 @@ class DecoderScorer(TorchScorer):
         self.keep: Sequence[int] = ()
         self._stages: list[tuple[int, ...]] = [tuple(sorted(set(reader.layers)))]
         self._whole = False
-        super().__init__(module, tokenizer, spec, pack=pack, int8=int8)
+        super().__init__(module, tokenizer, spec, pack=pack, int8=int8, live=live)
         if (self._whole or not self.packed) and (len(set(reader.layers)) > 1 or type(self.stack) is not Stack):
             raise CheckpointError(f"model {spec.name!r}: its layers cannot be run one by one with this transformers")
         self._values = {option.name: option.default for option in spec.options} | dict(options or {})
@@ -191,7 +193,51 @@ class DecoderScorer(TorchScorer):
             return sum(shared.values()) + sum(len(row.ids) for row in batch.rows)
         return len(batch.rows) * max(shared[row.query] + len(row.ids) for row in batch.rows)
 
+    # ------------------------------------------------------------------ training
+    def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
+        """For the causal model around `module`: only the read tokens go through the output layer."""
+        rows, owners = [row.ids for row in batch.rows], [row.query for row in batch.rows]
+        prefixes = {owner: batch.queries[owner].ids for owner in dict.fromkeys(owners)}
+        if packed:
+            made, layout = self._whole_inputs(prefixes, rows, owners)
+            return {**made, "logits_to_keep": layout.last}
+        joined = [[*prefixes[owner], *row] for owner, row in zip(owners, rows, strict=True)]
+        width = max(map(len, joined))
+        # Filled up on the left, so that one column holds the last tokens.
+        ids = [[self._pad] * (width - len(row)) + row for row in joined]
+        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in joined], device=self.device)
+        return {
+            "input_ids": torch.tensor(ids, device=self.device),
+            "attention_mask": mask,
+            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
+            "use_cache": False,
+            "logits_to_keep": 1,
+        }
+
+    def answered(self, output: Any) -> torch.Tensor:
+        logits: torch.Tensor = output.logits.flatten(0, 1)
+        found = logits[:, list(self._labels())].float()
+        return found[:, 0] if found.shape[1] == 1 else found[:, 0] - found[:, 1]
+
+    def _labels(self) -> tuple[int, ...]:
+        if not isinstance(self.reader, LabelReader):
+            raise InputError(f"model {self.spec.name!r} has heads of its own; only label logits are trained here")
+        return self.reader.rows
+
     # ------------------------------------------------------------------ forward
+    def _whole_inputs(
+        self, prefixes: Mapping[int, Sequence[int]], rows: Sequence[Sequence[int]], owners: Sequence[int]
+    ) -> tuple[dict[str, Any], CausalPacking]:
+        ids, layout = self.stack.laid_out(prefixes, rows, owners)
+        made = {
+            "input_ids": ids,
+            "position_ids": torch.tensor([layout.positions], device=ids.device),
+            "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=ids.device),
+            "packing": layout,
+            "use_cache": False,
+        }
+        return made, layout
+
     def _hidden(
         self,
         prefixes: Mapping[int, Sequence[int]],
@@ -211,21 +257,16 @@ class DecoderScorer(TorchScorer):
             if not self._whole:
                 running = self.stack.start(prefixes, rows, owners, [(0, 0)] * len(rows))
                 return self.stack.finish(running, len(self.stack.module.layers))
-            ids, layout = self.stack.laid_out(prefixes, rows, owners)
-            module: Any = self.module
-            out = module(
-                input_ids=ids,
-                position_ids=torch.tensor([layout.positions], device=ids.device),
-                attention_mask=torch.ones((1, 1, 1, 1), dtype=torch.bool, device=ids.device),
-                packing=layout,
-                use_cache=False,
-            ).last_hidden_state
+            made, layout = self._whole_inputs(prefixes, rows, owners)
+            out = self.module(**made).last_hidden_state
             whole: torch.Tensor = out[0, layout.last]
             return whole
 
     def manners(self) -> list[dict[str, Any]]:
         kernels = super().manners()
-        return [{**settings, "_whole": whole} for whole in (False, True) for settings in kernels]
+        # A trainer calls the whole module, so what is tried of a live one is that.
+        ways = (True,) if self.live else (False, True)
+        return [{**settings, "_whole": whole} for whole in ways for settings in kernels]
 
     def shorten(self) -> Callable[[], None] | None:
         if self._whole:

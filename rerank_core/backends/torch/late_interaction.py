@@ -50,6 +50,7 @@ class LateInteractionScorer(TorchScorer):
         *,
         pack: bool,
         int8: bool = False,
+        live: bool = False,
         project: torch.nn.Module | None = None,
     ) -> None:
         template, head = spec.template, spec.head
@@ -61,7 +62,7 @@ class LateInteractionScorer(TorchScorer):
                 f"model {spec.name!r} has the projection {self.vectors.projection!r}, and the scorer was made "
                 f"{'without' if project is None else 'with'} one"
             )
-        super().__init__(module, tokenizer, spec, pack=pack, int8=int8)
+        super().__init__(module, tokenizer, spec, pack=pack, int8=int8, live=live)
         self.project = project
         self._frame = single_frame(tokenizer, marker=template.doc_marker)
         self._asked = single_frame(

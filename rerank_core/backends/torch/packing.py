@@ -73,17 +73,20 @@ class Packing:
         scale: float | None,
         reach: int | None,
         softcap: float | None,
+        dropout: float = 0.0,
     ) -> torch.Tensor:
         """``[1, total, heads, width]`` for ``[1, heads, total, width]``; ``reach`` is how far local attention sees."""
         if softcap is not None:
             raise NotImplementedError("no encoder is known that caps its attention weights")
         _, heads, total, _ = query.shape
-        if self.unbroken(query):
+        if not dropout and self.unbroken(query):
             q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
             longest = (max(self.lengths),) * 2
             return varlen.attend(
                 q, k, v, query_bounds=self.bounds, key_bounds=self.bounds, longest=longest, scale=scale, reach=reach
             )[None]
+        if torch.is_grad_enabled():
+            return self._attend_in_training(query, key, value, scale, reach, dropout)
         out = torch.empty((total, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
         products = query.device.type == "cpu" and query.dtype == torch.float32
         for start, rows, length in self.groups:
@@ -99,6 +102,29 @@ class Packing:
             attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
             out[inside].view(rows, length, heads, -1).copy_(attended.transpose(1, 2))
         return out[None]
+
+    def _attend_in_training(
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float | None,
+        reach: int | None,
+        dropout: float,
+    ) -> torch.Tensor:
+        """`attend` in parts that are cut and joined once: a gradient through slices of a whole costs the whole for
+        every slice."""
+        sizes = [rows * length for _, rows, length in self.groups]
+        parts = zip(self.groups, *(torch.split(part[0], sizes, dim=1) for part in (query, key, value)), strict=True)
+        out = []
+        for (_, rows, length), *cut in parts:
+            q, k, v = (part.view(part.shape[0], rows, length, -1).transpose(0, 1) for part in cut)
+            mask = _window(length, reach, query.device) if reach is not None and length > reach else None
+            attended = torch.nn.functional.scaled_dot_product_attention(
+                q, k, v, attn_mask=mask, scale=scale, dropout_p=dropout
+            )
+            out.append(attended.transpose(1, 2).flatten(0, 1))
+        return torch.cat(out)[None]
 
 
 # Attention weights of one row, below which two plain products on a CPU take two thirds of the time of its fused kernel;
@@ -136,8 +162,8 @@ def _attention(
         plain: Any = ALL_ATTENTION_FUNCTIONS["sdpa"]
         result: tuple[torch.Tensor, None] = plain(module, query, key, value, attention_mask, **more)
         return result
-    scale, reach = more.get("scaling"), more.get("sliding_window")
-    return packing.attend(query, key, value, scale=scale, reach=reach, softcap=softcap), None
+    scale, reach, dropout = more.get("scaling"), more.get("sliding_window"), more.get("dropout") or 0.0
+    return packing.attend(query, key, value, scale=scale, reach=reach, softcap=softcap, dropout=dropout), None
 
 
 AttentionInterface.register(NAME, _attention)

@@ -1,1 +1,12 @@
-"""Trainers of rerankers: data in, a checkpoint that rerank-core loads out. This module stays light."""
+"""Trainers: data in, a checkpoint out that rerank-core loads with equal scores. This module stays light."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from rerank_core import hookimpl
+
+
+@hookimpl
+def rerank_register_commands(register: Callable[[str, str, str], None]) -> None:
+    register("train", "rerank_trainers.cli:app", "Fine-tune a reranker, check its data, publish it.")

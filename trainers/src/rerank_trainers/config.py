@@ -1,0 +1,163 @@
+"""What a training run is told: frozen dataclasses, one for each part of its configuration."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+__all__ = ["Config", "DataConfig", "LoraOptions", "ModelConfig", "Part", "PublishConfig", "TrainConfig"]
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """Which rows are read, and how many documents of each a step sees.
+
+    Attributes:
+        train, eval: files or globs: JSONL, TSV, Parquet in any format of docs/training.md.
+        group_size: documents of a query in one step, one of them relevant; drawn anew each epoch. 0 takes all.
+        label_range: lowest and highest label; labels are mapped to [0, 1] between them.
+        label_map: or what each label becomes, by its text: ``{"3": 1, "2": 0.75, "1": 0.5, "0": 0.25}``.
+        scores_are: whether ``pos_scores`` and ``neg_scores`` are a teacher's scores or labels.
+        on_error: what to do about bad rows: stop, leave them out, or leave out only what cannot be used at all.
+    """
+
+    train: tuple[str, ...] = ()
+    eval: tuple[str, ...] = ()
+    group_size: int = 8
+    label_range: tuple[float, float] = (0.0, 1.0)
+    label_map: Mapping[str, float] | None = None
+    scores_are: Literal["teacher", "labels"] = "teacher"
+    on_error: Literal["error", "drop", "warn"] = "error"
+
+
+@dataclass(frozen=True)
+class LoraOptions:
+    """Low-rank adapters (Hu et al., 2021) through peft; the score head is trained whole beside them.
+
+    Attributes:
+        targets: names of the layers that get one; by default all linear layers but the head.
+        bits: 4 loads the base quantized (QLoRA, Dettmers et al., 2023); needs bitsandbytes and a GPU.
+    """
+
+    r: int = 32
+    alpha: int = 64
+    dropout: float = 0.05
+    targets: tuple[str, ...] = ()
+    bits: Literal[4] | None = None
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """What is trained.
+
+    Attributes:
+        kind: ``cross-encoder`` (one-label classifier), ``llm`` (logit of a word) or ``layerwise`` (a causal model with
+            a score at every layer).
+        checkpoint: a directory, a hub id, or a model that rerank-core knows; a base model gets a fresh score head.
+        like: the installed model whose template, head and limits are followed (``qwen3-reranker-0.6b``); by default
+            that of ``checkpoint`` where it is a reranker, else the tokenizer's pair layout.
+        template, answers: or a template and one or two words of your own, for an LLM.
+        name: of the published model.
+        max_length: tokens of a row, template included. A longer document is cut to it in training; served, it is read
+            in windows.
+        max_query_length: cut longer queries; by default a query that leaves no room is an error.
+        layout: ``packed`` computes no padding, where the architecture allows; ``padded`` never tries.
+        dropout: of every layer that has one, in place of the checkpoint's own.
+        first_layer: of a ``layerwise`` model, the first layer with a score.
+    """
+
+    kind: Literal["cross-encoder", "llm", "layerwise"] = "cross-encoder"
+    checkpoint: str = ""
+    like: str | None = None
+    template: Mapping[str, Any] | None = None
+    answers: tuple[str, ...] = ()
+    name: str | None = None
+    max_length: int = 512
+    max_query_length: int | None = None
+    layout: Literal["packed", "padded"] = "packed"
+    dropout: float | None = None
+    gradient_checkpointing: bool = False
+    lora: LoraOptions | None = None
+    revision: str | None = None
+    first_layer: int = 8
+
+
+@dataclass(frozen=True)
+class Part:
+    """One objective of the sum that is minimised: its name, its weight, its own options (docs/training.md)."""
+
+    name: str
+    weight: float = 1.0
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """How the weights are moved.
+
+    Attributes:
+        out: the folder of a run: configuration, checkpoints, logs and the published model.
+        batch_size: queries of one step, over all processes. The step is the same however it is cut: into passes that
+            fit ``token_budget``, over any number of processes.
+        token_budget: tokens of one forward pass; memory, never the result. A query whose documents exceed it is
+            computed in parts with the same gradient.
+        warmup: share of the steps in which the learning rate rises.
+        precision: ``bf16`` and ``fp16`` compute in it and keep float32 weights.
+        eval_steps: evaluate and save every so many steps; by default at the end of each epoch.
+        metric: of the dev set, which picks the best checkpoint: ``nDCG@10``, ``AP``, ``RR@10``, ...
+        patience: evaluations without a better one until training stops; by default it never does.
+        workers: processes that read and tokenize ahead.
+        arguments: more of transformers' TrainingArguments, by name: ``report_to``, ``deepspeed``, ``fsdp``, ...
+    """
+
+    out: str = "run"
+    epochs: float = 2.0
+    max_steps: int = -1
+    learning_rate: float = 2e-5
+    warmup: float = 0.1
+    schedule: str = "cosine"
+    weight_decay: float = 0.01
+    batch_size: int = 16
+    token_budget: int = 8192
+    clip: float = 1.0
+    precision: Literal["float32", "bf16", "fp16"] = "float32"
+    seed: int = 42
+    eval_steps: int | None = None
+    metric: str = "nDCG@10"
+    patience: int | None = None
+    log_steps: int = 10
+    keep_checkpoints: int = 2
+    workers: int = 0
+    device: str | None = None
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class PublishConfig:
+    """What is written when training is done.
+
+    Attributes:
+        dtype: of the published weights.
+        activation: what is applied to the score by default when the folder is loaded.
+        calibrate: fit scale and offset of the score to the dev labels (Platt, 1999), so that its sigmoid is a
+            probability.
+    """
+
+    dtype: Literal["float32", "float16", "bfloat16"] = "float32"
+    activation: Literal["none", "sigmoid"] = "none"
+    calibrate: bool = False
+    license: str = ""
+    languages: tuple[str, ...] = ()
+    description: str = ""
+
+
+@dataclass(frozen=True)
+class Config:
+    """A whole run."""
+
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    objective: tuple[Part, ...] = (Part("bce"),)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    publish: PublishConfig = field(default_factory=PublishConfig)

@@ -1,0 +1,225 @@
+"""The loop is transformers' Trainer; what is ours is a step that does not depend on how it is cut.
+
+A step has a fixed number of queries. It is computed in passes under a token budget, on any number of processes, and its
+gradient is that of the mean loss over all its queries: passes and processes add up, and nothing is divided twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import torch
+import transformers
+from torch.utils.data import DataLoader
+
+from rerank_trainers.errors import NonFiniteLossError
+from rerank_trainers.model import Model
+from rerank_trainers.objectives import Objective
+from rerank_trainers.passes import Pass, Passes
+from rerank_trainers.reading import Groups
+from rerank_trainers.sampling import Steps
+from rerank_trainers.saving import save_servable
+
+__all__ = ["RerankTrainer"]
+
+Evaluate = Callable[[], dict[str, float]]
+
+
+class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
+    """Trains a `Model` towards an objective.
+
+    Args:
+        steps: rows of a step, over all processes.
+        evaluate: gives the dev set's metrics, computed by the serving pipeline; None where there is no dev set.
+    """
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        groups: Groups,
+        passes: Passes,
+        args: transformers.TrainingArguments,
+        *,
+        batch_size: int,
+        evaluate: Evaluate | None = None,
+        callbacks: list[transformers.TrainerCallback] | None = None,
+    ) -> None:
+        self.trained = model
+        self.objective = objective
+        self.passes = passes
+        self.batch_size = batch_size
+        self._metrics = evaluate
+        self._spread = 0.0
+        super().__init__(
+            model=model.module,
+            args=args,
+            train_dataset=groups,
+            # Never read: `evaluate` is our own. transformers wants to see one where it is told to evaluate.
+            eval_dataset=groups if evaluate else None,
+            processing_class=model.tokenizer,
+            callbacks=callbacks,
+        )
+        # Else transformers would look for labels in the batch, count them, and leave our loss undivided or not.
+        self.model_accepts_loss_kwargs = False
+
+    # ------------------------------------------------------------------ data
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        steps = Steps(
+            len(self.train_dataset),
+            self.batch_size,
+            seed=self.args.seed,
+            rank=self.args.process_index,
+            world=self.args.world_size,
+        )
+        # Not handed to accelerate: the steps are cut for this process already.
+        return _Loader(
+            self.train_dataset,
+            batch_sampler=steps,
+            collate_fn=self.passes,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            multiprocessing_context="fork" if self.args.dataloader_num_workers else None,
+        )
+
+    # ------------------------------------------------------------------ a step
+    def training_step(
+        self, model: Any, inputs: Mapping[str, list[Pass]], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The step's share of this process; its gradient is added to the weights'.
+
+        Returns:
+            the loss times the number of processes, over which it is averaged for the log.
+
+        Raises:
+            NonFiniteLossError: a loss is NaN or infinite.
+        """
+        model.train()
+        passes = inputs["passes"]
+        total = torch.zeros((), device=self.args.device)
+        for number, part in enumerate(passes):
+            total += self._pass(model, part, last=number == len(passes) - 1)
+        self._rows = tuple(id_ for part in passes for id_ in part.ids)
+        return total
+
+    def _pass(self, model: Any, part: Pass, *, last: bool) -> torch.Tensor:
+        scorer = self.trained.scorer
+        runs = part.parts(self.passes.budget, packed=scorer.packed)
+        if len(runs) == 1:
+            with self._together(model, last), self.compute_loss_context_manager():
+                loss = self._loss(part, self.trained.scores(model, part.batch))
+                self.accelerator.backward(loss)
+            return loss.detach()
+        return self._in_parts(model, part, runs, last=last)
+
+    def _in_parts(self, model: Any, part: Pass, runs: list[range], *, last: bool) -> torch.Tensor:
+        """A group too large for one pass: score it without a graph, then again run by run against the gradient of its
+        scores, with the same dropout (GradCache; Gao et al., 2021). The gradient is the whole's."""
+        batches = [part.some(run) for run in runs]
+        found, dice = [], []
+        with torch.no_grad(), self._together(model, last=False), self.compute_loss_context_manager():
+            for batch in batches:
+                dice.append(_random_state())
+                found.append(self.trained.scores(model, batch))
+        scores = torch.cat(found).requires_grad_()
+        with torch.enable_grad():
+            loss = self._loss(part, scores)
+            (gradient,) = torch.autograd.grad(loss, scores)
+        for number, (batch, state, run) in enumerate(zip(batches, dice, runs, strict=True)):
+            _restore(state)
+            final = last and number == len(batches) - 1
+            with self._together(model, final), self.compute_loss_context_manager():
+                again = self.trained.scores(model, batch)
+                self.accelerator.backward((again * gradient[run.start : run.stop]).sum())
+        return loss.detach()
+
+    def _loss(self, part: Pass, scores: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of a pass's losses, one a group.
+
+        Raises:
+            NonFiniteLossError: names the rows.
+        """
+        device = scores.device
+        mask = part.mask.to(device)
+        laid = scores[part.place.to(device)]
+        labels, teacher = (None if one is None else one.to(device) for one in (part.labels, part.teacher))
+        losses = self.objective(laid, labels, teacher, mask)
+        if not bool(torch.isfinite(losses).all()):
+            bad = [id_ for id_, loss in zip(part.ids, losses.tolist(), strict=True) if not math.isfinite(loss)]
+            raise NonFiniteLossError(
+                f"at step {self.state.global_step} the loss of the rows {', '.join(bad[:8])} is not finite; its scores "
+                f"reach from {scores.min().item()!r} to {scores.max().item()!r}. Lower train.learning_rate, or look "
+                "at these rows with `rerank train check`"
+            )
+        self._spread = _spread(laid.detach(), mask)
+        return (losses * part.weights.to(device)).sum()
+
+    @contextlib.contextmanager
+    def _together(self, model: Any, last: bool) -> Iterator[None]:
+        """Processes exchange gradients in the last pass of a step, and not before."""
+        if last:
+            yield
+            return
+        state = self.accelerator.gradient_state
+        kept = state.sync_gradients
+        state._set_sync_gradients(False)  # as transformers' own loop does; DeepSpeed looks at it
+        try:
+            with self.accelerator.no_sync(model):
+                yield
+        finally:
+            state._set_sync_gradients(kept)
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
+            raise NonFiniteLossError(
+                f"at step {self.state.global_step} the gradient of the rows {', '.join(self._rows[:8])} is not finite; "
+                "lower train.learning_rate, or look at these rows with `rerank train check`"
+            )
+        return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs:
+            logs["score_spread"] = self._spread
+        super().log(logs, start_time)
+
+    # ------------------------------------------------------------------ evaluation and files
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **more: Any) -> dict[str, float]:
+        """The dev set's metrics through the serving pipeline."""
+        if self._metrics is None:
+            return {}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._metrics().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        super()._save(output_dir, state_dict)
+        save_servable(self.trained, output_dir or self.args.output_dir)
+
+
+class _Loader(DataLoader[Any]):
+    def set_epoch(self, epoch: int) -> None:
+        """What transformers calls before each epoch."""
+        steps: Any = self.batch_sampler
+        steps.set_epoch(epoch)
+
+
+def _spread(scores: torch.Tensor, mask: torch.Tensor) -> float:
+    """How far the scores of a query's documents lie apart (standard deviation, mean over queries)."""
+    count = mask.sum(1)
+    mean = (scores * mask).sum(1, keepdim=True) / count[:, None]
+    return float((((scores - mean) ** 2 * mask).sum(1) / count).sqrt().mean())
+
+
+def _random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+
+
+def _restore(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
+    torch.set_rng_state(state[0])
+    if state[1]:
+        torch.cuda.set_rng_state_all(state[1])
