@@ -149,7 +149,7 @@ def test_columns_that_are_no_row_are_named(tmp_path: Path) -> None:
 
 
 def test_parquet_is_what_jsonl_is(tmp_path: Path) -> None:
-    """Parquet gives the same rows, over several row groups, with nulls for absent columns and pointwise rows grouped."""
+    """Parquet gives the same rows, over several row groups, with nulls for absent columns and pointwise rows."""
     arrow, parquet = pytest.importorskip("pyarrow"), pytest.importorskip("pyarrow.parquet")
     records = [pair(f"q{number}") for number in range(7)]
     records += [{"query": "p", "content": f"doc {number}", "label": number} for number in range(3)]

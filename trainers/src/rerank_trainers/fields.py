@@ -72,8 +72,16 @@ def texts(value: object, name: str) -> tuple[str, ...]:
 
 
 def one_or_more(value: object, name: str) -> tuple[str, ...]:
-    """A string, or a list of strings, for columns that may hold either."""
-    return (value,) if isinstance(value, str) else texts(value, name)
+    """A string, or a list of strings, for columns that may hold either.
+
+    Raises:
+        RowError: anything else, or an item that is no string.
+    """
+    if isinstance(value, str):
+        return (value,)
+    if isinstance(value, (list, tuple)):
+        return texts(value, name)
+    raise RowError(f"{name} is {short(value)}; it must be a string, or a list of strings", "not-a-string")
 
 
 def number(value: object, name: str) -> float:
