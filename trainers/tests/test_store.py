@@ -221,7 +221,7 @@ def test_rows_are_counted_by_source(tmp_path: Path) -> None:
     """A row's own source counts, then its file; a row that cannot be read counts for its file."""
     one = write(tmp_path / "one.jsonl", pair("a", source="web"), pair("b"), {"source": "web"})
     two = write(tmp_path / "two.jsonl", pair("c"))
-    assert open_rows([one, two]).counts() == {"web": 1, "one.jsonl": 2, "two.jsonl": 1}
+    assert open_rows([one, two]).counts == {"web": 1, "one.jsonl": 2, "two.jsonl": 1}
 
 
 def test_the_fingerprint_is_that_of_the_bytes(tmp_path: Path) -> None:
@@ -264,14 +264,16 @@ def test_paths_that_name_nothing_usable(tmp_path: Path) -> None:
             open_rows(paths)  # type: ignore[arg-type]
 
 
-def test_progress_reaches_the_end(tmp_path: Path) -> None:
-    """Progress is in bytes, never goes back, and ends at the size of all files."""
-    paths = [write(tmp_path / f"{name}.jsonl", *(pair("q", note="x" * 9_000) for _ in range(300))) for name in "ab"]
+@pytest.mark.parametrize("group", [True, False])
+def test_progress_reaches_the_end(tmp_path: Path, group: bool) -> None:
+    """Progress is in bytes, never goes back, and ends where all files are read, twice if lines are grouped."""
+    lines = [{"query": "q", "content": "x" * 9_000, "label": 1}] * 1300
+    paths = [write(tmp_path / "a.jsonl", *lines), write(tmp_path / "b.jsonl", pair("q"))]
     seen: list[tuple[int, int]] = []
-    open_rows(paths, progress=lambda done, total: seen.append((done, total)))
-    size = sum(path.stat().st_size for path in paths)
+    open_rows(paths, group=group, progress=lambda done, total: seen.append((done, total)))
+    size = sum(path.stat().st_size for path in paths) * (2 if group else 1)
     assert seen == sorted(seen)
-    assert len(seen) > 2
+    assert len(seen) > 10
     assert seen[-1] == (size, size)
 
 

@@ -10,12 +10,13 @@ import numpy as np
 import numpy.typing as npt
 
 from rerank_trainers.fields import RowError
-from rerank_trainers.files import RecordFile
+from rerank_trainers.files import RecordFile, Step
 from rerank_trainers.formats import ScoresAre, format_of, row_of
 from rerank_trainers.hashing import digest
 
 __all__ = ["Groups", "grouped"]
 
+_STEP = 1000
 _POINTWISE = frozenset({"pointwise", "sentence-pair"})
 # What a pointwise line must have somewhere: lines without it need not be parsed.
 _DOCUMENT = re.compile(rb'"(?:content|document|passage|answer|response|doc|text|sentence2)"\s*:\s*"')
@@ -40,13 +41,15 @@ class Groups:
         return [int(place) for place in self.members[self.starts[row] : self.starts[row + 1]]]
 
 
-def grouped(file: RecordFile, scores_are: ScoresAre) -> Groups | None:
+def grouped(file: RecordFile, scores_are: ScoresAre, step: Step) -> Groups | None:
     """The records of a file by row, or None where each is a row of its own.
 
     Records belong together that are pointwise and share query, instruction and source, and whether they have labels and
     scores. One that cannot be read stays alone, for the reader to name it.
     """
+    size, done = file.path.stat().st_size, 0
     if not file.mentions("label", "labels", "score", "scores"):
+        step(size)
         return None
     numbers: dict[int, int] = {}
     row_of_record = array("I")
@@ -58,6 +61,10 @@ def grouped(file: RecordFile, scores_are: ScoresAre) -> Groups | None:
         row = rows if key is None else numbers.setdefault(key, rows)
         rows += row == rows
         row_of_record.append(row)
+        if (place + 1) % _STEP == 0 or place + 1 == len(file):
+            now = size * (place + 1) // len(file)
+            step(now - done)
+            done = now
     if rows == len(row_of_record):
         return None
     owners = np.frombuffer(row_of_record, dtype=np.uint32)

@@ -38,7 +38,7 @@ def open_rows(
         paths: files, and patterns such as ``kd/*.jsonl``.
         scores_are: what ``pos_scores`` and ``neg_scores`` are; see `formats.row_of`.
         group: pointwise lines of one query in one file become one row, where the first of them is.
-        progress: called with bytes read and bytes in all.
+        progress: called with bytes read and bytes to read; grouping reads them a second time.
 
     Raises:
         InputError: a path that names no readable file of a known suffix, or a file without records. What single rows
@@ -46,7 +46,8 @@ def open_rows(
         MissingDependencyError: a Parquet file, and no pyarrow.
     """
     found = expand(paths)
-    total, done = sum(path.stat().st_size for path in found), 0
+    passes = 2 if group else 1
+    total, done = passes * sum(path.stat().st_size for path in found), 0
 
     def step(size: int) -> None:
         nonlocal done
@@ -55,7 +56,7 @@ def open_rows(
             progress(done, total)
 
     files = [_open(path, name, step) for path, name in zip(found, names_of(found), strict=True)]
-    return RowStore(files, [grouped(file, scores_are) if group else None for file in files], scores_are)
+    return RowStore(files, [grouped(file, scores_are, step) if group else None for file in files], scores_are)
 
 
 def _open(path: Path, name: str, step: Step) -> RecordFile:
@@ -132,8 +133,9 @@ class RowStore(Sequence[TrainingRow]):
         """The files, by name."""
         return [file.name for file in self._files]
 
+    @property
     def counts(self) -> dict[str, int]:
-        """Rows by source; those that cannot be read count for their file."""
+        """Rows by source; those that cannot be read count for their file. Rows with a source of their own are read."""
         found: Counter[str] = Counter()
         bring = {file.name: file.mentions("source") for file in self._files}
         for index in range(len(self)):
