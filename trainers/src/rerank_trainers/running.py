@@ -110,7 +110,7 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
         "dataloader_num_workers": train.workers,
         "remove_unused_columns": False,
         "report_to": "none",
-        "disable_tqdm": False,
+        "disable_tqdm": True,
     }
     if train.device == "cpu":
         ours["use_cpu"] = True
@@ -224,6 +224,8 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
         evaluate=None if dev is None else lambda: dict(dev.evaluate(live_reranker(model)).values),
         callbacks=callbacks,
     )
+    # It prints each log to stdout, where results belong; `showing.Display` is ours.
+    trainer.remove_callback(transformers.PrinterCallback)
     if args.process_index == 0:
         Path(train.out).mkdir(parents=True, exist_ok=True)
         write_config(config, Path(train.out) / "config.json")

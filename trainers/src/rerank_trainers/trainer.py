@@ -15,6 +15,7 @@ import torch
 import transformers
 from torch.utils.data import DataLoader
 
+from rerank_core.backends.torch.loading import quiet
 from rerank_trainers.errors import NonFiniteLossError
 from rerank_trainers.model import Model
 from rerank_trainers.objectives import Objective
@@ -197,7 +198,8 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         return metrics
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        super()._save(output_dir, state_dict)
+        with quiet():
+            super()._save(output_dir, state_dict)
         save_servable(self.trained, output_dir or self.args.output_dir)
 
 

@@ -1,0 +1,23 @@
+"""``rerank train``: everything from checking data to publishing a checkpoint."""
+
+from __future__ import annotations
+
+import typer
+
+from rerank_trainers.cli.check import check
+from rerank_trainers.cli.label import label
+from rerank_trainers.cli.mine import mine
+from rerank_trainers.cli.training import llm, reranker
+
+__all__ = ["app"]
+
+app = typer.Typer(
+    name="train",
+    no_args_is_help=True,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    help="Fine-tune a reranker, check its data, publish it.",
+)
+for _command in (check, mine, label, reranker, llm):
+    app.command()(_command)

@@ -1,0 +1,155 @@
+"""``rerank train reranker`` and ``rerank train llm``: a configuration and flags in, a published folder out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rerank_core.cli.output import AsJson, emit_json, note, show, table
+from rerank_core.progress import bar
+from rerank_trainers.recipes import RECIPES, overlaid
+from rerank_trainers.settings import config_of, read_config, set_values
+
+__all__ = ["llm", "reranker"]
+
+_Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML or JSON; see docs/training.md.")]
+_Train = Annotated[list[str] | None, typer.Option("--train", metavar="FILE", help="Training data, as often as needed.")]
+_Eval = Annotated[list[str] | None, typer.Option("--eval", metavar="FILE", help="A dev set with labels.")]
+_Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="What to start from: a directory, a hub id or a model's name.")
+]
+_Out = Annotated[str | None, typer.Option("--out", "-o", help="The folder of the run; run/final is what is published.")]
+_Objective = Annotated[
+    str | None, typer.Option(help="bce, softmax_ce, ranknet, lambda, listnet, mse, margin_mse or kl.")
+]
+_Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="A.B=C", help="Any setting, over the configuration, as often as needed."),
+]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
+_DryRun = Annotated[
+    bool, typer.Option("--dry-run", help="Check data and settings, show the resolved configuration, and stop.")
+]
+
+
+def reranker(
+    config: _Config = None,
+    train: _Train = None,
+    evaluate: _Eval = None,
+    model: _Model = None,
+    out: _Out = None,
+    objective: _Objective = None,
+    settings: _Set = None,
+    resume: _Resume = False,
+    dry_run: _DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a cross-encoder.
+
+    \b
+    Examples:
+      rerank train reranker --train train.jsonl --eval dev.jsonl --model BAAI/bge-reranker-base
+      rerank train reranker run.yaml --set train.epochs=3 --set objective=softmax_ce
+      rerank train reranker run.yaml --resume
+      torchrun --nproc-per-node 4 -m rerank_core train reranker run.yaml
+    """
+    flags = _flags(train, evaluate, model, out, objective)
+    _launch("reranker", config, flags, settings or [], resume=resume, dry_run=dry_run, as_json=as_json)
+
+
+def llm(
+    config: _Config = None,
+    train: _Train = None,
+    evaluate: _Eval = None,
+    model: _Model = None,
+    like: Annotated[
+        str | None, typer.Option(help="The model whose template is followed, like qwen3-reranker-0.6b.")
+    ] = None,
+    out: _Out = None,
+    objective: _Objective = None,
+    settings: _Set = None,
+    resume: _Resume = False,
+    dry_run: _DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a causal language model as a reranker that answers yes or no (LoRA; --set model.lora=null trains all).
+
+    \b
+    Examples:
+      rerank train llm --train train.jsonl --eval dev.jsonl --model Qwen/Qwen3-Reranker-0.6B
+      rerank train llm --train train.jsonl --model Qwen/Qwen2.5-0.5B --like qwen3-reranker-0.6b
+    """
+    flags = _flags(train, evaluate, model, out, objective)
+    if like is not None:
+        flags.setdefault("model", {})["like"] = like
+    _launch("llm", config, flags, settings or [], resume=resume, dry_run=dry_run, as_json=as_json)
+
+
+def _flags(
+    train: Sequence[str] | None,
+    evaluate: Sequence[str] | None,
+    model: str | None,
+    out: str | None,
+    objective: str | None,
+) -> dict[str, Any]:
+    given: dict[str, Any] = {}
+    for part, name, value in (
+        ("data", "train", list(train or [])),
+        ("data", "eval", list(evaluate or [])),
+        ("model", "checkpoint", model),
+        ("train", "out", out),
+    ):
+        if value:
+            given.setdefault(part, {})[name] = value
+    return given | ({"objective": objective} if objective else {})
+
+
+def _launch(
+    recipe: str,
+    path: Path | None,
+    flags: dict[str, Any],
+    settings: Sequence[str],
+    *,
+    resume: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    told = overlaid(overlaid(RECIPES[recipe], {} if path is None else read_config(path)), flags)
+    config = config_of(set_values(told, settings))
+    # torch takes seconds to import; what is wrong with the settings is said before that.
+    from rerank_trainers.launching import read_data, train
+    from rerank_trainers.showing import Display
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with bar(True) as progress:
+        if dry_run:
+            import dataclasses
+
+            data = read_data(config, progress)
+            emit_json({**dataclasses.asdict(config), "rows": len(data.rows)})
+            return
+        outcome = train(config, resume=resume, callbacks=[Display()], progress=progress)
+    if not outcome.run.trainer.is_world_process_zero():
+        return
+    if as_json:
+        emit_json(outcome.to_dict())
+        return
+    _tell(outcome)
+
+
+def _tell(outcome: Any) -> None:
+    found = outcome.to_dict()
+    if outcome.after is not None:
+        rows = [
+            (name, "" if outcome.before is None else f"{outcome.before.values[name]:.4f}", f"{value:.4f}")
+            for name, value in outcome.after.values.items()
+        ]
+        show(table(("dev set", "before", "after"), rows, right=("before", "after")))
+    if found["interrupted"]:
+        note(f"stopped at step {found['steps']}; `--resume` goes on from there")
+    elif found["published"]:
+        note(f"published; try it: rerank rank QUERY FILES --model {found['published']}")

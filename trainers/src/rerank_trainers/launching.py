@@ -1,0 +1,125 @@
+"""From a configuration to a published folder: read and check the data, train, measure, publish."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from rerank_core import InputError
+from rerank_trainers.checking import CheckOptions, check, usable_rows
+from rerank_trainers.config import Config
+from rerank_trainers.evaluating import Result
+from rerank_trainers.running import Run, prepare, scale_of
+from rerank_trainers.store import RowStore, open_rows
+
+__all__ = ["Data", "Outcome", "read_data", "train"]
+
+_LOG = logging.getLogger("rerank_trainers")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The rows of a run, checked."""
+
+    rows: RowStore
+    dev: RowStore | None
+
+
+def read_data(config: Config, progress: Progress | None = None) -> Data:
+    """The training and dev rows, without those that cannot be used.
+
+    Raises:
+        InputError: bad rows where ``on_error`` says stop, or files that cannot be read.
+    """
+    data = config.data
+    if not data.train:
+        raise InputError("data.train names no file; give JSONL, TSV or Parquet of queries with documents")
+    options = CheckOptions(scale_of(config), on_error=data.on_error)
+    dev = open_rows(data.eval, scores_are=data.scores_are) if data.eval else None
+    rows = open_rows(data.train, scores_are=data.scores_are, progress=progress)
+    found = check(rows, options, dev, progress=progress)
+    if found.errors:
+        _LOG.warning("data.train: %s", found.summary())
+    kept = usable_rows(rows, found)
+    if dev is None:
+        return Data(kept, None)
+    # The dev set is measured, not trained on: what says nothing about an order is left out there and counted.
+    dev_found = check(dev, options)
+    if dev_found.errors:
+        _LOG.warning("data.eval: %s", dev_found.summary())
+    return Data(kept, usable_rows(dev, dev_found))
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        before, after: the dev set under the weights before training and after; None without one.
+        published: the folder that rerank-core loads; None where training was interrupted, or not asked for.
+    """
+
+    run: Run
+    data: Data
+    before: Result | None
+    after: Result | None
+    published: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        state = self.run.trainer.state
+        return {
+            "out": self.run.config.train.out,
+            "published": None if self.published is None else str(self.published),
+            "interrupted": self.run.interrupted,
+            "rows": len(self.data.rows),
+            "dev_rows": None if self.data.dev is None else len(self.data.dev),
+            "steps": state.global_step,
+            "epochs": state.epoch,
+            "before": None if self.before is None else dict(self.before.values),
+            "after": None if self.after is None else dict(self.after.values),
+            "best_checkpoint": state.best_model_checkpoint,
+        }
+
+
+def train(
+    config: Config,
+    *,
+    resume: bool | str = False,
+    publish: bool = True,
+    callbacks: list[Any] | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Train and publish what a configuration says.
+
+    Args:
+        resume: go on from the newest checkpoint of ``train.out``, or from the one named.
+        publish: write ``train.out``/final, which is loaded in a fresh process and must score as the live model.
+        callbacks: of transformers' Trainer.
+        progress: called with (done, all) while data is read.
+
+    Raises:
+        InputError: data or settings that cannot be used; before any model is loaded wherever possible.
+        NonFiniteLossError: training broke down; the last checkpoint stands.
+        PublishError: the folder did not load with equal scores.
+    """
+    data = read_data(config, progress)
+    run = prepare(config, data.rows, data.dev)
+    for callback in callbacks or []:
+        run.trainer.add_callback(callback)
+    before = None if resume else run.evaluate()
+    run.train(resume=resume)
+    if run.interrupted:
+        return Outcome(run, data, before, None, None)
+    after = run.evaluate()
+    folder = None
+    if publish and run.trainer.args.process_index == 0:
+        from rerank_trainers.finishing import publish_run
+
+        folder = publish_run(run, data, before, after)
+    return Outcome(run, data, before, after, folder)
