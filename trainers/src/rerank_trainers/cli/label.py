@@ -1,0 +1,99 @@
+"""``rerank train label``: a teacher's scores for the documents of rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rerank_core.cli.output import AsJson, emit_json, note, show, table, warn
+from rerank_core.opening import load
+from rerank_trainers.cli.loading import (
+    Device,
+    Dtype,
+    ModelOptions,
+    TokenBudget,
+    as_settings,
+    kept,
+    options_of,
+    seen,
+)
+from rerank_trainers.labelling import LabellingStatistics
+from rerank_trainers.labelling import label as labelled
+from rerank_trainers.store import open_rows
+from rerank_trainers.writing import RowWriter
+
+__all__ = ["label"]
+
+
+def label(
+    files: Annotated[list[str], typer.Argument(metavar="FILES", help="Rows, in any format that training reads.")],
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="The teacher: a name from `rerank models`, a hub id or a directory.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Where the rows go, as canonical JSONL.")],
+    activation: Annotated[
+        str, typer.Option(help="Of the scores: none (raw), sigmoid, default (as its authors ship the model).")
+    ] = "none",
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has written.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
+    as_json: AsJson = False,
+    longdoc: Annotated[str | None, typer.Option(help="Long documents: firstp, maxp, meanp, kmaxp or kmaxp:K.")] = None,
+    max_length: Annotated[int | None, typer.Option(help="Tokens of one passage, template included.")] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    token_budget: TokenBudget = None,
+    option: ModelOptions = None,
+) -> None:
+    """Write a teacher's score of every document of every row.
+
+    \b
+    Examples:
+      rerank train label train.jsonl -m bge-reranker-v2-m3 --out scored.jsonl
+      rerank train label train.jsonl -m qwen3-reranker-0.6b --activation sigmoid --out scored.jsonl
+      rerank train label train.jsonl -m llm:Qwen/Qwen2.5-7B-Instruct --out preferred.jsonl
+
+    The teacher is any model that `rerank rank` loads. A row's instruction is given to teachers that follow one. A
+    listwise model orders documents and gives no scores: its "score" is minus the rank, fit for objectives of order
+    (ranknet, lambda, listnet) and for no other.
+    """
+    common = {"longdoc": longdoc, "max_length": max_length, "device": device, "dtype": dtype}
+    options = options_of({**common, "token_budget": token_budget}, option or [])
+    rows = open_rows(files)
+    figures = LabellingStatistics()
+    with load(model, **options) as reranker:
+        settings = {"files": rows.fingerprint(), "activation": activation, **as_settings(reranker, options)}
+        writer = RowWriter(out, settings=settings, rows=rows, resume=resume, overwrite=overwrite)
+        with kept(writer):
+            scored = labelled(rows, reranker, activation=activation, start=writer.done, statistics=figures)
+            for row in seen(scored, "rows", writer.done, len(rows)):
+                writer.write(row)
+    if as_json:
+        emit_json({"schema_version": 1, "out": str(out), "resumed": writer.done, **figures.to_dict()})
+    else:
+        _show(figures, writer)
+
+
+def _show(figures: LabellingStatistics, writer: RowWriter) -> None:
+    if figures.score_space == "rank":
+        warn(f"{figures.model!r} orders lists: the scores are minus the rank, and their differences mean nothing")
+    if figures.instructions_ignored:
+        warn(f"{figures.instructions_ignored} rows have an instruction, and {figures.model!r} follows none")
+    if figures.truncated_documents or figures.truncated_queries:
+        warn(
+            f"{figures.model!r} did not read all of {figures.truncated_documents} documents and "
+            f"{figures.truncated_queries} queries"
+        )
+    lines = [
+        ("rows", str(figures.rows)),
+        ("documents", str(figures.documents)),
+        ("rows that had scores", str(figures.replaced)),
+        ("teacher", f"{figures.model} ({figures.score_space})"),
+    ]
+    if figures.lowest is not None and figures.highest is not None:
+        lines.append(("scores", f"{figures.lowest:.4g} to {figures.highest:.4g}, mean {figures.mean:.4g}"))
+    show(table(("labelled", ""), lines))
+    if writer.done:
+        note(f"these are of this run; {writer.done} rows were there already")
+    note(f"{writer.written} rows in {writer.out}")

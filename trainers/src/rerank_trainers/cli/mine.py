@@ -1,0 +1,219 @@
+"""``rerank train mine``: hard negatives for rows with positives."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import ExitStack
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rerank_core.cli.documents import Fields, Format, read_documents
+from rerank_core.cli.output import AsJson, emit_json, note, show, table, warn
+from rerank_core.errors import InputError
+from rerank_core.opening import load
+from rerank_core.reranker import Reranker
+from rerank_trainers.cli.loading import (
+    Device,
+    Dtype,
+    ModelOptions,
+    TokenBudget,
+    as_settings,
+    kept,
+    options_of,
+    seen,
+)
+from rerank_trainers.rows import TrainingRow
+from rerank_trainers.store import open_rows
+from rerank_trainers.writing import RowWriter
+
+# numpy comes with the mining room, and `--help` has no use for it.
+if TYPE_CHECKING:
+    from rerank_trainers.mining import Corpus, MiningRules, MiningStatistics, Retriever
+
+__all__ = ["mine"]
+
+
+def mine(
+    files: Annotated[list[str], typer.Argument(metavar="FILES", help="Rows, in any format that training reads.")],
+    out: Annotated[Path, typer.Option("--out", help="Where the rows go, as canonical JSONL.")],
+    corpus: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Texts to take negatives from: .jsonl with --text-field, else a text a line; as often as needed. "
+            "By default the documents of all rows."
+        ),
+    ] = None,
+    text_field: Annotated[str, typer.Option(help="The key of the text in a JSONL corpus.")] = "text",
+    negatives: Annotated[int, typer.Option("--negatives", "-n", help="Of each row, at most.")] = 8,
+    rescore: Annotated[
+        str | None, typer.Option(metavar="MODEL", help="Rank BM25's candidates again with this model.")
+    ] = None,
+    index: Annotated[
+        str | None,
+        typer.Option(metavar="MODEL", help="Search with this late-interaction model instead of BM25."),
+    ] = None,
+    index_folder: Annotated[
+        str | None, typer.Option(metavar="FOLDER", help="Keep the embeddings of --index here, for another run.")
+    ] = None,
+    depth: Annotated[int, typer.Option(help="Candidates that are looked at for a row.")] = 100,
+    from_rank: Annotated[int, typer.Option(help="Skip better ranks than this; 1 is best.")] = 1,
+    to_rank: Annotated[int | None, typer.Option(help="Skip worse ranks than this.")] = None,
+    absolute_margin: Annotated[
+        float | None, typer.Option(help="Drop candidates that score above the positive's score minus this.")
+    ] = None,
+    relative_margin: Annotated[
+        float | None,
+        typer.Option(help="Drop candidates that score above the positive's score minus this share of it (0.05: 95 %)."),
+    ] = None,
+    anchor: Annotated[str, typer.Option(help="Margins are below the row's worst or best positive.")] = "worst",
+    activation: Annotated[
+        str | None,
+        typer.Option(help="Of the scores that margins compare: sigmoid (default where --rescore has logits) or none."),
+    ] = None,
+    strategy: Annotated[str, typer.Option(help="top: the hardest; random: any that the rules leave.")] = "top",
+    seed: Annotated[int, typer.Option(help="Of random choices.")] = 42,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Leave the rows' own negatives out; by default they stay.")
+    ] = False,
+    fill: Annotated[str, typer.Option(help="random: fill rows up with random texts; none: they stay short.")] = "none",
+    lowest: Annotated[float, typer.Option(help="The label of a negative; higher ones are positives.")] = 0.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has written.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
+    as_json: AsJson = False,
+    device: Device = None,
+    dtype: Dtype = None,
+    token_budget: TokenBudget = None,
+    option: ModelOptions = None,
+) -> None:
+    """Add hard negatives: texts that a search finds for a row's query and that are none of its positives.
+
+    \b
+    Examples:
+      rerank train mine train.jsonl --out mined.jsonl
+      rerank train mine train.jsonl --corpus passages.jsonl --from-rank 10 --strategy random --out mined.jsonl
+      rerank train mine train.jsonl --rescore bge-reranker-v2-m3 --relative-margin 0.05 --out mined.jsonl
+
+    The best candidates are often positives that nobody labelled: skip ranks, or let a good model say with --rescore
+    and a margin. Rows that stay short of negatives are counted, and filled with random texts only if you say so.
+    """
+    from rerank_trainers.mining import MiningRules, MiningStatistics
+    from rerank_trainers.mining import mine as mined
+
+    if rescore is not None and index is not None:
+        raise InputError("--rescore ranks BM25's candidates and --index does without BM25; give one of them")
+    if index_folder is not None and index is None:
+        raise InputError(f"--index-folder {index_folder!r} keeps the embeddings of --index; give that too")
+    # Typer has strings; MiningRules says which ones are valid.
+    said: dict[str, Any] = {"anchor": anchor, "strategy": strategy, "fill": fill}
+    rules = MiningRules(
+        negatives=negatives,
+        depth=depth,
+        from_rank=from_rank,
+        to_rank=to_rank,
+        absolute_margin=absolute_margin,
+        relative_margin=relative_margin,
+        seed=seed,
+        keep=not replace,
+        lowest=lowest,
+        **said,
+    )
+    options = options_of({"device": device, "dtype": dtype, "token_budget": token_budget}, option or [])
+    if options and not (rescore or index):
+        raise InputError(
+            f"{', '.join(options)}: options of a model, and BM25 alone has none; give --rescore or --index"
+        )
+    rows = open_rows(files)
+    texts = _corpus(rows, corpus or [], text_field, rules)
+    figures = MiningStatistics()
+    settings: dict[str, object] = {
+        "files": rows.fingerprint(),
+        "corpus": texts.fingerprint(),
+        "rules": asdict(rules),
+        "activation": activation,
+        "rescore": rescore,
+        "index": index,
+    }
+    with ExitStack() as stack:
+        name = rescore or index
+        model = stack.enter_context(load(name, **options)) if name else None
+        if model is not None:
+            settings.update(as_settings(model, options))
+        writer = RowWriter(out, settings=settings, rows=rows, resume=resume, overwrite=overwrite)
+        retriever = _retriever(texts.texts, model if index else None, index_folder)
+        again = model if rescore else None
+        with kept(writer):
+            result = mined(
+                rows,
+                texts,
+                retriever,
+                rules,
+                rescore=again,
+                activation=activation,
+                start=writer.done,
+                statistics=figures,
+            )
+            for row in seen(result, "rows", writer.done, len(rows)):
+                writer.write(row)
+    if as_json:
+        size = {"texts": texts.minable, "repeated": texts.repeated, "blank": texts.blank}
+        resumed = {"out": str(out), "resumed": writer.done}
+        emit_json({"schema_version": 1, **resumed, "corpus": size, **figures.to_dict()})
+    else:
+        _show(figures, texts, writer)
+
+
+def _corpus(rows: Sequence[TrainingRow], files: Sequence[str], text_field: str, rules: MiningRules) -> Corpus:
+    from rerank_trainers.mining import Corpus, positives_of
+
+    if not files:
+        return Corpus.of_rows(rows)
+    corpus = Corpus.of(
+        document.text for file in files for document in read_documents([file], _form(file), Fields(text_field))
+    )
+    if rules.margins:
+        corpus.know(positives_of(rows, rules.lowest))
+    return corpus
+
+
+def _form(file: str) -> Format:
+    """A file that is not JSON has a text a line: a corpus of one text would be of no use."""
+    return Format.auto if Path(file).suffix.lower() in (".jsonl", ".ndjson", ".json") else Format.lines
+
+
+def _retriever(texts: Sequence[str], model: Reranker | None, folder: str | None) -> Retriever:
+    from rerank_trainers.mining import BM25, LateInteraction
+
+    return BM25(texts) if model is None else LateInteraction(model, texts, folder, progress=True)
+
+
+def _show(figures: MiningStatistics, corpus: Corpus, writer: RowWriter) -> None:
+    lines = [
+        ("texts in the corpus", corpus.minable),
+        ("  equal to an earlier one", corpus.repeated),
+        ("  blank", corpus.blank),
+        ("rows", figures.rows),
+        ("  without a positive", figures.without_positive),
+        ("  with fewer negatives than wanted", figures.short),
+        ("  with none", figures.empty),
+        ("candidates", figures.candidates),
+        *((f"  dropped: {rule}", count) for rule, count in sorted(figures.dropped.items())),
+        ("negatives mined", figures.negatives),
+        *((f"  rows with {count}", rows) for count, rows in sorted(figures.mined_per_row.items())),
+        ("random texts added", figures.filled),
+        ("own negatives left out", figures.own_negatives_left_out),
+        ("rows whose scores were left out", figures.scores_left_out),
+    ]
+    show(table(("mined", ""), [(what, str(count)) for what, count in lines], right=("",)))
+    if figures.short:
+        warn(
+            f"{figures.short} rows have fewer than {figures.wanted} mined negatives; a larger corpus or depth, a wider "
+            "window of ranks or smaller margins give more, --fill random adds random texts"
+        )
+    if figures.without_positive:
+        warn(f"{figures.without_positive} rows have no positive and are written as they were")
+    if writer.done:
+        note(f"these are of this run; {writer.done} rows were there already")
+    note(f"{writer.written} rows in {writer.out}")

@@ -1,0 +1,15 @@
+"""Hard negatives: documents that a search finds for a query and that are none of its positives.
+
+corpus = Corpus.of_rows(rows)
+for row in mine(rows, corpus, BM25(corpus.texts), MiningRules(negatives=8, from_rank=5)):
+    ...
+"""
+
+from rerank_trainers.mining.bm25 import BM25
+from rerank_trainers.mining.corpus import Corpus
+from rerank_trainers.mining.miner import mine, positives_of
+from rerank_trainers.mining.retrievers import LateInteraction, Retriever
+from rerank_trainers.mining.rules import MiningRules
+from rerank_trainers.mining.statistics import MiningStatistics
+
+__all__ = ["BM25", "Corpus", "LateInteraction", "MiningRules", "MiningStatistics", "Retriever", "mine", "positives_of"]

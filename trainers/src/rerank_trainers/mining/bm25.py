@@ -1,0 +1,81 @@
+"""BM25 over texts of any language, through the bm25s package."""
+
+from __future__ import annotations
+
+import importlib
+import re
+import unicodedata
+from array import array
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from rerank_core.errors import MissingDependencyError
+
+if TYPE_CHECKING:
+    import numpy
+
+__all__ = ["BM25", "terms"]
+
+# Kana, Han and Hangul, which Lucene's CJKAnalyzer cuts into bigrams too.
+_CJK = "\u3005\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
+_RUN = re.compile(rf"([{_CJK}]+)|((?:(?![{_CJK}])[^\W_])+)")
+
+
+def terms(text: str) -> list[str]:
+    """Lower-cased words, and overlapping pairs of neighbouring CJK characters; nothing is stemmed or left out.
+
+    >>> terms("BM25 是什么?")
+    ['bm25', '是什', '什么']
+    """
+    found: list[str] = []
+    for run in _RUN.finditer(unicodedata.normalize("NFKC", text).lower()):
+        cjk, word = run.groups()
+        if word is not None:
+            found.append(word)
+        elif len(cjk) == 1:
+            found.append(cjk)
+        else:
+            found.extend(cjk[start : start + 2] for start in range(len(cjk) - 1))
+    return found
+
+
+class BM25:
+    """Lucene's BM25 (Kamphuis et al., *Which BM25 do you mean?*, 2020) with Anserini's k1 and b.
+
+    ``sum over the query's terms of log(1 + (N - df + .5)/(df + .5)) * tf / (tf + k1 (1 - b + b length/mean length))``;
+    a term that stands twice in the query counts twice. Memory: one float and one integer for each different term of
+    each text, and one float a text for a query.
+
+    Raises:
+        MissingDependencyError: bm25s is not installed.
+    """
+
+    # A text without a term of the query is found by chance only.
+    floor = 0.0
+
+    def __init__(self, texts: Sequence[str], *, k1: float = 0.9, b: float = 0.4) -> None:
+        try:
+            bm25s: Any = importlib.import_module("bm25s")
+        except ImportError as error:
+            raise MissingDependencyError(
+                "BM25 needs bm25s, which is not installed: pip install 'rerank-trainers[mine]'"
+            ) from error
+        self._vocabulary: dict[str, int] = {}
+        ids = [
+            array("i", [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in terms(text)])
+            for text in texts
+        ]
+        self._size = len(texts)
+        self._bm25 = bm25s.BM25(k1=k1, b=b, method="lucene")
+        if self._vocabulary:
+            self._bm25.index((ids, self._vocabulary), create_empty_token=False, show_progress=False)
+
+    def scores(self, query: str, instruction: str | None = None) -> numpy.ndarray[Any, Any]:
+        """``[texts]``: the score of each text; 0 without a common term. No instruction changes it."""
+        known = [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
+        if not known:
+            import numpy
+
+            return numpy.zeros(self._size, dtype="float32")
+        found: numpy.ndarray[Any, Any] = self._bm25.get_scores(known)
+        return found

@@ -1,0 +1,103 @@
+"""What a reranker says of many lists of documents: raw scores in their order, whatever kind of model it is."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from rerank_core.errors import InputError, NonFiniteScoreError, short
+from rerank_core.reranker import Reranker
+from rerank_core.types import Ranking, ScoreSpace, query_of
+from rerank_trainers.rows import TrainingRow
+
+__all__ = ["Answer", "Request", "ask", "follows_instructions", "name_of"]
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """Documents to score for a query.
+
+    Attributes:
+        where: how a message names it, as in "row 'train.jsonl:3'".
+    """
+
+    query: str
+    docs: Sequence[str]
+    instruction: str | None = None
+    where: str = "a row"
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """What the model made of a request.
+
+    Attributes:
+        scores: one a document, in the request's order; higher is better.
+        space: what they are: logit, probability, cosine, maxsim, or rank (minus the rank, of a listwise model).
+        truncated: documents of which the model did not read everything, as far as it can tell.
+        query_truncated: whether the query was cut.
+    """
+
+    scores: Sequence[float]
+    space: ScoreSpace
+    truncated: int
+    query_truncated: bool
+
+
+def name_of(row: TrainingRow, place: int) -> str:
+    """How a message names a row: by its id, or else by its position."""
+    return f"row {place if row.id is None else repr(row.id)}"
+
+
+def follows_instructions(reranker: Reranker) -> bool:
+    """Whether the instruction of a row can be given to the model, as an option of the call."""
+    return any(option.name == "instruction" and option.when == "call" for option in reranker.spec.options)
+
+
+def ask(requests: Sequence[Request], reranker: Reranker, *, activation: str = "none", **options: Any) -> list[Answer]:
+    """Score all requests in as few plans as their instructions allow; answers come in their order.
+
+    Args:
+        activation: ``none`` for raw scores, ``sigmoid``, or ``default`` for what the model's authors apply.
+        options: others of ``Reranker.rerank_many``; a request's own instruction wins over one given here.
+
+    Raises:
+        InputError: a query or option that cannot be used, or a cascade, whose scores do not compare.
+        NonFiniteScoreError: the model gave NaN or infinity; the message names the rows.
+    """
+    takes = follows_instructions(reranker)
+    together: dict[str | None, list[int]] = {}
+    for place, request in enumerate(requests):
+        query_of(request.query, f"the query of {request.where}")
+        together.setdefault(request.instruction if takes else None, []).append(place)
+    answers: dict[int, Answer] = {}
+    for instruction, places in together.items():
+        given = options if instruction is None else {**options, "instruction": instruction}
+        try:
+            rankings = reranker.rerank_many(
+                [(requests[place].query, requests[place].docs) for place in places], activation=activation, **given
+            )
+        except NonFiniteScoreError as error:
+            bad = [(places[query], doc) for query, doc in error.documents]
+            named = [f"document {doc} of {requests[place].where}" for place, doc in bad]
+            raise NonFiniteScoreError(
+                f"{reranker.spec.name!r} gave NaN or infinity for {short(named)}", error.documents
+            ) from error
+        for place, ranking in zip(places, rankings, strict=True):
+            answers[place] = _answer(ranking, requests[place].where)
+    return [answers[place] for place in range(len(requests))]
+
+
+def _answer(ranking: Ranking, where: str) -> Answer:
+    if len({hit.stage for hit in ranking}) > 1:
+        raise InputError(
+            f"{ranking.model!r} scored the documents of {where} at different depths of a cascade, and such scores do "
+            "not compare; load it without the cascade"
+        )
+    return Answer(
+        scores=ranking.scores(),
+        space=ranking.score_space,
+        truncated=sum(hit.truncated is True for hit in ranking),
+        query_truncated=ranking.query_truncated,
+    )
