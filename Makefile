@@ -5,7 +5,7 @@ VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PLUGINS := $(wildcard plugins/*)
-CODE := rerank_core plugins tests tools benchmarks conftest.py
+CODE := rerank_core plugins trainers tests tools benchmarks conftest.py
 DOCS := README.md README.zh.md docs/cli.md
 
 .DEFAULT_GOAL := help
@@ -21,8 +21,8 @@ $(VENV)/.try: pyproject.toml constraints.txt plugins/rerank_mini/pyproject.toml 
 	$(INSTALL) -e '.[torch]' -e plugins/rerank_mini
 	@touch $@
 
-$(VENV)/.dev: pyproject.toml constraints.txt requirements-dev.txt $(wildcard plugins/*/pyproject.toml) | $(VENV)/bin/python
-	$(INSTALL) -e '.[torch,testing]' $(addprefix -e ,$(PLUGINS)) -r requirements-dev.txt
+$(VENV)/.dev: pyproject.toml constraints.txt requirements-dev.txt $(wildcard plugins/*/pyproject.toml) trainers/pyproject.toml | $(VENV)/bin/python
+	$(INSTALL) -e '.[torch,testing]' $(addprefix -e ,$(PLUGINS)) -e 'trainers[lora,eval,mine,parquet]' -r requirements-dev.txt
 	@touch $@
 
 try: $(VENV)/.try  ## install the core and the small offline model, and rank a real example

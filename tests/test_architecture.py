@@ -17,6 +17,7 @@ import rerank_core
 ROOT = Path(__file__).resolve().parent.parent
 CORE = ROOT / "rerank_core"
 PLUGINS = sorted((ROOT / "plugins").glob("*/src/*"))
+TRAINERS = ROOT / "trainers" / "src" / "rerank_trainers"
 
 HEAVY = {"torch", "transformers", "numpy", "onnxruntime", "tokenizers", "safetensors", "huggingface_hub"}
 
@@ -109,7 +110,7 @@ def test_imports_point_one_way(path: Path) -> None:
         assert {name for name in rooms if LEVEL.get(name, 99) >= LEVEL[here]} == set()
 
 
-@pytest.mark.parametrize("package", PLUGINS, ids=lambda path: path.name)
+@pytest.mark.parametrize("package", [*PLUGINS, TRAINERS], ids=lambda path: path.name)
 def test_entry_modules_are_light_and_alone(package: Path) -> None:
     """A plugin's entry module imports nothing heavy; no file of a plugin imports another plugin or the trainers."""
     roots = {name.partition(".")[0] for name in imports(package / "__init__.py", module_level=True)}
@@ -119,9 +120,31 @@ def test_entry_modules_are_light_and_alone(package: Path) -> None:
     assert ours <= {"rerank_core", package.name}
 
 
+@pytest.mark.parametrize("path", files(TRAINERS), ids=lambda path: str(path.relative_to(TRAINERS)))
+def test_trainers_run_on_little(path: Path) -> None:
+    """Beside torch and transformers nothing is imported until it is used, so that a missing extra is a clear message;
+    commands import not even those before they are called."""
+    roots = {name.partition(".")[0] for name in imports(path, module_level=True)}
+    allowed = {
+        "torch",
+        "transformers",
+        "accelerate",
+        "safetensors",
+        "numpy",
+        "rich",
+        "typer",
+        "rerank_core",
+        "rerank_trainers",
+    }
+
+    assert roots <= allowed | sys.stdlib_module_names
+    if path.relative_to(TRAINERS).parts[0] == "cli":
+        assert not roots & HEAVY
+
+
 def test_files_are_small() -> None:
     """No Python file of the repository is longer than 300 lines."""
-    folders = [CORE, ROOT / "plugins", ROOT / "tests", ROOT / "tools", ROOT / "benchmarks"]
+    folders = [CORE, *(ROOT / name for name in ("plugins", "trainers", "tests", "tools", "benchmarks"))]
     long = {
         str(path.relative_to(ROOT)): count
         for folder in folders
@@ -144,7 +167,11 @@ def test_version_is_the_distributions() -> None:
     """`__version__` and pyproject.toml say the same, for the core and every plugin."""
     versions = {
         line
-        for path in [ROOT / "pyproject.toml", *sorted((ROOT / "plugins").glob("*/pyproject.toml"))]
+        for path in [
+            ROOT / "pyproject.toml",
+            TRAINERS.parents[1] / "pyproject.toml",
+            *(ROOT / "plugins").glob("*/pyproject.toml"),
+        ]
         for line in path.read_text(encoding="utf-8").splitlines()
         if line.startswith("version = ")
     }

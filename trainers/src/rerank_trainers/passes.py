@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -116,7 +117,7 @@ class Passes:
         return {"passes": [one for instruction, some in told.items() for one in self._passes(some, instruction)]}
 
     def _passes(self, groups: Sequence[Group], instruction: str | None) -> Iterator[Pass]:
-        scorer = self.scorer
+        scorer: Any = self.scorer
         if instruction is not None and isinstance(scorer, Configurable):
             scorer = scorer.configured({"instruction": instruction})
         jobs = [Job(group.query, tuple(map(Document, group.docs)), at) for at, group in enumerate(groups)]

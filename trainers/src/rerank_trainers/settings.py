@@ -121,11 +121,8 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             _value(kind, one, f"{name}[{at}]") for at, (kind, one) in enumerate(zip(kinds, listed, strict=True))
         )
     if dataclasses.is_dataclass(hint):
-        return (
-            value
-            if isinstance(value, hint)
-            else _made(hint, {"name": value} if hint is Part and isinstance(value, str) else value, name)
-        )
+        # An objective without options is its name.
+        return _made(hint, {"name": value} if hint is Part and isinstance(value, str) else value, name)
     if origin is not None or hint is Any:  # a mapping of options; whoever takes them checks them
         if not isinstance(value, Mapping):
             raise InputError(f"{name} is {short(value)}; it must be a mapping")

@@ -37,6 +37,8 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         evaluate: gives the dev set's metrics, computed by the serving pipeline; None where there is no dev set.
     """
 
+    control: Any
+
     def __init__(
         self,
         model: Model,
