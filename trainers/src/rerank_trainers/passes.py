@@ -5,6 +5,7 @@ Groups of a pass lie as padded tensors for the objective; their rows lie in the 
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rerank_core import InputError
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.longdoc import FirstP
 from rerank_core.rows import Job, RowPlan, Rules, Window
@@ -102,6 +104,9 @@ class Passes:
         max_length: tokens of a row; documents are cut to it.
         budget: tokens of a pass. A group that is larger alone is a pass of its own, for the trainer to compute in
             parts.
+
+    Raises:
+        InputError: a query that leaves no room for a document.
     """
 
     def __init__(self, scorer: TorchScorer, max_length: int, max_query_length: int | None, budget: int) -> None:
@@ -121,7 +126,10 @@ class Passes:
         if instruction is not None and isinstance(scorer, Configurable):
             scorer = scorer.configured({"instruction": instruction})
         jobs = [Job(group.query, tuple(map(Document, group.docs)), at) for at, group in enumerate(groups)]
-        plan = RowPlan(scorer, jobs, self.rules, once=False)
+        try:
+            plan = RowPlan(scorer, jobs, self.rules, once=False)
+        except InputError as error:
+            raise self._named(error, scorer, jobs, groups) from error
         windows: list[list[Window]] = [[] for _ in groups]
         for window in plan.windows:
             windows[window.query].append(window)
@@ -134,6 +142,15 @@ class Passes:
                 waiting = []
             waiting.append(at)
         yield _laid(plan, groups, windows, waiting)
+
+    def _named(self, error: InputError, scorer: Any, jobs: Sequence[Job], groups: Sequence[Group]) -> InputError:
+        """The error with the id of the row that it is about."""
+        for job, group in zip(jobs, groups, strict=True):
+            with contextlib.suppress(InputError):
+                RowPlan(scorer, [job], self.rules, once=False)
+                continue
+            return InputError(f"the row {group.id} cannot be laid out: {error}")
+        return error
 
     def _tokens(self, plan: RowPlan, windows: Sequence[Sequence[Window]], chosen: Sequence[int]) -> int:
         shared = {at: len(plan.query_rows[at].ids) if at in plan.query_rows else 0 for at in chosen}

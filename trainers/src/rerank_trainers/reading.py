@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
+from rerank_trainers.labels import LabelScale
 from rerank_trainers.passes import Group
 from rerank_trainers.rows import TrainingRow
 from rerank_trainers.sampling import Item, choose
@@ -15,11 +16,11 @@ class Groups:
     """Rows as groups of a size; a map-style dataset whose keys are `Item`.
 
     Args:
-        scale: from a label as the file has it to [0, 1].
+        scale: from a label as the file has it to [0, 1]; its lowest label is what is not relevant.
         size: documents of a group; 0 for all.
     """
 
-    def __init__(self, rows: Sequence[TrainingRow], scale: Callable[[float], float], size: int, seed: int) -> None:
+    def __init__(self, rows: Sequence[TrainingRow], scale: LabelScale, size: int, seed: int) -> None:
         self.rows, self.scale, self.size, self.seed = rows, scale, size, seed
 
     def __len__(self) -> int:
@@ -27,9 +28,10 @@ class Groups:
 
     def __getitem__(self, item: Item) -> Group:
         row = self.rows[item.row]
-        labels = None if row.labels is None else tuple(map(self.scale, row.labels))
+        labels = None if row.labels is None else self.scale.apply(row.labels)
+        worth = None if row.labels is None else [label - self.scale.low for label in row.labels]
         name = row.id or str(item.row)
-        chosen = choose(labels, len(row.docs), self.size, seed=self.seed, row=name, epoch=item.epoch)
+        chosen = choose(worth, len(row.docs), self.size, seed=self.seed, row=name, epoch=item.epoch)
         return Group(
             name,
             row.query,

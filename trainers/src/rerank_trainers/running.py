@@ -8,17 +8,20 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import transformers
 
 from rerank_core import InputError, Reranker
 from rerank_trainers import model as models
-from rerank_trainers.config import Config, TrainConfig
-from rerank_trainers.evaluating import MEASURES, DevSet, Result
+from rerank_trainers import resuming
+from rerank_trainers.arguments import arguments_of
+from rerank_trainers.config import Config
+from rerank_trainers.evaluating import MEASURES, DevSet, Result, measures_of
 from rerank_trainers.labels import LabelScale
 from rerank_trainers.objectives import Objective, combined, objective_of
 from rerank_trainers.passes import Passes
+from rerank_trainers.precision import in_float32, restore_forward
 from rerank_trainers.reading import Groups
 from rerank_trainers.rows import TrainingRow
 from rerank_trainers.settings import write_config
@@ -28,6 +31,7 @@ from rerank_trainers.trainer import RerankTrainer
 __all__ = ["Run", "arguments_of", "objective_from", "prepare"]
 
 _LOG = logging.getLogger("rerank_trainers")
+_Callback = TypeVar("_Callback")
 
 
 def objective_from(config: Config) -> Objective:
@@ -50,7 +54,7 @@ def scale_of(config: Config) -> LabelScale:
     return LabelScale.of(data.label_range)
 
 
-def check_needs(objective: Objective, rows: Sequence[TrainingRow]) -> None:
+def check_needs(objective: Objective, rows: Sequence[TrainingRow], group_size: int = 0) -> None:
     """Refuse data that lacks what the objective reads, before any model is loaded.
 
     Raises:
@@ -73,61 +77,11 @@ def check_needs(objective: Objective, rows: Sequence[TrainingRow]) -> None:
             f"the objective {objective.name!r} compares documents of a query, and every row has a single one; "
             "use bce or mse, or group the rows by query"
         )
-
-
-def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.TrainingArguments:
-    """transformers' arguments of a run.
-
-    Raises:
-        InputError: ``train.arguments`` names something that is ours to say, or that transformers does not know.
-    """
-    every = "steps" if train.eval_steps is not None else "epoch"
-    ours: dict[str, Any] = {
-        "output_dir": str(Path(train.out) / "checkpoints"),
-        "num_train_epochs": train.epochs,
-        "max_steps": train.max_steps,
-        "learning_rate": train.learning_rate,
-        "lr_scheduler_type": train.schedule,
-        "warmup_steps": train.warmup,
-        "weight_decay": train.weight_decay,
-        "per_device_train_batch_size": 1,
-        "gradient_accumulation_steps": 1,
-        "max_grad_norm": train.clip,
-        "bf16": train.precision == "bf16",
-        "fp16": train.precision == "fp16",
-        "seed": train.seed,
-        "eval_strategy": every if evaluates else "no",
-        "save_strategy": every,
-        "eval_steps": train.eval_steps,
-        "save_steps": train.eval_steps or 500,
-        "logging_steps": train.log_steps,
-        # A NaN would be logged as 0.
-        "logging_nan_inf_filter": False,
-        "save_total_limit": train.keep_checkpoints,
-        "load_best_model_at_end": evaluates,
-        "metric_for_best_model": f"eval_{train.metric}" if evaluates else None,
-        "greater_is_better": True if evaluates else None,
-        "dataloader_num_workers": train.workers,
-        "remove_unused_columns": False,
-        "report_to": "none",
-        "disable_tqdm": True,
-    }
-    if train.device == "cpu":
-        ours["use_cpu"] = True
-    elif train.device is not None:
+    if 0 < group_size < needs.docs:
         raise InputError(
-            f"train.device is {train.device!r}; say 'cpu', or leave it out (CUDA_VISIBLE_DEVICES chooses a GPU)"
+            f"the objective {objective.name!r} compares documents of a query, and data.group_size is {group_size!r}; "
+            f"it must be at least {needs.docs}"
         )
-    settled = {name for name in ours if name not in ("report_to", "disable_tqdm", "save_total_limit")}
-    taken = sorted(settled & set(train.arguments))
-    known = {item.name for item in dataclasses.fields(transformers.TrainingArguments)}
-    unknown = sorted(set(train.arguments) - known)
-    if taken or unknown:
-        raise InputError(
-            f"train.arguments: {taken + unknown!r}; "
-            + ("settings of train.* say that" if taken else "no such argument of transformers' TrainingArguments")
-        )
-    return transformers.TrainingArguments(**{**ours, **train.arguments})
 
 
 @dataclass(eq=False)
@@ -145,37 +99,54 @@ class Run:
         Interrupted once (Ctrl-C), it ends after the step it is in and saves a checkpoint.
 
         Raises:
-            InputError: nothing to resume.
+            InputError: nothing to resume, other settings than the run began with, or a fresh start beside the
+                checkpoints of an earlier run.
+            NonFiniteLossError: a loss or gradient is NaN or infinite; the last checkpoint stands.
         """
         checkpoint = self._checkpoint(resume)
-        self.trainer.train(resume_from_checkpoint=checkpoint)
+        if self.trainer.args.process_index == 0:
+            write_config(self.config, Path(self.config.train.out) / "config.json")
+        try:
+            self.trainer.train(resume_from_checkpoint=checkpoint)
+        finally:
+            self._of(Interrupt).release()
+            restore_forward(self.model.module)
 
     def _checkpoint(self, resume: bool | str) -> str | None:
+        out = self.config.train.out
         if resume is False:
+            resuming.check_fresh(out)
             return None
-        if isinstance(resume, str):
-            return resume
-        from transformers.trainer_utils import get_last_checkpoint
+        if self.trainer.args.process_index == 0:
+            resuming.check_same(self.config, out)
+        return resuming.named(resume) if isinstance(resume, str) else resuming.newest(out)
 
-        folder = Path(self.config.train.out) / "checkpoints"
-        found: str | None = get_last_checkpoint(str(folder)) if folder.is_dir() else None
-        if found is None:
-            raise InputError(f"{str(folder)!r} has no checkpoint to resume; start without --resume")
-        return found
+    def _of(self, kind: type[_Callback]) -> _Callback:
+        return next(one for one in self.trainer.callback_handler.callbacks if isinstance(one, kind))
 
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended training early."""
-        return self.trainer.state.global_step < self.trainer.state.max_steps and _stopped(self.trainer)
+        return self.trainer.state.global_step < self.trainer.state.max_steps and self._of(Interrupt).asked
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether training was stopped because scores no longer differed within a query."""
+        return self._of(CollapseWatch).collapsed
 
     def evaluate(self) -> Result | None:
-        """The dev set under the weights as they are; None without one."""
-        return None if self.dev is None else self.dev.evaluate(live_reranker(self.model))
+        """The dev set under the weights as they are; None without one. All processes must ask."""
+        return None if self.dev is None else _measured(self.dev, self.model)
 
 
 def live_reranker(model: models.Model) -> Reranker:
     """The model in training as serving would run it."""
     return Reranker.from_scorer(model.scorer, model.spec)
+
+
+def _measured(dev: DevSet, model: models.Model) -> Result:
+    with in_float32(model.module):
+        return dev.evaluate(live_reranker(model))
 
 
 def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Run:
@@ -192,24 +163,28 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
     if not len(rows):
         raise InputError("there is no row to train on")
     train = config.train
-    if train.batch_size < 1 or train.token_budget < 1:
-        raise InputError(
-            f"train.batch_size {train.batch_size!r} and token_budget {train.token_budget!r} must be positive"
-        )
+    _check_settings(config, evaluates=dev_rows is not None)
     objective = objective_from(config)
-    check_needs(objective, rows)
-    args = arguments_of(train, evaluates=dev_rows is not None)
+    check_needs(objective, rows, config.data.group_size)
+    if dev_rows is not None:
+        # ir_measures' own spelling, which its results have: MRR@10 is RR@10.
+        train = dataclasses.replace(train, metric=str(measures_of([train.metric])[0]))
+    args = arguments_of(train, evaluates=dev_rows is not None, recompute=config.model.gradient_checkpointing)
     measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
+    scale = scale_of(config)
     dev = (
         None
         if dev_rows is None
-        else DevSet(
-            dev_rows, measures, lowest=config.data.label_range[0], rank=args.process_index, world=args.world_size
-        )
+        else DevSet(dev_rows, measures, lowest=scale.low, rank=args.process_index, world=args.world_size)
     )
     # Before the model is made: a fresh head is drawn from the seed.
     transformers.set_seed(train.seed)
     model = models.open_model(config.model, name=Path(train.out).resolve().name, frozen_bias=objective.shift_invariant)
+    limit = model.scorer.max_positions
+    if limit is not None and config.model.max_length > limit:
+        raise InputError(
+            f"model.max_length is {config.model.max_length!r}, and the model has {limit} positions; use at most {limit}"
+        )
     _tell(model, rows)
     callbacks: list[transformers.TrainerCallback] = [CollapseWatch(), Interrupt()]
     if train.patience is not None:
@@ -217,19 +192,39 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
     trainer = RerankTrainer(
         model,
         objective,
-        Groups(rows, scale_of(config), config.data.group_size, train.seed),
+        Groups(rows, scale, config.data.group_size, train.seed),
         Passes(model.scorer, config.model.max_length, config.model.max_query_length, train.token_budget),
         args,
         batch_size=train.batch_size,
-        evaluate=None if dev is None else lambda: dict(dev.evaluate(live_reranker(model)).values),
+        evaluate=None if dev is None else lambda: dict(_measured(dev, model).values),
         callbacks=callbacks,
     )
     # It prints each log to stdout, where results belong; `showing.Display` is ours.
     trainer.remove_callback(transformers.PrinterCallback)
     if args.process_index == 0:
         Path(train.out).mkdir(parents=True, exist_ok=True)
-        write_config(config, Path(train.out) / "config.json")
     return Run(config, model, trainer, dev)
+
+
+def _check_settings(config: Config, *, evaluates: bool) -> None:
+    train = config.train
+    for name, value, least in (
+        ("train.batch_size", train.batch_size, 1),
+        ("train.token_budget", train.token_budget, 1),
+        ("train.log_steps", train.log_steps, 1),
+        ("train.eval_steps", 1 if train.eval_steps is None else train.eval_steps, 1),
+        ("train.patience", 1 if train.patience is None else train.patience, 1),
+        ("train.keep_checkpoints", train.keep_checkpoints, 1),
+        ("train.workers", train.workers, 0),
+        ("data.group_size", config.data.group_size, 0),
+        ("model.max_length", config.model.max_length, 1),
+    ):
+        if value < least:
+            raise InputError(f"{name} is {value!r}; it must be at least {least}")
+    if train.max_steps < 1 and not train.epochs > 0:
+        raise InputError(f"train.epochs is {train.epochs!r}; it must be above 0, or train.max_steps at least 1")
+    if train.patience is not None and not evaluates:
+        raise InputError("train.patience counts evaluations, and data.eval names no dev set")
 
 
 def _tell(model: models.Model, rows: Sequence[TrainingRow]) -> None:
@@ -242,10 +237,6 @@ def _tell(model: models.Model, rows: Sequence[TrainingRow]) -> None:
     follows = any(option.name == "instruction" for option in model.spec.options)
     if not follows and any(row.instruction is not None for row in rows):
         _LOG.warning("rows bring instructions, and %r follows none; they are not read", model.spec.name)
-
-
-def _stopped(trainer: RerankTrainer) -> bool:
-    return any(isinstance(one, Interrupt) and one.asked for one in trainer.callback_handler.callbacks)
 
 
 def summary(run: Run) -> dict[str, Any]:

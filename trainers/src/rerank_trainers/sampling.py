@@ -62,7 +62,7 @@ def choose(labels: Sequence[float] | None, count: int, size: int, *, seed: int, 
     do not suffice, further relevant ones fill the group. Without labels all are alike.
 
     Args:
-        labels: more than 0 is relevant.
+        labels: more than 0 is relevant; None where there are none.
         size: 0 for all.
         row: the row's id.
     """

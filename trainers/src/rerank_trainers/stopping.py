@@ -7,41 +7,96 @@ import signal
 import threading
 from typing import Any
 
+import torch
 import transformers
 
-__all__ = ["CollapseWatch", "Interrupt"]
+__all__ = ["CollapseWatch", "Interrupt", "Spread"]
 
 _LOG = logging.getLogger("rerank_trainers")
 
 
 class Interrupt(transformers.TrainerCallback):  # type: ignore[misc]
-    """Ctrl-C ends training after the step that is under way, with a checkpoint; a second one ends it at once."""
+    """Ctrl-C ends training after the step that is under way, with a checkpoint; a second one ends it at once.
+
+    Attributes:
+        asked: whether any process was interrupted.
+    """
 
     def __init__(self) -> None:
         self.asked = False
+        self._midway = False
         self._before: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.asked = self._midway = False
         if threading.current_thread() is threading.main_thread():
             self._before = signal.signal(signal.SIGINT, self._ask)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
+        if args.world_size > 1:
+            # A signal may reach one process alone, and all must leave the loop together.
+            word = torch.tensor(int(self.asked), device=args.device)
+            torch.distributed.all_reduce(word, torch.distributed.ReduceOp.MAX)
+            self.asked = bool(word)
         if self.asked:
-            control.should_save = control.should_training_stop = True
+            self._midway = state.global_step < state.max_steps and not float(state.epoch).is_integer()
+            # At the end of an epoch it is evaluated and saved as ever.
+            control.should_save = control.should_save or self._midway or args.save_strategy == "steps"
+            control.should_training_stop = True
+            if args.save_total_limit == 1:
+                args.save_total_limit = 2  # transformers ends a run by deleting all but the best, this one too
+        return control
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
+        if self._midway:
+            # Where no epoch ended nothing is measured, or the resumed run would know a metric that it should not.
+            control.should_evaluate = control.should_save = False
         return control
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
-        self._restore()
+        self.release()
 
-    def _ask(self, number: int, frame: Any) -> None:
-        self.asked = True
-        self._restore()
-        _LOG.warning("interrupted: the step under way is finished and saved; once more ends it at once")
-
-    def _restore(self) -> None:
+    def release(self) -> None:
+        """Leave Ctrl-C to whoever had it before."""
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked = True
+        self.release()
+        _LOG.warning("interrupted: the step under way is finished and saved; once more ends it at once")
+
+
+class Spread:
+    """How far the scores of a query's documents lie apart: their standard deviation, mean over queries.
+
+    Where queries have a single document, all of a pass count as one query's.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[tuple[float, int]] = []
+
+    def add(self, scores: torch.Tensor, mask: torch.Tensor) -> None:
+        """Count a pass: scores and where there are any, ``[groups, docs]``."""
+        several = mask.sum(1) > 1
+        if bool(several.any()):
+            scores, mask = scores[several], mask[several]
+        else:
+            scores, mask = scores[mask][None], mask[mask][None]
+        count = mask.sum(1)
+        if int(count[0]) < 2:
+            return
+        mean = (scores * mask).sum(1, keepdim=True) / count[:, None]
+        deviations = (((scores - mean) ** 2 * mask).sum(1) / count).sqrt()
+        self._found.append((float(deviations.sum()), len(deviations)))
+
+    def take(self, accelerator: Any) -> float | None:
+        """The mean since the last call, over all processes, which must all ask; None where nothing was counted."""
+        total = sum(part for part, _ in self._found), sum(count for _, count in self._found)
+        self._found.clear()
+        whole, queries = accelerator.reduce(torch.tensor(total, device=accelerator.device)).tolist()
+        return whole / queries if queries else None
 
 
 class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
@@ -50,11 +105,18 @@ class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
 
     Args:
         logs: in a row that must look so.
-        spread: standard deviation of a query's scores below which they are alike.
+        spread: standard deviation of a query's scores below which they are alike; see `Spread`.
+
+    Attributes:
+        collapsed: whether it stopped the run.
     """
 
     def __init__(self, logs: int = 10, spread: float = 1e-4) -> None:
         self.logs, self.spread, self._alike = logs, spread, 0
+        self.collapsed = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self._alike, self.collapsed = 0, False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> Any:
         found = (logs or {}).get("score_spread")
@@ -68,5 +130,6 @@ class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
                 self.logs,
                 self.spread,
             )
+            self.collapsed = True
             control.should_training_stop = True
         return control

@@ -23,6 +23,7 @@ from rerank_trainers.passes import Pass, Passes
 from rerank_trainers.reading import Groups
 from rerank_trainers.sampling import Steps
 from rerank_trainers.saving import save_servable
+from rerank_trainers.stopping import Spread
 
 __all__ = ["RerankTrainer"]
 
@@ -56,7 +57,8 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         self.passes = passes
         self.batch_size = batch_size
         self._metrics = evaluate
-        self._spread = 0.0
+        self._spread = Spread()
+        self._rows: tuple[str, ...] = ()
         super().__init__(
             model=model.module,
             args=args,
@@ -109,33 +111,32 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         return total
 
     def _pass(self, model: Any, part: Pass, *, last: bool) -> torch.Tensor:
-        scorer = self.trained.scorer
-        runs = part.parts(self.passes.budget, packed=scorer.packed)
-        if len(runs) == 1:
-            with self._together(model, last), self.compute_loss_context_manager():
+        runs = part.parts(self.passes.budget, packed=self.trained.scorer.packed)
+        if len(runs) > 1:
+            return self._in_parts(model, part, runs, last=last)
+        with self._together(model, last):
+            with self.compute_loss_context_manager():
                 loss = self._loss(part, self.trained.scores(model, part.batch))
-                self.accelerator.backward(loss)
-            return loss.detach()
-        return self._in_parts(model, part, runs, last=last)
+            self.accelerator.backward(loss)
+        return loss.detach()
 
     def _in_parts(self, model: Any, part: Pass, runs: list[range], *, last: bool) -> torch.Tensor:
         """A group too large for one pass: score it without a graph, then again run by run against the gradient of its
         scores, with the same dropout (GradCache; Gao et al., 2021). The gradient is the whole's."""
         batches = [part.some(run) for run in runs]
         found, dice = [], []
-        with torch.no_grad(), self._together(model, last=False), self.compute_loss_context_manager():
-            for batch in batches:
-                dice.append(_random_state())
+        for batch in batches:
+            dice.append(_random_state(self.args.device))
+            with torch.no_grad(), self._together(model, last=False), self.compute_loss_context_manager():
                 found.append(self.trained.scores(model, batch))
         scores = torch.cat(found).requires_grad_()
-        with torch.enable_grad():
-            loss = self._loss(part, scores)
-            (gradient,) = torch.autograd.grad(loss, scores)
+        loss = self._loss(part, scores)
+        (gradient,) = torch.autograd.grad(loss, scores)
         for number, (batch, state, run) in enumerate(zip(batches, dice, runs, strict=True)):
-            _restore(state)
-            final = last and number == len(batches) - 1
-            with self._together(model, final), self.compute_loss_context_manager():
-                again = self.trained.scores(model, batch)
+            _restore(state, self.args.device)
+            with self._together(model, last and number == len(batches) - 1):
+                with self.compute_loss_context_manager():
+                    again = self.trained.scores(model, batch)
                 self.accelerator.backward((again * gradient[run.start : run.stop]).sum())
         return loss.detach()
 
@@ -157,7 +158,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
                 f"reach from {scores.min().item()!r} to {scores.max().item()!r}. Lower train.learning_rate, or look "
                 "at these rows with `rerank train check`"
             )
-        self._spread = _spread(laid.detach(), mask)
+        self._spread.add(laid.detach(), mask)
         return (losses * part.weights.to(device)).sum()
 
     @contextlib.contextmanager
@@ -175,8 +176,9 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         finally:
             state._set_sync_gradients(kept)
 
-    def _clip_grad_norm(self, model: Any) -> Any:
-        norm = super()._clip_grad_norm(model)
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        # Under fp16 infinite gradients are how the scale of the loss is found.
         if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
             raise NonFiniteLossError(
                 f"at step {self.state.global_step} the gradient of the rows {', '.join(self._rows[:8])} is not finite; "
@@ -185,8 +187,8 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs:
-            logs["score_spread"] = self._spread
+        if "loss" in logs and (spread := self._spread.take(self.accelerator)) is not None:
+            logs["score_spread"] = spread
         super().log(logs, start_time)
 
     # ------------------------------------------------------------------ evaluation and files
@@ -212,18 +214,11 @@ class _Loader(DataLoader[Any]):
         steps.set_epoch(epoch)
 
 
-def _spread(scores: torch.Tensor, mask: torch.Tensor) -> float:
-    """How far the scores of a query's documents lie apart (standard deviation, mean over queries)."""
-    count = mask.sum(1)
-    mean = (scores * mask).sum(1, keepdim=True) / count[:, None]
-    return float((((scores - mean) ** 2 * mask).sum(1) / count).sqrt().mean())
+def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
 
 
-def _random_state() -> tuple[torch.Tensor, list[torch.Tensor]]:
-    return torch.get_rng_state(), torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
-
-
-def _restore(state: tuple[torch.Tensor, list[torch.Tensor]]) -> None:
+def _restore(state: tuple[torch.Tensor, torch.Tensor | None], device: torch.device) -> None:
     torch.set_rng_state(state[0])
-    if state[1]:
-        torch.cuda.set_rng_state_all(state[1])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)

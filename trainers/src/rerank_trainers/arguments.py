@@ -1,0 +1,110 @@
+"""From our settings to transformers' TrainingArguments: which of them are ours to say, and which nobody reads here."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from pathlib import Path
+from typing import Any
+
+import transformers
+
+from rerank_core import InputError
+from rerank_trainers.config import TrainConfig
+
+__all__ = ["arguments_of", "one_gpu"]
+
+_LOG = logging.getLogger("rerank_trainers")
+
+# Ours by default, and the caller's to change.
+_OPEN = ("report_to", "disable_tqdm", "save_total_limit")
+
+# What transformers' own loader, loss and evaluation read, which are not used here.
+_UNREAD = frozenset(
+    {
+        "auto_find_batch_size", "batch_eval_metrics", "data_seed", "dataloader_drop_last",
+        "dataloader_persistent_workers", "dataloader_pin_memory", "eval_accumulation_steps", "eval_do_concat_batches",
+        "group_by_length", "include_for_metrics", "label_names", "label_smoothing_factor", "length_column_name",
+        "per_device_eval_batch_size", "prediction_loss_only", "train_sampling_strategy",
+    }
+)  # fmt: skip
+
+
+def arguments_of(train: TrainConfig, *, evaluates: bool, recompute: bool = False) -> transformers.TrainingArguments:
+    """transformers' arguments of a run.
+
+    Args:
+        recompute: activations are computed again in the backward pass (`ModelConfig.gradient_checkpointing`).
+
+    Raises:
+        InputError: ``train.arguments`` names something that is ours to say, that is not read here, or that
+            transformers does not know.
+    """
+    known = {item.name for item in dataclasses.fields(transformers.TrainingArguments)}
+    every = "steps" if train.eval_steps is not None else "epoch"
+    ours: dict[str, Any] = {
+        "output_dir": str(Path(train.out) / "checkpoints"),
+        "num_train_epochs": train.epochs,
+        "max_steps": train.max_steps,
+        "learning_rate": train.learning_rate,
+        "lr_scheduler_type": train.schedule,
+        "warmup_steps": train.warmup,
+        "weight_decay": train.weight_decay,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "max_grad_norm": train.clip,
+        "bf16": train.precision == "bf16",
+        "fp16": train.precision == "fp16",
+        "seed": train.seed,
+        "eval_strategy": every if evaluates else "no",
+        "save_strategy": every,
+        "eval_steps": train.eval_steps,
+        "save_steps": train.eval_steps or 500,
+        "logging_steps": train.log_steps,
+        # A NaN would be logged as 0.
+        "logging_nan_inf_filter": False,
+        "save_total_limit": train.keep_checkpoints,
+        "load_best_model_at_end": evaluates,
+        "metric_for_best_model": f"eval_{train.metric}" if evaluates else None,
+        "greater_is_better": True if evaluates else None,
+        # Else a resumed run would count its patience anew.
+        "restore_callback_states_from_checkpoint": True,
+        "dataloader_num_workers": train.workers,
+        "remove_unused_columns": False,
+        # Buffers are tables of constants here. Sent in each step's first pass, which on one process may be a pass
+        # without gradients, they would cross another process's other messages.
+        "ddp_broadcast_buffers": False,
+        # Older transformers know it by its old name alone.
+        "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing": recompute,
+        "report_to": "none",
+        "disable_tqdm": False,
+    }
+    if train.device == "cpu":
+        ours["use_cpu"] = True
+    elif train.device is not None:
+        raise InputError(
+            f"train.device is {train.device!r}; say 'cpu', or leave it out (CUDA_VISIBLE_DEVICES chooses a GPU)"
+        )
+    given = set(train.arguments)
+    for names, why in (
+        (given & set(ours) - set(_OPEN), "settings of train.* and model.* say that"),
+        (given & {"gradient_checkpointing", "activation_checkpointing"}, "set model.gradient_checkpointing"),
+        (given & _UNREAD, "nothing reads that here, as data, loss and evaluation are not transformers' own"),
+        (given - known, "no such argument of transformers' TrainingArguments"),
+    ):
+        if names:
+            raise InputError(f"train.arguments: {sorted(names)!r}; {why}")
+    args = transformers.TrainingArguments(**{**ours, **train.arguments})
+    if args.gradient_accumulation_steps != 1 or "num_steps" in (
+        args.accelerator_config.gradient_accumulation_kwargs or {}
+    ):
+        raise InputError("train.arguments: steps are accumulated by train.token_budget alone; set train.batch_size")
+    one_gpu(args)
+    return args
+
+
+def one_gpu(args: transformers.TrainingArguments) -> None:
+    """Keep a process to one GPU: torch's DataParallel, which transformers would use, cuts packed rows in the middle."""
+    if args.n_gpu > 1:
+        _LOG.warning("of %d GPUs one is used; start with torchrun to use them all", args.n_gpu)
+        args._n_gpu = 1

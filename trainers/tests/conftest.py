@@ -1,0 +1,115 @@
+"""What the tests of the loop share: invented rows in two languages, tiny checkpoints, and a run of them in one line."""
+
+from __future__ import annotations
+
+import copy
+import os
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+
+import transformers
+
+from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
+from rerank_trainers.config import Config
+from rerank_trainers.rows import TrainingRow
+from rerank_trainers.running import Run, prepare
+from rerank_trainers.settings import config_of, set_values
+
+# What every run of the tests starts from. Dropout and Adam are asked for where they are what is tested: dropout draws
+# anew for each layout, and Adam makes a step of full length out of rounding noise.
+PLAIN = {
+    "data": {"group_size": 3},
+    "model": {"dropout": 0.0, "max_length": 96},
+    "objective": "softmax_ce",
+    "train": {
+        "device": "cpu", "batch_size": 4, "epochs": 1, "learning_rate": 0.05, "warmup": 0.0, "schedule": "constant",
+        "weight_decay": 0.0, "log_steps": 1, "arguments": {"optim": "sgd", "disable_tqdm": True},
+    },
+}  # fmt: skip
+
+TOPICS = [
+    ("what is a panda?", ("a bear of the mountains of China", "the capital of France", "a reranker gives scores")),
+    ("what do pandas eat?", ("bamboo makes up most of it, fish and eggs too", "the final of the world cup", "Paris")),
+    ("大熊猫是什么动物？", ("中国特有的熊科动物", "法国的首都是巴黎", "长文档会被切成段落")),
+    ("熊猫吃什么？", ("每天吃很多竹子", "重排模型给每个文档打分", "分数最高的排在最前面", "也吃鱼、鸟和蛋")),
+    ("capital of France", ("The capital of France is Paris.", "the giant panda", "bamboo", "巴黎")),
+    ("how is a long document scored?", ("by its best passage", "eggs", "熊猫", "1998", "a bear")),
+    ("重排模型做什么？", ("给每个文档打分", "吃竹子", "生活在山区的竹林里", "world cup", "birds")),
+    ("which year was the final?", ("In 1998 France hosted the final of the world cup", "bear", "文档", "fish", "a")),
+    ("what does a reranker read?", ("a query and a document together", "bamboo " * 12, "熊猫", "the", "山")),
+]
+
+
+def rows_of(count: int = 18, *, scores: bool = False) -> list[TrainingRow]:
+    """Rows with one or two relevant documents among two to seven."""
+    rows = []
+    for number in range(count):
+        query, docs = TOPICS[number % len(TOPICS)]
+        more = (f"passage {number} of the mountains", f"文档{number}") if number >= len(TOPICS) else ()
+        docs = (*docs, *more)
+        labels = tuple(float(place == 0 or text in ("也吃鱼、鸟和蛋", "巴黎")) for place, text in enumerate(docs))
+        teacher = tuple(2.0 * label - 0.3 * place for place, label in enumerate(labels)) if scores else None
+        rows.append(TrainingRow(query, docs, labels, teacher, id=f"row-{number}"))
+    return rows
+
+
+@pytest.fixture(scope="session")
+def rows() -> Callable[..., list[TrainingRow]]:
+    """`rows_of`, for tests, which cannot import a conftest."""
+    return rows_of
+
+
+@pytest.fixture(scope="session")
+def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT with one label."""
+    return tiny_cross_encoder(tmp_path_factory.mktemp("bert"), "bert")
+
+
+@pytest.fixture(scope="session")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen2 with its output layer."""
+    return tiny_causal_lm(tmp_path_factory.mktemp("qwen2"))
+
+
+@pytest.fixture
+def configured(tmp_path: Path, encoder: Path) -> Callable[..., Config]:
+    """A configuration from assignments as `--set` takes them."""
+
+    def make(*assignments: str) -> Config:
+        base = copy.deepcopy(PLAIN)
+        told: dict[str, Any] = base
+        told["model"]["checkpoint"] = str(encoder)
+        told["train"]["out"] = str(tmp_path / "run")
+        return config_of(set_values(told, assignments))
+
+    return make
+
+
+@pytest.fixture
+def prepared(configured: Callable[..., Config]) -> Callable[..., Run]:
+    """A run that is ready to start, from assignments, rows and dev rows."""
+
+    def make(
+        *assignments: str, rows: Sequence[TrainingRow] | None = None, dev: Sequence[TrainingRow] | None = None
+    ) -> Run:
+        run = prepare(configured(*assignments), rows_of() if rows is None else rows, dev)
+        # Its tables go to stdout.
+        run.trainer.remove_callback(transformers.PrinterCallback)
+        return run
+
+    return make
+
+
+@pytest.fixture(autouse=True)
+def as_it_was() -> Iterator[None]:
+    """Training seeds every generator; other tests must not notice."""
+    state, threads = torch.get_rng_state(), torch.get_num_threads()
+    yield
+    torch.set_rng_state(state)
+    torch.set_num_threads(threads)
