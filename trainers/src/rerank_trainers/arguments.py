@@ -77,7 +77,8 @@ def arguments_of(train: TrainConfig, *, evaluates: bool, recompute: bool = False
         # Older transformers know it by its old name alone.
         "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing": recompute,
         "report_to": "none",
-        "disable_tqdm": False,
+        # Its bar and logs go to stdout, where results belong; `showing.Display` is ours.
+        "disable_tqdm": True,
     }
     if train.device == "cpu":
         ours["use_cpu"] = True

@@ -5,13 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rerank_core import InputError
+from rerank_trainers import resuming
+from rerank_trainers.card import CardFacts
 from rerank_trainers.checking import CheckOptions, check, usable_rows
 from rerank_trainers.config import Config
 from rerank_trainers.evaluating import Result
+from rerank_trainers.publishing import publish as publish_model
 from rerank_trainers.running import Run, prepare, scale_of
 from rerank_trainers.store import RowStore, open_rows
 
@@ -20,6 +24,9 @@ __all__ = ["Data", "Outcome", "read_data", "train"]
 _LOG = logging.getLogger("rerank_trainers")
 
 Progress = Callable[[int, int], None]
+
+# Pairs of the data that a published folder is compared on, beside the edge cases.
+_PROBES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +50,7 @@ def read_data(config: Config, progress: Progress | None = None) -> Data:
     dev = open_rows(data.eval, scores_are=data.scores_are) if data.eval else None
     rows = open_rows(data.train, scores_are=data.scores_are, progress=progress)
     found = check(rows, options, dev, progress=progress)
-    if found.errors:
+    if found.errors and data.on_error != "error":
         _LOG.warning("data.train: %s", found.summary())
     kept = usable_rows(rows, found)
     if dev is None:
@@ -61,7 +68,8 @@ class Outcome:
 
     Attributes:
         before, after: the dev set under the weights before training and after; None without one.
-        published: the folder that rerank-core loads; None where training was interrupted, or not asked for.
+        published: the folder that rerank-core loads; None where training was interrupted or collapsed, or not asked
+            for.
     """
 
     run: Run
@@ -77,6 +85,7 @@ class Outcome:
             "out": self.run.config.train.out,
             "published": None if self.published is None else str(self.published),
             "interrupted": self.run.interrupted,
+            "collapsed": self.run.collapsed,
             "rows": len(self.data.rows),
             "dev_rows": None if self.data.dev is None else len(self.data.dev),
             "steps": state.global_step,
@@ -108,18 +117,37 @@ def train(
         NonFiniteLossError: training broke down; the last checkpoint stands.
         PublishError: the folder did not load with equal scores.
     """
+    if resume is False:
+        resuming.check_fresh(config.train.out)
     data = read_data(config, progress)
     run = prepare(config, data.rows, data.dev)
     for callback in callbacks or []:
         run.trainer.add_callback(callback)
     before = None if resume else run.evaluate()
     run.train(resume=resume)
-    if run.interrupted:
+    if run.interrupted or run.collapsed:
         return Outcome(run, data, before, None, None)
     after = run.evaluate()
-    folder = None
-    if publish and run.trainer.args.process_index == 0:
-        from rerank_trainers.finishing import publish_run
+    first = run.trainer.args.process_index == 0
+    return Outcome(run, data, before, after, _published(run, data, before, after) if publish and first else None)
 
-        folder = publish_run(run, data, before, after)
-    return Outcome(run, data, before, after, folder)
+
+def _published(run: Run, data: Data, before: Result | None, after: Result | None) -> Path:
+    state = run.trainer.state
+    facts = CardFacts(
+        origin=run.model.origin,
+        config=run.config,
+        sources=data.rows.counts,
+        dev_sources={} if data.dev is None else data.dev.counts,
+        fingerprint=data.rows.fingerprint(),
+        dev_fingerprint=None if data.dev is None else data.dev.fingerprint(),
+        before=before,
+        after=after,
+        steps=state.global_step,
+        epochs=state.epoch,
+        date=datetime.now(timezone.utc).date().isoformat(),
+    )
+    rows = [data.rows[at] for at in range(min(_PROBES, len(data.rows)))]
+    probes = [(row.query, row.docs[0]) for row in rows if row.query.strip()]
+    folder = Path(run.config.train.out) / "final"
+    return publish_model(run.model, folder, run.config.publish, facts=facts, probes=probes, overwrite=True).directory

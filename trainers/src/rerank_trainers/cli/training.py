@@ -137,8 +137,10 @@ def _launch(
         return
     if as_json:
         emit_json(outcome.to_dict())
-        return
-    _tell(outcome)
+    else:
+        _tell(outcome)
+    if outcome.run.collapsed:
+        raise typer.Exit(1)
 
 
 def _tell(outcome: Any) -> None:

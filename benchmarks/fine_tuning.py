@@ -1,0 +1,222 @@
+"""Fine-tuning on real data: what each objective is worth, over several seeds, beside the model that it starts from.
+
+    RERANK_DATA=... python benchmarks/fine_tuning.py [english] [chinese] [--seeds 3]
+
+Every run is what `rerank train reranker` does; the epoch is chosen on the dev set, the test set is looked at once. Goes
+on where it was stopped; results are in benchmarks/results/fine_tuning.json, and `python tools/training_table.py` shows
+them as tables.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shutil
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import judged
+
+import rerank_core
+from rerank_trainers.evaluating import DevSet
+from rerank_trainers.launching import train
+from rerank_trainers.mining import BM25, Corpus, MiningRules, mine
+from rerank_trainers.rows import TrainingRow
+from rerank_trainers.running import live_reranker
+from rerank_trainers.settings import config_of
+
+RESULTS = Path(__file__).parent / "results" / "fine_tuning.json"
+WORK = Path(tempfile.gettempdir()) / "rerank-fine-tuning"
+
+
+@dataclass(frozen=True)
+class Experiment:
+    """One way to train, measured on several test sets.
+
+    Attributes:
+        train, dev: files of rows.
+        tests: of each test set, its rows.
+        settings: over those common to all.
+        start: the checkpoint of a seed.
+    """
+
+    name: str
+    train: Path
+    dev: Path
+    tests: Mapping[str, Callable[[], list[TrainingRow]]]
+    settings: Mapping[str, Any]
+    start: Callable[[int], str] = field(default=lambda seed: "mini")
+
+
+def english(data: Path) -> Iterator[Experiment]:
+    """WikiQA, from all-MiniLM-L6-v2 as a cross-encoder with a fresh head."""
+    folder = WORK / "wikiqa"
+    files = {
+        split: judged.write(judged.rows_of(data, f"en_wikiqa/{split}"), folder / f"{split}.jsonl")
+        for split in ("train", "dev")
+    }
+    near = {"wikiqa": lambda: judged.rows_of(data, "en_wikiqa/test")}
+    far = {
+        **near,
+        "dl19": lambda: judged.dl19(data),
+        "nfcorpus": lambda: judged.sample_of(data, "nfcorpus"),
+        "scifact": lambda: judged.sample_of(data, "scifact"),
+    }
+    for objective, tests in (("softmax_ce", far), ("ranknet", near), ("bce", near)):
+        yield Experiment(
+            f"wikiqa {objective}",
+            files["train"],
+            files["dev"],
+            tests,
+            {
+                "objective": objective,
+                "model": {"max_length": 256},
+                "train": {"epochs": 3, "learning_rate": 1e-4, "batch_size": 16},
+            },
+        )
+
+
+def chinese(data: Path) -> Iterator[Experiment]:
+    """Small models from scratch with BERT-Chinese's vocabulary: mined negatives, graded labels, a teacher."""
+    from_scratch = lambda seed: str(_small(data, seed))  # noqa: E731
+    common = {"model": {"max_length": 256}, "train": {"epochs": 6, "learning_rate": 5e-4, "batch_size": 32}}
+
+    folder = WORK / "cepilepsyqa"
+    pairs = judged.cepilepsyqa_pairs(data)
+    if not (folder / "train.jsonl").exists():
+        corpus = Corpus.of_rows(pairs)
+        mined = list(mine(pairs, corpus, BM25(corpus.texts), MiningRules(negatives=15, depth=50, strategy="random")))
+        held = mined[::12]
+        judged.write(held, folder / "dev.jsonl")
+        judged.write([row for row in mined if row not in held], folder / "train.jsonl")
+    for objective in ("softmax_ce", "bce"):
+        yield Experiment(
+            f"cepilepsyqa {objective}", folder / "train.jsonl", folder / "dev.jsonl",
+            {"cepilepsyqa dev": lambda: judged.rows_of(data, "zh_cepilepsyqa/dev")},
+            {**common, "objective": objective}, from_scratch,
+        )  # fmt: skip
+
+    rows, test = judged.cmedir(data)
+    folder = WORK / "cmedir"
+    judged.write(rows[::10], folder / "dev.jsonl")
+    judged.write([row for row in rows if row not in rows[::10]], folder / "train.jsonl")
+    for objective in ("bce", "ranknet", "lambda", "listnet"):
+        yield Experiment(
+            f"cmedir {objective}", folder / "train.jsonl", folder / "dev.jsonl", {"cmedir test": lambda: test},
+            {**common, "objective": objective, "data": {"label_range": [0, 4]}}, from_scratch,
+        )  # fmt: skip
+
+    taught = judged.t2rank_teacher(data)
+    folder = WORK / "t2rank"
+    judged.write(taught[:60], folder / "train.jsonl")
+    judged.write(taught[60:70], folder / "dev.jsonl")
+    for name, objective in (("bce on labels", "bce"), ("kl from the teacher", {"name": "kl"})):
+        yield Experiment(
+            f"t2rank100 {name}", folder / "train.jsonl", folder / "dev.jsonl", {"t2rank100": lambda: taught[70:]},
+            {**common, "objective": [objective]}, from_scratch,
+        )  # fmt: skip
+
+
+def _small(data: Path, seed: int) -> Path:
+    """A BERT of 4 layers x 256 with random weights and BERT-Chinese's tokenizer."""
+    from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, set_seed
+
+    folder = WORK / f"bert-zh-{seed}"
+    if not (folder / "model.safetensors").exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(data / "tokenizers" / "bert-base-chinese" / "vocab.txt", folder / "vocab.txt")
+        BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(str(folder))
+        set_seed(seed)
+        config = BertConfig(
+            vocab_size=21_128, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024,
+            num_labels=1,
+        )  # fmt: skip
+        BertForSequenceClassification(config).save_pretrained(str(folder))
+    return folder
+
+
+def run(experiment: Experiment, seed: int) -> dict[str, Any]:
+    """Train once and measure on every test set; per query, so that runs can be paired."""
+    settings = dict(experiment.settings)
+    settings["data"] = {**settings.get("data", {}), "train": [str(experiment.train)], "eval": [str(experiment.dev)]}
+    settings["data"]["on_error"] = "warn"
+    settings["model"] = {**settings["model"], "checkpoint": experiment.start(seed)}
+    out = WORK / "run"
+    shutil.rmtree(out, ignore_errors=True)
+    settings["train"] = {**settings["train"], "out": str(out), "seed": seed, "device": "cpu", "keep_checkpoints": 1}
+    started = time.perf_counter()
+    outcome = train(config_of(settings), publish=False)
+    seconds = time.perf_counter() - started
+    reranker = live_reranker(outcome.run.model)
+    found: dict[str, Any] = {"seconds": round(seconds), "best_dev": outcome.run.trainer.state.best_metric, "tests": {}}
+    for name, rows in experiment.tests.items():
+        found["tests"][name] = measured(rows(), reranker)
+    return found
+
+
+def measured(rows: list[TrainingRow], reranker: rerank_core.Reranker) -> dict[str, Any]:
+    """Means, and nDCG@10 of each query."""
+    result = DevSet(rows).evaluate(reranker)
+    return {
+        "means": {name: round(value, 4) for name, value in result.values.items()},
+        "ndcg": [round(value, 4) for value in result.queries["nDCG@10"]],
+    }
+
+
+def bm25(rows: list[TrainingRow]) -> dict[str, Any]:
+    """The same of BM25 within each query's candidates, with the idf of all candidates."""
+    texts = list(dict.fromkeys(text for row in rows for text in row.docs))
+    place = {text: at for at, text in enumerate(texts)}
+    search = BM25(texts)
+    dev = DevSet(rows)
+    result = dev.measured([[float(search.scores(row.query)[place[text]]) for text in row.docs] for row in dev.rows])
+    return {
+        "means": {name: round(value, 4) for name, value in result.values.items()},
+        "ndcg": [round(value, 4) for value in result.queries["nDCG@10"]],
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("parts", nargs="*", default=["english", "chinese"])
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--only", default="", help="run experiments whose names hold this")
+    arguments = parser.parse_args()
+    if "RERANK_DATA" not in os.environ:
+        sys.exit("RERANK_DATA must name the folder with the judged data")
+    data = Path(os.environ["RERANK_DATA"])
+    done: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+
+    def keep(name: str, make: Callable[[], dict[str, Any]]) -> None:
+        if name in done:
+            return
+        print(f"{name} ...", file=sys.stderr, flush=True)
+        done[name] = make()
+        RESULTS.write_text(json.dumps(done, ensure_ascii=False) + "\n", encoding="utf-8")
+        means = {test: one["means"] for test, one in done[name]["tests"].items()}
+        print(f"{name}: {means}", file=sys.stderr, flush=True)
+
+    for part in arguments.parts:
+        experiments = [
+            one for one in {"english": english, "chinese": chinese}[part](data) if arguments.only in one.name
+        ]
+        tests = {name: rows for one in experiments for name, rows in one.tests.items()}
+        for name, rows in tests.items():
+            keep(f"bm25 on {name}", lambda rows=rows, name=name: {"tests": {name: bm25(rows())}})
+        if part == "english":
+            with rerank_core.load("mini", device="cpu") as mini:
+                for name, rows in tests.items():
+                    keep(f"mini on {name}", lambda rows=rows, name=name: {"tests": {name: measured(rows(), mini)}})
+        for seed in range(1, arguments.seeds + 1):
+            for experiment in experiments:
+                keep(f"{experiment.name} seed {seed}", lambda one=experiment, seed=seed: run(one, seed))
+
+
+if __name__ == "__main__":
+    main()

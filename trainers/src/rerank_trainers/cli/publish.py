@@ -1,0 +1,114 @@
+"""``rerank train publish``: a checkpoint of a run as a folder that serves."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from enum import Enum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from rerank_core.cli.output import AsJson, emit_json, note, show, table
+
+if TYPE_CHECKING:
+    from rerank_trainers.config import Config
+    from rerank_trainers.store import RowStore
+
+__all__ = ["publish"]
+
+
+class Dtype(str, Enum):
+    """Of the published weights."""
+
+    float32 = "float32"
+    float16 = "float16"
+    bfloat16 = "bfloat16"
+
+
+class Activation(str, Enum):
+    """What is applied to the score by default."""
+
+    none = "none"
+    sigmoid = "sigmoid"
+
+
+def publish(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its checkpoints.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that is made.")],
+    checkpoint: Annotated[
+        int | None, typer.Option(min=0, metavar="N", help="After N steps; by default the best, or else the last.")
+    ] = None,
+    dtype: Annotated[Dtype | None, typer.Option(help="Of the weights; by default as the run says.")] = None,
+    activation: Annotated[Activation | None, typer.Option(help="Applied to the score by default when loaded.")] = None,
+    calibrate: Annotated[
+        bool | None,
+        typer.Option(help="Fit the score to the dev labels, so that its sigmoid is a probability (cross-encoders)."),
+    ] = None,
+    evaluate: Annotated[
+        bool, typer.Option("--eval/--no-eval", help="Measure the dev set of the run (data.eval) for the card.")
+    ] = True,
+    push: Annotated[
+        str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to the Hugging Face hub as well.")
+    ] = None,
+    private: Annotated[bool, typer.Option("--private", help="With --push: make a private repository.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a published folder.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Publish a checkpoint: adapters merged, safetensors, tokenizer, reranker.json and a model card.
+
+    \b
+    Examples:
+      rerank train publish run out/my-reranker
+      rerank train publish run out/my-reranker --checkpoint 400 --dtype bfloat16
+      rerank train publish run out/my-reranker --calibrate --activation sigmoid --overwrite
+
+    The folder appears only once a fresh process has loaded it and scored as the trained model does; one that is there
+    already stays until then.
+    """
+    # torch comes with these, and `--help` has no use for it.
+    from rerank_trainers.checkpoints import config_beside, find_checkpoint
+    from rerank_trainers.config import PublishConfig
+    from rerank_trainers.finishing import publish_checkpoint
+    from rerank_trainers.pushing import push as pushed
+
+    config = config_beside(find_checkpoint(run, checkpoint))
+    given: dict[str, Any] = {
+        "dtype": None if dtype is None else dtype.value,
+        "activation": None if activation is None else activation.value,
+        "calibrate": calibrate,
+    }
+    settings = replace(
+        PublishConfig() if config is None else config.publish,
+        **{name: value for name, value in given.items() if value is not None},
+    )
+    dev = _dev_rows(config) if evaluate and config is not None and config.data.eval else None
+    found = publish_checkpoint(run, out, settings, checkpoint=checkpoint, dev_rows=dev, overwrite=overwrite)
+    address = None if push is None else pushed(found.directory, push, private=private)
+    if as_json:
+        emit_json({"schema_version": 1, **found.to_dict(), "pushed": address})
+        return
+    rows = [
+        ("folder", str(found.directory)),
+        ("model", found.name),
+        ("weights", found.dtype),
+        ("probes scored alike in a fresh process", str(found.probes)),
+        ("largest difference", f"{found.deviation:.1e}"),
+    ]
+    if found.dtype != "float32":
+        rows.append((f"largest that {found.dtype} itself made", f"{found.rounding:.1e}"))
+    if found.scaling is not None:
+        rows.append(("calibrated", f"{found.scaling.scale:.6g} × score + {found.scaling.offset:.6g}"))
+    if address is not None:
+        rows.append(("pushed", address))
+    show(table(("published", ""), rows, wrap=("",)))
+    note(f"try it: rerank rank QUERY FILES --model {found.directory}")
+
+
+def _dev_rows(config: Config) -> RowStore:
+    from rerank_trainers.checking import CheckOptions, check, usable_rows
+    from rerank_trainers.running import scale_of
+    from rerank_trainers.store import open_rows
+
+    rows = open_rows(config.data.eval, scores_are=config.data.scores_are)
+    return usable_rows(rows, check(rows, CheckOptions(scale_of(config))))
