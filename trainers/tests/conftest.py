@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -32,6 +33,8 @@ PLAIN = {
         "weight_decay": 0.0, "log_steps": 1, "arguments": {"optim": "sgd", "disable_tqdm": True},
     },
 }  # fmt: skip
+
+Gradient = dict[str, torch.Tensor]
 
 TOPICS = [
     ("what is a panda?", ("a bear of the mountains of China", "the capital of France", "a reranker gives scores")),
@@ -79,13 +82,14 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def configured(tmp_path: Path, encoder: Path) -> Callable[..., Config]:
-    """A configuration from assignments as `--set` takes them."""
+    """A configuration from assignments as `--set` takes them; each has a folder of its own for its run."""
+    number = itertools.count()
 
     def make(*assignments: str) -> Config:
         base = copy.deepcopy(PLAIN)
         told: dict[str, Any] = base
         told["model"]["checkpoint"] = str(encoder)
-        told["train"]["out"] = str(tmp_path / "run")
+        told["train"]["out"] = str(tmp_path / f"run-{next(number)}")
         return config_of(set_values(told, assignments))
 
     return make
@@ -104,6 +108,31 @@ def prepared(configured: Callable[..., Config]) -> Callable[..., Run]:
         return run
 
     return make
+
+
+class _Capture(transformers.TrainerCallback):  # type: ignore[misc]
+    """Keeps the gradient of every step, as the optimizer gets it."""
+
+    def __init__(self) -> None:
+        self.steps: list[Gradient] = []
+
+    def on_pre_optimizer_step(self, *args: Any, model: Any, **more: Any) -> None:
+        found = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+        self.steps.append({name: gradient.clone() for name, gradient in found.items()})
+
+
+def gradients_of(run: Run) -> list[Gradient]:
+    """Train a run, and return each step's gradient by the name of the weight."""
+    capture = _Capture()
+    run.trainer.add_callback(capture)
+    run.train()
+    return capture.steps
+
+
+@pytest.fixture(scope="session")
+def gradients() -> Callable[[Run], list[Gradient]]:
+    """`gradients_of`, for tests."""
+    return gradients_of
 
 
 @pytest.fixture(autouse=True)

@@ -175,7 +175,9 @@ class TorchScorer(ABC):
         tokens = self._tokens(batch)
         if len(batch.rows) == 1 or tokens <= self._ceiling:
             try:
-                return self.score(batch)
+                # Weights in training ask for gradients; a score needs none.
+                with torch.inference_mode():
+                    return self.score(batch)
             except torch.OutOfMemoryError:
                 if len(batch.rows) == 1:
                     raise

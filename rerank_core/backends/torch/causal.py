@@ -125,7 +125,7 @@ class CausalPacking:
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         if softcap is None and not dropout and self._unbroken(query):
             return self._one_kernel(query[0], key[0], value[0], scale, reach)[None]
-        if torch.is_grad_enabled():
+        if dropout or torch.is_grad_enabled():
             return self._attend_in_training(query[0], key[0], value[0], scale, reach, softcap, dropout)[None]
         out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))
         for group in self.groups:

@@ -85,7 +85,8 @@ class Packing:
             return varlen.attend(
                 q, k, v, query_bounds=self.bounds, key_bounds=self.bounds, longest=longest, scale=scale, reach=reach
             )[None]
-        if torch.is_grad_enabled():
+        # A trainer may want the scores of training mode, dropout and all, before it wants their gradient.
+        if dropout or torch.is_grad_enabled():
             return self._attend_in_training(query, key, value, scale, reach, dropout)
         out = torch.empty((total, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
         products = query.device.type == "cpu" and query.dtype == torch.float32

@@ -30,11 +30,8 @@ _UNREAD = frozenset(
 )  # fmt: skip
 
 
-def arguments_of(train: TrainConfig, *, evaluates: bool, recompute: bool = False) -> transformers.TrainingArguments:
+def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.TrainingArguments:
     """transformers' arguments of a run.
-
-    Args:
-        recompute: activations are computed again in the backward pass (`ModelConfig.gradient_checkpointing`).
 
     Raises:
         InputError: ``train.arguments`` names something that is ours to say, that is not read here, or that
@@ -74,8 +71,6 @@ def arguments_of(train: TrainConfig, *, evaluates: bool, recompute: bool = False
         # Buffers are tables of constants here. Sent in each step's first pass, which on one process may be a pass
         # without gradients, they would cross another process's other messages.
         "ddp_broadcast_buffers": False,
-        # Older transformers know it by its old name alone.
-        "activation_checkpointing" if "activation_checkpointing" in known else "gradient_checkpointing": recompute,
         "report_to": "none",
         # Its bar and logs go to stdout, where results belong; `showing.Display` is ours.
         "disable_tqdm": True,
