@@ -169,7 +169,7 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
     if dev_rows is not None:
         # ir_measures' own spelling, which its results have: MRR@10 is RR@10.
         train = dataclasses.replace(train, metric=str(measures_of([train.metric])[0]))
-    args = arguments_of(train, evaluates=dev_rows is not None, recompute=config.model.gradient_checkpointing)
+    args = arguments_of(train, evaluates=dev_rows is not None)
     measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
     scale = scale_of(config)
     dev = (
