@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PLUGINS := $(wildcard plugins/*)
 CODE := rerank_core plugins trainers tests tools benchmarks conftest.py
-DOCS := README.md README.zh.md docs/cli.md
+DOCS := README.md README.zh.md docs/cli.md docs/training.md
 
 .DEFAULT_GOAL := help
 .PHONY: help try test check parity fix bench ndcg test-core clean

@@ -36,6 +36,9 @@ class LoraOptions:
     """Low-rank adapters (Hu et al., 2021) through peft; the score head is trained whole beside them.
 
     Attributes:
+        r: rank.
+        alpha: the adapters' product is scaled by ``alpha / r``.
+        dropout: before the adapters.
         targets: names of the layers that get one; by default all linear layers but the head.
         bits: 4 loads the base quantized (QLoRA, Dettmers et al., 2023); needs bitsandbytes and a GPU.
     """
@@ -57,14 +60,19 @@ class ModelConfig:
         checkpoint: a directory, a hub id, or a model that rerank-core knows; a base model gets a fresh score head.
         like: the installed model whose template, head and limits are followed (``qwen3-reranker-0.6b``); by default
             that of ``checkpoint`` where it is a reranker, else the tokenizer's pair layout.
-        template, answers: or a template and one or two words of your own, for an LLM.
-        name: of the published model.
+        template, answers: or a template of your own, and for an LLM one or two words whose logits are the score.
+        name: of the published model; by default that of its folder.
         max_length: tokens of a row, template included. A longer document is cut to it in training; served, it is read
             in windows.
         max_query_length: cut longer queries; by default a query that leaves no room is an error.
         layout: ``packed`` computes no padding, where the architecture allows; ``padded`` never tries.
         dropout: of every layer that has one, in place of the checkpoint's own.
-        first_layer: of a ``layerwise`` model, the first layer with a score.
+        gradient_checkpointing: compute activations again in the backward pass rather than keep them: slower, and less
+            memory.
+        lora: train low-rank adapters rather than all weights; ``{}`` takes their defaults.
+        revision: of a hub id.
+        first_layer: of a ``layerwise`` model, the first layer with a score; by default the checkpoint's own, else 8.
+        self_distill: of a ``layerwise`` model, how much every layer learns from the last one beside the objective.
     """
 
     kind: Literal["cross-encoder", "llm", "layerwise"] = "cross-encoder"
@@ -80,7 +88,8 @@ class ModelConfig:
     gradient_checkpointing: bool = False
     lora: LoraOptions | None = None
     revision: str | None = None
-    first_layer: int = 8
+    first_layer: int | None = None
+    self_distill: float = 1.0
 
 
 @dataclass(frozen=True)
@@ -102,11 +111,21 @@ class TrainConfig:
             fit ``token_budget``, over any number of processes.
         token_budget: tokens of one forward pass; memory, never the result. A query whose documents exceed it is
             computed in parts with the same gradient.
+        epochs: passes over the rows; a share of one will do.
+        max_steps: steps in all, in place of ``epochs``.
+        learning_rate: the highest, of AdamW.
+        schedule: of the learning rate, as transformers names it.
+        weight_decay: of all weights but biases and norms.
+        clip: the gradient's norm is cut to it; 0 cuts nothing.
+        seed: of a fresh head, of the order of rows, of the documents drawn, of dropout.
         warmup: share of the steps in which the learning rate rises.
         precision: ``bf16`` and ``fp16`` compute in it and keep float32 weights.
         eval_steps: evaluate and save every so many steps; by default at the end of each epoch.
         metric: of the dev set, which picks the best checkpoint: ``nDCG@10``, ``AP``, ``RR@10``, ...
         patience: evaluations without a better one until training stops; by default it never does.
+        log_steps: steps between two lines of the log.
+        keep_checkpoints: how many are kept, the best one among them.
+        device: ``cpu`` where a GPU is not to be used.
         workers: processes that read and tokenize ahead.
         arguments: more of transformers' TrainingArguments, by name: ``report_to``, ``deepspeed``, ``fsdp``, ...
     """
@@ -142,6 +161,7 @@ class PublishConfig:
         activation: what is applied to the score by default when the folder is loaded.
         calibrate: fit scale and offset of the score to the dev labels (Platt, 1999), so that its sigmoid is a
             probability.
+        license, languages, description: for the card, and for `rerank models`.
     """
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"

@@ -3,19 +3,18 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
 from rerank_core import InputError
 from rerank_trainers import resuming
-from rerank_trainers.card import CardFacts
 from rerank_trainers.checking import CheckOptions, check, usable_rows
 from rerank_trainers.config import Config
 from rerank_trainers.evaluating import Result
-from rerank_trainers.publishing import publish as publish_model
+from rerank_trainers.finishing import publish_run, record_data
 from rerank_trainers.running import Run, prepare, scale_of
 from rerank_trainers.store import RowStore, open_rows
 
@@ -24,9 +23,6 @@ __all__ = ["Data", "Outcome", "read_data", "train"]
 _LOG = logging.getLogger("rerank_trainers")
 
 Progress = Callable[[int, int], None]
-
-# Pairs of the data that a published folder is compared on, beside the edge cases.
-_PROBES = 8
 
 
 @dataclass(frozen=True, eq=False)
@@ -100,6 +96,7 @@ def train(
     config: Config,
     *,
     resume: bool | str = False,
+    overwrite: bool = False,
     publish: bool = True,
     callbacks: list[Any] | None = None,
     progress: Progress | None = None,
@@ -108,6 +105,7 @@ def train(
 
     Args:
         resume: go on from the newest checkpoint of ``train.out``, or from the one named.
+        overwrite: start anew where an earlier run left checkpoints; they are deleted.
         publish: write ``train.out``/final, which is loaded in a fresh process and must score as the live model.
         callbacks: of transformers' Trainer.
         progress: called with (done, all) while data is read.
@@ -117,10 +115,14 @@ def train(
         NonFiniteLossError: training broke down; the last checkpoint stands.
         PublishError: the folder did not load with equal scores.
     """
-    if resume is False:
+    if resume is False and not overwrite:
         resuming.check_fresh(config.train.out)
     data = read_data(config, progress)
     run = prepare(config, data.rows, data.dev)
+    if run.trainer.args.process_index == 0:
+        record_data(config.train.out, data.rows, data.dev)
+        if overwrite and resume is False:
+            shutil.rmtree(Path(config.train.out) / "checkpoints", ignore_errors=True)
     for callback in callbacks or []:
         run.trainer.add_callback(callback)
     before = None if resume else run.evaluate()
@@ -128,26 +130,6 @@ def train(
     if run.interrupted or run.collapsed:
         return Outcome(run, data, before, None, None)
     after = run.evaluate()
-    first = run.trainer.args.process_index == 0
-    return Outcome(run, data, before, after, _published(run, data, before, after) if publish and first else None)
-
-
-def _published(run: Run, data: Data, before: Result | None, after: Result | None) -> Path:
-    state = run.trainer.state
-    facts = CardFacts(
-        origin=run.model.origin,
-        config=run.config,
-        sources=data.rows.counts,
-        dev_sources={} if data.dev is None else data.dev.counts,
-        fingerprint=data.rows.fingerprint(),
-        dev_fingerprint=None if data.dev is None else data.dev.fingerprint(),
-        before=before,
-        after=after,
-        steps=state.global_step,
-        epochs=state.epoch,
-        date=datetime.now(timezone.utc).date().isoformat(),
-    )
-    rows = [data.rows[at] for at in range(min(_PROBES, len(data.rows)))]
-    probes = [(row.query, row.docs[0]) for row in rows if row.query.strip()]
-    folder = Path(run.config.train.out) / "final"
-    return publish_model(run.model, folder, run.config.publish, facts=facts, probes=probes, overwrite=True).directory
+    if not publish or run.trainer.args.process_index != 0:
+        return Outcome(run, data, before, after, None)
+    return Outcome(run, data, before, after, publish_run(run, before=before, after=after).directory)

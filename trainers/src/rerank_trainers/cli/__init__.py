@@ -17,6 +17,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
     add_completion=False,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Fine-tune a reranker, check its data, publish it.",
 )
 for _command in (check, mine, label, reranker, llm):

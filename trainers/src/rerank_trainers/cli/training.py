@@ -16,7 +16,7 @@ from rerank_trainers.settings import config_of, read_config, set_values
 
 __all__ = ["llm", "reranker"]
 
-_Config = Annotated[Path | None, typer.Argument(metavar="[CONFIG]", help="YAML or JSON; see docs/training.md.")]
+_Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML or JSON; see docs/training.md.")]
 _Train = Annotated[list[str] | None, typer.Option("--train", metavar="FILE", help="Training data, as often as needed.")]
 _Eval = Annotated[list[str] | None, typer.Option("--eval", metavar="FILE", help="A dev set with labels.")]
 _Model = Annotated[
@@ -31,6 +31,9 @@ _Set = Annotated[
     typer.Option("--set", "-s", metavar="A.B=C", help="Any setting, over the configuration, as often as needed."),
 ]
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
+_Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Start anew where an earlier run left checkpoints, which are deleted.")
+]
 _DryRun = Annotated[
     bool, typer.Option("--dry-run", help="Check data and settings, show the resolved configuration, and stop.")
 ]
@@ -45,6 +48,7 @@ def reranker(
     objective: _Objective = None,
     settings: _Set = None,
     resume: _Resume = False,
+    overwrite: _Overwrite = False,
     dry_run: _DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -58,7 +62,9 @@ def reranker(
       torchrun --nproc-per-node 4 -m rerank_core train reranker run.yaml
     """
     flags = _flags(train, evaluate, model, out, objective)
-    _launch("reranker", config, flags, settings or [], resume=resume, dry_run=dry_run, as_json=as_json)
+    _launch(
+        "reranker", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
+    )
 
 
 def llm(
@@ -73,6 +79,7 @@ def llm(
     objective: _Objective = None,
     settings: _Set = None,
     resume: _Resume = False,
+    overwrite: _Overwrite = False,
     dry_run: _DryRun = False,
     as_json: AsJson = False,
 ) -> None:
@@ -86,7 +93,7 @@ def llm(
     flags = _flags(train, evaluate, model, out, objective)
     if like is not None:
         flags.setdefault("model", {})["like"] = like
-    _launch("llm", config, flags, settings or [], resume=resume, dry_run=dry_run, as_json=as_json)
+    _launch("llm", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json)
 
 
 def _flags(
@@ -115,6 +122,7 @@ def _launch(
     settings: Sequence[str],
     *,
     resume: bool,
+    overwrite: bool,
     dry_run: bool,
     as_json: bool,
 ) -> None:
@@ -132,7 +140,7 @@ def _launch(
             data = read_data(config, progress)
             emit_json({**dataclasses.asdict(config), "rows": len(data.rows)})
             return
-        outcome = train(config, resume=resume, callbacks=[Display()], progress=progress)
+        outcome = train(config, resume=resume, overwrite=overwrite, callbacks=[Display()], progress=progress)
     if not outcome.run.trainer.is_world_process_zero():
         return
     if as_json:
