@@ -17,7 +17,17 @@ import numpy
 from rerank_trainers.mining import BM25
 from rerank_trainers.rows import TrainingRow
 
-__all__ = ["cepilepsyqa_pairs", "cmedir", "dl19", "rows_of", "sample_of", "t2rank_teacher", "write"]
+__all__ = [
+    "as_rows",
+    "cepilepsyqa_pairs",
+    "cmedir",
+    "dl19",
+    "readers",
+    "rows_of",
+    "sample_of",
+    "t2rank_teacher",
+    "write",
+]
 
 Candidates = Iterable[tuple[str, str, list[tuple[str, str, int]]]]
 
@@ -32,7 +42,8 @@ def readers(data: Path) -> Any:
     return module
 
 
-def _rows(name: str, candidates: Candidates) -> Iterator[TrainingRow]:
+def as_rows(name: str, candidates: Candidates) -> Iterator[TrainingRow]:
+    """Candidates as the readers give them, shuffled."""
     for query_id, query, documents in candidates:
         shuffled = list(documents)
         random.Random(f"{name} {query_id}").shuffle(shuffled)
@@ -46,12 +57,12 @@ def _rows(name: str, candidates: Candidates) -> Iterator[TrainingRow]:
 
 def rows_of(data: Path, name: str) -> list[TrainingRow]:
     """A candidate list of the data folder, like ``en_wikiqa/test``."""
-    return list(_rows(name, readers(data).RERANK[name]()))
+    return list(as_rows(name, readers(data).RERANK[name]()))
 
 
 def dl19(data: Path) -> list[TrainingRow]:
     """TREC DL 2019, BM25 top 100, with the NIST grades of these passages."""
-    return list(_rows("dl19", readers(data).trecdl(19)))
+    return list(as_rows("dl19", readers(data).trecdl(19)))
 
 
 def sample_of(data: Path, name: str, queries: int = 40, depth: int = 25) -> list[TrainingRow]:
@@ -68,7 +79,7 @@ def sample_of(data: Path, name: str, queries: int = 40, depth: int = 25) -> list
             found.append((query_id, asked[query_id], listed))
         if len(found) == queries:
             break
-    return list(_rows(name, found))
+    return list(as_rows(name, found))
 
 
 def cepilepsyqa_pairs(data: Path) -> list[TrainingRow]:
