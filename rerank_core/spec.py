@@ -21,6 +21,17 @@ _NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
 # An alias may be a hub id, "owner/name"; a colon would be taken for "plugin:name".
 _ALIAS = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
+# What every model with a score at several layers can be told, where no code of its own says otherwise.
+_LAYER_OPTIONS = (
+    ModelOption(
+        "layer", "ints",
+        "the layer that scores, by default the deepest; or several: the last listed ranks, deeper ones are not loaded",
+    ),
+    ModelOption(
+        "cascade", "counts", "{8: 30}: score all documents at layer 8, and the best 30 of them at `layer`", when="call"
+    ),
+)  # fmt: skip
+
 
 @dataclass(frozen=True)
 class ModelSpec:
@@ -40,7 +51,7 @@ class ModelSpec:
         scorer: ``package.module:factory`` for a model with its own code; honoured from installed plugins only.
             The factory takes ``(spec, options)`` and returns a Scorer, TextScorer or ListRanker.
         score_space: what a raw score is; by default what the head says.
-        options: what can be set beyond the common options.
+        options: what can be set beyond the common options; ``layer`` and ``cascade`` come with `Head.layers`.
         compat: how frameworks that also run this model make rows, by what ``compat=`` says; beside those that are
             known for its kind of head.
     """
@@ -93,6 +104,10 @@ class ModelSpec:
         one_of(self.activation, ("none", "sigmoid"), f"{me}activation")
         one_of(self.score_space, (None, *get_args(ScoreSpace)), f"{me}score_space")
         longdoc_of(self.longdoc)
+        if self.head is not None and self.head.kind == "layers" and self.scorer is None:
+            given = {option.name for option in self.options}
+            own = tuple(option for option in _LAYER_OPTIONS if option.name not in given)
+            object.__setattr__(self, "options", (*self.options, *own))
         if self.head is not None and self.head.kind == "maxsim" and self.template.wrap == "pair":
             raise InputError(
                 f"model {self.name!r}: late interaction keeps query and document apart; use Template.each()"

@@ -13,10 +13,19 @@ from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.classifier import ClassifierScorer
 from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.backends.torch.late_interaction import LateInteractionScorer
+from rerank_core.backends.torch.layered import LayeredModel
 from rerank_core.backends.torch.projection import projection_of
-from rerank_core.backends.torch.readers import Reader, check_layers, label_reader, layer_reader, live_label_reader
+from rerank_core.backends.torch.readers import (
+    Reader,
+    check_layers,
+    head_layers,
+    label_reader,
+    layer_reader,
+    live_label_reader,
+    live_layer_reader,
+)
 from rerank_core.backends.torch.stack import Stack
-from rerank_core.errors import CheckpointError, InputError
+from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec
 from rerank_core.vectors import TokenVectors
@@ -48,6 +57,8 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
 
 def encoder_of(spec: ModelSpec, options: Options, directory: Path) -> tuple[torch.nn.Module, TextTokenizer]:
     """The encoder of a directory and its tokenizer: the first half of `build`, for a plugin with its own scorer."""
+    if adapters.is_adapter(directory):
+        return _merged(spec, options, directory)
     module = loading.load_module(
         directory, _head(spec).kind, device=options.device, dtype=_dtype(options), pickled=spec.pickled
     )
@@ -80,12 +91,12 @@ def decoder_of(
     head = _head(spec)
     if adapters.is_adapter(directory):
         return _adapted(spec, options, directory, stack)
-    depth, layers = None, ()
+    depth: int | None = None
+    layers: tuple[int, ...] = ()
     if head.kind == "layers":
-        layers = options.model["layer"]
-        depth = max(layers)
         config = config or loading.configuration(directory)
-        check_layers(head, [*layers, *(options.model.get("cascade") or ())], config.num_hidden_layers, spec.name)
+        layers = _layers(head, options, config.num_hidden_layers, spec.name)
+        depth = max(layers)
     module: Any = loading.load_module(
         directory, head.kind, device=options.device, dtype=_dtype(options), config=config, depth=depth
     )
@@ -109,20 +120,32 @@ def decoder_of(
 
 def _adapted(spec: ModelSpec, options: Options, directory: Path, stack: Callable[[Any], Stack]) -> DecoderScorer:
     head = _head(spec)
-    if head.kind != "last_token":
-        raise CheckpointError(
-            f"{directory} is an adapter, and {spec.name!r} has heads of its own; merge it and load that"
-        )
-    base = adapters.base_of(directory, options)
-    own = directory if (directory / "tokenizer.json").is_file() else base
-    tokenizer = TextTokenizer.from_directory(own, parse_special_tokens=options.parse_special_tokens)
-    whole = adapters.merged(directory, base, options, _dtype(options))
-    reader = live_label_reader(whole, head, tokenizer, spec.name)
-    module = whole.base_model
+    whole, tokenizer = _merged(spec, options, directory)
+    module: Any = whole.base_model
+    if isinstance(whole, LayeredModel):
+        reader: Reader = live_layer_reader(whole, _layers(head, options, len(module.layers), spec.name))
+    else:
+        reader = live_label_reader(whole, head, tokenizer, spec.name)
     int8 = options.dtype == "int8"
     return DecoderScorer(
         module, tokenizer, spec, reader=reader, pack=True, int8=int8, stack=stack(module), options=options.model
     )
+
+
+def _merged(spec: ModelSpec, options: Options, directory: Path) -> tuple[Any, TextTokenizer]:
+    """The model of an adapter's directory, and its tokenizer."""
+    head, base = _head(spec), adapters.base_of(directory, options)
+    own = directory if (directory / "tokenizer.json").is_file() else base
+    tokenizer = TextTokenizer.from_directory(own, parse_special_tokens=options.parse_special_tokens)
+    kind = "causal" if head.kind == "last_token" else head.kind
+    return adapters.merged(directory, base, kind, options, _dtype(options), head), tokenizer
+
+
+def _layers(head: Head, options: Options, depth: int, model: str) -> tuple[int, ...]:
+    """The layers that are read: those asked for, or the deepest with a score."""
+    layers: tuple[int, ...] = options.model.get("layer") or tuple(head_layers(head, depth)[-1:]) or (depth,)
+    check_layers(head, [*layers, *(options.model.get("cascade") or ())], depth, model)
+    return layers
 
 
 def scorer_of(
@@ -132,8 +155,8 @@ def scorer_of(
     serving pipeline.
 
     Args:
-        module: a transformers model of the class the head needs. It is left as it is; rows are packed where its
-            attention implementation is ``packing.NAME``.
+        module: a transformers model of the class the head needs, for ``layers`` a `LayeredModel`. It is left as it
+            is; rows are packed where its attention implementation is ``packing.NAME``.
         tokenizer: a transformers tokenizer, a ``tokenizers.Tokenizer`` (copied) or a `TextTokenizer`.
         project: for late interaction, the layers that the spec's ``projection`` stands for.
     """
@@ -148,9 +171,14 @@ def scorer_of(
         return ClassifierScorer(module, tokenizer, spec, pack=pack, live=True)
     if head.kind == "maxsim":
         return LateInteractionScorer(module, tokenizer, spec, pack=pack, live=True, project=project)
-    if head.kind != "last_token":
-        raise InputError(f"model {spec.name!r}: a live module has no {head.kind!r} head; save it and load the folder")
-    reader = live_label_reader(live, head, tokenizer, spec.name)
+    if head.kind == "layers" and not isinstance(live, LayeredModel):
+        raise InputError(
+            f"model {spec.name!r}: a {type(live).__name__} has no heads at its layers; give a LayeredModel"
+        )
+    if isinstance(live, LayeredModel):
+        reader: Reader = live_layer_reader(live)
+    else:
+        reader = live_label_reader(live, head, tokenizer, spec.name)
     return DecoderScorer(live.base_model, tokenizer, spec, reader=reader, pack=pack, live=True)
 
 

@@ -16,7 +16,7 @@ import torch
 
 from rerank_core.backends.torch import varlen
 
-__all__ = ["CausalPacking"]
+__all__ = ["CausalPacking", "capped"]
 
 
 @dataclass(frozen=True)
@@ -251,6 +251,25 @@ def _behind(part: torch.Tensor, group: _Group) -> torch.Tensor:
         return own
     shared = part[:, group.prefix : group.prefix + group.shared]
     return torch.cat([shared.expand(group.rows, *shared.shape), own], dim=2)
+
+
+def capped(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    mask: torch.Tensor | None,
+    *,
+    scale: float | None,
+    softcap: float,
+    dropout: float = 0.0,
+) -> torch.Tensor:
+    """Attention of padded causal rows whose weights are capped, ``[rows, length, heads, width]``; ``mask`` is
+    transformers' for SDPA, ``[rows, 1, length, length]``, None where nothing is padded."""
+    whole = query.new_ones((query.shape[2], query.shape[2]), dtype=torch.bool).tril()
+    # Padding before a row sees nothing, and no key at all would be NaN.
+    mask = whole if mask is None else (mask | ~mask.any(-1, keepdim=True))[:, :, None]
+    scale = query.shape[-1] ** -0.5 if scale is None else scale
+    return _attend(query, key, value, mask, scale, softcap, dropout).transpose(1, 2).contiguous()
 
 
 def _attend(

@@ -14,7 +14,7 @@ from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import packing
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.causal import CausalPacking
-from rerank_core.backends.torch.readers import LabelReader, Reader
+from rerank_core.backends.torch.readers import LabelReader, LayerReader, Reader
 from rerank_core.backends.torch.stack import Running, Stack
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
@@ -195,9 +195,13 @@ class DecoderScorer(TorchScorer):
 
     # ------------------------------------------------------------------ training
     def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
-        """For the causal model around `module`: only the read tokens go through the output layer."""
+        """For the causal model around `module`: only the read tokens go through the output layer; or for the
+        `LayeredModel` around it, whose rows are always packed."""
         rows, owners = [row.ids for row in batch.rows], [row.query for row in batch.rows]
         prefixes = {owner: batch.queries[owner].ids for owner in dict.fromkeys(owners)}
+        if isinstance(self.reader, LayerReader):
+            laid, layout = self.stack.laid_out(prefixes, rows, owners)
+            return {"input_ids": laid, "packing": layout}
         if packed:
             made, layout = self._whole_inputs(prefixes, rows, owners)
             return {**made, "logits_to_keep": layout.last}
@@ -215,14 +219,12 @@ class DecoderScorer(TorchScorer):
         }
 
     def answered(self, output: Any) -> torch.Tensor:
-        logits: torch.Tensor = output.logits.flatten(0, 1)
-        found = logits[:, list(self._labels())].float()
-        return found[:, 0] if found.shape[1] == 1 else found[:, 0] - found[:, 1]
-
-    def _labels(self) -> tuple[int, ...]:
         if not isinstance(self.reader, LabelReader):
-            raise InputError(f"model {self.spec.name!r} has heads of its own; only label logits are trained here")
-        return self.reader.rows
+            layered: torch.Tensor = output.logits.float()
+            return layered
+        logits: torch.Tensor = output.logits.flatten(0, 1)
+        found = logits[:, list(self.reader.rows)].float()
+        return found[:, 0] if found.shape[1] == 1 else found[:, 0] - found[:, 1]
 
     # ------------------------------------------------------------------ forward
     def _whole_inputs(
@@ -264,8 +266,8 @@ class DecoderScorer(TorchScorer):
 
     def manners(self) -> list[dict[str, Any]]:
         kernels = super().manners()
-        # A trainer calls the whole module, so what is tried of a live one is that.
-        ways = (True,) if self.live else (False, True)
+        # What is tried of a live module is what a trainer calls: the whole of it, or its layers where they have heads.
+        ways = (isinstance(self.reader, LabelReader),) if self.live else (False, True)
         return [{**settings, "_whole": whole} for whole in ways for settings in kernels]
 
     def shorten(self) -> Callable[[], None] | None:

@@ -32,6 +32,7 @@ def load_module(
     config: Any = None,
     depth: int | None = None,
     pickled: bool = False,
+    brought: frozenset[str] = frozenset(),
 ) -> torch.nn.Module:
     """The transformers model in a directory, in eval mode. safetensors only, no remote code.
 
@@ -41,6 +42,7 @@ def load_module(
         config: a transformers configuration in place of the directory's config.json.
         depth: how many layers to load, at most those there are; by default all.
         pickled: where there is no safetensors, take ``pytorch_model.bin``, read as tensors and nothing else.
+        brought: weights that need not be there, or may be of another shape, because an adapter replaces them.
 
     Raises:
         CheckpointError: files that cannot be loaded, or weights missing that a score depends on.
@@ -78,7 +80,9 @@ def load_module(
         raise MissingDependencyError(f"{directory} cannot be loaded: {error}") from error
     except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
         raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
-    missing = sorted(key for key in report["missing_keys"] if kind in whole or not _pooler(key))
+    missing = sorted(
+        key for key in report["missing_keys"] if key not in brought and (kind in whole or not _pooler(key))
+    )
     if missing:
         raise CheckpointError(
             f"{directory} lacks weights that the score depends on: {missing!r}. They would be random, and so would the "
@@ -94,8 +98,9 @@ def load_module(
             f"{directory} holds layers that config.json does not count ({extra[0]!r}, {len(extra)} weights in all); "
             "without them the scores would be another model's"
         )
-    if report["mismatched_keys"]:
-        shapes = [f"{key} {list(saved)} not {list(told)}" for key, saved, told in sorted(report["mismatched_keys"])]
+    mismatched = sorted(found for found in report["mismatched_keys"] if found[0] not in brought)
+    if mismatched:
+        shapes = [f"{key} {list(saved)} not {list(told)}" for key, saved, told in mismatched]
         raise CheckpointError(f"{directory}: weights of other shapes than config.json says: {', '.join(shapes)}")
     if kind == "classifier" and module.config.num_labels != 1:
         raise CheckpointError(f"{directory} has {module.config.num_labels} labels; a reranker has one")

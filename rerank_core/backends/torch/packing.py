@@ -19,12 +19,13 @@ from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rerank_core.backends.torch import varlen
-from rerank_core.backends.torch.causal import CausalPacking
+from rerank_core.backends.torch.causal import CausalPacking, capped
 
 __all__ = ["NAME", "Packing", "agree", "inputs", "other_neighbours", "trial_rows"]
 
 NAME = "rerank_core_packed_v1"
-"""The attention implementation's name at transformers. Without a packing in its arguments it is plain SDPA."""
+"""The attention implementation's name at transformers. Without a packing in its arguments it is plain SDPA,
+and where attention weights are capped, which SDPA cannot, plain products."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -157,9 +158,10 @@ def _attention(
 ) -> tuple[torch.Tensor, None]:
     """Attention over ``[1, heads, total, width]`` inside each row; ``[1, total, heads, width]`` comes back."""
     softcap = more.get("softcap")
+    if packing is None and softcap is not None:
+        scale, dropout = more.get("scaling"), more.get("dropout") or 0.0
+        return capped(query, key, value, attention_mask, scale=scale, softcap=softcap, dropout=dropout), None
     if packing is None:
-        if softcap is not None:
-            raise NotImplementedError(f"{NAME} without a packing is SDPA, which cannot cap the weights")
         plain: Any = ALL_ATTENTION_FUNCTIONS["sdpa"]
         result: tuple[torch.Tensor, None] = plain(module, query, key, value, attention_mask, **more)
         return result

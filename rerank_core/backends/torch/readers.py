@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.torch.layered import LayeredModel
 from rerank_core.backends.torch.weights import rows_of, tensors_of
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.spec import Head
@@ -19,10 +20,12 @@ __all__ = [
     "LayerReader",
     "Reader",
     "check_layers",
+    "head_layers",
     "label_ids",
     "label_reader",
     "layer_reader",
     "live_label_reader",
+    "live_layer_reader",
 ]
 
 
@@ -184,8 +187,8 @@ def layer_reader(
     Raises:
         CheckpointError: a head missing from the files, or of another width.
     """
-    first, step, weights = head.first or 1, head.step or 1, head.weights or ""
-    numbers = {layer: (layer - first) // step for layer in range(first, len(module.layers) + 1, step)}
+    weights = head.weights or ""
+    numbers = {layer: number for number, layer in enumerate(head_layers(head, len(module.layers)))}
     if ordinal:
         numbers = {layer: number for number, layer in enumerate(sorted(set(layers)))}
     names = {layer: weights.replace("{i}", str(number)) for layer, number in numbers.items()}
@@ -202,14 +205,31 @@ def layer_reader(
     return LayerReader(tuple(layers), heads, softcap)
 
 
+def live_layer_reader(module: LayeredModel, layers: Sequence[int] | None = None) -> LayerReader:
+    """The heads of a module in memory, as they are whenever it scores.
+
+    Args:
+        layers: that are read, the last one ranks; by default all.
+    """
+    found: Any = module.lm_head
+    heads = {layer: head.linear_head.weight for layer, head in zip(module.scored_layers, found, strict=True)}
+    return LayerReader(tuple(layers or heads), heads, module.softcap)
+
+
+def head_layers(head: Head, depth: int) -> range:
+    """The layers with a score, of a model with ``depth`` of them."""
+    return range(head.first or 1, depth + 1, head.step or 1)
+
+
 def check_layers(head: Head, layers: Sequence[int], depth: int, model: str) -> None:
     """Refuse layers that have no head.
 
     Raises:
         InputError: names the layers there are.
     """
-    first, step = head.first or 1, head.step or 1
-    valid = range(first, depth + 1, step)
+    valid = head_layers(head, depth)
     if wrong := [layer for layer in layers if layer not in valid]:
-        every = f", every {step}" if step != 1 else ""
-        raise InputError(f"layer {wrong[0]!r} was asked for; {model!r} has scores at layers {first} to {depth}{every}")
+        every = f", every {valid.step}" if valid.step != 1 else ""
+        raise InputError(
+            f"layer {wrong[0]!r} was asked for; {model!r} has scores at layers {valid.start} to {depth}{every}"
+        )

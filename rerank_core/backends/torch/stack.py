@@ -77,7 +77,10 @@ class Stack:
         segments: Sequence[tuple[int, int]],
     ) -> Running:
         """A batch before the first layer; see `laid_out`."""
-        ids, packing = self.laid_out(prefixes, rows, owners)
+        return self.begun(*self.laid_out(prefixes, rows, owners), segments)
+
+    def begun(self, ids: torch.Tensor, packing: CausalPacking, segments: Sequence[tuple[int, int]]) -> Running:
+        """A batch that is `laid_out`, before the first layer."""
         hidden = self.module.get_input_embeddings()(ids)
         multiplier = getattr(self.module, "embedding_multiplier", None)
         return Running(hidden if multiplier is None else hidden * multiplier, packing, segments)

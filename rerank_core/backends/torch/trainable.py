@@ -27,5 +27,6 @@ class Trainable(Protocol):
         ...
 
     def answered(self, output: Any) -> torch.Tensor:
-        """Scores ``[rows]`` in float32, with their gradient, of the model's output for what was `asked`."""
+        """Scores ``[rows]`` in float32, with their gradient, of the model's output for what was `asked`; where several
+        layers have a score ``[rows, layers]``, the deepest last."""
         ...
