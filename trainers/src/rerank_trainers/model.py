@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -13,7 +13,8 @@ from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.trainable import Trainable
 from rerank_trainers.adapters import adapted
 from rerank_trainers.config import ModelConfig
-from rerank_trainers.sources import Source, fitting, source_of, tokenizer_of
+from rerank_trainers.layer_heads import layered
+from rerank_trainers.sources import base_of, fitting, source_of, text_tokenizer, tokenizer_of
 from rerank_trainers.weights import classifier, language_model
 
 __all__ = ["Model", "open_model"]
@@ -45,7 +46,8 @@ class Model:
         return self.module.get_base_model() if hasattr(self.module, "peft_config") else self.module
 
     def scores(self, model: Any, batch: Any) -> torch.Tensor:
-        """``[rows]`` with their gradient; ``model`` is the module as a trainer wrapped it."""
+        """``[rows]`` with their gradient, of a layerwise model ``[rows, layers]``; ``model`` is the module as a trainer
+        wrapped it."""
         scorer: Any = self.scorer
         found: torch.Tensor = scorer.answered(model(**scorer.asked(batch, packed=scorer.packed)))
         return found
@@ -67,27 +69,29 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
     source = source_of(config)
     tokenizer = tokenizer_of(source.directory)
     spec = fitting(source, config, name)
+    module: Any
+    fresh: list[str] = []
     if config.kind == "cross-encoder":
         module, fresh = classifier(source.directory, config, tokenizer)
+    elif config.kind == "llm":
+        module = language_model(source.directory, config)
     else:
-        module, fresh = language_model(source.directory, config)
-    if config.gradient_checkpointing:
-        module.config.use_cache = False
+        if config.layout != "packed":
+            raise InputError(f"model.layout is {config.layout!r}; the layers of a layerwise model run on packed rows")
+        module, head, fresh = layered(source, config, text_tokenizer(tokenizer))
+        spec = replace(spec, head=head)
     if config.layout == "packed":
         _use_packed_attention(module)
     module = adapted(module, config, fresh)
     if frozen_bias:
         _freeze_bias(module)
     plain = module.get_base_model() if hasattr(module, "peft_config") else module
-    scorer = scorer_of(plain, tokenizer, spec)
+    if config.gradient_checkpointing:
+        _keep_fewer_activations(plain)
+    scorer = scorer_of(plain, text_tokenizer(tokenizer), spec)
     if not isinstance(scorer, Trainable):
         raise InputError(f"a {type(scorer).__name__} cannot be trained here")
-    return Model(module, tokenizer, spec, scorer, _base(source), tuple(fresh), config.checkpoint)
-
-
-def _base(source: Source) -> str | None:
-    """Only a template with options needs its model's code; a plain folder loads with rerank-core alone."""
-    return source.like_name if source.like is not None and (source.like.options or source.like.scorer) else None
+    return Model(module, tokenizer, spec, scorer, base_of(source, spec), tuple(fresh), config.checkpoint)
 
 
 def _use_packed_attention(module: Any) -> None:
@@ -95,6 +99,14 @@ def _use_packed_attention(module: Any) -> None:
         module.set_attn_implementation(packing.NAME)
     except (ValueError, NotImplementedError, AttributeError):
         return  # computes its own attention: rows are padded, as they are when it is served
+
+
+def _keep_fewer_activations(module: Any) -> None:
+    module.config.use_cache = False
+    # transformers 5 renamed it on the way.
+    enable = getattr(module, "activation_checkpointing_enable", None) or module.gradient_checkpointing_enable
+    # Not reentrant: that kind gives no gradient where a layer's input has none, as over a frozen base model.
+    enable({"use_reentrant": False})
 
 
 def _freeze_bias(module: Any) -> None:

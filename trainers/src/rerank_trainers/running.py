@@ -19,6 +19,7 @@ from rerank_trainers.arguments import arguments_of
 from rerank_trainers.config import Config
 from rerank_trainers.evaluating import MEASURES, DevSet, Result, measures_of
 from rerank_trainers.labels import LabelScale
+from rerank_trainers.layerwise import Layerwise
 from rerank_trainers.objectives import Objective, combined, objective_of
 from rerank_trainers.passes import Passes
 from rerank_trainers.precision import in_float32, restore_forward
@@ -43,7 +44,8 @@ def objective_from(config: Config) -> Objective:
     if not config.objective:
         raise InputError("objective is empty; name at least one, like softmax_ce")
     parts = [(part.weight, objective_of(part.name, **part.options)) for part in config.objective]
-    return parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else combined(parts)
+    found = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else combined(parts)
+    return Layerwise(found, config.model.self_distill) if config.model.kind == "layerwise" else found
 
 
 def scale_of(config: Config) -> LabelScale:

@@ -135,5 +135,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         except ValueError:
             pass
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        raise InputError(f"{name} is {short(value)}; it must be a {hint.__name__}")
+        # YAML 1.1, which PyYAML reads, takes a bare yes or no for a boolean.
+        quoted = '; put it in quotes, like "yes"' if hint is str and isinstance(value, (bool, int, float)) else ""
+        raise InputError(f"{name} is {short(value)}; it must be a {hint.__name__}{quoted}")
     return value

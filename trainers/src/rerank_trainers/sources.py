@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
 
-from rerank_core import CheckpointError, Head, InputError, ModelSpec, Template, UnknownModelError, registry
+from rerank_core import CheckpointError, Head, InputError, ModelOption, ModelSpec, Template, UnknownModelError, registry
 from rerank_core.backends.checkpoints import fetch, locate
+from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.torch.adapters import is_adapter
 from rerank_core.backends.torch.loading import quiet
 from rerank_core.options import Options
-from rerank_core.spec_file import FILE_NAME
+from rerank_core.spec_file import FILE_NAME, read_json
 from rerank_trainers.config import ModelConfig
 
-__all__ = ["Source", "fitting", "source_of", "tokenizer_of"]
+__all__ = ["Source", "base_of", "fitting", "source_of", "text_tokenizer", "tokenizer_of"]
 
 
 @dataclass(frozen=True)
@@ -48,8 +50,6 @@ def source_of(config: ModelConfig) -> Source:
     path = Path(config.checkpoint)
     if path.is_dir():
         directory = path
-        if like is None and (path / FILE_NAME).is_file():
-            named = known.resolve(str(path))
     else:
         try:
             named = known.named(config.checkpoint)
@@ -57,9 +57,21 @@ def source_of(config: ModelConfig) -> Source:
             directory = _fetched(config)
         else:
             directory = locate(named, Options.of(named, {"revision": config.revision} if config.revision else {}))
-    like = like or (named if named is not None and _serves(named, config.kind) else None)
+    if is_adapter(directory):
+        raise InputError(
+            f"model.checkpoint {config.checkpoint!r} holds an adapter; start from its base model, or publish it first, "
+            "which merges the two"
+        )
+    if like is None and named is None and (directory / FILE_NAME).is_file():
+        named = known.resolve(str(directory))
+    if like is None and named is not None and _serves(named, config.kind):
+        like = named
     plugin = known.plugin_of(like) if like is not None else None
-    return Source(directory, like, f"{plugin.name}:{like.name}" if plugin and like else None)
+    if plugin is not None and like is not None:
+        return Source(directory.resolve(), like, f"{plugin.name}:{like.name}")
+    # A published folder goes on with the options and the code of the base that it names.
+    base = read_json(directory / FILE_NAME).get("base") if like is not None and like is named else None
+    return Source(directory.resolve(), like, base)
 
 
 def _fetched(config: ModelConfig) -> Path:
@@ -71,11 +83,12 @@ def _fetched(config: ModelConfig) -> Path:
     return fetch(config.checkpoint, revision=config.revision, offline=False)
 
 
-_HEADS = {"cross-encoder": "classifier", "llm": "last_token", "layerwise": "layers"}
+# A layerwise model may follow the template of one that answers with a word.
+_HEADS = {"cross-encoder": ("classifier",), "llm": ("last_token",), "layerwise": ("layers", "last_token")}
 
 
 def _serves(spec: ModelSpec, kind: str) -> bool:
-    return spec.head is not None and spec.head.kind == _HEADS[kind]
+    return spec.head is not None and spec.head.kind in _HEADS[kind]
 
 
 def fitting(source: Source, config: ModelConfig, name: str) -> ModelSpec:
@@ -88,30 +101,107 @@ def fitting(source: Source, config: ModelConfig, name: str) -> ModelSpec:
     if like is not None and not _serves(like, kind):
         raise InputError(
             f"model.like is {like.name!r}, whose score is a {like.head.kind if like.head else 'program'!r}; a "
-            f"{kind!r} needs {_HEADS[kind]!r}"
+            f"{kind!r} needs {' or '.join(map(repr, _HEADS[kind]))}"
         )
-    common: dict[str, Any] = {
+    if like is None and config.template is None and kind != "cross-encoder":
+        known = ", ".join(spec.name for spec in registry.default().models() if _serves(spec, kind))
+        raise InputError(
+            f"a {kind!r} follows a template: set model.like to one of {known or 'the models of rerank-llm'}, or "
+            "model.template and model.answers to your own"
+        )
+    template = _template(config, like)
+    changed: dict[str, Any] = {
         "name": _slug(config.name or name),
-        "checkpoint": str(source.directory.resolve()),
+        "checkpoint": str(source.directory),
+        "template": template,
+        "head": _head(config, like),
         "max_length": config.max_length,
         "max_query_length": config.max_query_length,
         "aliases": (),
         "revision": None,
         "sha256": {},
     }
-    if config.template is not None or config.answers:
-        template = Template(**config.template) if config.template else (like.template if like else Template())
-        head = Head.last_token(*config.answers) if config.answers else (like.head if like else None)
-        return ModelSpec(template=template, head=head, **common)
-    if like is not None:
-        return replace(like, **common)
-    if kind == "cross-encoder":
-        return ModelSpec(template=Template.pair(), head=Head.classifier(), **common)
-    known = ", ".join(spec.name for spec in registry.default().models() if _serves(spec, kind))
-    raise InputError(
-        f"a {kind!r} follows a template: set model.like to one of {known or 'the models of rerank-llm'}, or "
-        "model.template and model.answers to your own"
-    )
+    if like is None:
+        return ModelSpec(**changed)
+    if kind == "layerwise":
+        changed["scorer"] = None  # its layers run in the core
+    pieces = _pieces(template)
+    written = like.options if config.template is None else (o for o in like.options if _mark(o) in pieces)
+    changed["options"] = tuple(o for o in written if kind != "layerwise" or _mark(o) in pieces)
+    return replace(like, **changed)
+
+
+def base_of(source: Source, spec: ModelSpec) -> str | None:
+    """``plugin:model`` whose options and code a published folder goes on using; None where rerank-core alone does."""
+    pieces = _pieces(spec.template)
+    needed = spec.scorer is not None or any(_mark(option) in pieces for option in spec.options)
+    return source.like_name if needed else None
+
+
+def _head(config: ModelConfig, like: ModelSpec | None) -> Head | None:
+    if len(config.answers) > 2 or (config.answers and config.kind == "cross-encoder"):
+        raise InputError(
+            f"model.answers is {config.answers!r}; it is one or two words, for an LLM: the score is the logit of the "
+            "first, less that of the second"
+        )
+    if config.kind == "cross-encoder":
+        return Head.classifier()
+    if config.kind == "layerwise":
+        return Head.layers(1)  # settled with the weights
+    if config.answers:
+        return Head.last_token(*config.answers)
+    if like is None:
+        raise InputError("model.template needs model.answers: the word whose logit is the score, or two of them")
+    return like.head
+
+
+def _template(config: ModelConfig, like: ModelSpec | None) -> Template:
+    """The configuration's, else that of the model to be like, else the tokenizer's pair layout.
+
+    What only code of another model could fill in, its options' defaults do for good.
+    """
+    if config.template is not None:
+        return _own_template(config, like)
+    if like is None:
+        return Template.pair()
+    if config.kind != "layerwise" or like.scorer is None:
+        return like.template
+    texts = {_mark(option): option.text(option.default) for option in like.options}
+
+    def settled(piece: str) -> str:
+        for mark, text in texts.items():
+            piece = piece.replace(mark, text)
+        return piece
+
+    own = like.template
+    before, between, after = (tuple(map(settled, pieces)) for pieces in (own.before, own.between, own.after))
+    return replace(own, before=before, query=settled(own.query), between=between, doc=settled(own.doc), after=after)
+
+
+def _own_template(config: ModelConfig, like: ModelSpec | None) -> Template:
+    wrap = {"wrap": "pair"} if config.kind == "cross-encoder" else {}
+    try:
+        template = Template(**{**wrap, **(config.template or {})})
+    except TypeError as error:
+        known = ", ".join(item.name for item in fields(Template))
+        raise InputError(f"model.template has the pieces {known}: {error}") from error
+    filled = {"query", "doc", "bos", *(option.name for option in (like.options if like is not None else ()))}
+    unknown = sorted(set(re.findall(r"{([a-z_]+)}", _pieces(template))) - filled)
+    if unknown:
+        raise InputError(
+            f"model.template has {{{unknown[0]}}}, and nothing would stand there; it may have "
+            f"{', '.join('{' + name + '}' for name in sorted(filled))}. model.like names a model that brings more, as "
+            "qwen3-reranker-0.6b does {instruction}"
+        )
+    return template
+
+
+def _pieces(template: Template) -> str:
+    return "".join((*template.before, template.query, *template.between, template.doc, *template.after))
+
+
+def _mark(option: ModelOption) -> str:
+    return "{" + option.name + "}"
 
 
 def _slug(name: str) -> str:
@@ -134,3 +224,9 @@ def tokenizer_of(directory: Path) -> Any:
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(f"{directory}: rerank-core needs a tokenizer.json, and this tokenizer has none")
     return tokenizer
+
+
+def text_tokenizer(tokenizer: Any) -> TextTokenizer:
+    """What serving makes of a transformers tokenizer: a copy, which no setting of the original changes."""
+    raw = tokenizer.backend_tokenizer
+    return TextTokenizer(type(raw).from_str(raw.to_str()), bos=tokenizer.bos_token)

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
+import importlib.util
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from rerank_core import CheckpointError, InputError
+from rerank_core import CheckpointError, InputError, MissingDependencyError
 from rerank_core.backends.torch.loading import configuration, quiet
 from rerank_trainers.config import ModelConfig
 
-__all__ = ["classifier", "language_model"]
+__all__ = ["classifier", "configured", "decoder", "language_model"]
 
 # What a sequence classifier adds to its base model, at transformers.
 _HEADS = ("classifier", "score", "pooler", "head", "sequence_summary", "pre_classifier")
@@ -22,24 +23,23 @@ def classifier(directory: Path, config: ModelConfig, tokenizer: Any) -> tuple[An
 
     Raises:
         CheckpointError: files that cannot be loaded, or weights missing beside the head's.
+        InputError: no padding token, by which a decoder finds a row's last token.
     """
     from transformers import AutoModelForSequenceClassification
 
-    told = _configured(directory, config)
+    told = configured(configuration(directory), config)
     told.num_labels = 1
     told.problem_type = None
     if tokenizer.pad_token_id is None:
         raise InputError(f"{directory}: the tokenizer has no padding token; set one before training a classifier")
     told.pad_token_id = tokenizer.pad_token_id
-    module, report = _loaded(AutoModelForSequenceClassification, directory, told, config)
-    fresh = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+    module, fresh = _loaded(AutoModelForSequenceClassification, directory, told, config)
     lost = [name for name in fresh if not any(part in _HEADS for part in name.split("."))]
-    if lost:
-        raise CheckpointError(f"{directory} lacks weights of the model itself: {lost[:5]!r}, {len(lost)} in all")
+    _refuse(directory, lost)
     return module, fresh
 
 
-def language_model(directory: Path, config: ModelConfig) -> tuple[Any, list[str]]:
+def language_model(directory: Path, config: ModelConfig) -> Any:
     """A causal language model with its output layer.
 
     Raises:
@@ -47,15 +47,25 @@ def language_model(directory: Path, config: ModelConfig) -> tuple[Any, list[str]
     """
     from transformers import AutoModelForCausalLM
 
-    module, report = _loaded(AutoModelForCausalLM, directory, _configured(directory, config), config)
-    lost = sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
-    if lost:
-        raise CheckpointError(f"{directory} lacks weights of the model: {lost[:5]!r}, {len(lost)} in all")
-    return module, []
+    return _whole(AutoModelForCausalLM, directory, configured(configuration(directory), config), config)
 
 
-def _configured(directory: Path, config: ModelConfig) -> Any:
-    told = configuration(directory)
+def decoder(directory: Path, told: Any, config: ModelConfig) -> Any:
+    """A causal model without its output layer.
+
+    Args:
+        told: its transformers configuration.
+
+    Raises:
+        CheckpointError: files that cannot be loaded, or weights missing.
+    """
+    from transformers import AutoModel
+
+    return _whole(AutoModel, directory, told, config)
+
+
+def configured(told: Any, config: ModelConfig) -> Any:
+    """A transformers configuration with our settings written into it."""
     if config.dropout is not None:
         if not 0 <= config.dropout < 1:
             raise InputError(f"model.dropout is {config.dropout!r}; it must be from 0 to less than 1")
@@ -65,14 +75,20 @@ def _configured(directory: Path, config: ModelConfig) -> Any:
     return told
 
 
-def _loaded(auto: Any, directory: Path, told: Any, config: ModelConfig) -> tuple[Any, dict[str, Any]]:
-    more: dict[str, Any] = {}
-    if config.lora is not None and config.lora.bits == 4:
-        from transformers import BitsAndBytesConfig
+def _whole(auto: Any, directory: Path, told: Any, config: ModelConfig) -> Any:
+    module, lost = _loaded(auto, directory, told, config)
+    _refuse(directory, lost)
+    return module
 
-        more["quantization_config"] = BitsAndBytesConfig(
-            load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=torch.bfloat16
-        )
+
+def _refuse(directory: Path, lost: list[str]) -> None:
+    if lost:
+        raise CheckpointError(f"{directory} lacks weights of the model itself: {lost[:5]!r}, {len(lost)} in all")
+
+
+def _loaded(auto: Any, directory: Path, told: Any, config: ModelConfig) -> tuple[Any, list[str]]:
+    """A module, and the names of its weights that the files do not have, or have in another shape."""
+    more = _quantized() if config.lora is not None and config.lora.bits == 4 else {}
     try:
         with quiet():
             module, report = auto.from_pretrained(
@@ -87,4 +103,27 @@ def _loaded(auto: Any, directory: Path, told: Any, config: ModelConfig) -> tuple
             )
     except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
         raise CheckpointError(f"{directory} cannot be loaded for training: {error}") from error
-    return module, report
+    return module, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
+
+
+def _quantized() -> dict[str, Any]:
+    """What loads a base model in 4 bits (NF4; Dettmers et al., *QLoRA*, 2023).
+
+    Raises:
+        MissingDependencyError: bitsandbytes is not installed.
+        InputError: no GPU.
+    """
+    if importlib.util.find_spec("bitsandbytes") is None:
+        raise MissingDependencyError("model.lora.bits=4 needs bitsandbytes: pip install 'rerank-trainers[qlora]'")
+    if not torch.cuda.is_available():
+        raise InputError("model.lora.bits=4 needs a GPU, and torch finds none; leave it out to train plain LoRA")
+    from transformers import BitsAndBytesConfig
+
+    # Heads are read or trained whole, which takes more than 4 bits.
+    chosen = BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type="nf4",
+        bnb_4bit_compute_dtype=torch.bfloat16,
+        llm_int8_skip_modules=["lm_head", *_HEADS],
+    )
+    return {"quantization_config": chosen}
