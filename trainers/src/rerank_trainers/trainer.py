@@ -158,7 +158,8 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
                 f"reach from {scores.min().item()!r} to {scores.max().item()!r}. Lower train.learning_rate, or look "
                 "at these rows with `rerank train check`"
             )
-        self._spread.add(laid.detach(), mask)
+        # Of several layers the deepest, which ranks, stands last.
+        self._spread.add(laid.detach() if laid.dim() == 2 else laid[..., -1].detach(), mask)
         return (losses * part.weights.to(device)).sum()
 
     @contextlib.contextmanager
