@@ -17,7 +17,7 @@ __all__ = ["arguments_of", "one_gpu"]
 _LOG = logging.getLogger("rerank_trainers")
 
 # Ours by default, and the caller's to change.
-_OPEN = ("report_to", "disable_tqdm", "save_total_limit")
+_OPEN = ("report_to", "disable_tqdm", "save_total_limit", "ddp_find_unused_parameters")
 
 # What transformers' own loader, loss and evaluation read, which are not used here.
 _UNREAD = frozenset(
@@ -68,9 +68,8 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
         "restore_callback_states_from_checkpoint": True,
         "dataloader_num_workers": train.workers,
         "remove_unused_columns": False,
-        # Buffers are tables of constants here. Sent in each step's first pass, which on one process may be a pass
-        # without gradients, they would cross another process's other messages.
-        "ddp_broadcast_buffers": False,
+        # Every weight that is trained has a part in every score; looking for others costs a walk over each graph.
+        "ddp_find_unused_parameters": False,
         "report_to": "none",
         # Its bar and logs go to stdout, where results belong; `showing.Display` is ours.
         "disable_tqdm": True,

@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 import transformers
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from rerank_core.backends.torch.loading import quiet
@@ -59,6 +60,11 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         self._metrics = evaluate
         self._spread = Spread()
         self._rows: tuple[str, ...] = ()
+        # Buffers are tables of constants here. Sent before a step's first pass, which on one process may be a pass
+        # without a graph, they would cross another process's other messages.
+        parallel: Any = DistributedDataParallel
+        buffers = [name for name, _ in model.module.named_buffers()]
+        parallel._set_params_and_buffers_to_ignore_for_model(model.module, buffers)
         super().__init__(
             model=model.module,
             args=args,
@@ -205,7 +211,9 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         with quiet():
             super()._save(output_dir, state_dict)
-        save_servable(self.trained, output_dir or self.args.output_dir)
+        # transformers calls this on every process, and writes on the first.
+        if self.args.should_save:
+            save_servable(self.trained, output_dir or self.args.output_dir)
 
 
 class _Loader(DataLoader[Any]):
