@@ -5,9 +5,12 @@ An unknown key is an error that lists the known ones.
 
 from __future__ import annotations
 
+import contextlib
+import copy
 import dataclasses
 import difflib
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping, Sequence
@@ -50,7 +53,7 @@ def set_values(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
     """
     import yaml
 
-    result: dict[str, Any] = json.loads(json.dumps(dict(data)))
+    result: dict[str, Any] = copy.deepcopy(dict(data))
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
         if not equals or not path:
@@ -58,11 +61,16 @@ def set_values(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
         *parents, last = path.split(".")
         place = result
         for name in parents:
-            inner = place.setdefault(name, {})
+            if place.get(name) is None:
+                place[name] = {}
+            inner = place[name]
             if not isinstance(inner, dict):
                 raise InputError(f"--set {assignment!r}: {name!r} is {short(inner)}, which has no keys")
             place = inner
-        place[last] = yaml.safe_load(text)
+        try:
+            place[last] = yaml.safe_load(text)
+        except yaml.YAMLError as error:
+            raise InputError(f"--set {assignment!r}: the value is not YAML: {error}") from error
     return result
 
 
@@ -127,13 +135,12 @@ def _value(hint: Any, value: Any, name: str) -> Any:
         if not isinstance(value, Mapping):
             raise InputError(f"{name} is {short(value)}; it must be a mapping")
         return {str(key): one for key, one in value.items()} if inner[:1] == (str,) else dict(value)
-    if hint is float and isinstance(value, (int, float)) and not isinstance(value, bool):
-        return float(value)
-    if hint is float and isinstance(value, str):
-        try:  # YAML reads 2e-5 as a string
-            return float(value)
-        except ValueError:
-            pass
+    if hint is float:
+        if isinstance(value, (int, float, str)) and not isinstance(value, bool):
+            with contextlib.suppress(ValueError):  # YAML reads 2e-5 as a string
+                if math.isfinite(float(value)):
+                    return float(value)
+        raise InputError(f"{name} is {short(value)}; it must be a finite number")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
         # YAML 1.1, which PyYAML reads, takes a bare yes or no for a boolean.
         quoted = '; put it in quotes, like "yes"' if hint is str and isinstance(value, (bool, int, float)) else ""
