@@ -175,8 +175,7 @@ class TorchScorer(ABC):
         tokens = self._tokens(batch)
         if len(batch.rows) == 1 or tokens <= self._ceiling:
             try:
-                # Weights in training ask for gradients; a score needs none.
-                with torch.inference_mode():
+                with torch.inference_mode():  # weights in training ask for gradients
                     return self.score(batch)
             except torch.OutOfMemoryError:
                 if len(batch.rows) == 1:
