@@ -1,0 +1,129 @@
+"""A checkpoint of a run, which the trainer wrote, as a `Model` again."""
+
+from __future__ import annotations
+
+import json
+import re
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+
+from rerank_core import CheckpointError, InputError, MissingDependencyError, ModelSpec, registry
+from rerank_core.backends.torch import scorer_of
+from rerank_core.backends.torch.loading import quiet
+from rerank_core.spec_file import FILE_NAME, read_json
+from rerank_trainers.config import Config, ModelConfig
+from rerank_trainers.model import Model, open_model
+from rerank_trainers.settings import config_of, read_config
+from rerank_trainers.sources import tokenizer_of
+
+__all__ = ["config_beside", "find_checkpoint", "open_checkpoint"]
+
+_ADAPTER = "adapter_config.json"
+_KINDS = {"classifier": "cross-encoder", "last_token": "llm", "layers": "layerwise"}
+
+
+def find_checkpoint(path: Path, number: int | None = None) -> Path:
+    """The checkpoint of a run's folder: the one after ``number`` steps, or the best, or without a dev set the last.
+
+    Args:
+        path: of the run, or of a checkpoint itself.
+
+    Raises:
+        InputError: no checkpoint there, or none of that number.
+    """
+    if (path / FILE_NAME).is_file() and number is None:
+        return path
+    found = {
+        int(match.group(1)): folder
+        for folder in (path / "checkpoints").glob("checkpoint-*")
+        if (match := re.fullmatch(r"checkpoint-(\d+)", folder.name)) and (folder / FILE_NAME).is_file()
+    }
+    if not found:
+        raise InputError(f"{str(path)!r} has no checkpoint: neither {FILE_NAME} nor checkpoints/checkpoint-N")
+    if number is not None:
+        if number not in found:
+            raise InputError(
+                f"{str(path)!r} has no checkpoint {number}; there are {', '.join(map(str, sorted(found)))}"
+            )
+        return found[number]
+    last = found[max(found)]
+    state = last / "trainer_state.json"
+    best = json.loads(state.read_text(encoding="utf-8")).get("best_model_checkpoint") if state.is_file() else None
+    # The run may have been moved since.
+    return next((folder for folder in found.values() if best and folder.name == Path(best).name), last)
+
+
+def config_beside(checkpoint: Path) -> Config | None:
+    """The configuration of the run that a checkpoint is of; None where it lies elsewhere now."""
+    path = checkpoint.parent.parent / "config.json"
+    if checkpoint.parent.name != "checkpoints" or not path.is_file():
+        return None
+    return config_of(read_config(path))
+
+
+def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model:
+    """The model of a checkpoint, in float32 and eval mode, an adapter around its base.
+
+    Args:
+        config: of the run; says where the base of an adapter lies.
+
+    Raises:
+        CheckpointError: files that cannot be loaded, or weights missing.
+        InputError: a head that is not trained here, or a base that is not named.
+        MissingDependencyError: peft, for an adapter.
+    """
+    spec = registry.default().resolve(str(directory))
+    base = read_json(directory / FILE_NAME).get("base")
+    # A quantized base is loaded in full, or nothing could be merged into it.
+    told = replace(config or _guessed(directory, spec), lora=None, gradient_checkpointing=False, name=spec.name)
+    adapter = (directory / _ADAPTER).is_file()
+    if not adapter:
+        told = replace(told, checkpoint=str(directory), like=None, template=None, answers=(), revision=None)
+    model = open_model(told, name=spec.name)
+    tokenizer = tokenizer_of(directory)
+    module, fresh = _adapted(model, directory) if adapter else (model.module, model.fresh)
+    if fresh:
+        raise CheckpointError(f"{str(directory)!r} lacks weights: {list(fresh[:5])!r}, {len(fresh)} in all")
+    scorer = scorer_of(module.get_base_model() if adapter else module, tokenizer, spec)
+    origin = (config or told).checkpoint
+    return Model(module.eval(), tokenizer, spec, scorer, base, (), origin)
+
+
+def _guessed(directory: Path, spec: ModelSpec) -> ModelConfig:
+    """What the files of a checkpoint say themselves."""
+    head = spec.head
+    kind: Any = _KINDS.get(head.kind) if head else None
+    if head is None or kind is None:
+        raise InputError(f"{str(directory)!r} is no checkpoint of this trainer: its head is {head!r}")
+    path = directory / _ADAPTER
+    base = read_json(path).get("base_model_name_or_path") if path.is_file() else None
+    told = ModelConfig(kind=kind, checkpoint=str(base or ""), max_length=spec.max_length)
+    told = replace(told, max_query_length=spec.max_query_length, first_layer=head.first or told.first_layer)
+    if head.kind != "last_token":
+        return told
+    answers = tuple(word for word in (head.positive, head.negative) if word is not None)
+    return replace(told, template=asdict(spec.template), answers=answers)
+
+
+def _adapted(model: Model, directory: Path) -> tuple[Any, list[str]]:
+    """The model's module with a saved adapter, and what neither of them has ever been trained or saved."""
+    try:
+        from peft import PeftModel
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{str(directory)!r} is an adapter, which needs peft: pip install 'rerank-trainers[lora]'"
+        ) from error
+    weights = directory / "adapter_model.safetensors"
+    if not weights.is_file():
+        raise CheckpointError(f"{str(directory)!r} has no {weights.name}; other formats can run code")
+    try:
+        with safe_open(str(weights), framework="pt") as file:
+            saved = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118 -- no mapping
+        with quiet():
+            module = PeftModel.from_pretrained(model.module, str(directory), is_trainable=False)
+    except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        raise CheckpointError(f"{str(directory)!r} does not fit its base {model.origin!r}: {error}") from error
+    return module, [name for name in model.fresh if name not in saved]
