@@ -74,9 +74,13 @@ def english(data: Path) -> Iterator[Experiment]:
     for objective, tests in (("softmax_ce", far), ("ranknet", near), ("bce", near)):
         yield Experiment(f"wikiqa {objective}", files["train"], files["dev"], tests, {**common, "objective": objective})
     yield Experiment(
-        "wikiqa softmax_ce after mini's scores", files["train"], files["dev"], far, {**common, "objective": "softmax_ce"},
+        "wikiqa softmax_ce after mini's scores",
+        files["train"],
+        files["dev"],
+        far,
+        {**common, "objective": "softmax_ce"},
         lambda seed: str(_taught(data, files["dev"])),
-    )  # fmt: skip
+    )
 
 
 def _taught(data: Path, dev: Path) -> Path:
@@ -172,7 +176,7 @@ def run(experiment: Experiment, seed: int) -> dict[str, Any]:
     settings["data"] = {**settings.get("data", {}), "train": [str(experiment.train)], "eval": [str(experiment.dev)]}
     settings["data"]["on_error"] = "warn"
     settings["model"] = {**settings["model"], "checkpoint": experiment.start(seed)}
-    out = WORK / "run"
+    out = WORK / f"run-{os.getpid()}"
     shutil.rmtree(out, ignore_errors=True)
     settings["train"] = {**settings["train"], "out": str(out), "seed": seed, "device": "cpu", "keep_checkpoints": 1}
     started = time.perf_counter()
@@ -212,18 +216,20 @@ def main() -> None:
     parser.add_argument("parts", nargs="*", default=["english", "chinese"])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--only", default="", help="run experiments whose names hold this")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="for several processes at once; join them later")
     arguments = parser.parse_args()
     if "RERANK_DATA" not in os.environ:
         sys.exit("RERANK_DATA must name the folder with the judged data")
     data = Path(os.environ["RERANK_DATA"])
-    done: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    results: Path = arguments.results
+    done: dict[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}
 
     def keep(name: str, make: Callable[[], dict[str, Any]]) -> None:
         if name in done:
             return
         print(f"{name} ...", file=sys.stderr, flush=True)
         done[name] = make()
-        RESULTS.write_text(json.dumps(done, ensure_ascii=False) + "\n", encoding="utf-8")
+        results.write_text(json.dumps(done, ensure_ascii=False) + "\n", encoding="utf-8")
         means = {test: one["means"] for test, one in done[name]["tests"].items()}
         print(f"{name}: {means}", file=sys.stderr, flush=True)
 

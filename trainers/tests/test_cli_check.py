@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 import typer
-from rerank_trainers.cli.check import check
 from typer.testing import CliRunner, Result
+
+from rerank_trainers.cli.check import check
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 

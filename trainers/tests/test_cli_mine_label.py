@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 import typer
-from rerank_trainers.cli.label import label
-from rerank_trainers.cli.mine import mine
-from rerank_trainers.store import open_rows
-from rerank_trainers.writing import RowWriter
 from typer.testing import CliRunner, Result
 
 import rerank_core
 from rerank_core.errors import InputError
 from rerank_core.testing import tiny_cross_encoder
+from rerank_trainers.cli.label import label
+from rerank_trainers.cli.mine import mine
+from rerank_trainers.store import open_rows
+from rerank_trainers.writing import RowWriter
 
 TEXTS = [f"The {animal} eats {food}." for animal in ("panda", "bear", "otter") for food in ("bamboo", "fish", "eggs")]
 

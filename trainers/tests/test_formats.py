@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rerank_core.errors import InputError
 from rerank_trainers import chats, fields, files, formats, tsv
 from rerank_trainers.fields import RowError
 from rerank_trainers.formats import FORMATS, format_of, row_of, unread
 from rerank_trainers.problems import KINDS, UNUSABLE
 from rerank_trainers.rows import TrainingRow
-
-from rerank_core.errors import InputError
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 

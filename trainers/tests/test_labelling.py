@@ -9,8 +9,6 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from rerank_trainers.labelling import LabellingStatistics, label
-from rerank_trainers.rows import TrainingRow
 
 import rerank_core
 from rerank_core import Reranker
@@ -23,6 +21,8 @@ from rerank_core.testing import (
     tiny_causal_lm,
     tiny_cross_encoder,
 )
+from rerank_trainers.labelling import LabellingStatistics, label
+from rerank_trainers.rows import TrainingRow
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

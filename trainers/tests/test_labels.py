@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import pytest
-from rerank_trainers.labels import LabelScale
 
 from rerank_core.errors import InputError
+from rerank_trainers.labels import LabelScale
 
 
 def test_linear() -> None:

@@ -9,6 +9,9 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
 from rerank_trainers.objectives import (
     BCE,
     KL,
@@ -21,8 +24,6 @@ from rerank_trainers.objectives import (
     SoftmaxCE,
     combined,
 )
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
 
 Floats = Sequence[float]
 Loop = Callable[[Sequence[Tensor], Floats, Floats], "Tensor | float"]

@@ -6,6 +6,10 @@ import math
 
 import pytest
 import torch
+from torch import Tensor
+from torch.nn.utils.rnn import pad_sequence
+
+from rerank_core import InputError
 from rerank_trainers.objectives import (
     BCE,
     KL,
@@ -21,10 +25,6 @@ from rerank_trainers.objectives import (
     SoftmaxCE,
     combined,
 )
-from torch import Tensor
-from torch.nn.utils.rnn import pad_sequence
-
-from rerank_core import InputError
 
 SHIFT_INVARIANT: list[Objective] = [
     KL(),

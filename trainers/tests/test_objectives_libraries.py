@@ -8,10 +8,11 @@ from typing import Any
 
 import pytest
 import torch
-from rerank_trainers.objectives import BCE, KL, MSE, LambdaLoss, ListNet, MarginMSE, Objective, RankNet, SoftmaxCE
 from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
+
+from rerank_trainers.objectives import BCE, KL, MSE, LambdaLoss, ListNet, MarginMSE, Objective, RankNet, SoftmaxCE
 
 SIZES = (5, 2, 9, 3, 7, 4)
 

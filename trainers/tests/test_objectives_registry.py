@@ -9,6 +9,8 @@ from typing import Any
 
 import pytest
 import torch
+
+from rerank_core import InputError
 from rerank_trainers import objectives
 from rerank_trainers.objectives import (
     BCE,
@@ -22,8 +24,6 @@ from rerank_trainers.objectives import (
     combined,
     objective_of,
 )
-
-from rerank_core import InputError
 
 
 def test_names_are_sorted_and_make_their_objectives() -> None:

@@ -7,6 +7,8 @@ import math
 
 import pytest
 import torch
+
+from rerank_core import InputError
 from rerank_trainers.objectives import (
     BCE,
     KL,
@@ -19,8 +21,6 @@ from rerank_trainers.objectives import (
     SoftmaxCE,
     distillation,
 )
-
-from rerank_core import InputError
 
 # An objective, the labels and the teacher's scores of a group that says nothing.
 SILENT: list[tuple[Objective, list[float], list[float]]] = [

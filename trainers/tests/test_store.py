@@ -12,11 +12,11 @@ import tracemalloc
 from pathlib import Path
 
 import pytest
+
+from rerank_core.errors import InputError
 from rerank_trainers.fields import RowError
 from rerank_trainers.rows import TrainingRow
 from rerank_trainers.store import RowStore, open_rows
-
-from rerank_core.errors import InputError
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 

@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from rerank_core.errors import InputError
 from rerank_trainers.rows import TrainingRow
 from rerank_trainers.store import open_rows
 from rerank_trainers.writing import RowWriter
-
-from rerank_core.errors import InputError
 
 ROWS = [
     TrainingRow("q", ("a", "b\u2028c"), (1.0, 0.5), (0.25, -1e-9), "Find", "somewhere", "one"),
