@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 import bench
+import limit
 import torch
 from bench import Engine, machine
 from environments import home
@@ -57,6 +58,17 @@ def texts(data: Path) -> dict[str, list[str]]:
     entries = json.loads(file.read_text(encoding="utf-8"))
     docs = list(dict.fromkeys(hit["content"] for entry in entries for hit in entry["hits"]))[:1000]
     return {"docs": docs, "queries": [entry["query"] for entry in entries[:11]]}
+
+
+def least(directory: Path, asked: dict[str, list[str]]) -> float:
+    """Seconds that the linear layers' products of all documents' tokens would take alone, as in bench.py."""
+    model: Any = load(directory, device="cpu", longdoc="firstp")
+    longest = model.spec.max_length
+    tokens = sum(
+        min(longest, len(own) + model.scorer.overhead(own, own)) for own in model.scorer.tokenize(asked["docs"], "doc")
+    )
+    work = tokens * limit.flops_per_token(SHAPE["layers"], SHAPE["hidden"])  # type: ignore[arg-type]
+    return work / limit.measure(SHAPE["hidden"])  # type: ignore[arg-type]
 
 
 def products(directory: Path, asked: dict[str, list[str]]) -> dict[str, float]:
@@ -105,10 +117,12 @@ def main() -> None:
     names = ("ours", *PEERS, "cross-encoder")
     engines = {name: Engine(name, cross if name == "cross-encoder" else late, "late_engines.py") for name in names}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    limits: list[float] = []
     try:
         for engine in engines.values():
             engine.ask(file, few=True)
         for number in range(given.rounds):
+            limits.append(least(late, asked))
             for name, engine in engines.items():
                 # It reads all documents for every query, so three queries in one round say enough.
                 if name == "cross-encoder" and number:
@@ -131,6 +145,8 @@ def main() -> None:
             theirs = [score for scores in answers[0]["scores"] for score in scores]
             figures["drift"] = max(abs(a - b) / max(1, abs(a)) for a, b in zip(theirs, mine, strict=True))
         result["engines"][name] = figures
+    shares = (bound / answer["first"] for bound, answer in zip(limits, found["ours"], strict=True))
+    result["first_share_of_limit"] = round(median(shares), 2)
     result["milliseconds"] = products(late, asked)
     given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))
