@@ -28,7 +28,8 @@ from rerank_core.backends.torch.maxsim import maxsim
 from rerank_core.testing.checkpoints import tiny_cross_encoder, tiny_encoder
 
 ROOT = Path(__file__).resolve().parent.parent
-SHAPE = {"layers": 12, "hidden": 384, "positions": 512, "std": 0.05}
+WIDTH = 384
+SHAPE = {"layers": 12, "hidden": WIDTH, "positions": 512, "std": 0.05}
 PEERS = ("pylate", "sentence-transformers")
 
 
@@ -60,15 +61,14 @@ def texts(data: Path) -> dict[str, list[str]]:
     return {"docs": docs, "queries": [entry["query"] for entry in entries[:11]]}
 
 
-def least(directory: Path, asked: dict[str, list[str]]) -> float:
-    """Seconds that the linear layers' products of all documents' tokens would take alone, as in bench.py."""
-    model: Any = load(directory, device="cpu", longdoc="firstp")
+def work(directory: Path, asked: dict[str, list[str]]) -> float:
+    """Floating-point operations in the linear layers for all documents' tokens."""
+    model: Any = load(directory, device="cpu")
     longest = model.spec.max_length
     tokens = sum(
         min(longest, len(own) + model.scorer.overhead(own, own)) for own in model.scorer.tokenize(asked["docs"], "doc")
     )
-    work = tokens * limit.flops_per_token(SHAPE["layers"], SHAPE["hidden"])  # type: ignore[arg-type]
-    return work / limit.measure(SHAPE["hidden"])  # type: ignore[arg-type]
+    return float(tokens * limit.flops_per_token(12, WIDTH))
 
 
 def products(directory: Path, asked: dict[str, list[str]]) -> dict[str, float]:
@@ -118,11 +118,12 @@ def main() -> None:
     engines = {name: Engine(name, cross if name == "cross-encoder" else late, "late_engines.py") for name in names}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
     limits: list[float] = []
+    operations = work(late, asked)
     try:
         for engine in engines.values():
             engine.ask(file, few=True)
         for number in range(given.rounds):
-            limits.append(least(late, asked))
+            limits.append(operations / limit.measure(WIDTH))
             for name, engine in engines.items():
                 # It reads all documents for every query, so three queries in one round say enough.
                 if name == "cross-encoder" and number:
