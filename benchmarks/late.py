@@ -18,6 +18,7 @@ from statistics import median
 from typing import Any
 
 import bench
+import limit
 import torch
 from bench import Engine, machine
 from environments import home
@@ -27,7 +28,8 @@ from rerank_core.backends.torch.maxsim import maxsim
 from rerank_core.testing.checkpoints import tiny_cross_encoder, tiny_encoder
 
 ROOT = Path(__file__).resolve().parent.parent
-SHAPE = {"layers": 12, "hidden": 384, "positions": 512, "std": 0.05}
+WIDTH = 384
+SHAPE = {"layers": 12, "hidden": WIDTH, "positions": 512, "std": 0.05}
 PEERS = ("pylate", "sentence-transformers")
 
 
@@ -57,6 +59,16 @@ def texts(data: Path) -> dict[str, list[str]]:
     entries = json.loads(file.read_text(encoding="utf-8"))
     docs = list(dict.fromkeys(hit["content"] for entry in entries for hit in entry["hits"]))[:1000]
     return {"docs": docs, "queries": [entry["query"] for entry in entries[:11]]}
+
+
+def work(directory: Path, asked: dict[str, list[str]]) -> float:
+    """Floating-point operations in the linear layers for all documents' tokens."""
+    model: Any = load(directory, device="cpu")
+    longest = model.spec.max_length
+    tokens = sum(
+        min(longest, len(own) + model.scorer.overhead(own, own)) for own in model.scorer.tokenize(asked["docs"], "doc")
+    )
+    return float(tokens * limit.flops_per_token(12, WIDTH))
 
 
 def products(directory: Path, asked: dict[str, list[str]]) -> dict[str, float]:
@@ -105,10 +117,13 @@ def main() -> None:
     names = ("ours", *PEERS, "cross-encoder")
     engines = {name: Engine(name, cross if name == "cross-encoder" else late, "late_engines.py") for name in names}
     found: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
+    limits: list[float] = []
+    operations = work(late, asked)
     try:
         for engine in engines.values():
             engine.ask(file, few=True)
         for number in range(given.rounds):
+            limits.append(operations / limit.measure(WIDTH))
             for name, engine in engines.items():
                 # It reads all documents for every query, so three queries in one round say enough.
                 if name == "cross-encoder" and number:
@@ -131,6 +146,8 @@ def main() -> None:
             theirs = [score for scores in answers[0]["scores"] for score in scores]
             figures["drift"] = max(abs(a - b) / max(1, abs(a)) for a, b in zip(theirs, mine, strict=True))
         result["engines"][name] = figures
+    shares = (bound / answer["first"] for bound, answer in zip(limits, found["ours"], strict=True))
+    result["first_share_of_limit"] = round(median(shares), 2)
     result["milliseconds"] = products(late, asked)
     given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
     print(json.dumps(result, indent=1))

@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from bench import Engine, _drift, machine
 from environments import home
+from qwen3_card import AFTER, BODY, SETTINGS, SYSTEM
 from workloads import requests
 
 import rerank_core
@@ -30,15 +31,6 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "plugins" / "rerank_bge" / "tests"))
 from bge_tensors import MINICPM, write  # noqa: E402
 
-SYSTEM = (
-    "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
-    'provided. Note that the answer can only be "yes" or "no".<|im_end|>\n<|im_start|>user\n'
-)
-BODY = (
-    "<Instruct>: Given a web search query, retrieve relevant passages that answer the query\n<Query>: {query}\n"
-    "<Document>: {doc}"
-)
-AFTER = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 # Batches of 32 long rows do not fit plain Hugging Face's caches: it takes minutes there, and says nothing.
 CELLS = {
     ("qwen3-8x512", "dl19"): ("sentence-transformers", "transformers"),
@@ -59,11 +51,7 @@ def checkpoint(folder: Path, shape: str, data: Path) -> Path:
             intermediate_size=1536, num_attention_heads=8, num_key_value_heads=4, head_dim=64,
             max_position_embeddings=8192, tie_word_embeddings=True,
         )  # fmt: skip
-        # sentence-transformers asks a chat template with these two roles.
-        first, rest = (SYSTEM + BODY + AFTER).split("{query}")
-        second, third = rest.split("{doc}")
-        template = f"{{{{ {first!r} + messages[0].content + {second!r} + messages[1].content + {third!r} }}}}"
-        own = {"chat_template": template, "pad_token": "<|endoftext|>", "eos_token": "<|im_end|>"}
+        own = SETTINGS
         given = {"template": "qwen3", "before": SYSTEM, "body": BODY, "after": AFTER}
     else:
         tiny_causal_lm(

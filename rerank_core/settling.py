@@ -12,7 +12,7 @@ from rerank_core.manners import Profile
 from rerank_core.options import CallOptions, Options
 from rerank_core.pipeline import AnyScorer
 from rerank_core.rows import Rules
-from rerank_core.scorer import Scorer, Stackable, Templated
+from rerank_core.scorer import Resumable, Scorer, Stackable, Templated
 from rerank_core.spec import ModelSpec
 
 __all__ = ["identity_of", "rules_of_call", "settle"]
@@ -58,8 +58,13 @@ def rules_of_call(
     """The rules of one call; ``pairs`` for ``score``, whose texts some frameworks read otherwise than a list's.
 
     Raises:
-        InputError: ``longdoc`` or ``overlap`` where they mean nothing.
+        InputError: ``longdoc`` or ``overlap`` where they mean nothing; pairs in a cascade.
     """
+    if pairs and isinstance(scorer, Resumable) and scorer.keep:
+        raise InputError(
+            f"score gives scores that compare, and a cascade ({list(scorer.keep)!r} documents of a query go on) leaves "
+            "them at different depths; use rerank, or leave the cascade out (cascade=None where it was given to load)"
+        )
     given = [name for name in ("longdoc", "overlap") if getattr(call, name) is not None]
     if given and not isinstance(scorer, Scorer):
         raise InputError(f"{spec.name!r} takes whole texts, so longdoc and overlap mean nothing to it")

@@ -55,12 +55,27 @@ def test_the_table_is_made_of_the_results(root: Path, tmp_path: Path, monkeypatc
     monkeypatch.syspath_prepend(str(root / "tools"))
     speed = module_of(root / "tools" / "speed_table.py").speed
     figures = {"seconds": 1.0, "tokens_per_second": 4000, "ratio": 1.0, "rounds": 5, "peak_mb": 900, "drift": None}
-    engines = {"ours": figures, "flagembedding": {**figures, "ratio": 6.49}, "openvino": {"error": "no"}}
+    engines = {"ours": figures, "flagembedding": {**figures, "ratio": 6.49, "drift": 0.09}, "openvino": {"error": "no"}}
     cell = {"shape": "12x384", "workload": "dl19", "tokens": 9000, "share_of_limit": 0.71, "engines": engines}
     file = tmp_path / "cpu.json"
     file.write_text(json.dumps({"machine": {}, "cells": [cell]}), encoding="utf-8")
     header, _, row = speed(file).splitlines()
     assert "FlagEmbedding" in header
     assert "OpenVINO" not in header
-    assert [part.strip() for part in row.split("|")[1:-1]][-3:] == ["4,000", "71 %", "6.5"]
+    assert [part.strip() for part in row.split("|")[1:-1]][-3:] == ["4,000", "71 %", "6.5*"]  # scores apart
     assert speed(tmp_path / "none.json") == ""
+
+
+def test_parts_of_a_later_query_are_shares_of_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 ms, MaxSim's 5 are a quarter; what an older file does not say is left out."""
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    late = module_of(root / "tools" / "speed_table.py").late
+    ours = {"first": 9.0, "later": 0.02, "first_ratio": 1.0, "later_ratio": 1.0}
+    engines = dict.fromkeys(("ours", "pylate", "sentence-transformers", "cross-encoder"), ours)
+    found: dict[str, Any] = {"engines": engines, "milliseconds": {"product": 1.0, "maxsim": 5.0, "query": 10.0}}
+    file = tmp_path / "late.json"
+    file.write_text(json.dumps(found), encoding="utf-8")
+    _, _, first, _, query, best, product = (row.split("|")[2].strip() for row in late(file).splitlines())
+    assert (first, query, best, product) == ("9.0 s", "10.0 ms, 50 %", "5.0 ms, 25 %", "1.0 ms, 5 %")
+    file.write_text(json.dumps({**found, "first_share_of_limit": 0.7}), encoding="utf-8")
+    assert "9.0 s, 70 % of the limit" in late(file)

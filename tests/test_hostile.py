@@ -200,11 +200,13 @@ def test_cascades_that_keep_nobody_or_grow_are_refused(keep: list[int]) -> None:
 
 
 def test_cascade_stages_are_visible_and_scales_do_not_mix() -> None:
-    """`Hit.stage` explains the order; `min_score` across stages is refused."""
+    """`Hit.stage` explains the order; `min_score` across stages is refused, and so is a bare list of scores."""
     fake = reranker(FakeCascade([1]))
     assert [hit.stage for hit in fake.rerank(QUERY, ["panda", "red panda bamboo"])] == [1, 0]
     with pytest.raises(InputError, match="cascade"):
         fake.rerank(QUERY, ["panda", "red panda"], min_score=0.5)
+    with pytest.raises(InputError, match="different depths"):
+        fake.score([(QUERY, "panda"), (QUERY, "red panda")])
 
 
 def test_index_costs_only_the_query() -> None:

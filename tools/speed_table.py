@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 __all__ = ["late", "llm", "speed"]
 
@@ -40,6 +41,18 @@ TEXTS = {
 }
 
 
+# Differences of scores, relative to those above 1, that are rounding.
+_ROUNDING = 1e-5
+
+
+def _cell(figures: dict[str, Any]) -> str:
+    """How many times as long another takes; a star where its scores are not ours."""
+    ratio = figures.get("ratio")
+    if ratio is None:
+        return ""
+    return (f"{ratio:.1f}" if ratio >= 3 else f"{ratio:.2f}") + ("*" if (figures["drift"] or 0) > _ROUNDING else "")
+
+
 def speed(file: Path = RESULTS, *, chinese: bool = False) -> str:
     """A row for each shape and workload: our speed, and how many times as long the others take."""
     if not file.exists():
@@ -50,14 +63,13 @@ def speed(file: Path = RESULTS, *, chinese: bool = False) -> str:
     titles = [*WORDS[language], *(NAMES[name] for name in engines)]
     rows = ["| " + " | ".join(titles) + " |", "|---|---|" + "--:|" * (len(titles) - 2)]
     for cell in cells:
-        ratios = [cell["engines"].get(name, {}).get("ratio") for name in engines]
         share = cell["share_of_limit"]
         figures = [
             cell["shape"].replace("x", " × "),
             TEXTS[language][cell["workload"]],
             f"{cell['engines']['ours']['tokens_per_second']:,}",
             "" if share is None else f"{share:.0%}".replace("%", " %"),
-            *("" if ratio is None else f"{ratio:.1f}" if ratio >= 3 else f"{ratio:.2f}" for ratio in ratios),
+            *(_cell(cell["engines"].get(name, {})) for name in engines),
         ]
         rows.append("| " + " | ".join(figures) + " |")
     return "\n".join(rows)
@@ -99,14 +111,19 @@ QUERIES = {
     "en": {"first": "first query, documents encoded", "later": "a later query"},
     "zh": {"first": "首个查询（含编码文档）", "later": "之后的查询"},
 }
+PARTS = {
+    "en": {"query": "of it, reading the query", "maxsim": "of it, MaxSim", "product": "of that, the matrix product"},
+    "zh": {"query": "其中：读查询", "maxsim": "其中：MaxSim", "product": "MaxSim 中：矩阵乘法"},
+}
 
 
 def late(file: Path = LATE, *, chinese: bool = False) -> str:
-    """How long a first and a later query take, and how many times as long others take."""
+    """How long a first and a later query take, how many times as long others take, and what a later one's parts are."""
     if not file.exists():
         return ""
     language = "zh" if chinese else "en"
-    engines = json.loads(file.read_text(encoding="utf-8"))["engines"]
+    found = json.loads(file.read_text(encoding="utf-8"))
+    engines = found["engines"]
     others = {"sentence-transformers": "sentence-transformers", "pylate": "PyLate"}
     cross = {"en": "our cross-encoder of this shape", "zh": "同形状的交叉编码器（我们的）"}[language]
     rows = [
@@ -119,5 +136,11 @@ def late(file: Path = LATE, *, chinese: bool = False) -> str:
         ratios = [engines[name][f"{key}_ratio"] for name in others]
         told = [f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}" for ratio in ratios]
         beside = "" if key == "first" else f"{engines['cross-encoder']['later_ratio']:.0f}"
+        if key == "first" and (share := found.get("first_share_of_limit")):
+            own += {"en": f", {share:.0%} of the limit", "zh": f"，上限的 {share:.0%}"}[language].replace("%", " %")
         rows.append("| " + " | ".join([title, own, *told, beside]) + " |")
+    for key, title in PARTS[language].items():
+        spent = found["milliseconds"][key] / 1000
+        own = f"{1000 * spent:.1f} ms, {spent / engines['ours']['later']:.0%}".replace("%", " %")
+        rows.append("| " + " | ".join([title, own, *[""] * (len(others) + 1)]) + " |")
     return "\n".join(rows)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from unittest import mock
 
@@ -13,6 +14,9 @@ from hypothesis import strategies as st
 from rerank_core.backends.torch import maxsim as module
 from rerank_core.backends.torch import residual
 from rerank_core.backends.torch.embeddings import gather, pressed
+from rerank_core.backends.torch.shelf import laid_out
+from rerank_core.errors import NonFiniteScoreError
+from rerank_core.indexable import ShelfWindow, Shelved
 
 WIDTH = 128
 
@@ -156,3 +160,19 @@ def test_centroids_are_of_all_vectors(count: int) -> None:
     moved = (residual.decode(data, coding, slice(0, count)) - vectors).norm(dim=-1)
 
     assert float(moved[count // 2 :].mean()) < 1.5 * float(moved[: count // 2].mean())
+
+
+@pytest.mark.parametrize("values", [[1.0, math.nan], [math.inf, 1.0], [-math.inf, math.inf], [1.0, -math.inf]])
+def test_a_vector_that_no_query_could_be_compared_with_is_refused(values: list[float]) -> None:
+    texts = {b"a": Shelved([ShelfWindow((0, 1), (0, 1), {"vectors": torch.tensor([values, [0.0, 0.0]])})], False)}
+    with pytest.raises(NonFiniteScoreError, match="among the vectors"):
+        laid_out(texts)
+
+
+def test_large_numbers_are_numbers() -> None:
+    """Their sum is not, in float16 or float32."""
+    for largest in (torch.finfo(torch.float16).max, torch.finfo(torch.float32).max):
+        dtype = torch.float16 if largest < 1e5 else torch.float32
+        vectors = torch.full((4, 2), largest, dtype=dtype)
+        block, _ = laid_out({b"a": Shelved([ShelfWindow((0, 1), (0, 1), {"vectors": vectors})], False)})
+        assert torch.equal(block.parts["vectors"].data, vectors)

@@ -6,6 +6,7 @@ import json
 import os
 import random
 import re
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
@@ -180,6 +181,25 @@ def test_text_cannot_name_a_passage(name: str) -> None:
     assert "(2) > (1) ( 3 ) (４) (5) [(6)] (A)" in text
     assert "(7)" in text
     assert not re.search(r"\[[3-7]\]", text)
+
+
+@pytest.mark.parametrize(
+    "unseen", ["\u200b", "\u200d\u2060", "\ufeff", "\xad", "\u202e", "\ufe0f", "\x00", "\u3164", "\U000e0041"]
+)
+@pytest.mark.parametrize("identifier", ["[{}3]", "[3{}]", "[1{}2]", "[ {} 3 {}]", "【{}C】", "［{}Ｃ］", "﹇3{}﹈"])
+def test_unseen_characters_hide_no_identifier(identifier: str, unseen: str) -> None:
+    """What is not seen, and what tokenizers drop, makes no other identifier of it."""
+    text = identifier.replace("{}", unseen)
+    assert shown(f"so {text} it is") == f"so ({text[1:-1]}) it is"
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 50_000, "[1" + "\u200b" * 50_000, "[" + "1\u200b" * 50_000, "[ \u200b" * 50_000]
+)
+def test_no_text_takes_long_to_look_through(text: str) -> None:
+    began = time.perf_counter()
+    assert shown(text).count("(") == 0
+    assert time.perf_counter() - began < 2
 
 
 def test_passages_are_cut_by_words_or_by_characters() -> None:

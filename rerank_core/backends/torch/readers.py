@@ -64,12 +64,13 @@ class LabelReader:
     divisor: float = 1.0
 
     def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        # In float32 whatever the model computes in: log-odds are a small difference of large logits, of which bfloat16
+        # would leave two or three bits, and many equal scores.
         rows = list(self.rows)
-        bias = None if self.bias is None else self.bias[rows]
-        logits = torch.nn.functional.linear(hidden, self.weight[rows], bias) / self.divisor
+        bias = None if self.bias is None else self.bias[rows].float()
+        logits = torch.nn.functional.linear(hidden.float(), self.weight[rows].float(), bias) / self.divisor
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
-        logits = logits.float()
         return logits[:, 0] if len(self.rows) == 1 else logits[:, 0] - logits[:, 1]
 
     def name(self, layer: int) -> str:
@@ -89,10 +90,10 @@ class LayerReader:
     softcap: float | None = None
 
     def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
-        logits = torch.nn.functional.linear(hidden, self.heads[layer])[:, 0]
+        logits = torch.nn.functional.linear(hidden.float(), self.heads[layer].float())[:, 0]
         if self.softcap is not None:
             logits = torch.tanh(logits / self.softcap) * self.softcap
-        return logits.float()
+        return logits
 
     def name(self, layer: int) -> str:
         return "score" if len(self.layers) == 1 else f"layer_{layer}"

@@ -59,7 +59,12 @@ def laid_out(texts: Mapping[bytes, Shelved]) -> tuple[Block, list[int]]:
     """
     block, order = gather([window.embedding for shelved in texts.values() for window in shelved.windows])
     for name, part in block.parts.items():
-        if part.data.is_floating_point() and not bool(torch.isfinite(part.data).all()):
+        # One pass over memory: a sum of finite numbers may overflow, one with NaN or an infinity is never finite.
+        if (
+            part.data.is_floating_point()
+            and not bool(part.data.sum().isfinite())
+            and not bool(torch.isfinite(part.data).all())
+        ):
             raise NonFiniteScoreError(
                 f"the model gave NaN or infinity among the {name} of these {len(texts)} texts; check its weights "
                 "for NaN (and dtype: float16 overflows where float32 does not)"

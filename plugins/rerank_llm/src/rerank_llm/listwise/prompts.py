@@ -9,8 +9,15 @@ from rerank_llm.chat import Message
 
 __all__ = ["PROMPTS", "first_token", "letter", "shown"]
 
-# An identifier in any bracket that a tokenizer or a reader may take for ours.
-_IDENTIFIER = re.compile(r"[\[［【〔](\s*(?:\d+|[A-Z])\s*)[\]］】〕]")
+# What nobody sees and many tokenizers drop: control and format characters, and all else that Unicode lets a reader
+# ignore (Default_Ignorable_Code_Point).
+_UNSEEN = (
+    "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
+    "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff"
+)
+# An identifier in any bracket that a tokenizer or a reader may take for ours. No two repetitions in it can share a
+# character, so that no text takes long.
+_IDENTIFIER = re.compile(rf"[\[［﹇【〔]([\s{_UNSEEN}]*(?:\d(?:[{_UNSEEN}]*\d)*|[A-ZＡ-Ｚ])[\s{_UNSEEN}]*)[\]］﹈】〕]")
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 

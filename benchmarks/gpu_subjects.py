@@ -1,0 +1,173 @@
+"""What is timed on a GPU: random models of real shapes, our scorers around them, and texts."""
+
+from __future__ import annotations
+
+import copy
+import importlib.util
+import random
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
+
+import rerank_core
+from rerank_core import Head, ModelSpec, Template
+from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.classifier import ClassifierScorer
+from rerank_core.backends.torch.decoder import DecoderScorer
+from rerank_core.backends.torch.readers import live_label_reader
+from rerank_core.testing.checkpoints import tiny_tokenizer
+from rerank_core.testing.decoders import tiny_causal_tokenizer
+
+__all__ = ["QUICK", "SHAPES", "Shape", "Subject", "judged", "linears", "made_up", "subject"]
+
+
+@dataclass(frozen=True)
+class Shape:
+    """A model to be made with random weights.
+
+    Attributes:
+        family: transformers' ``model_type``.
+        config: of the model, beside what is common.
+        real, made: the tokenizer, of the data or made up.
+        spec: the model whose template is used; None for pairs.
+        start: the token that starts a text.
+    """
+
+    family: str
+    config: dict[str, Any]
+    real: str
+    made: str
+    spec: str | None = None
+    start: str | None = None
+
+    @property
+    def causal(self) -> bool:
+        return self.spec is not None
+
+
+def _encoder(layers: int, width: int, heads: int) -> Shape:
+    config = {
+        "num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width,
+        "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1, "num_labels": 1,
+        "initializer_range": 0.05,  # with the usual 0.02, random scores are all but the same and agree by themselves
+    }  # fmt: skip
+    return Shape("xlm-roberta", config, "xlm-roberta", "xlm-roberta")
+
+
+def _decoder(layers: int, width: int, heads: int, shared: int, each: int, inner: int) -> dict[str, Any]:
+    return {
+        "num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads,
+        "num_key_value_heads": shared, "head_dim": each, "intermediate_size": inner, "max_position_embeddings": 8192,
+        "tie_word_embeddings": True, "initializer_range": 0.05, "pad_token_id": 0, "eos_token_id": 0,
+        "bos_token_id": None,
+    }  # fmt: skip
+
+
+def _qwen3(*sizes: int) -> Shape:
+    return Shape("qwen3", _decoder(*sizes), "qwen", "bytes", "qwen3-reranker-0.6b")
+
+
+def _gemma(*sizes: int) -> Shape:
+    return Shape("gemma", _decoder(*sizes), "llama2", "sentencepiece", "bge-llm-gemma", "<s>")
+
+
+SHAPES = {
+    "12 x 384": _encoder(12, 384, 12),
+    "12 x 768": _encoder(12, 768, 12),
+    "Qwen3 0.6B": _qwen3(28, 1024, 16, 8, 128, 3072),
+    "Gemma 2B": _gemma(18, 2048, 8, 1, 256, 16384),
+}
+"""Small cross-encoders, and the causal rerankers qwen3-reranker-0.6b and bge-llm-gemma. The output layer is as large as
+the tokenizer that stands in: Gemma's own has 256,000 tokens, Llama 2's 32,000."""
+QUICK = {
+    "2 x 64": _encoder(2, 64, 2),
+    "Qwen3 2 x 64": _qwen3(2, 64, 4, 2, 16, 96),
+    "Gemma 2 x 64": _gemma(2, 64, 4, 1, 16, 128),
+}
+_PAIRS = ModelSpec(name="random", template=Template.pair(), head=Head.classifier(), max_length=512)
+
+
+@dataclass(frozen=True)
+class Subject:
+    """A model on its device, plain and in our hands.
+
+    Attributes:
+        plain: the transformers model.
+        packed, padded: our scorers, the second around ``plain`` itself.
+        tokenizer: nothing was changed in it.
+        labels: ids of the label tokens, positive first; None for a classifier.
+    """
+
+    shape: Shape
+    plain: Any
+    packed: TorchScorer
+    padded: TorchScorer
+    tokenizer: Tokenizer
+    labels: tuple[int, ...] | None
+
+
+def subject(shape: Shape, device: torch.device, dtype: str, data: Path | None) -> Subject:
+    """A random model of a shape."""
+    raw = _tokenizer(shape, data)
+    text = TextTokenizer(Tokenizer.from_str(raw.to_str()), bos=shape.start)
+    size = max(raw.get_vocab(with_added_tokens=True).values()) + 1
+    config = AutoConfig.for_model(shape.family, vocab_size=size, **shape.config)
+    torch.manual_seed(0)
+    auto: Any = AutoModelForCausalLM if shape.causal else AutoModelForSequenceClassification
+    plain = auto.from_config(config).to(device, getattr(torch, dtype)).eval()
+    own = copy.deepcopy(plain)
+    if shape.spec is None:
+        packed = ClassifierScorer(own, text, _PAIRS, pack=True)
+        padded = ClassifierScorer(plain, text, _PAIRS, pack=False)
+        return Subject(shape, plain, packed, padded, raw, None)
+    spec = next(known for known in rerank_core.models() if known.name == shape.spec)
+    head = spec.head
+    assert head is not None
+    readers = [live_label_reader(module, head, text, spec.name) for module in (own, plain)]
+    labels = tuple(int(row) for row in readers[0].rows)
+    first = DecoderScorer(own.base_model, text, spec, reader=readers[0], pack=True)
+    second = DecoderScorer(plain.base_model, text, spec, reader=readers[1], pack=False)
+    return Subject(shape, plain, first, second, raw, labels)
+
+
+def _tokenizer(shape: Shape, data: Path | None) -> Tokenizer:
+    if data is not None:
+        return Tokenizer.from_file(str(data / "tokenizers" / shape.real / "tokenizer.json"))
+    made: Any = shape.made
+    return tiny_causal_tokenizer(made) if shape.causal else tiny_tokenizer(made)
+
+
+def linears(module: Any) -> list[torch.nn.Linear]:
+    """The linear layers of a model's layers; the head's work is one token a row."""
+    base = module.base_model
+    layers = base.encoder if hasattr(base, "encoder") else base.layers
+    return [part for part in layers.modules() if isinstance(part, torch.nn.Linear)]
+
+
+def judged(data: Path) -> list[tuple[str, list[str]]]:
+    """Queries and documents of TREC DL 2019."""
+    found = importlib.util.spec_from_file_location("readers", data / "readers.py")
+    assert found is not None
+    assert found.loader is not None
+    readers = importlib.util.module_from_spec(found)
+    found.loader.exec_module(readers)
+    return [(query, [text for _, text, _ in hits]) for _, query, hits in readers.trecdl(19)]
+
+
+def made_up(queries: int, documents: int) -> list[tuple[str, list[str]]]:
+    """Texts whose lengths are log-normal, as passages' are; the same in every run."""
+    draw = random.Random(0)
+    words = ["panda", "bear", "bamboo", "the", "of", "a", "in", "mountains", "eats", "fish", "query", "document"]
+
+    def text(length: int) -> str:
+        return " ".join(draw.choice(words) for _ in range(length))
+
+    def document() -> str:
+        return text(min(400, max(1, round(draw.lognormvariate(4.0, 0.6)))))
+
+    return [(text(7), [document() for _ in range(documents)]) for _ in range(queries)]

@@ -1,0 +1,128 @@
+"""The ways to score on a GPU: ours, plain Hugging Face with care, sentence-transformers."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from gpu_subjects import Subject
+from gpu_timing import Way
+from qwen3_card import SETTINGS
+
+from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.decoder import DecoderScorer
+from rerank_core.longdoc import FirstP
+from rerank_core.rows import Job, RowPlan, Rules
+
+__all__ = ["from_texts", "hugging_face", "least_tokens", "ours", "sentence_transformers"]
+
+
+def _rules(subject: Subject, budget: int | None = None) -> Rules:
+    length = 1024 if subject.shape.causal else 512
+    return Rules(longdoc=FirstP(), max_length=length, token_budget=budget)
+
+
+def least_tokens(subject: Subject, jobs: Sequence[Job]) -> int:
+    """Tokens without padding, and what the rows of a query share once."""
+    plan = RowPlan(subject.packed, jobs, _rules(subject), once=False)
+    return sum(window.length for window in plan.windows) + sum(len(row.ids) for row in plan.query_rows.values())
+
+
+def ours(subject: Subject, jobs: Sequence[Job], budget: int, *, packed: bool = True, one_kernel: bool = True) -> Way:
+    """Scores through the seam under a token budget, from token ids on."""
+    scorer = subject.packed if packed else subject.padded
+    plan = RowPlan(scorer, jobs, _rules(subject, budget), once=False)
+    return lambda: _scores(scorer, plan, one_kernel=one_kernel)
+
+
+def from_texts(subject: Subject, jobs: Sequence[Job], budget: int) -> Way:
+    """The same, and tokenization with it."""
+    rules = _rules(subject, budget)
+    return lambda: _scores(subject.packed, RowPlan(subject.packed, jobs, rules, once=False), one_kernel=True)
+
+
+def _scores(scorer: TorchScorer, plan: RowPlan, *, one_kernel: bool) -> list[float]:
+    scorer._one_kernel = one_kernel
+    if isinstance(scorer, DecoderScorer):
+        scorer.stack.one_kernel = one_kernel
+    scores = [0.0] * len(plan.windows)
+    for batch in plan.batches():
+        (found,) = plan.forward(batch).scores.values()
+        for place, score in zip(batch, found, strict=True):
+            scores[place] = score
+    return scores
+
+
+def hugging_face(subject: Subject, jobs: Sequence[Job], size: int) -> Way:
+    """The same rows through the plain module, sorted by length, in batches of one size; of a causal model the logits of
+    the last token alone, and no cache."""
+    module, labels = subject.plain, subject.labels
+    plan = RowPlan(subject.padded, jobs, _rules(subject), once=False)
+    rows = []
+    for window in plan.windows:
+        shared = plan.query_rows[window.query].ids if window.query in plan.query_rows else ()
+        rows.append([*shared, *plan.row(window).ids])
+    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    pad = module.config.pad_token_id
+
+    @torch.inference_mode()
+    def run() -> list[float]:
+        scores = [0.0] * len(rows)
+        for start in range(0, len(order), size):
+            places = order[start : start + size]
+            width = len(rows[places[0]])
+            fill = [[pad] * (width - len(rows[place])) for place in places]
+            lengths = torch.tensor([len(rows[place]) for place in places])
+            if labels is None:
+                ids = torch.tensor([rows[place] + blank for place, blank in zip(places, fill, strict=True)])
+                mask = torch.arange(width)[None] < lengths[:, None]
+                given = {"input_ids": ids, "attention_mask": mask.long()}
+                more: dict[str, Any] = {}
+            else:
+                ids = torch.tensor([blank + rows[place] for place, blank in zip(places, fill, strict=True)])
+                mask = torch.arange(width)[None] >= width - lengths[:, None]
+                positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
+                given = {"input_ids": ids, "attention_mask": mask.long(), "position_ids": positions}
+                more = {"logits_to_keep": 1, "use_cache": False}
+            logits = module(**{name: each.to(module.device) for name, each in given.items()}, **more).logits
+            found = logits[:, 0] if labels is None else _log_odds(logits[:, -1], labels)
+            for place, score in zip(places, found.float().tolist(), strict=True):
+                scores[place] = score
+        return scores
+
+    return run
+
+
+def _log_odds(logits: torch.Tensor, labels: tuple[int, ...]) -> torch.Tensor:
+    positive, *negative = (logits[:, label].float() for label in labels)
+    return positive - negative[0] if negative else positive
+
+
+def sentence_transformers(subject: Subject, jobs: Sequence[Job], size: int, folder: Path) -> Way | None:
+    """Its CrossEncoder around the same weights, from texts; None where it is not installed, or has no way to ask such
+    a model (it asks a chat template for log-odds of yes over no)."""
+    if subject.shape.family != "qwen3":
+        return None
+    try:
+        from sentence_transformers import CrossEncoder
+    except ImportError:
+        return None
+    subject.plain.save_pretrained(folder)
+    subject.tokenizer.save(str(folder / "tokenizer.json"))
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8192, **SETTINGS}
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    model = CrossEncoder(
+        str(folder), device=str(subject.plain.device), max_length=1024, model_kwargs={"dtype": subject.plain.dtype}
+    )
+    pairs = [(job.query, document.text) for job in jobs for document in job.documents]
+    plain = torch.nn.Identity()
+
+    def run() -> list[float]:
+        found = model.predict(pairs, activation_fn=plain, batch_size=size, show_progress_bar=False)
+        scores: list[float] = found.astype("float64").tolist()
+        return scores
+
+    return run
