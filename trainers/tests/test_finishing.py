@@ -136,12 +136,15 @@ def test_a_checkpoint_without_its_head_is_refused(run: Path, tmp_path: Path) -> 
         open_checkpoint(tmp_path / "moved")
 
 
-def test_a_language_model_goes_the_same_way(prepared: Prepared, decoder: Path, rows: Rows, tmp_path: Path) -> None:
-    """A template of one's own comes back from the checkpoint, with adapters or without the run's configuration."""
+@pytest.mark.parametrize("kind", ["llm", "layerwise"])
+def test_a_language_model_goes_the_same_way(
+    kind: str, prepared: Prepared, decoder: Path, rows: Rows, tmp_path: Path
+) -> None:
+    """A template of one's own comes back from an adapter's checkpoint, with the run's configuration or without."""
     run = prepared(
-        f"model.checkpoint={decoder}", "model.kind=llm", "model.lora={r: 4}", "train.learning_rate=0.1",
+        f"model.checkpoint={decoder}", f"model.kind={kind}", "model.lora={r: 4}", "train.learning_rate=0.1",
         "model.template={query: 'query: {query}', between: \"\\n\", doc: 'document: {doc}', after: \"\\n\"}",
-        "model.answers=['yes', 'no']", rows=rows(4),
+        *(["model.answers=['yes', 'no']"] if kind == "llm" else ["model.first_layer=2"]), rows=rows(4),
     )  # fmt: skip
     run.train()
     wanted = live_reranker(run.model).score(PAIRS)
@@ -149,3 +152,6 @@ def test_a_language_model_goes_the_same_way(prepared: Prepared, decoder: Path, r
     shutil.copytree(checkpoint, tmp_path / "moved")
     for model in (open_checkpoint(checkpoint, run.config.model), open_checkpoint(tmp_path / "moved")):
         assert live_reranker(model).score(PAIRS) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+    if kind == "layerwise":
+        found = publish_checkpoint(tmp_path / "moved", tmp_path / "out")
+        assert scores(found.directory) == pytest.approx(wanted, rel=1e-5, abs=1e-5)

@@ -159,7 +159,8 @@ def _metrics(facts: CardFacts) -> str:
         "Equal scores stand in the worst order.",
     ]
     if queries > 1:
-        told.append("In brackets 95 % intervals: percentile bootstrap over queries, paired for the difference.")
+        pairs = "" if facts.before is None else ", paired for the difference"
+        told.append(f"In brackets 95 % intervals: percentile bootstrap over queries{pairs}.")
     if facts.config is not None and facts.config.data.eval:
         best = facts.config.train.metric
         told.append(f"Training kept the checkpoint with the best {best} on this very set, which flatters it.")

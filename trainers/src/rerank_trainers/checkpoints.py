@@ -102,7 +102,7 @@ def _guessed(directory: Path, spec: ModelSpec) -> ModelConfig:
     base = read_json(path).get("base_model_name_or_path") if path.is_file() else None
     told = ModelConfig(kind=kind, checkpoint=str(base or ""), max_length=spec.max_length)
     told = replace(told, max_query_length=spec.max_query_length, first_layer=head.first or told.first_layer)
-    if head.kind != "last_token":
+    if head.kind == "classifier":
         return told
     answers = tuple(word for word in (head.positive, head.negative) if word is not None)
     return replace(told, template=asdict(spec.template), answers=answers)
