@@ -4,16 +4,12 @@ from __future__ import annotations
 
 import copy
 import itertools
-import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
-
 import transformers
 
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder

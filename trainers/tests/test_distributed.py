@@ -28,6 +28,8 @@ from rerank_trainers.sampling import Steps
 SETTINGS: dict[str, tuple[str, ...]] = {
     "whole": ("train.batch_size=8", "objective=bce"),
     "cut": ("train.batch_size=8", "train.token_budget=40"),
+    # In the second step one process starts with a group in parts, scored without a graph, and the other does not.
+    "uneven": ("train.batch_size=8", "train.token_budget=55"),
     "recomputed": ("train.batch_size=8", "train.token_budget=40", "model.gradient_checkpointing=true"),
     "early": ("train.batch_size=8", "train.learning_rate=0", "train.epochs=9", "train.patience=1"),
 }
@@ -100,7 +102,7 @@ def results(found: dict[str, Any], name: str) -> tuple[list[dict[str, torch.Tens
     )
 
 
-@pytest.mark.parametrize("name", ["whole", "cut", "recomputed"])
+@pytest.mark.parametrize("name", ["whole", "cut", "uneven", "recomputed"])
 def test_two_processes_train_as_one(
     found: dict[str, Any], prepared: Callable[..., Run], rows: Callable[..., list[TrainingRow]], name: str
 ) -> None:

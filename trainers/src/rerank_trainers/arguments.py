@@ -35,7 +35,7 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
 
     Raises:
         InputError: ``train.arguments`` names something that is ours to say, that is not read here, or that
-            transformers does not know.
+            transformers does not know; or a value that it refuses.
     """
     known = {item.name for item in dataclasses.fields(transformers.TrainingArguments)}
     every = "steps" if train.eval_steps is not None else "epoch"
@@ -89,7 +89,10 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
     ):
         if names:
             raise InputError(f"train.arguments: {sorted(names)!r}; {why}")
-    args = transformers.TrainingArguments(**{**ours, **train.arguments})
+    try:
+        args = transformers.TrainingArguments(**{**ours, **train.arguments})
+    except (ValueError, TypeError, ImportError) as error:
+        raise InputError(f"transformers refuses these settings of train: {error}") from error
     if args.gradient_accumulation_steps != 1 or "num_steps" in (
         args.accelerator_config.gradient_accumulation_kwargs or {}
     ):

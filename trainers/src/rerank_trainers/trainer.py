@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -94,6 +95,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             num_workers=self.args.dataloader_num_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             multiprocessing_context="fork" if self.args.dataloader_num_workers else None,
+            worker_init_fn=_in_worker,
         )
 
     # ------------------------------------------------------------------ a step
@@ -221,6 +223,11 @@ class _Loader(DataLoader[Any]):
         """What transformers calls before each epoch."""
         steps: Any = self.batch_sampler
         steps.set_epoch(epoch)
+
+
+def _in_worker(number: int) -> None:
+    # What tokenizers do in a process that was forked anyway, without a warning from each of them.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
