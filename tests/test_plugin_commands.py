@@ -1,4 +1,4 @@
-"""Commands that plugins add to ``rerank``: listed without being imported, imported when called, and never in the way."""
+"""Commands that plugins add to ``rerank``: listed without being imported, imported when they are called."""
 
 from __future__ import annotations
 

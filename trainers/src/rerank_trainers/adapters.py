@@ -44,7 +44,8 @@ def adapted(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
         task_type={"cross-encoder": "SEQ_CLS", "llm": "CAUSAL_LM"}.get(config.kind),
     )
     try:
-        return peft.get_peft_model(module, chosen)
+        # New layers are in training mode, whatever the module they are put into is in.
+        return peft.get_peft_model(module, chosen).eval()
     except ValueError as error:
         raise InputError(f"model.lora.targets {list(options.targets)!r}: {error}") from error
 

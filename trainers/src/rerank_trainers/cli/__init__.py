@@ -7,6 +7,7 @@ import typer
 from rerank_trainers.cli.check import check
 from rerank_trainers.cli.label import label
 from rerank_trainers.cli.mine import mine
+from rerank_trainers.cli.publish import publish
 from rerank_trainers.cli.training import llm, reranker
 
 __all__ = ["app"]
@@ -20,5 +21,5 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
     help="Fine-tune a reranker, check its data, publish it.",
 )
-for _command in (check, mine, label, reranker, llm):
+for _command in (check, mine, label, reranker, llm, publish):
     app.command()(_command)
