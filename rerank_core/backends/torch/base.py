@@ -101,7 +101,7 @@ class TorchScorer(ABC):
                 break
         if not self.packed:
             module.set_attn_implementation(attention)
-        elif not self.live and (undo := self.shorten()) is not None and not right(packed=True):
+        elif (undo := self.shorten()) is not None and not right(packed=True):
             undo()
         if prepacked and prepack.available(module):
             replaced = prepack.prepack(module)

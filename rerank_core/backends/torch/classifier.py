@@ -64,11 +64,7 @@ class ClassifierScorer(TorchScorer):
         return other
 
     def shorten(self) -> Callable[[], None] | None:
-        done = shorten_last_layer(self.module)
-        if done is None:
-            return None
-        layers, last = done
-        return lambda: layers.__setitem__(-1, last)
+        return shorten_last_layer(self.module, live=self.live)
 
     def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
         return self.laid_out([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=packed)

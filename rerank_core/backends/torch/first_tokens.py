@@ -1,11 +1,14 @@
 """A classifier reads one token a row: the last layer computes no more than that needs.
 
 Exact, not an approximation: keys and values are still those of every token; queries, the attention output and the
-feed-forward block are computed for the first tokens alone. It saves most of one layer of a BERT-like encoder.
+feed-forward block are computed for the first tokens alone. It saves most of one layer of a BERT-like encoder, in
+training too.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -27,57 +30,79 @@ class FirstTokenLayer(torch.nn.Module):
         packing: Packing | None = kwargs.get("packing")
         if packing is None:
             return self.layer(hidden_states, *args, **kwargs)
-        attention = self.layer.attention.self
-        first = hidden_states[:, packing.starts]
-        heads = attention.num_attention_heads
-        query = attention.query(first)[0].unflatten(-1, (heads, -1))
-        key, value = (part(hidden_states)[0].unflatten(-1, (heads, -1)) for part in (attention.key, attention.value))
-        out = _attend(query, key, value, packing, attention.scaling)
-        attended = self.layer.attention.output(out.flatten(1)[None], first)
-        return self.layer.output(self.layer.intermediate(attended), attended)
+        return _first_tokens(self.layer, hidden_states, packing)
+
+
+def _first_tokens(layer: Any, hidden_states: torch.Tensor, packing: Packing) -> torch.Tensor:
+    attention = layer.attention.self
+    first = hidden_states[:, packing.starts]
+    heads = attention.num_attention_heads
+    query = attention.query(first)[0].unflatten(-1, (heads, -1))
+    key, value = (part(hidden_states)[0].unflatten(-1, (heads, -1)) for part in (attention.key, attention.value))
+    dropout = attention.dropout.p if attention.training else 0.0
+    out = _attend(query, key, value, packing, attention.scaling, dropout)
+    attended = layer.attention.output(out.flatten(1)[None], first)
+    found: torch.Tensor = layer.output(layer.intermediate(attended), attended)
+    return found
 
 
 def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scale: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scale: float, dropout: float
 ) -> torch.Tensor:
     """``[rows, heads, width]``: one query a row over the keys and values of that row."""
-    if packing.unbroken(query):
+    if not dropout and packing.unbroken(query):
         alone = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
         longest = (1, max(packing.lengths))
         return varlen.attend(
             query, key, value, query_bounds=alone, key_bounds=packing.bounds, longest=longest, scale=scale
         )
-    out = torch.empty_like(query)
-    row = 0
-    for start, rows, length in packing.groups:
-        inside = slice(start, start + rows * length)
-        k, v = (part[inside].view(rows, length, *part.shape[1:]).transpose(1, 2) for part in (key, value))
-        q = query[row : row + rows, :, None]
-        attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, scale=scale)
-        out[row : row + rows] = attended[:, :, 0]
-        row += rows
-    return out
+    asked = torch.split(query, [rows for _, rows, _ in packing.groups])
+    # Split, not sliced: a gradient through slices of a whole costs the whole for every slice.
+    read = (torch.split(part, [rows * length for _, rows, length in packing.groups]) for part in (key, value))
+    out = []
+    for (_, rows, length), q, *behind in zip(packing.groups, asked, *read, strict=True):
+        k, v = (part.view(rows, length, *part.shape[1:]).transpose(1, 2) for part in behind)
+        out.append(
+            torch.nn.functional.scaled_dot_product_attention(q[:, :, None], k, v, scale=scale, dropout_p=dropout)
+        )
+    return torch.cat(out)[:, :, 0]
 
 
-def shorten_last_layer(module: Any) -> tuple[torch.nn.ModuleList, torch.nn.Module] | None:
-    """Put a `FirstTokenLayer` in place of the last layer of a BERT-like encoder.
+def shorten_last_layer(module: Any, *, live: bool = False) -> Callable[[], None] | None:
+    """Let the last layer of a BERT-like encoder compute first tokens alone, of packed batches.
+
+    Args:
+        live: the module is somebody else's: the layer stays the object that it is, under the names that its weights
+            are saved by, and only its ``forward`` is replaced.
 
     Returns:
-        the list of layers and the original last one, to undo it; None where the encoder is of another kind.
+        how to undo it; None where the encoder is of another kind.
     """
     layers = getattr(getattr(getattr(module, "base_model", None), "encoder", None), "layer", None)
     if not isinstance(layers, torch.nn.ModuleList) or not len(layers):
         return None
     last: Any = layers[-1]
-    parts = ("attention.self.query", "attention.self.key", "attention.self.value", "attention.self.scaling")
-    for path in (*parts, "attention.output", "intermediate", "output"):
+    of_attention = ("query", "key", "value", "scaling", "dropout.p")
+    for path in (*(f"attention.self.{name}" for name in of_attention), "attention.output", "intermediate", "output"):
         found = last
         for name in path.split("."):
             found = getattr(found, name, None)
         if found is None:
             return None
-    layers[-1] = FirstTokenLayer(last)
-    return layers, last
+    if not live:
+        layers[-1] = FirstTokenLayer(last)
+        return lambda: layers.__setitem__(-1, last)
+    if "forward" in vars(last):
+        return None
+    last.forward = functools.partial(_live_forward, last)
+    return lambda: vars(last).pop("forward")
+
+
+def _live_forward(layer: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+    packing: Packing | None = kwargs.get("packing")
+    if packing is None:
+        return type(layer).forward(layer, hidden_states, *args, **kwargs)
+    return _first_tokens(layer, hidden_states, packing)
 
 
 def gather_first_tokens(module: Any) -> None:

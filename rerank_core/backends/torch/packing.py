@@ -18,7 +18,7 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.masking_utils import sdpa_mask
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from rerank_core.backends.torch import varlen
+from rerank_core.backends.torch import dropout_attention, varlen
 from rerank_core.backends.torch.causal import CausalPacking, capped
 
 __all__ = ["NAME", "Packing", "agree", "inputs", "other_neighbours", "trial_rows"]
@@ -116,6 +116,10 @@ class Packing:
     ) -> torch.Tensor:
         """`attend` in parts that are cut and joined once: a gradient through slices of a whole costs the whole for
         every slice."""
+        if dropout_attention.serves(query, dropout):
+            scale = query.shape[-1] ** -0.5 if scale is None else scale
+            q, k, v = query[0], key[0], value[0]
+            return dropout_attention.attend(q, k, v, self.groups, scale=scale, reach=reach, dropout=dropout)[None]
         sizes = [rows * length for _, rows, length in self.groups]
         parts = zip(self.groups, *(torch.split(part[0], sizes, dim=1) for part in (query, key, value)), strict=True)
         out = []

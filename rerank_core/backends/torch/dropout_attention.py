@@ -1,0 +1,145 @@
+"""Attention with dropout on a CPU, where torch's SDPA has no kernel for it.
+
+What SDPA does instead costs most in drawing one random number a weight, in masks of booleans, and in tensors larger
+than the cache. Here 64 random bits serve four weights, and a weight's sign says whether it is kept: one tensor is
+remembered where SDPA remembers three, and all is plain arithmetic over tiles that stay in cache. A training step of
+12 layers x 384 over rows of 355 tokens takes 0.62 of the time, one of 6 layers over rows of 38 tokens 0.96.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+
+__all__ = ["attend", "serves"]
+
+Groups = Sequence[tuple[int, int, int]]
+
+# Weights of a tile: 2 MB. Half and twice of it were within 1 % at 12 heads of rows of 38 and of 355 tokens; 32 times
+# took a fifth longer.
+_TILE = 1 << 19
+_STEPS = 1 << 16
+
+
+def serves(query: torch.Tensor, dropout: float) -> bool:
+    """Whether these are the queries for it."""
+    return dropout > 0 and query.device.type == "cpu" and query.dtype == torch.float32
+
+
+def attend(
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    groups: Groups,
+    *,
+    scale: float,
+    reach: int | None,
+    dropout: float,
+) -> torch.Tensor:
+    """``[total, heads, width]`` for ``[heads, total, width]``, with the gradient; each row attends to itself.
+
+    Args:
+        groups: ``(start, rows, length)``, see `packing.Packing`.
+        reach: how far local attention sees; None for all.
+        dropout: of attention weights, as torch's default generator draws it, to the nearest of 65,536 steps.
+    """
+    found: torch.Tensor = _Attention.apply(query, key, value, groups, scale, reach, dropout)  # type: ignore[no-untyped-call]
+    return found
+
+
+class _Attention(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        groups: Groups,
+        scale: float,
+        reach: int | None,
+        dropout: float,
+    ) -> torch.Tensor:
+        heads, total, _ = query.shape
+        steps = min(round(dropout * _STEPS), _STEPS - 1)
+        kept = 1 - steps / _STEPS
+        out = query.new_empty((total, heads, value.shape[-1]))
+        signed = []
+        for tile in _tiles(groups, heads):
+            q, k, v = (tile.cut(part) for part in (query, key, value))
+            weights = torch.bmm(q * scale, k.mT)
+            if reach is not None and tile.length > reach:
+                weights.masked_fill_(_beyond(tile.length, reach), -torch.inf)
+            weights = torch.softmax(weights, dim=-1).copysign_(_draw(weights, steps))
+            attended = torch.bmm(torch.relu(weights), v).mul_(1 / kept)
+            tile.of(out.transpose(0, 1)).copy_(tile.joined(attended))
+            signed.append(weights)
+        ctx.save_for_backward(query, key, value, out, *signed)
+        ctx.rest = groups, scale, kept
+        return out
+
+    @staticmethod
+    @torch.autograd.function.once_differentiable
+    def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
+        query, key, value, out, *signed = ctx.saved_tensors
+        groups, scale, kept = ctx.rest
+        found = [torch.empty_like(part) for part in (query, key, value)]
+        gradient = gradient.transpose(0, 1)
+        # What a weight's own gradient is measured from: Dao et al., FlashAttention, 2022, appendix B.4.
+        mean = (gradient * out.transpose(0, 1)).sum(-1, keepdim=True)
+        for tile, weights in zip(_tiles(groups, query.shape[0]), signed, strict=True):
+            q, k, v, g, m = (tile.cut(part) for part in (query, key, value, gradient, mean))
+            g = g * (1 / kept)
+            # Products with a transposed first factor are slow on a CPU, so they are computed transposed.
+            by_value = torch.bmm(g.mT, torch.relu(weights)).mT
+            inner = torch.ops.aten.threshold_backward(torch.bmm(g, v.mT), weights, 0)
+            inner.sub_(m).mul_(weights.abs())
+            by_query, by_key = torch.bmm(inner, k * scale), torch.bmm((q * scale).mT, inner).mT
+            for whole, part in zip(found, (by_query, by_key, by_value), strict=True):
+                tile.of(whole).copy_(tile.joined(part))
+        return *found, None, None, None, None
+
+
+def _draw(weights: torch.Tensor, steps: int) -> torch.Tensor:
+    """Positive where a weight is kept, negative where it is dropped, never 0."""
+    count = weights.numel()
+    bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
+    return bits[:count].view(weights.shape).to(weights.dtype).sub_(steps - _STEPS // 2 - 0.5)
+
+
+class _Tile:
+    """Rows of one length, or some heads of a single one: what is computed at once."""
+
+    def __init__(self, start: int, rows: int, length: int, heads: slice) -> None:
+        self.rows, self.length = rows, length
+        self._place = heads, slice(start, start + rows * length)
+
+    def of(self, part: torch.Tensor) -> torch.Tensor:
+        """A view ``[heads, rows * length, width]`` of ``[heads, total, width]``."""
+        return part[self._place]
+
+    def cut(self, part: torch.Tensor) -> torch.Tensor:
+        """``[heads * rows, length, width]``."""
+        return self.of(part).reshape(-1, self.length, part.shape[-1])
+
+    def joined(self, part: torch.Tensor) -> torch.Tensor:
+        """What was `cut`, in the shape it was cut `of`."""
+        return part.reshape(-1, self.rows * self.length, part.shape[-1])
+
+
+def _tiles(groups: Groups, heads: int) -> Iterator[_Tile]:
+    for start, rows, length in groups:
+        some = max(1, min(heads, _TILE // length**2))
+        together = max(1, _TILE // (heads * length**2))
+        for row in range(0, rows, together):
+            for head in range(0, heads, some):
+                count = min(together, rows - row)
+                yield _Tile(start + row * length, count, length, slice(head, min(head + some, heads)))
+
+
+@functools.lru_cache(maxsize=16)
+def _beyond(length: int, reach: int) -> torch.Tensor:
+    places = torch.arange(length)
+    return (places[:, None] - places[None, :]).abs() >= reach
