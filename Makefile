@@ -53,6 +53,7 @@ bench: $(VENV)/.dev  ## timings beside other runtimes, each in its own environme
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/llm.py
 	$(BIN)/python benchmarks/late.py
+	$(BIN)/python benchmarks/training.py
 
 ndcg: $(VENV)/.dev  ## nDCG@10 of mini on TREC DL19; RERANK_DATA names the data
 	$(BIN)/python benchmarks/dl19.py --model mini

@@ -57,7 +57,8 @@ class Experiment:
 
 
 def english(data: Path) -> Iterator[Experiment]:
-    """WikiQA, from all-MiniLM-L6-v2 as a cross-encoder with a fresh head."""
+    """WikiQA, from all-MiniLM-L6-v2 as a cross-encoder with a fresh head, with and without learning `mini`'s scores
+    first."""
     folder = WORK / "wikiqa"
     files = {
         split: judged.write(judged.rows_of(data, f"en_wikiqa/{split}"), folder / f"{split}.jsonl")
@@ -70,16 +71,19 @@ def english(data: Path) -> Iterator[Experiment]:
         "nfcorpus": lambda: judged.sample_of(data, "nfcorpus"),
         "scifact": lambda: judged.sample_of(data, "scifact"),
     }
-    common = {"model": {"max_length": 256}, "train": {"epochs": 3, "learning_rate": 1e-4, "batch_size": 16}}
+    common = {
+        "data": {"group_size": 4},
+        "model": {"max_length": 256},
+        "train": {"epochs": 3, "learning_rate": 1e-4, "batch_size": 16},
+    }
+    taught = lambda seed: str(_taught(data, files["dev"]))  # noqa: E731
     for objective, tests in (("softmax_ce", far), ("ranknet", near), ("bce", near)):
-        yield Experiment(f"wikiqa {objective}", files["train"], files["dev"], tests, {**common, "objective": objective})
+        settings = {**common, "objective": objective}
+        yield Experiment(
+            f"wikiqa {objective}, after mini's scores", files["train"], files["dev"], tests, settings, taught
+        )
     yield Experiment(
-        "wikiqa softmax_ce after mini's scores",
-        files["train"],
-        files["dev"],
-        far,
-        {**common, "objective": "softmax_ce"},
-        lambda seed: str(_taught(data, files["dev"])),
+        "wikiqa softmax_ce alone", files["train"], files["dev"], near, {**common, "objective": "softmax_ce"}
     )
 
 
@@ -87,20 +91,21 @@ def _taught(data: Path, dev: Path) -> Path:
     """A cross-encoder that has learnt `mini`'s scores of training texts, whose labels it has not seen."""
     folder = WORK / "taught"
     if not (folder / "final").exists():
-        wiki = readers(data).wikiqa("train", answerable=False)
-        rows = [*judged.as_rows("wikiqa", wiki), *judged.rows_of(data, "en_trecqa/train")]
-        rows += judged.rows_of(data, "en_quora_rank/train")[:1000]
-        with rerank_core.load("mini", device="cpu") as mini:
-            told = (TrainingRow(row.query, row.docs, id=row.id) for row in rows)
-            judged.write(label(told, mini), folder / "train.jsonl")
+        if not (folder / "train.jsonl").exists():
+            wiki = readers(data).wikiqa("train", answerable=False)
+            rows = [*judged.as_rows("wikiqa", wiki), *judged.rows_of(data, "en_trecqa/train")]
+            rows += judged.rows_of(data, "en_quora_rank/train")[:1000]
+            with rerank_core.load("mini", device="cpu") as mini:
+                told = (TrainingRow(row.query, row.docs, id=row.id) for row in rows)
+                judged.write(label(told, mini), folder / "train.jsonl")
         settings = {
-            "data": {"train": [str(folder / "train.jsonl")], "eval": [str(dev)], "on_error": "warn"},
+            "data": {"train": [str(folder / "train.jsonl")], "eval": [str(dev)], "group_size": 4, "on_error": "warn"},
             "model": {"checkpoint": "mini", "max_length": 256},
             # Cosines lie close together: a softmax at temperature 1 could not tell them apart.
             "objective": [{"name": "kl", "options": {"teacher_temperature": 0.05}}],
             "train": {
                 "out": str(folder),
-                "epochs": 2,
+                "epochs": 1,
                 "learning_rate": 2e-4,
                 "batch_size": 32,
                 "device": "cpu",
@@ -114,7 +119,8 @@ def _taught(data: Path, dev: Path) -> Path:
 def chinese(data: Path) -> Iterator[Experiment]:
     """Small models from scratch with BERT-Chinese's vocabulary: mined negatives, graded labels, a teacher."""
     from_scratch = lambda seed: str(_small(data, seed))  # noqa: E731
-    common = {"model": {"max_length": 256}, "train": {"epochs": 6, "learning_rate": 5e-4, "batch_size": 32}}
+    train = {"epochs": 6, "learning_rate": 5e-4, "batch_size": 32, "token_budget": 16384}
+    common = {"model": {"max_length": 256}, "train": train}
 
     folder = WORK / "cepilepsyqa"
     pairs = judged.cepilepsyqa_pairs(data)
@@ -128,7 +134,7 @@ def chinese(data: Path) -> Iterator[Experiment]:
         yield Experiment(
             f"cepilepsyqa {objective}", folder / "train.jsonl", folder / "dev.jsonl",
             {"cepilepsyqa dev": lambda: judged.rows_of(data, "zh_cepilepsyqa/dev")},
-            {**common, "objective": objective}, from_scratch,
+            {**common, "objective": objective, "train": {**train, "epochs": 3}}, from_scratch,
         )  # fmt: skip
 
     rows, test = judged.cmedir(data)
@@ -153,7 +159,7 @@ def chinese(data: Path) -> Iterator[Experiment]:
 
 
 def _small(data: Path, seed: int) -> Path:
-    """A BERT of 4 layers x 256 with random weights and BERT-Chinese's tokenizer."""
+    """A BERT of 2 layers x 128 with random weights and BERT-Chinese's tokenizer."""
     from transformers import BertConfig, BertForSequenceClassification, BertTokenizerFast, set_seed
 
     folder = WORK / f"bert-zh-{seed}"
@@ -163,7 +169,7 @@ def _small(data: Path, seed: int) -> Path:
         BertTokenizerFast(str(folder / "vocab.txt")).save_pretrained(str(folder))
         set_seed(seed)
         config = BertConfig(
-            vocab_size=21_128, hidden_size=256, num_hidden_layers=4, num_attention_heads=4, intermediate_size=1024,
+            vocab_size=21_128, hidden_size=128, num_hidden_layers=2, num_attention_heads=2, intermediate_size=512,
             num_labels=1,
         )  # fmt: skip
         BertForSequenceClassification(config).save_pretrained(str(folder))

@@ -6,11 +6,12 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["late", "llm", "speed"]
+__all__ = ["late", "llm", "speed", "training"]
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "cpu.json"
 LLM = RESULTS.with_name("llm.json")
 LATE = RESULTS.with_name("late.json")
+TRAINING = RESULTS.with_name("training.json")
 NAMES = {
     "ours-int8": "our int8",
     "sentence-transformers": "sentence-transformers",
@@ -143,4 +144,36 @@ def late(file: Path = LATE, *, chinese: bool = False) -> str:
         spent = found["milliseconds"][key] / 1000
         own = f"{1000 * spent:.1f} ms, {spent / engines['ours']['later']:.0%}".replace("%", " %")
         rows.append("| " + " | ".join([title, own, *[""] * (len(others) + 1)]) + " |")
+    return "\n".join(rows)
+
+
+TRAINED = {
+    "en": {
+        "6x384/wikiqa": "BERT, 6 × 384, WikiQA, 8 queries × 8 a step",
+        "12x384/t2rank": "BERT, 12 × 384, T2Ranking, 2 queries × 8 a step",
+        "titles": ("model and data", "our tokens/s", "FlagEmbedding", "sentence-transformers, ListNet", "and BCE",
+                   "ours, rows padded"),
+    },
+    "zh": {
+        "6x384/wikiqa": "BERT，6 × 384，WikiQA，每步 8 个查询 × 8 篇",
+        "12x384/t2rank": "BERT，12 × 384，T2Ranking，每步 2 个查询 × 8 篇",
+        "titles": ("模型与数据", "我们的词元/秒", "FlagEmbedding", "sentence-transformers，ListNet", "同上，BCE",
+                   "我们的，带填充"),
+    },
+}  # fmt: skip
+TRAINERS = ("flagembedding", "sentence-transformers", "sentence-transformers-bce", "ours-padded")
+
+
+def training(file: Path = TRAINING, *, chinese: bool = False) -> str:
+    """A row for each model and data: tokens that we train on in a second, and how many times as long others take."""
+    if not file.exists():
+        return ""
+    words = TRAINED["zh" if chinese else "en"]
+    rows = ["| " + " | ".join(words["titles"]) + " |", "|---|" + "--:|" * (len(TRAINERS) + 1)]
+    for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]:
+        engines = cell["engines"]
+        ratios = [engines.get(name, {}).get("ratio") for name in TRAINERS]
+        figures = ["" if ratio is None else f"{ratio:.1f}" if ratio >= 3 else f"{ratio:.2f}" for ratio in ratios]
+        name = str(words[f"{cell['shape']}/{cell['workload']}"])
+        rows.append("| " + " | ".join([name, f"{engines['ours']['tokens_per_second']:,}", *figures]) + " |")
     return "\n".join(rows)

@@ -191,7 +191,7 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
             hint = "; unpack it first" if path.suffix == ".gz" else ""
             raise InputError(f"{path.name!r} is none of .jsonl, .ndjson, .json (a record a line), .tsv, .parquet{hint}")
         if path.resolve() in seen:
-            raise InputError(f"{str(path)!r} is named twice; to train on it more often, give it a weight")
+            raise InputError(f"{str(path)!r} is named twice; to train on it more often, set train.epochs")
         seen.add(path.resolve())
     return found
 

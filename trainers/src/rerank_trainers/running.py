@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import transformers
 
@@ -16,7 +15,7 @@ from rerank_core import InputError, Reranker
 from rerank_trainers import model as models
 from rerank_trainers import resuming
 from rerank_trainers.arguments import arguments_of
-from rerank_trainers.config import Config
+from rerank_trainers.config import Config, TrainConfig
 from rerank_trainers.evaluating import MEASURES, DevSet, Result, measures_of
 from rerank_trainers.labels import LabelScale
 from rerank_trainers.layerwise import Layerwise
@@ -29,7 +28,7 @@ from rerank_trainers.settings import write_config
 from rerank_trainers.stopping import CollapseWatch, Interrupt
 from rerank_trainers.trainer import RerankTrainer
 
-__all__ = ["Run", "arguments_of", "objective_from", "prepare"]
+__all__ = ["Plan", "Run", "check_needs", "live_reranker", "objective_from", "plan", "prepare", "scale_of"]
 
 _LOG = logging.getLogger("rerank_trainers")
 _Callback = TypeVar("_Callback")
@@ -151,8 +150,19 @@ def _measured(dev: DevSet, model: models.Model) -> Result:
         return dev.evaluate(live_reranker(model))
 
 
-def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Run:
-    """Check everything that can be checked without a model, then open it.
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a run will do, checked before any model is opened."""
+
+    objective: Objective
+    train: TrainConfig
+    args: transformers.TrainingArguments
+    scale: LabelScale
+    dev: DevSet | None
+
+
+def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Plan:
+    """Check everything that can be checked without a model.
 
     Args:
         rows: to train on; checked by `checking` already.
@@ -160,7 +170,6 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
 
     Raises:
         InputError: settings or data that do not fit together.
-        CheckpointError: a model that cannot be loaded.
     """
     if not len(rows):
         raise InputError("there is no row to train on")
@@ -172,13 +181,29 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
         # ir_measures' own spelling, which its results have: MRR@10 is RR@10.
         train = dataclasses.replace(train, metric=str(measures_of([train.metric])[0]))
     args = arguments_of(train, evaluates=dev_rows is not None)
-    measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
     scale = scale_of(config)
-    dev = (
-        None
-        if dev_rows is None
-        else DevSet(dev_rows, measures, lowest=scale.low, rank=args.process_index, world=args.world_size)
-    )
+    if dev_rows is None:
+        return Plan(objective, train, args, scale, None)
+    measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
+    dev = DevSet(dev_rows, measures, lowest=scale.low, rank=args.process_index, world=args.world_size)
+    if dev.left_out:
+        _LOG.warning(
+            "data.eval: %d of %d rows have no relevant document, or no irrelevant one; they are not measured",
+            dev.left_out,
+            len(dev_rows),
+        )
+    return Plan(objective, train, args, scale, dev)
+
+
+def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Run:
+    """Check everything that can be checked without a model, then open it; see `plan`.
+
+    Raises:
+        InputError: settings or data that do not fit together.
+        CheckpointError: a model that cannot be loaded.
+    """
+    planned = plan(config, rows, dev_rows)
+    train, objective, args, dev = planned.train, planned.objective, planned.args, planned.dev
     # Before the model is made: a fresh head is drawn from the seed.
     transformers.set_seed(train.seed)
     model = models.open_model(config.model, name=Path(train.out).resolve().name, frozen_bias=objective.shift_invariant)
@@ -194,7 +219,7 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
     trainer = RerankTrainer(
         model,
         objective,
-        Groups(rows, scale, config.data.group_size, train.seed),
+        Groups(rows, planned.scale, config.data.group_size, train.seed),
         Passes(model.scorer, config.model.max_length, config.model.max_query_length, train.token_budget),
         args,
         batch_size=train.batch_size,
@@ -239,15 +264,3 @@ def _tell(model: models.Model, rows: Sequence[TrainingRow]) -> None:
     follows = any(option.name == "instruction" for option in model.spec.options)
     if not follows and any(row.instruction is not None for row in rows):
         _LOG.warning("rows bring instructions, and %r follows none; they are not read", model.spec.name)
-
-
-def summary(run: Run) -> dict[str, Any]:
-    """What a finished run has to say for itself: plain data."""
-    state = run.trainer.state
-    return {
-        "steps": state.global_step,
-        "epochs": state.epoch,
-        "best_metric": state.best_metric,
-        "best_checkpoint": state.best_model_checkpoint,
-        "history": json.loads(json.dumps(state.log_history)),
-    }

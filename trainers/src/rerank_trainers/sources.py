@@ -50,6 +50,11 @@ def source_of(config: ModelConfig) -> Source:
     path = Path(config.checkpoint)
     if path.is_dir():
         directory = path
+    elif path.is_file():
+        raise CheckpointError(
+            f"model.checkpoint {config.checkpoint!r} is a file; give the folder of config.json, safetensors and "
+            "tokenizer.json. A GGUF or ONNX file holds no weights that can be trained"
+        )
     else:
         try:
             named = known.named(config.checkpoint)
@@ -57,6 +62,11 @@ def source_of(config: ModelConfig) -> Source:
             directory = _fetched(config)
         else:
             directory = locate(named, Options.of(named, {"revision": config.revision} if config.revision else {}))
+    if not (directory / "config.json").is_file() and not is_adapter(directory):
+        raise CheckpointError(
+            f"model.checkpoint {config.checkpoint!r}: {str(directory)!r} has no config.json; a model to train is a "
+            "folder of config.json, safetensors and tokenizer.json"
+        )
     if is_adapter(directory):
         raise InputError(
             f"model.checkpoint {config.checkpoint!r} holds an adapter; start from its base model, or publish it first, "

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from rerank_core.cli.output import AsJson, emit_json, note, show, table
+from rerank_core.errors import InputError
 
 if TYPE_CHECKING:
     from rerank_trainers.config import Config
@@ -110,5 +111,11 @@ def _dev_rows(config: Config) -> RowStore:
     from rerank_trainers.running import scale_of
     from rerank_trainers.store import open_rows
 
-    rows = open_rows(config.data.eval, scores_are=config.data.scores_are)
+    try:
+        rows = open_rows(config.data.eval, scores_are=config.data.scores_are)
+    except InputError as error:
+        raise InputError(
+            f"the run's dev set (data.eval), which is measured for the card: {error}. Paths are as the run had them: "
+            "start where it was started, or give --no-eval"
+        ) from error
     return usable_rows(rows, check(rows, CheckOptions(scale_of(config))))

@@ -16,6 +16,8 @@ from rerank_trainers.settings import config_of, read_config, set_values
 
 __all__ = ["llm", "reranker"]
 
+_INTERRUPTED = 130  # as the whole command says it
+
 _Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML or JSON; see docs/training.md.")]
 _Train = Annotated[list[str] | None, typer.Option("--train", metavar="FILE", help="Training data, as often as needed.")]
 _Eval = Annotated[list[str] | None, typer.Option("--eval", metavar="FILE", help="A dev set with labels.")]
@@ -137,7 +139,10 @@ def _launch(
         if dry_run:
             import dataclasses
 
+            from rerank_trainers.running import plan
+
             data = read_data(config, progress)
+            plan(config, data.rows, data.dev)
             emit_json({**dataclasses.asdict(config), "rows": len(data.rows)})
             return
         outcome = train(config, resume=resume, overwrite=overwrite, callbacks=[Display()], progress=progress)
@@ -149,6 +154,8 @@ def _launch(
         _tell(outcome)
     if outcome.run.collapsed:
         raise typer.Exit(1)
+    if outcome.run.interrupted:
+        raise typer.Exit(_INTERRUPTED)  # a script that publishes next must not take it for done
 
 
 def _tell(outcome: Any) -> None:

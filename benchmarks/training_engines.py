@@ -1,0 +1,223 @@
+"""Trainers, each in the environment of what it times: ``training_engines.py NAME DIRECTORY``, then JSON lines.
+
+Every engine is the trainer that its documentation shows, with its own batches, collator and loss, over the same rows in
+the same order; all of them end in transformers' Trainer, so optimizer, clipping and precision are the same code. The
+clock is a callback: a request is a number of optimizer steps, reading and tokenizing of their rows included.
+
+The first request trains two steps of SGD without dropout on ``DIRECTORY-still``, whose losses must be the same
+everywhere (the second is that of weights which a gradient has moved), and then warms up. Later ones are timed.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("HF_HUB_OFFLINE", "1")
+os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+warnings.filterwarnings("ignore")
+
+WARM_UP = 2
+STILL = "-still"
+Make = Callable[[str, dict[str, Any], dict[str, Any]], Any]
+"""From a checkpoint, the work and transformers' arguments to a trainer."""
+
+
+def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **options: Any) -> Any:
+    """`prepare`, as ``rerank train`` does, with the run's own trainer."""
+    from rerank_trainers.rows import TrainingRow
+    from rerank_trainers.running import prepare
+    from rerank_trainers.sampling import Item, Steps
+    from rerank_trainers.settings import config_of
+
+    class InOrder(Steps):
+        """Rows as they lie in the file, where a run would shuffle them."""
+
+        def __iter__(self) -> Iterator[list[Item]]:
+            for start in range(0, self.rows, self.batch_size):
+                step = range(start, min(start + self.batch_size, self.rows))
+                yield [Item(row, self.epoch, 1 / len(step)) for row in step]
+
+    rows = [
+        TrainingRow(query, tuple(docs), tuple(float(not place) for place in range(len(docs))), id=str(number))
+        for number, (query, docs) in enumerate(work["groups"])
+    ]
+    given = {
+        "model": {"checkpoint": directory, "max_length": work["max_length"], "layout": options.get("layout", "packed")},
+        "data": {"group_size": 0},
+        "objective": options.get("objective", "softmax_ce"),
+        "train": {
+            "out": arguments["output_dir"], "batch_size": work["batch"], "max_steps": arguments["max_steps"],
+            "eval_steps": 10**9, "device": "cpu", "learning_rate": arguments["learning_rate"], "warmup": 0.0,
+            "schedule": "constant", "weight_decay": arguments["weight_decay"],
+            "arguments": {"optim": arguments["optim"]} if "optim" in arguments else {},
+        },
+    }  # fmt: skip
+    trainer = prepare(config_of(given), rows).trainer
+    shuffled = trainer.get_train_dataloader
+
+    def in_order() -> Any:
+        loader = shuffled()
+        loader.batch_sampler.__class__ = InOrder
+        return loader
+
+    trainer.get_train_dataloader = in_order
+    return trainer
+
+
+def ours_padded(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    return ours(directory, work, arguments, layout="padded")
+
+
+def ours_bce(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    return ours(directory, work, arguments, objective="bce")
+
+
+def flagembedding(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """Its runner for encoders: one group a row of the batch, softmax cross-entropy of the positive."""
+    from FlagEmbedding.abc.finetune.reranker import (
+        AbsRerankerDataArguments,
+        AbsRerankerModelArguments,
+        AbsRerankerTrainingArguments,
+    )
+    from FlagEmbedding.finetune.reranker.encoder_only.base.runner import EncoderOnlyRerankerRunner
+
+    file = Path(arguments["output_dir"]).with_suffix(".jsonl")
+    lines = ({"query": query, "pos": docs[:1], "neg": docs[1:]} for query, docs in work["groups"])
+    file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+    # A query's share of 0 lets a document have all that is left of the row, as it has elsewhere.
+    data = AbsRerankerDataArguments(
+        train_data=[str(file)], cache_path=arguments["output_dir"] + "-cache", query_max_len=0,
+        passage_max_len=work["max_length"], train_group_size=len(work["groups"][0][1]),
+    )  # fmt: skip
+    train = AbsRerankerTrainingArguments(
+        per_device_train_batch_size=work["batch"], train_sampling_strategy="sequential", **arguments
+    )
+    return EncoderOnlyRerankerRunner(AbsRerankerModelArguments(directory), data, train).trainer
+
+
+def sentence_transformers(
+    directory: str, work: dict[str, Any], arguments: dict[str, Any], *, listwise: bool = True
+) -> Any:
+    """ListNet over a group, whose target is all on the positive where labels lie far apart; or BCE, its default loss,
+    over the same pairs."""
+    from datasets import Dataset
+    from sentence_transformers.base.sampler import DefaultBatchSampler
+    from sentence_transformers.cross_encoder import (
+        CrossEncoder,
+        CrossEncoderTrainer,
+        CrossEncoderTrainingArguments,
+        losses,
+    )
+    from torch.utils.data import SequentialSampler
+
+    model = CrossEncoder(directory, device="cpu", max_length=work["max_length"])
+    groups, size = work["groups"], work["batch"]
+    if listwise:
+        labels = [[0.0 if place else 1000.0 for place in range(len(docs))] for _, docs in groups]
+        columns = {"query": [query for query, _ in groups], "docs": [docs for _, docs in groups], "labels": labels}
+        loss = losses.ListNetLoss(model)
+    else:
+        pairs = [(query, doc, float(not place)) for query, docs in groups for place, doc in enumerate(docs)]
+        columns = dict(zip(("query", "doc", "label"), map(list, zip(*pairs, strict=True)), strict=True))
+        size *= len(groups[0][1])
+        loss = losses.BinaryCrossEntropyLoss(model)
+    train = CrossEncoderTrainingArguments(
+        per_device_train_batch_size=size,
+        batch_sampler=lambda dataset, **more: DefaultBatchSampler(SequentialSampler(dataset), **more),
+        **arguments,
+    )
+    return CrossEncoderTrainer(model=model, args=train, train_dataset=Dataset.from_dict(columns), loss=loss)
+
+
+def sentence_transformers_bce(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    return sentence_transformers(directory, work, arguments, listwise=False)
+
+
+ENGINES: dict[str, Make] = {
+    "ours": ours, "ours-padded": ours_padded, "ours-bce": ours_bce, "flagembedding": flagembedding,
+    "sentence-transformers": sentence_transformers, "sentence-transformers-bce": sentence_transformers_bce,
+}  # fmt: skip
+
+
+def arguments_of(folder: Path, **more: Any) -> dict[str, Any]:
+    """transformers' arguments that every engine is given; the optimizer is transformers' default, AdamW."""
+    return {
+        "output_dir": str(folder), "learning_rate": 2e-5, "lr_scheduler_type": "constant", "weight_decay": 0.01,
+        "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": True, **more,
+    }  # fmt: skip
+
+
+def losses_of(make: Make, directory: str, work: dict[str, Any], folder: Path, steps: int = 2) -> list[float]:
+    """The loss of each of the first steps of plain gradient descent, without dropout."""
+    arguments = arguments_of(folder, max_steps=steps, optim="sgd")
+    trainer = make(directory + STILL, work, {**arguments, "learning_rate": 0.1, "weight_decay": 0.0})
+    found: list[float] = []
+    inner = trainer.training_step
+
+    def kept(*given: Any, **more: Any) -> Any:
+        loss = inner(*given, **more)
+        found.append(float(loss))
+        return loss
+
+    trainer.training_step = kept
+    trainer.train()
+    return found
+
+
+def timed(trainer: Any, steps: int, asked: Iterator[str], reply: Callable[[float], None]) -> None:
+    """Warm up, reply, then train ``steps`` steps for each line that is asked, and reply with their seconds."""
+    from transformers import TrainerCallback
+
+    class Clock(TrainerCallback):  # type: ignore[misc]
+        left, began = WARM_UP, time.perf_counter()
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+            self.left -= 1
+            if self.left:
+                return
+            reply(time.perf_counter() - self.began)
+            control.should_training_stop = next(asked, None) is None
+            self.left, self.began = steps, time.perf_counter()
+
+    trainer.add_callback(Clock())
+    trainer.train()
+
+
+def main(name: str, directory: str) -> None:
+    # Some of them print; answers go to the pipe that was stdout, their words to stderr.
+    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    logging.disable(logging.WARNING)
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+    asked = iter(sys.stdin.readline, "")
+    first = next(asked, None)
+    if first is None:
+        return
+    work = json.loads(Path(json.loads(first)["file"]).read_text(encoding="utf-8"))
+    make = ENGINES[name]
+    with tempfile.TemporaryDirectory() as scratch:
+        losses = losses_of(make, directory, work, Path(scratch) / "check")
+
+        def reply(seconds: float) -> None:
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            replies.write(json.dumps({"seconds": seconds, "scores": losses, "peak": peak}) + "\n")
+            replies.flush()
+
+        trainer = make(directory, work, arguments_of(Path(scratch) / "run", max_steps=10**6))
+        timed(trainer, len(work["groups"]) // work["batch"], asked, reply)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
