@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 import signal
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+import torch
 from runs import EVERYTHING, AtStep, Configured, MakeRows, Prepared, folder, interrupt, same, trained
 
 from rerank_core import InputError
@@ -81,7 +83,8 @@ def test_a_process_that_is_sent_sigint_saves_and_can_be_gone_on_with(
     told = {"config": dataclasses.asdict(config), "rows": str(data), "loud": True, "out": str(tmp_path / "told")}
     (tmp_path / "jobs.json").write_text(json.dumps([told]), encoding="utf-8")
     command = [sys.executable, str(Path(__file__).with_name("one_process.py")), str(tmp_path / "jobs.json")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums of two threads end in other bits
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         for line in process.stdout:
