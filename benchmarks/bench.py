@@ -46,7 +46,9 @@ class Engine:
     def __init__(self, name: str, directory: Path, script: str = "engines.py") -> None:
         requirements = ENVIRONMENT.get(name)
         python = sys.executable if requirements is None else str(python_of(requirements))
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("PYTHON")}
+        environment = dict(os.environ)
+        if requirements:  # what is set for this interpreter would mislead another
+            environment = {key: value for key, value in environment.items() if not key.startswith("PYTHON")}
         self.name = name
         self.process = subprocess.Popen(
             [python, str(ROOT / "benchmarks" / script), name, str(directory)],
@@ -164,7 +166,9 @@ def machine() -> dict[str, Any]:
         cpu = next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         cpu = platform.processor()
-    return {"cpu": cpu, "threads": os.cpu_count(), "torch": torch.__version__, "python": platform.python_version()}
+    gpu = {"gpu": torch.cuda.get_device_name()} if torch.cuda.is_available() else {}
+    own = {"threads": os.cpu_count(), "torch": torch.__version__, "python": platform.python_version()}
+    return {"cpu": cpu, **gpu, **own}
 
 
 def main() -> None:

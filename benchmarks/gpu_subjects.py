@@ -119,7 +119,8 @@ def subject(shape: Shape, device: torch.device, dtype: str, data: Path | None) -
     config = AutoConfig.for_model(shape.family, vocab_size=size, **shape.config)
     torch.manual_seed(0)
     auto: Any = AutoModelForCausalLM if shape.causal else AutoModelForSequenceClassification
-    plain = auto.from_config(config).to(device, getattr(torch, dtype)).eval()
+    with device:  # billions of random numbers take a host half a minute
+        plain = auto.from_config(config, dtype=getattr(torch, dtype)).eval()
     own = copy.deepcopy(plain)
     if shape.spec is None:
         packed = ClassifierScorer(own, text, _PAIRS, pack=True)

@@ -1,11 +1,15 @@
 """Training beside FlagEmbedding's and sentence-transformers' trainers: the last part of `make bench`.
 
     RERANK_DATA=... python benchmarks/training.py [--rounds 5] [--only 6x384/wikiqa]
+    RERANK_DATA=... python benchmarks/training.py --cuda [--here]
 
 As bench.py: every trainer in a process of its own, interleaved, medians of five rounds, kept as they are made, so that
 an interrupted run goes on where it was (``--fresh`` starts again). A round is a few optimizer steps over the same rows
 in the same order; training_engines.py says how each is driven. In the same run the losses of the first two steps, of
 SGD without dropout, must be ours to 1e-4, or the engine's figures are refused.
+
+On a GPU the model is BERT-base's shape, batches are larger and computed in bfloat16 (losses are compared in float32);
+``--here`` starts every engine in this interpreter's environment, for a machine that cannot build others.
 """
 
 from __future__ import annotations
@@ -45,6 +49,8 @@ class Cell:
     steps: int
     max_length: int
     engines: tuple[str, ...]
+    width: int = 384
+    precision: str = "float32"
 
 
 PEERS = ("flagembedding", "sentence-transformers", "sentence-transformers-bce")
@@ -52,6 +58,10 @@ CELLS = {
     "6x384/wikiqa": Cell(6, "bert-base-uncased", 8, 4, 256, ("ours", "ours-padded", *PEERS)),
     # Long rows: one step a round, and BCE left out, whose padded batch is FlagEmbedding's.
     "12x384/t2rank": Cell(12, "bert-base-chinese", 2, 1, 512, ("ours", "ours-padded", *PEERS[:2])),
+}
+ON_CUDA = {
+    "12x768/wikiqa": Cell(12, "bert-base-uncased", 64, 4, 256, ("ours", "ours-padded", "ours-wide", *PEERS[:2]), 768, "bf16"),
+    "12x768/t2rank": Cell(12, "bert-base-chinese", 8, 4, 512, ("ours", "ours-padded", "ours-wide", *PEERS[:2]), 768, "bf16"),
 }
 # Each against ours with the same loss.
 BESIDE = {"sentence-transformers-bce": "ours-bce"}
@@ -76,7 +86,7 @@ def groups_of(workload: str, data: Path, count: int) -> Groups:
 
 def checkpoint(folder: Path, cell: Cell, data: Path) -> Path:
     """A BERT of the cell's depth, 384 wide, under the real tokenizer; beside it the same one without dropout."""
-    directory = folder / f"train-{cell.tokenizer}-{cell.layers}x384"
+    directory = folder / f"train-{cell.tokenizer}-{cell.layers}x{cell.width}"
     still = directory.with_name(directory.name + STILL)
     if (still / "model.safetensors").exists():
         return directory
@@ -94,7 +104,7 @@ def checkpoint(folder: Path, cell: Cell, data: Path) -> Path:
         torch.manual_seed(0)
         config = BertConfig(
             vocab_size=Tokenizer.from_file(str(source)).get_vocab_size(), num_hidden_layers=cell.layers,
-            hidden_size=384, num_attention_heads=12, intermediate_size=1536, num_labels=1, initializer_range=0.05,
+            hidden_size=cell.width, num_attention_heads=12, intermediate_size=4 * cell.width, num_labels=1, initializer_range=0.05,
             hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, classifier_dropout=dropout,
         )  # fmt: skip
         BertForSequenceClassification(config).save_pretrained(str(place))
@@ -112,11 +122,12 @@ def tokens_of(directory: Path, groups: Groups, max_length: int) -> int:
 
 def run_cell(name: str, names: list[str], rounds: int, folder: Path, data: Path, state: Path) -> None:
     """Time one cell, a line of ``state`` for every measurement."""
-    cell = CELLS[name]
+    cell = {**CELLS, **ON_CUDA}[name]
     groups = groups_of(name.partition("/")[2], data, cell.batch * cell.steps)
     directory = checkpoint(folder, cell, data)
     file = folder / f"training-{name.replace('/', '-')}.json"
-    work = {"groups": groups, "batch": cell.batch, "max_length": cell.max_length}
+    work = {"groups": groups, "batch": cell.batch, "max_length": cell.max_length, "precision": cell.precision}
+    work["device"] = "cuda" if name in ON_CUDA else "cpu"
     file.write_text(json.dumps(work), encoding="utf-8")
     done = {(entry["engine"], entry["round"]) for entry in read(state) if entry["cell"] == name}
     tokens = tokens_of(directory, groups, cell.max_length)
@@ -176,7 +187,9 @@ def _drift(losses: dict[str, list[float]], engine: str, started: Any) -> float |
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=list(CELLS), help="a cell, as often as needed")
+    parser.add_argument("--only", action="append", choices=[*CELLS, *ON_CUDA], help="a cell, as often as needed")
+    parser.add_argument("--cuda", action="store_true", help="the cells for a GPU")
+    parser.add_argument("--here", action="store_true", help="every engine in this environment")
     parser.add_argument("--engines", help=f"comma-separated, of ours-padded, ours-bce, {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run measured")
@@ -189,9 +202,10 @@ def main() -> None:
     state = folder / "training-state.jsonl"
     if given.fresh:
         state.unlink(missing_ok=True)
-    bench.ENVIRONMENT.update(dict.fromkeys(PEERS, bench.PEERS))
-    for name in given.only or CELLS:
-        names = ["ours", *given.engines.split(",")] if given.engines else list(CELLS[name].engines)
+    bench.ENVIRONMENT.update(dict.fromkeys(PEERS, None if given.here else bench.PEERS))
+    cells = ON_CUDA if given.cuda else CELLS
+    for name in given.only or cells:
+        names = ["ours", *given.engines.split(",")] if given.engines else list({**CELLS, **ON_CUDA}[name].engines)
         run_cell(name, names, given.rounds, folder, Path(os.environ["RERANK_DATA"]), state)
         result = {"machine": machine(), "cells": summary(read(state))}
         given.json.parent.mkdir(exist_ok=True)

@@ -57,8 +57,9 @@ def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **opti
         "objective": options.get("objective", "softmax_ce"),
         "train": {
             "out": arguments["output_dir"], "batch_size": work["batch"], "max_steps": arguments["max_steps"],
-            "eval_steps": 10**9, "device": "cpu", "learning_rate": arguments["learning_rate"], "warmup": 0.0,
-            "schedule": "constant", "weight_decay": arguments["weight_decay"],
+            "eval_steps": 10**9, "device": work["device"], "precision": "bf16" if arguments["bf16"] else "float32",
+            "learning_rate": arguments["learning_rate"], "warmup": 0.0, "schedule": "constant",
+            "weight_decay": arguments["weight_decay"], **options.get("train", {}),
             "arguments": {"optim": arguments["optim"]} if "optim" in arguments else {},
         },
     }  # fmt: skip
@@ -76,6 +77,11 @@ def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **opti
 
 def ours_padded(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
     return ours(directory, work, arguments, layout="padded")
+
+
+def ours_wide(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """A step in one pass, as the others compute it."""
+    return ours(directory, work, arguments, train={"token_budget": 1 << 17})
 
 
 def ours_bce(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
@@ -120,7 +126,7 @@ def sentence_transformers(
     )
     from torch.utils.data import SequentialSampler
 
-    model = CrossEncoder(directory, device="cpu", max_length=work["max_length"])
+    model = CrossEncoder(directory, device=work["device"], max_length=work["max_length"])
     groups, size = work["groups"], work["batch"]
     if listwise:
         labels = [[0.0 if place else 1000.0 for place in range(len(docs))] for _, docs in groups]
@@ -144,22 +150,23 @@ def sentence_transformers_bce(directory: str, work: dict[str, Any], arguments: d
 
 
 ENGINES: dict[str, Make] = {
-    "ours": ours, "ours-padded": ours_padded, "ours-bce": ours_bce, "flagembedding": flagembedding,
+    "ours": ours, "ours-padded": ours_padded, "ours-wide": ours_wide, "ours-bce": ours_bce, "flagembedding": flagembedding,
     "sentence-transformers": sentence_transformers, "sentence-transformers-bce": sentence_transformers_bce,
 }  # fmt: skip
 
 
-def arguments_of(folder: Path, **more: Any) -> dict[str, Any]:
+def arguments_of(folder: Path, work: dict[str, Any], **more: Any) -> dict[str, Any]:
     """transformers' arguments that every engine is given; the optimizer is transformers' default, AdamW."""
     return {
         "output_dir": str(folder), "learning_rate": 2e-5, "lr_scheduler_type": "constant", "weight_decay": 0.01,
-        "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": True, **more,
+        "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": work["device"] == "cpu",
+        "bf16": work["precision"] == "bf16", **more,
     }  # fmt: skip
 
 
 def losses_of(make: Make, directory: str, work: dict[str, Any], folder: Path, steps: int = 2) -> list[float]:
     """The loss of each of the first steps of plain gradient descent, without dropout."""
-    arguments = arguments_of(folder, max_steps=steps, optim="sgd")
+    arguments = arguments_of(folder, work, max_steps=steps, optim="sgd", bf16=False)
     trainer = make(directory + STILL, work, {**arguments, "learning_rate": 0.1, "weight_decay": 0.0})
     found: list[float] = []
     inner = trainer.training_step
@@ -176,6 +183,7 @@ def losses_of(make: Make, directory: str, work: dict[str, Any], folder: Path, st
 
 def timed(trainer: Any, steps: int, asked: Iterator[str], reply: Callable[[float], None]) -> None:
     """Warm up, reply, then train ``steps`` steps for each line that is asked, and reply with their seconds."""
+    import torch
     from transformers import TrainerCallback
 
     class Clock(TrainerCallback):  # type: ignore[misc]
@@ -185,6 +193,8 @@ def timed(trainer: Any, steps: int, asked: Iterator[str], reply: Callable[[float
             self.left -= 1
             if self.left:
                 return
+            if args.device.type == "cuda":
+                torch.cuda.synchronize()
             reply(time.perf_counter() - self.began)
             control.should_training_stop = next(asked, None) is None
             self.left, self.began = steps, time.perf_counter()
@@ -215,7 +225,7 @@ def main(name: str, directory: str) -> None:
             replies.write(json.dumps({"seconds": seconds, "scores": losses, "peak": peak}) + "\n")
             replies.flush()
 
-        trainer = make(directory, work, arguments_of(Path(scratch) / "run", max_steps=10**6))
+        trainer = make(directory, work, arguments_of(Path(scratch) / "run", work, max_steps=10**6))
         timed(trainer, len(work["groups"]) // work["batch"], asked, reply)
 
 

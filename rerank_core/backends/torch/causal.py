@@ -123,8 +123,8 @@ class CausalPacking:
             softcap: weights ``x`` become ``softcap * tanh(x / softcap)`` (Gemma 2).
         """
         scale = query.shape[-1] ** -0.5 if scale is None else scale
-        if softcap is None and not dropout and self._unbroken(query):
-            return self._one_kernel(query[0], key[0], value[0], scale, reach)[None]
+        if softcap is None and self._unbroken(query):
+            return self._one_kernel(query[0], key[0], value[0], scale, reach, dropout)[None]
         if dropout or torch.is_grad_enabled():
             return self._attend_in_training(query[0], key[0], value[0], scale, reach, softcap, dropout)[None]
         out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))
@@ -194,7 +194,13 @@ class CausalPacking:
         return out
 
     def _one_kernel(
-        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float, reach: int | None
+        self,
+        query: torch.Tensor,
+        key: torch.Tensor,
+        value: torch.Tensor,
+        scale: float,
+        reach: int | None,
+        dropout: float,
     ) -> torch.Tensor:
         """All rows at once: each row's keys are the prefix's and its own, gathered side by side."""
         places, query_bounds, key_bounds, longest = self._gathered
@@ -203,6 +209,7 @@ class CausalPacking:
         return varlen.attend(
             query.transpose(0, 1), k, v,
             query_bounds=query_bounds, key_bounds=key_bounds, longest=longest, scale=scale, reach=reach, causal=True,
+            dropout=dropout,
         )  # fmt: skip
 
     def _mask(self, group: _Group, reach: int | None) -> torch.Tensor:

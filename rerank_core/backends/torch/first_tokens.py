@@ -50,12 +50,13 @@ def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scale: float, dropout: float
 ) -> torch.Tensor:
     """``[rows, heads, width]``: one query a row over the keys and values of that row."""
-    if not dropout and packing.unbroken(query):
+    if packing.unbroken(query):
         alone = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
         longest = (1, max(packing.lengths))
         return varlen.attend(
-            query, key, value, query_bounds=alone, key_bounds=packing.bounds, longest=longest, scale=scale
-        )
+            query, key, value, query_bounds=alone, key_bounds=packing.bounds, longest=longest, scale=scale,
+            dropout=dropout,
+        )  # fmt: skip
     asked = torch.split(query, [rows for _, rows, _ in packing.groups])
     # Split, not sliced: a gradient through slices of a whole costs the whole for every slice.
     read = (torch.split(part, [rows * length for _, rows, length in packing.groups]) for part in (key, value))

@@ -80,12 +80,13 @@ class Packing:
         if softcap is not None:
             raise NotImplementedError("no encoder is known that caps its attention weights")
         _, heads, total, _ = query.shape
-        if not dropout and self.unbroken(query):
+        if self.unbroken(query):
             q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
             longest = (max(self.lengths),) * 2
             return varlen.attend(
-                q, k, v, query_bounds=self.bounds, key_bounds=self.bounds, longest=longest, scale=scale, reach=reach
-            )[None]
+                q, k, v, query_bounds=self.bounds, key_bounds=self.bounds, longest=longest, scale=scale, reach=reach,
+                dropout=dropout,
+            )[None]  # fmt: skip
         # A trainer may want the scores of training mode, dropout and all, before it wants their gradient.
         if dropout or torch.is_grad_enabled():
             return self._attend_in_training(query, key, value, scale, reach, dropout)
@@ -170,7 +171,17 @@ def _attention(
         result: tuple[torch.Tensor, None] = plain(module, query, key, value, attention_mask, **more)
         return result
     scale, reach, dropout = more.get("scaling"), more.get("sliding_window"), more.get("dropout") or 0.0
+    query, key, value = lowered(query, key, value)
     return packing.attend(query, key, value, scale=scale, reach=reach, softcap=softcap, dropout=dropout), None
+
+
+def lowered(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+    """Queries, keys and values in autocast's dtype, as SDPA would take them: some models normalize or rotate them in
+    float32, which has no kernel for rows of all lengths."""
+    kind = parts[0].device.type
+    if kind != "cuda" or not torch.is_autocast_enabled(kind):
+        return parts
+    return tuple(part.to(torch.get_autocast_dtype(kind)) for part in parts)
 
 
 AttentionInterface.register(NAME, _attention)

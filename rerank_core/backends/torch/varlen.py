@@ -65,19 +65,29 @@ def attend(
     scale: float | None,
     reach: int | None = None,
     causal: bool = False,
+    dropout: float = 0.0,
 ) -> torch.Tensor:
-    """Attention over ``[total, heads, width]`` inside each row.
+    """Attention over ``[total, heads, width]`` inside each row, with its gradient.
 
     Args:
         query_bounds: ``[rows + 1]`` int32, where each row's queries begin, and their number; ``key_bounds`` likewise.
         longest: row, in queries and in keys.
         reach: only keys less than this far away count.
         causal: only keys before a query count, the last query of a row standing at its last key.
+        dropout: of attention weights, for training.
     """
     function = _function()
     assert function is not None, "serves() comes first"
     back = -1 if reach is None or max(longest) <= reach else reach - 1
     window = (back, 0 if causal else back)
+    if dropout:
+        # The kernel under torch's function, which has no dropout of its own.
+        found = torch.ops.aten._flash_attention_forward(
+            query, key, value, query_bounds, key_bounds, *longest, dropout, window == (-1, 0), False,
+            scale=scale, window_size_left=window[0], window_size_right=window[1],
+        )  # fmt: skip
+        dropped: torch.Tensor = found[0]
+        return dropped
     out: torch.Tensor = function(query, key, value, query_bounds, key_bounds, *longest, scale=scale, window_size=window)
     return out
 
