@@ -112,10 +112,11 @@ def settings() -> Any:
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--dtypes", nargs="+", default=list(DTYPES), choices=DTYPES)
     parser.add_argument("--only", nargs="+", metavar="SHAPE", help=f"of {', '.join(map(repr, SHAPES))}")
+    parser.add_argument("--budgets", nargs="+", type=int, default=list(BUDGETS), help="tokens of a batch")
     parser.add_argument("--queries", type=int, help="the first so many; each has a hundred documents")
     parser.add_argument("--quick", action="store_true", help="tiny models, few texts: whether the script runs")
     options = parser.parse_args()
-    options.budgets, options.matmul_rows, options.matmul_times = BUDGETS, (4096, 16384, 65536), 10
+    options.matmul_rows, options.matmul_times = (4096, 16384, 65536), 10
     options.shapes = QUICK if options.quick else SHAPES
     if options.quick:
         options.budgets, options.matmul_rows, options.matmul_times = (512, 1024), (256,), 2

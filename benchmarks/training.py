@@ -60,8 +60,12 @@ CELLS = {
     "12x384/t2rank": Cell(12, "bert-base-chinese", 2, 1, 512, ("ours", "ours-padded", *PEERS[:2])),
 }
 ON_CUDA = {
-    "12x768/wikiqa": Cell(12, "bert-base-uncased", 64, 4, 256, ("ours", "ours-padded", "ours-wide", *PEERS[:2]), 768, "bf16"),
-    "12x768/t2rank": Cell(12, "bert-base-chinese", 8, 4, 512, ("ours", "ours-padded", "ours-wide", *PEERS[:2]), 768, "bf16"),
+    "12x768/wikiqa": Cell(
+        12, "bert-base-uncased", 64, 4, 256, ("ours", "ours-padded", "ours-wide", *PEERS[:2]), 768, "bf16"
+    ),
+    "12x768/t2rank": Cell(
+        12, "bert-base-chinese", 8, 4, 512, ("ours", "ours-padded", "ours-wide", *PEERS[:2]), 768, "bf16"
+    ),
 }
 # Each against ours with the same loss.
 BESIDE = {"sentence-transformers-bce": "ours-bce"}
@@ -104,8 +108,9 @@ def checkpoint(folder: Path, cell: Cell, data: Path) -> Path:
         torch.manual_seed(0)
         config = BertConfig(
             vocab_size=Tokenizer.from_file(str(source)).get_vocab_size(), num_hidden_layers=cell.layers,
-            hidden_size=cell.width, num_attention_heads=12, intermediate_size=4 * cell.width, num_labels=1, initializer_range=0.05,
-            hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout, classifier_dropout=dropout,
+            hidden_size=cell.width, num_attention_heads=12, intermediate_size=4 * cell.width, num_labels=1,
+            initializer_range=0.05, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
+            classifier_dropout=dropout,
         )  # fmt: skip
         BertForSequenceClassification(config).save_pretrained(str(place))
     return directory
@@ -179,6 +184,8 @@ def _drift(losses: dict[str, list[float]], engine: str, started: Any) -> float |
     if engine == beside:
         return None
     started(beside)
+    if beside not in losses:
+        raise RuntimeError(f"nothing to compare with: {beside} did not start")
     drift = max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(losses[beside], losses[engine], strict=True))
     if drift > NEAR:
         raise RuntimeError(f"its first losses are {losses[engine]!r}, ours {losses[beside]!r}")

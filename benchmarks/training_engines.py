@@ -150,8 +150,9 @@ def sentence_transformers_bce(directory: str, work: dict[str, Any], arguments: d
 
 
 ENGINES: dict[str, Make] = {
-    "ours": ours, "ours-padded": ours_padded, "ours-wide": ours_wide, "ours-bce": ours_bce, "flagembedding": flagembedding,
-    "sentence-transformers": sentence_transformers, "sentence-transformers-bce": sentence_transformers_bce,
+    "ours": ours, "ours-padded": ours_padded, "ours-wide": ours_wide, "ours-bce": ours_bce,
+    "flagembedding": flagembedding, "sentence-transformers": sentence_transformers,
+    "sentence-transformers-bce": sentence_transformers_bce,
 }  # fmt: skip
 
 

@@ -78,17 +78,55 @@ def test_layout_counts_every_token_once_and_positions_go_on_after_the_prefix() -
     assert places == list(range(packing.total))
     for start, length, prefix in packing.rows:
         shared = packing.prefixes[prefix][1]
-        assert packing.positions[start : start + length] == list(range(shared, shared + length))
+        assert packing.positions[0, start : start + length].tolist() == list(range(shared, shared + length))
 
 
 def test_one_kernel_is_given_each_row_behind_its_prefix() -> None:
     """What variable-length attention gets on a GPU: bounds of queries, and for each row the keys of prefix and row."""
     packing = CausalPacking.of(PREFIXES, ROWS, torch.device("cpu"))
-    places, asked, read, longest = packing._gathered
+    made = packing._all_gathered
+    places, asked, read = made.places, made.query_bounds, made.key_bounds
     pieces = sorted([*((start, length, None) for start, length in packing.prefixes), *packing.rows])
     for number, (start, length, prefix) in enumerate(pieces):
         assert asked[number : number + 2].tolist() == [start, start + length]
         before, shared = (0, 0) if prefix is None else packing.prefixes[prefix]
         own = places[int(read[number]) : int(read[number + 1])].tolist()
         assert own == [*range(before, before + shared), *range(start, start + length)]
-    assert longest == (12, 21)
+    assert made.longest == (12, 21)
+
+
+def test_last_tokens_are_given_each_row_in_the_callers_order() -> None:
+    """One query a row, over the keys of its prefix and itself."""
+    packing = CausalPacking.of(PREFIXES, ROWS, torch.device("cpu"))
+    made = packing._last_gathered
+    assert made.query_bounds.tolist() == list(range(len(ROWS) + 1))
+    for number, (start, length, prefix) in enumerate(packing.rows):
+        before, shared = packing.prefixes[prefix]
+        own = made.places[int(made.key_bounds[number]) : int(made.key_bounds[number + 1])].tolist()
+        assert own == [*range(before, before + shared), *range(start, start + length)]
+    assert made.longest == (1, 21)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="variable-length attention runs on CUDA alone")
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
+@pytest.mark.parametrize("reach", [None, 6])
+def test_one_kernel_on_cuda_gives_what_groups_give(dtype: torch.dtype, reach: int | None) -> None:
+    """Fewer heads of keys, prefixes, windows, the last tokens alone, and gradients."""
+    device = torch.device("cuda")
+    ways = [CausalPacking.of(PREFIXES, ROWS, device, one_kernel=one) for one in (True, False)]
+    given = [
+        torch.randn(1, heads, ways[0].total, 32, device=device, dtype=dtype, requires_grad=True) for heads in (4, 2, 2)
+    ]
+    near = 2e-3 if dtype == torch.float16 else 2e-2
+
+    def apart(one: torch.Tensor, other: torch.Tensor) -> float:
+        return float((one - other).float().norm() / other.float().norm())
+
+    found = [way.attend(*given, scale=0.3, reach=reach) for way in ways]
+    assert apart(*found) < near
+    above = torch.randn_like(found[0])
+    for one, other in zip(*(torch.autograd.grad(out, given, above) for out in found), strict=True):
+        assert apart(one, other) < near
+    query, key, value = (part.detach()[0] for part in given)
+    asked = query[:, ways[0].last].transpose(0, 1)
+    assert apart(*(way.attend_last(asked, key, value, scale=0.3, reach=reach) for way in ways)) < near

@@ -226,7 +226,7 @@ def test_weights_are_loaded_in_the_dtype_asked_for(tmp_path: Path, name: str) ->
 @GPU
 @pytest.mark.parametrize("family", [family for family in FAMILIES if family != "deberta-v2"])
 @pytest.mark.parametrize(
-    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float16, 5e-3), (torch.bfloat16, 5e-2)], ids=str
+    ("dtype", "tolerance"), [(torch.float32, 1e-4), (torch.float16, 5e-3), (torch.bfloat16, 3e-2)], ids=str
 )
 def test_packed_rows_score_on_cuda_as_the_padded_module(family: str, dtype: torch.dtype, tolerance: float) -> None:
     """One kernel or groups, the scores are those of the plain module, local windows included."""

@@ -8,13 +8,14 @@ no key-value cache, no copy of its hidden states.
 from __future__ import annotations
 
 import functools
-import itertools
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
 
 from rerank_core.backends.torch import varlen
+from rerank_core.backends.torch.gathering import Gathered
+from rerank_core.backends.torch.places import ranges
 
 __all__ = ["CausalPacking", "capped"]
 
@@ -94,15 +95,12 @@ class CausalPacking:
         return tuple(found)
 
     @functools.cached_property
-    def positions(self) -> list[int]:
-        """The position of each token in prefix and row joined."""
-        found = [0] * self.total
-        for start, length in self.prefixes:
-            found[start : start + length] = range(length)
-        for start, length, prefix in self.rows:
-            shared = self.prefixes[prefix][1]
-            found[start : start + length] = range(shared, shared + length)
-        return found
+    def positions(self) -> torch.Tensor:
+        """``[1, total]``, the position of each token in prefix and row joined."""
+        pieces = [(start, 0, length) for start, length in self.prefixes if length]
+        pieces += [(start, self.prefixes[prefix][1], length) for start, length, prefix in self.rows]
+        pieces.sort()
+        return ranges([first for _, first, _ in pieces], [length for *_, length in pieces], self.last.device)[None]
 
     # ------------------------------------------------------------------ attention
     def attend(
@@ -124,7 +122,9 @@ class CausalPacking:
         """
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         if softcap is None and self._unbroken(query):
-            return self._one_kernel(query[0], key[0], value[0], scale, reach, dropout)[None]
+            return self._in_one(query[0].transpose(0, 1), key[0], value[0], self._all_gathered, scale, reach, dropout)[
+                None
+            ]
         if dropout or torch.is_grad_enabled():
             return self._attend_in_training(query[0], key[0], value[0], scale, reach, softcap, dropout)[None]
         out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))
@@ -180,6 +180,8 @@ class CausalPacking:
     ) -> torch.Tensor:
         """``[rows, heads, width]``: queries of the read tokens alone, ``[rows, heads, width]``, over keys and values
         ``[heads, total, width]``."""
+        if softcap is None and self._unbroken(query):
+            return self._in_one(query, key, value, self._last_gathered, scale, reach)
         out = torch.empty((*query.shape[:2], value.shape[-1]), dtype=query.dtype, device=query.device)
         number_of = {start: number for number, (start, _, _) in enumerate(self.rows)}
         for group in self.groups:
@@ -193,23 +195,21 @@ class CausalPacking:
             out[numbers] = _attend(query[numbers][:, :, None], k, v, mask, scale, softcap)[:, :, 0]
         return out
 
-    def _one_kernel(
+    def _in_one(
         self,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
+        gathered: Gathered,
         scale: float,
         reach: int | None,
-        dropout: float,
+        dropout: float = 0.0,
     ) -> torch.Tensor:
-        """All rows at once: each row's keys are the prefix's and its own, gathered side by side."""
-        places, query_bounds, key_bounds, longest = self._gathered
-        groups = query.shape[0] // key.shape[0]
-        k, v = (part[:, places].repeat_interleave(groups, dim=0).transpose(0, 1) for part in (key, value))
+        """``[tokens, heads, width]``, all rows at once, for keys and values ``[heads, total, width]``."""
+        k, v = (part.transpose(0, 1)[gathered.places] for part in (key, value))
         return varlen.attend(
-            query.transpose(0, 1), k, v,
-            query_bounds=query_bounds, key_bounds=key_bounds, longest=longest, scale=scale, reach=reach, causal=True,
-            dropout=dropout,
+            query, k, v, query_bounds=gathered.query_bounds, key_bounds=gathered.key_bounds, longest=gathered.longest,
+            scale=scale, reach=reach, causal=True, dropout=dropout,
         )  # fmt: skip
 
     def _mask(self, group: _Group, reach: int | None) -> torch.Tensor:
@@ -227,23 +227,16 @@ class CausalPacking:
         return {}
 
     @functools.cached_property
-    def _gathered(self) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, tuple[int, int]]:
-        device = self.last.device
+    def _all_gathered(self) -> Gathered:
         pieces = [(start, length, 0, 0) for start, length in self.prefixes if length]
         pieces += [(start, length, *self.prefixes[prefix]) for start, length, prefix in self.rows]
         pieces.sort()
-        places = [
-            place
-            for start, length, before, shared in pieces
-            for place in (*range(before, before + shared), *range(start, start + length))
-        ]
-        asked = [length for _, length, _, _ in pieces]
-        read = [length + shared for _, length, _, shared in pieces]
-        bounds = [
-            torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
-            for lengths in (asked, read)
-        ]
-        return torch.tensor(places, device=device), bounds[0], bounds[1], (max(asked), max(read))
+        return Gathered.of(pieces, [length for _, length, _, _ in pieces], self.last.device)
+
+    @functools.cached_property
+    def _last_gathered(self) -> Gathered:
+        pieces = [(start, length, *self.prefixes[prefix]) for start, length, prefix in self.rows]
+        return Gathered.of(pieces, [1] * len(pieces), self.last.device)
 
 
 def _apart(part: torch.Tensor, group: _Group) -> torch.Tensor:

@@ -233,7 +233,7 @@ class DecoderScorer(TorchScorer):
         ids, layout = self.stack.laid_out(prefixes, rows, owners)
         made = {
             "input_ids": ids,
-            "position_ids": torch.tensor([layout.positions], device=ids.device),
+            "position_ids": layout.positions,
             "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=ids.device),
             "packing": layout,
             "use_cache": False,

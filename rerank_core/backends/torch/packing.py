@@ -20,6 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rerank_core.backends.torch import dropout_attention, varlen
 from rerank_core.backends.torch.causal import CausalPacking, capped
+from rerank_core.backends.torch.places import joined, ranges
 
 __all__ = ["NAME", "Packing", "agree", "inputs", "other_neighbours", "trial_rows"]
 
@@ -199,18 +200,16 @@ def inputs(
 ) -> dict[str, Any]:
     """Model inputs ``[1, total]`` for rows laid end to end, with the packing that keeps them apart."""
     lengths = [len(row) for row in rows]
-    flat = [id_ for row in rows for id_ in row]
-    places = [first_position + place for length in lengths for place in range(length)]
     made: dict[str, Any] = {
-        "input_ids": torch.tensor([flat], device=device),
-        "position_ids": torch.tensor([places], device=device),
+        "input_ids": joined(rows, device),
+        "position_ids": ranges([first_position] * len(rows), lengths, device)[None],
         # A mask of four dimensions is "already prepared": models pass it on untouched, and it is not looked at.
         "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
         "packing": Packing.of(lengths, device, one_kernel=one_kernel),
     }
     if typed:
-        kinds = [kind for row, own in zip(rows, types, strict=True) for kind in (own or [0] * len(row))]
-        made["token_type_ids"] = torch.tensor([kinds], device=device)
+        kinds = ((own or [0] * length) for length, own in zip(lengths, types, strict=True))
+        made["token_type_ids"] = joined(kinds, device)
     return made
 
 

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from rerank_core.backends.torch.causal import CausalPacking
+from rerank_core.backends.torch.places import joined, ranges
 
 __all__ = ["Running", "Stack"]
 
@@ -62,12 +63,10 @@ class Stack:
             self.module.device,
             one_kernel=self.one_kernel,
         )
-        ids = [0] * packing.total
-        for prefix, (start, length) in zip(prefixes.values(), packing.prefixes, strict=True):
-            ids[start : start + length] = prefix
-        for row, (start, length, _) in zip(rows, packing.rows, strict=True):
-            ids[start : start + length] = row
-        return torch.tensor([ids], device=self.module.device), packing
+        pieces = [(start, prefix) for prefix, (start, _) in zip(prefixes.values(), packing.prefixes, strict=True)]
+        pieces += [(start, row) for row, (start, _, _) in zip(rows, packing.rows, strict=True)]
+        pieces.sort(key=lambda piece: piece[0])  # nothing of an empty prefix lies where its first row begins
+        return joined((piece for _, piece in pieces), self.module.device), packing
 
     def start(
         self,
@@ -125,12 +124,10 @@ class Stack:
             packing.last.device,
             one_kernel=packing.one_kernel,
         )
-        places = [0] * fresh.total
         pairs = [(packing.prefixes[prefix], fresh.prefixes[number]) for number, prefix in enumerate(used)]
         pairs += [(packing.rows[row][:2], fresh.rows[number][:2]) for number, row in enumerate(rows)]
-        for (old, length), (new, _) in pairs:
-            places[new : new + length] = range(old, old + length)
-        index = torch.tensor(places, device=running.hidden.device)
+        pairs.sort(key=lambda pair: pair[1][0])
+        index = ranges([old for (old, _), _ in pairs], [length for (_, length), _ in pairs], running.hidden.device)
         segments = [running.segments[row] for row in rows]
         return Running(running.hidden[:, index], fresh, segments, running.layer)
 
@@ -139,8 +136,7 @@ class Stack:
 
     def _rotary(self, running: Running) -> Any:
         if running.rotary is None:
-            positions = torch.tensor([running.packing.positions], device=running.hidden.device)
-            running.rotary = self.module.rotary_emb(running.hidden, position_ids=positions)
+            running.rotary = self.module.rotary_emb(running.hidden, position_ids=running.packing.positions)
         return running.rotary
 
 

@@ -49,9 +49,7 @@ def serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
     """`possible`, with the torch and the device that are here."""
     if device.type != "cuda":
         return False
-    function = _function()
-    arguments = () if function is None else tuple(inspect.signature(function).parameters)
-    return possible(device.type, torch.cuda.get_device_capability(device), arguments, dtype, width)
+    return possible(device.type, torch.cuda.get_device_capability(device), _arguments(), dtype, width)
 
 
 def attend(
@@ -70,6 +68,7 @@ def attend(
     """Attention over ``[total, heads, width]`` inside each row, with its gradient.
 
     Args:
+        key, value: may have fewer heads, each for as many of the query's.
         query_bounds: ``[rows + 1]`` int32, where each row's queries begin, and their number; ``key_bounds`` likewise.
         longest: row, in queries and in keys.
         reach: only keys less than this far away count.
@@ -88,8 +87,18 @@ def attend(
         )  # fmt: skip
         dropped: torch.Tensor = found[0]
         return dropped
-    out: torch.Tensor = function(query, key, value, query_bounds, key_bounds, *longest, scale=scale, window_size=window)
+    # Later versions want to be told; the kernel has always shared heads.
+    told = {"enable_gqa": True} if query.shape[1] != key.shape[1] and "enable_gqa" in _arguments() else {}
+    out: torch.Tensor = function(
+        query, key, value, query_bounds, key_bounds, *longest, scale=scale, window_size=window, **told
+    )
     return out
+
+
+@functools.cache
+def _arguments() -> tuple[str, ...]:
+    function = _function()
+    return () if function is None else tuple(inspect.signature(function).parameters)
 
 
 @functools.cache

@@ -7,6 +7,7 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import torch
 import transformers
 
 from rerank_core import InputError
@@ -76,9 +77,12 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
     }
     if train.device == "cpu":
         ours["use_cpu"] = True
-    elif train.device is not None:
+    elif train.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("train.device is 'cuda', and torch finds no CUDA device here; leave it out to train on a CPU")
+    elif train.device not in (None, "cuda"):
         raise InputError(
-            f"train.device is {train.device!r}; say 'cpu', or leave it out (CUDA_VISIBLE_DEVICES chooses a GPU)"
+            f"train.device is {train.device!r}; say 'cpu' or 'cuda', or leave it out (CUDA_VISIBLE_DEVICES chooses "
+            "among GPUs)"
         )
     given = set(train.arguments)
     for names, why in (

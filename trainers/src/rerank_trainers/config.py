@@ -125,7 +125,7 @@ class TrainConfig:
         patience: evaluations without a better one until training stops; by default it never does.
         log_steps: steps between two lines of the log.
         keep_checkpoints: how many are kept, the best one among them.
-        device: ``cpu`` where a GPU is not to be used.
+        device: ``cpu`` where a GPU is not to be used, ``cuda`` where one must be; by default one that is there is.
         workers: processes that read and tokenize ahead.
         arguments: more of transformers' TrainingArguments, by name: ``report_to``, ``deepspeed``, ``fsdp``, ...
     """
