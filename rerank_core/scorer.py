@@ -138,7 +138,9 @@ class Scorer(Protocol):
     layout: Layout
     max_positions: int | None
     packed: bool
-    token_budget: int
+
+    @property
+    def token_budget(self) -> int: ...
 
     def tokenize(self, texts: Sequence[str], side: Literal["query", "doc"]) -> list[Tokens]:
         """Tokens of each text, one for one, with no special tokens and nothing cut."""

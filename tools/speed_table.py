@@ -6,12 +6,13 @@ import json
 from pathlib import Path
 from typing import Any
 
-__all__ = ["late", "llm", "speed", "training"]
+__all__ = ["gpu", "late", "llm", "speed", "training"]
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "cpu.json"
 LLM = RESULTS.with_name("llm.json")
 LATE = RESULTS.with_name("late.json")
 TRAINING = RESULTS.with_name("training.json")
+GPU = RESULTS.with_name("gpu.json")
 NAMES = {
     "ours-int8": "our int8",
     "sentence-transformers": "sentence-transformers",
@@ -145,6 +146,34 @@ def late(file: Path = LATE, *, chinese: bool = False) -> str:
         own = f"{1000 * spent:.1f} ms, {spent / engines['ours']['later']:.0%}".replace("%", " %")
         rows.append("| " + " | ".join([title, own, *[""] * (len(others) + 1)]) + " |")
     return "\n".join(rows)
+
+
+ON_GPU = {
+    "en": ("shape", "our tokens/s", "of the peak", "Hugging Face", "sentence-transformers"),
+    "zh": ("形状", "我们的词元/秒", "占峰值", "Hugging Face", "sentence-transformers"),
+}
+
+
+def gpu(file: Path = GPU, *, chinese: bool = False) -> str:
+    """A row for each shape: our fastest batch, its share of the matrix-product peak, and how many times as long the
+    fastest batch of the others takes; sentence-transformers' beside ours from texts on."""
+    if not file.exists():
+        return ""
+    shapes: dict[str, list[tuple[str, float, float]]] = {}
+    for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
+        shapes.setdefault(row["shape"], []).append((row["way"], row["tokens/s"], row["of peak"]))
+    rows = ["| " + " | ".join(ON_GPU["zh" if chinese else "en"]) + " |", "|---|--:|--:|--:|--:|"]
+    for shape, ways in shapes.items():
+
+        def best(start: str, ways: list[tuple[str, float, float]] = ways) -> tuple[float, float]:
+            found = [(speed, share) for way, speed, share in ways if way.startswith(start)]
+            return max(found, default=(0.0, 0.0))
+
+        (ours, share), (other, _) = best("packed, "), best("Hugging Face")
+        whole, beside = best("from texts")[0], best("sentence-transformers")[0]
+        third = f"{whole / beside:.2f}" if beside else ""
+        rows.append(f"| {shape.replace('x', '×')} | {ours:,.0f} | {share:.0%} | {ours / other:.2f} | {third} |")
+    return "\n".join(rows).replace("%", " %")
 
 
 TRAINED = {

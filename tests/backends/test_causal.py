@@ -120,7 +120,7 @@ def test_one_kernel_on_cuda_gives_what_groups_give(dtype: torch.dtype, reach: in
     near = 2e-3 if dtype == torch.float16 else 2e-2
 
     def apart(one: torch.Tensor, other: torch.Tensor) -> float:
-        return float((one - other).float().norm() / other.float().norm())
+        return float((one - other).detach().float().norm() / other.detach().float().norm())
 
     found = [way.attend(*given, scale=0.3, reach=reach) for way in ways]
     assert apart(*found) < near

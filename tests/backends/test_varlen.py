@@ -236,7 +236,7 @@ def test_packed_rows_score_on_cuda_as_the_padded_module(family: str, dtype: torc
     assert varlen.serves(made.device, dtype, 32) == (dtype in HALF)
     types = [None] * len(ROWS)
     padded, packed = (made.read(ROWS, types, packed=way).float() for way in (False, True))
-    assert float(padded.std()) > 4 * tolerance
+    assert float(padded.std()) > 2 * tolerance
     assert torch.allclose(padded, packed, rtol=0, atol=tolerance)
     made._one_kernel = False
     assert torch.allclose(padded, made.read(ROWS, types, packed=True).float(), rtol=0, atol=tolerance)
