@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,6 +61,11 @@ def scorer(family: str, dtype: torch.dtype, device: str) -> ClassifierScorer:
     """It behind the seam, its rows packed if they can be."""
     module = classifier(family, dtype, device, 0.1)
     return ClassifierScorer(module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), pack=True)
+
+
+def batch_of(rows: Sequence[Sequence[int]]) -> Batch:
+    """Rows of one query."""
+    return Batch({}, [Row(0, doc, 0, row, None, (1, len(row)), (1, len(row))) for doc, row in enumerate(rows)])
 
 
 ROWS = [[2, *(5 + (13 * place + 7 * length) % 200 for place in range(length - 2)), 3] for length in (70, 33, 33, 9, 4)]
@@ -154,6 +160,24 @@ def test_module_goes_through_torchs_function(family: str, monkeypatch: pytest.Mo
         assert [call[:4] for call in calls.seen] == [whole[:4]] * 3
         assert {call[4] for call in calls.seen} == {(-1, -1), (side, side)}
     assert logits.shape == (len(ROWS),)
+
+
+def test_dropout_goes_to_the_operator_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """In training, on the meta device: every layer asks the kernel for the attention's dropout."""
+    made: Any = scorer("bert", torch.bfloat16, "cpu")
+    made.module.to("meta").train()
+    monkeypatch.setattr(varlen, "serves", lambda device, dtype, width: True)
+    seen: list[tuple[float, bool, int]] = []
+
+    class Dropped(TorchDispatchMode):
+        def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+            if func is torch.ops.aten._flash_attention_forward.default:
+                seen.append((*args[7:9], kwargs["window_size_left"]))
+            return func(*args, **(kwargs or {}))
+
+    with Dropped():
+        made.answered(made.module(**made.asked(batch_of(ROWS), packed=True)))
+    assert seen == [(0.1, False, -1)] * 3
 
 
 def test_bounds_are_those_of_the_rows() -> None:
@@ -324,7 +348,7 @@ def test_training_under_autocast_takes_one_kernel(dropout: float, monkeypatch: p
         return plain(*args, **options)
 
     monkeypatch.setattr(varlen, "attend", kept)
-    batch = Batch({}, [Row(0, number, 0, row, None, (1, len(row)), (1, len(row))) for number, row in enumerate(ROWS)])
+    batch = batch_of(ROWS)
 
     def gradient(lower: bool) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=lower):
