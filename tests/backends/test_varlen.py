@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +25,7 @@ from rerank_core.testing.checkpoints import tiny_tokenizer
 
 HALF = (torch.float16, torch.bfloat16)
 GPU = pytest.mark.skipif(not torch.cuda.is_available(), reason="variable-length attention runs on CUDA alone")
+OnMeta = Callable[[str], Any]
 NOW = ("query", "key", "value", "scale", "window_size")
 
 WIDE: dict[str, Any] = {
@@ -135,21 +136,33 @@ class Calls(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-@pytest.mark.parametrize("family", ["bert", "modernbert"])
-def test_module_goes_through_torchs_function(family: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without a GPU the numbers cannot be computed, but on the meta device torch's own function takes every call of a
-    real module: whole rows and first tokens, scales and windows."""
+@pytest.fixture
+def on_meta(monkeypatch: pytest.MonkeyPatch) -> Iterator[OnMeta]:
+    """Scorers on the meta device, as if the kernel served there."""
     pytest.importorskip("torch.nn.attention.varlen", reason="torch >= 2.10")
     monkeypatch.setattr(torch.backends.cuda, "is_flash_attention_available", lambda: True)
-    made: Any = scorer(family, torch.bfloat16, "cpu")
-    made.module.to("meta")
-    monkeypatch.setattr(varlen, "serves", lambda device, dtype, width: True)
-    varlen._function.cache_clear()
-    try:
-        with Calls() as calls:
-            logits = made.read(ROWS, [None] * len(ROWS), packed=True)
-    finally:
-        varlen._function.cache_clear()
+
+    def make(family: str) -> Any:
+        made: Any = scorer(family, torch.bfloat16, "cpu")
+        made.module.to("meta")
+        monkeypatch.setattr(varlen, "serves", lambda device, dtype, width: True)
+        return made
+
+    cached = (varlen._function, varlen._arguments)
+    for one in cached:
+        one.cache_clear()
+    yield make
+    for one in cached:
+        one.cache_clear()
+
+
+@pytest.mark.parametrize("family", ["bert", "modernbert"])
+def test_module_goes_through_torchs_function(family: str, on_meta: OnMeta) -> None:
+    """Without a GPU the numbers cannot be computed, but on the meta device torch's own function takes every call of a
+    real module: whole rows and first tokens, scales and windows."""
+    made = on_meta(family)
+    with Calls() as calls:
+        logits = made.read(ROWS, [None] * len(ROWS), packed=True)
 
     total, longest = sum(map(len, ROWS)), max(map(len, ROWS))
     whole = (total, longest, longest, 32**-0.5, (-1, -1))
@@ -162,11 +175,10 @@ def test_module_goes_through_torchs_function(family: str, monkeypatch: pytest.Mo
     assert logits.shape == (len(ROWS),)
 
 
-def test_dropout_goes_to_the_operator_under_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """In training, on the meta device: every layer asks the kernel for the attention's dropout."""
-    made: Any = scorer("bert", torch.bfloat16, "cpu")
-    made.module.to("meta").train()
-    monkeypatch.setattr(varlen, "serves", lambda device, dtype, width: True)
+def test_dropout_goes_to_the_operator_under_it(on_meta: OnMeta) -> None:
+    """In training every layer asks the kernel for the attention's dropout."""
+    made = on_meta("bert")
+    made.module.train()
     seen: list[tuple[float, bool, int]] = []
 
     class Dropped(TorchDispatchMode):
