@@ -16,12 +16,12 @@ GROUPS = [
     (f"what does a {animal} eat?", [f"a {animal} eats {food}", "it rains", f"{food} grows in the mountains of China"])
     for animal, food in (("panda", "bamboo"), ("bear", "fish"), ("bird", "worms"), ("cat", "mice"))
 ]
-WORK = {"groups": GROUPS, "batch": 2, "max_length": 64}
+WORK = {"groups": GROUPS, "batch": 2, "max_length": 64, "device": "cpu", "precision": "float32"}
 
 
 def test_steps_are_the_file_in_order(engines: ModuleType, directory: str, tmp_path: Path) -> None:
     """Every engine sees the same rows in the same steps, epoch after epoch."""
-    trainer = engines.ENGINES["ours"](directory, WORK, engines.arguments_of(tmp_path / "run", max_steps=9))
+    trainer = engines.ENGINES["ours"](directory, WORK, engines.arguments_of(tmp_path / "run", WORK, max_steps=9))
     loader = trainer.get_train_dataloader()
     for epoch in (0, 1):
         loader.set_epoch(epoch)
@@ -58,7 +58,7 @@ def test_packed_and_padded_rows_take_the_same_steps(engines: ModuleType, directo
 
 def test_the_clock_counts_steps(engines: ModuleType, directory: str, tmp_path: Path) -> None:
     """It answers after the warm-up and after each round of steps, and training ends with the questions."""
-    arguments = engines.arguments_of(tmp_path / "run", max_steps=10**6)
+    arguments = engines.arguments_of(tmp_path / "run", WORK, max_steps=10**6)
     trainer = engines.ENGINES["ours"](directory, WORK, arguments)
     answers: list[tuple[int, float]] = []
     engines.timed(trainer, 2, iter(["go\n"]), lambda seconds: answers.append((trainer.state.global_step, seconds)))

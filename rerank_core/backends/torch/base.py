@@ -13,6 +13,7 @@ import torch
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import int8 as quantization
 from rerank_core.backends.torch import packing, prepack
+from rerank_core.backends.torch.belonging import check_pieces, check_vocabulary
 from rerank_core.backends.torch.loading import max_positions, position_offset
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
@@ -59,12 +60,12 @@ class TorchScorer(ABC):
         self.max_positions = max_positions(module)
         self._first_position = position_offset(module)
         config: Any = module.config
-        _check_vocabulary(module, tokenizer, spec.name)
+        check_vocabulary(module, tokenizer, spec.name)
         self.typed = (getattr(config, "type_vocab_size", None) or 0) > 1
         self._pad = getattr(config, "pad_token_id", None) or 0
         pieces = {"query": spec.template.query, "doc": spec.template.doc}
         self._around = {side: piece.split("{" + side + "}") for side, piece in pieces.items()}
-        _check_pieces(tokenizer, self._around, spec.name)
+        check_pieces(tokenizer, self._around, spec.name)
         self.packed = False
         self._one_kernel = True
         self._ceiling = math.inf
@@ -282,24 +283,3 @@ class TorchScorer(ABC):
 
     def close(self) -> None:  # noqa: B027 -- a scorer with more to let go of may say so
         """Nothing to do: the weights go with the last reference to them, so that a call under way can end."""
-
-
-def _check_pieces(tokenizer: TextTokenizer, around: dict[str, list[str]], model: str) -> None:
-    """Refuse special tokens spelt out beside the caller's text, where they would be read as text."""
-    literal = [text for texts in around.values() for text in texts]
-    for token in tokenizer.raw.get_added_tokens_decoder().values():
-        if token.special and any(token.content in text for text in literal):
-            raise InputError(
-                f"model {model!r}: {token.content!r} stands in a query or doc piece of the template, where it would be "
-                "read as text; the tokenizer's own layout brings the special tokens"
-            )
-
-
-def _check_vocabulary(module: Any, tokenizer: TextTokenizer, model: str) -> None:
-    """Refuse another model's tokenizer: its ids would read past the embedding table, on CUDA fatally."""
-    rows = module.get_input_embeddings().weight.shape[0]
-    size = max(tokenizer.raw.get_vocab(with_added_tokens=True).values()) + 1
-    if size > rows:
-        raise CheckpointError(
-            f"model {model!r}: the tokenizer has {size} tokens and the weights have {rows}; they do not belong together"
-        )
