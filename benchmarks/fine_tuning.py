@@ -24,9 +24,9 @@ from typing import Any
 
 import judged
 from judged import readers
+from measuring import bm25, chance, measured
 
 import rerank_core
-from rerank_trainers.evaluating import DevSet
 from rerank_trainers.labelling import label
 from rerank_trainers.launching import train
 from rerank_trainers.mining import BM25, Corpus, MiningRules, mine
@@ -222,26 +222,11 @@ def run(experiment: Experiment, seed: int) -> dict[str, Any]:
     return found
 
 
-def measured(rows: list[TrainingRow], reranker: rerank_core.Reranker) -> dict[str, Any]:
-    """Means, and nDCG@10 of each query."""
-    result = DevSet(rows).evaluate(reranker)
-    return {
-        "means": {name: round(value, 4) for name, value in result.values.items()},
-        "ndcg": [round(value, 4) for value in result.queries["nDCG@10"]],
-    }
-
-
-def bm25(rows: list[TrainingRow]) -> dict[str, Any]:
-    """The same of BM25 within each query's candidates, with the idf of all candidates."""
-    texts = list(dict.fromkeys(text for row in rows for text in row.docs))
-    place = {text: at for at, text in enumerate(texts)}
-    search = BM25(texts)
-    dev = DevSet(rows)
-    result = dev.measured([[float(search.scores(row.query)[place[text]]) for text in row.docs] for row in dev.rows])
-    return {
-        "means": {name: round(value, 4) for name, value in result.values.items()},
-        "ndcg": [round(value, 4) for value in result.queries["nDCG@10"]],
-    }
+def start(data: Path, tests: Mapping[str, Callable[[], list[TrainingRow]]]) -> dict[str, Any]:
+    """What the model that the others start after gives by itself."""
+    dev = judged.write(judged.rows_of(data, "en_wikiqa/dev"), WORK / "wikiqa" / "dev.jsonl")
+    with rerank_core.load(_taught(data, dev), device="cpu") as taught:
+        return {"tests": {name: measured(rows(), taught) for name, rows in tests.items()}}
 
 
 def main() -> None:
@@ -272,11 +257,14 @@ def main() -> None:
         ]
         tests = {name: rows for one in experiments for name, rows in one.tests.items()}
         for name, rows in tests.items():
+            keep(f"chance on {name}", lambda rows=rows, name=name: {"tests": {name: chance(rows())}})
             keep(f"bm25 on {name}", lambda rows=rows, name=name: {"tests": {name: bm25(rows())}})
         if part == "english":
             with rerank_core.load("mini", device="cpu") as mini:
                 for name, rows in tests.items():
                     keep(f"mini on {name}", lambda rows=rows, name=name: {"tests": {name: measured(rows(), mini)}})
+            if not arguments.only:
+                keep("wikiqa mini's scores, no label seed 0", lambda tests=tests: start(data, tests))
         for seed in range(1, arguments.seeds + 1):
             for experiment in experiments:
                 keep(f"{experiment.name} seed {seed}", lambda one=experiment, seed=seed: run(one, seed))

@@ -90,7 +90,7 @@ def fine_tuning(part: str) -> str:
     for test in dict.fromkeys(test for test, _ in runs):
         rows += [
             (test, base, *_means([known["tests"][test]]), "")
-            for base in ("bm25", "mini")
+            for base in ("chance", "bm25", "mini")
             if (known := found.get(f"{base} on {test}")) is not None
         ]
         against = found.get(f"mini on {test}") or found.get(f"bm25 on {test}")

@@ -1,0 +1,48 @@
+"""What a ranking of a dev set is worth: means, and nDCG@10 of each query, so that runs can be paired."""
+
+from __future__ import annotations
+
+import random
+from statistics import mean
+from typing import Any
+
+import rerank_core
+from rerank_trainers.evaluating import DevSet
+from rerank_trainers.mining import BM25
+from rerank_trainers.rows import TrainingRow
+
+__all__ = ["bm25", "chance", "measured"]
+
+
+def measured(rows: list[TrainingRow], reranker: rerank_core.Reranker) -> dict[str, Any]:
+    """Means, and nDCG@10 of each query."""
+    result = DevSet(rows).evaluate(reranker)
+    return {
+        "means": {name: round(value, 4) for name, value in result.values.items()},
+        "ndcg": [round(value, 4) for value in result.queries["nDCG@10"]],
+    }
+
+
+def bm25(rows: list[TrainingRow]) -> dict[str, Any]:
+    """The same of BM25 within each query's candidates, with the idf of all candidates."""
+    texts = list(dict.fromkeys(text for row in rows for text in row.docs))
+    place = {text: at for at, text in enumerate(texts)}
+    search = BM25(texts)
+    dev = DevSet(rows)
+    result = dev.measured([[float(search.scores(row.query)[place[text]]) for text in row.docs] for row in dev.rows])
+    return {
+        "means": {name: round(value, 4) for name, value in result.values.items()},
+        "ndcg": [round(value, 4) for value in result.queries["nDCG@10"]],
+    }
+
+
+def chance(rows: list[TrainingRow]) -> dict[str, Any]:
+    """The same of random orders, on average over ten."""
+    dev = DevSet(rows)
+    draw = random.Random(0)
+    results = [dev.measured([[draw.random() for _ in row.docs] for row in dev.rows]) for _ in range(10)]
+    ndcg = zip(*(result.queries["nDCG@10"] for result in results), strict=True)
+    return {
+        "means": {name: round(mean(one.values[name] for one in results), 4) for name in results[0].values},
+        "ndcg": [round(mean(values), 4) for values in ndcg],
+    }
