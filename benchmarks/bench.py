@@ -10,6 +10,7 @@ ours. Each measurement is kept as it is made: an interrupted run goes on where i
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -72,7 +73,8 @@ class Engine:
 
     def close(self) -> None:
         assert self.process.stdin is not None
-        self.process.stdin.close()
+        with contextlib.suppress(BrokenPipeError):  # it has ended already
+            self.process.stdin.close()
         self.process.wait(timeout=60)
 
 

@@ -45,7 +45,7 @@ def _cell(name: str, engines: dict[str, list[dict[str, Any]]]) -> dict[str, Any]
             "ratio": round(median(times[number] / ours[number] for number in times if number in ours), 2),
             "rounds": len(times),
             "peak_mb": round(max(entry["peak"] for entry in entries if "peak" in entry) / 2**20),
-            "drift": max((entry["drift"] for entry in entries if "drift" in entry), default=None),
+            "drift": max((entry["drift"] for entry in entries if entry.get("drift") is not None), default=None),
         }
     return {
         "shape": shape,
