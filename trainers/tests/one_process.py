@@ -17,6 +17,7 @@ import transformers
 
 from rerank_trainers.running import prepare
 from rerank_trainers.settings import config_of
+from rerank_trainers.stopping import leave
 from rerank_trainers.store import open_rows
 
 
@@ -54,3 +55,4 @@ def do(job: dict[str, Any]) -> None:
 if __name__ == "__main__":
     for one in json.loads(Path(sys.argv[1]).read_text(encoding="utf-8")):
         do(one)
+    leave()

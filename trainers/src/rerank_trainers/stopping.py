@@ -10,7 +10,7 @@ from typing import Any
 import torch
 import transformers
 
-__all__ = ["CollapseWatch", "Interrupt", "Spread"]
+__all__ = ["CollapseWatch", "Interrupt", "Spread", "leave"]
 
 _LOG = logging.getLogger("rerank_trainers")
 
@@ -133,3 +133,10 @@ class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
             self.collapsed = True
             control.should_training_stop = True
         return control
+
+
+def leave() -> None:
+    """Let go of the other processes of a run, before the interpreter ends: threads of the connection that outlive it
+    abort the process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -133,6 +133,7 @@ def _launch(
     # torch takes seconds to import; what is wrong with the settings is said before that.
     from rerank_trainers.launching import read_data, train
     from rerank_trainers.showing import Display
+    from rerank_trainers.stopping import leave
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with bar(True) as progress:
@@ -146,6 +147,7 @@ def _launch(
             emit_json({**dataclasses.asdict(config), "rows": len(data.rows)})
             return
         outcome = train(config, resume=resume, overwrite=overwrite, callbacks=[Display()], progress=progress)
+    leave()
     if not outcome.run.trainer.is_world_process_zero():
         return
     if as_json:
