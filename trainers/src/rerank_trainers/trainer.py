@@ -226,8 +226,8 @@ class _Loader(DataLoader[Any]):
 
 
 def _in_worker(number: int) -> None:
-    # What tokenizers do in a process that was forked anyway, without a warning from each of them.
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    # Whatever was asked of the parent: threads of its tokenizer are not there after a fork, and would be waited for.
+    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
