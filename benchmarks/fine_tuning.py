@@ -3,8 +3,8 @@
     RERANK_DATA=... python benchmarks/fine_tuning.py [english] [chinese] [--seeds 3]
 
 Every run is what `rerank train reranker` does; the epoch is chosen on the dev set, the test set is looked at once. Goes
-on where it was stopped; results are in benchmarks/results/fine_tuning.json, and `python tools/training_table.py` shows
-them as tables.
+on where it was stopped; results are in benchmarks/results/fine_tuning.json, and docs/training.md shows
+them as tables (tools/training_tables.py).
 """
 
 from __future__ import annotations

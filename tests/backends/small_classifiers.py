@@ -15,14 +15,15 @@ from rerank_core.testing import fake_spec
 from rerank_core.testing.checkpoints import tiny_tokenizer
 
 HALF = (torch.float16, torch.bfloat16)
-WIDE: dict[str, Any] = {
-    "hidden_size": 64,
+SMALL: dict[str, Any] = {
+    "hidden_size": 32,
     "num_hidden_layers": 3,
     "num_attention_heads": 2,
     "intermediate_size": 64,
     "num_labels": 1,
     "pad_token_id": 0,
 }
+WIDE = {**SMALL, "hidden_size": 64}
 LOCAL = {"local_attention": 16, "global_attn_every_n_layers": 2, "cls_token_id": 1, "sep_token_id": 2}
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": WIDE,

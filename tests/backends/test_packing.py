@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import rerank_core
+from backends.small_classifiers import LOCAL, SMALL
 from rerank_core import Reranker
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import packing, scorer_of
@@ -20,15 +21,6 @@ from rerank_core.backends.torch.classifier import ClassifierScorer
 from rerank_core.testing import fake_spec, tiny_cross_encoder
 from rerank_core.testing.checkpoints import tiny_tokenizer
 
-SMALL: dict[str, Any] = {
-    "hidden_size": 32,
-    "num_hidden_layers": 3,
-    "num_attention_heads": 2,
-    "intermediate_size": 64,
-    "num_labels": 1,
-    "pad_token_id": 0,
-}
-LOCAL = {"local_attention": 16, "global_attn_every_n_layers": 2, "cls_token_id": 1, "sep_token_id": 2}
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": SMALL,
     "roberta": {**SMALL, "pad_token_id": 1},
