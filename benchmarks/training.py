@@ -67,6 +67,7 @@ ON_CUDA = {
         12, "bert-base-chinese", 8, 4, 512, ("ours", "ours-padded", "ours-wide", *PEERS[:2]), 768, "bf16"
     ),
 }
+ALL = {**CELLS, **ON_CUDA}
 # Each against ours with the same loss.
 BESIDE = {"sentence-transformers-bce": "ours-bce"}
 
@@ -127,7 +128,7 @@ def tokens_of(directory: Path, groups: Groups, max_length: int) -> int:
 
 def run_cell(name: str, names: list[str], rounds: int, folder: Path, data: Path, state: Path) -> None:
     """Time one cell, a line of ``state`` for every measurement."""
-    cell = {**CELLS, **ON_CUDA}[name]
+    cell = ALL[name]
     groups = groups_of(name.partition("/")[2], data, cell.batch * cell.steps)
     directory = checkpoint(folder, cell, data)
     file = folder / f"training-{name.replace('/', '-')}.json"
@@ -194,7 +195,7 @@ def _drift(losses: dict[str, list[float]], engine: str, started: Any) -> float |
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=[*CELLS, *ON_CUDA], help="a cell, as often as needed")
+    parser.add_argument("--only", action="append", choices=list(ALL), help="a cell, as often as needed")
     parser.add_argument("--cuda", action="store_true", help="the cells for a GPU")
     parser.add_argument("--here", action="store_true", help="every engine in this environment")
     parser.add_argument("--engines", help=f"comma-separated, of ours-padded, ours-bce, {', '.join(PEERS)}")
@@ -212,7 +213,7 @@ def main() -> None:
     bench.ENVIRONMENT.update(dict.fromkeys(PEERS, None if given.here else bench.PEERS))
     cells = ON_CUDA if given.cuda else CELLS
     for name in given.only or cells:
-        names = ["ours", *given.engines.split(",")] if given.engines else list({**CELLS, **ON_CUDA}[name].engines)
+        names = ["ours", *given.engines.split(",")] if given.engines else list(ALL[name].engines)
         run_cell(name, names, given.rounds, folder, Path(os.environ["RERANK_DATA"]), state)
         result = {"machine": machine(), "cells": summary(read(state))}
         given.json.parent.mkdir(exist_ok=True)
