@@ -122,9 +122,8 @@ class CausalPacking:
         """
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         if softcap is None and self._unbroken(query):
-            return self._in_one(query[0].transpose(0, 1), key[0], value[0], self._all_gathered, scale, reach, dropout)[
-                None
-            ]
+            asked = query[0].transpose(0, 1)
+            return self._in_one(asked, key[0], value[0], self._all_gathered, scale, reach, dropout)[None]
         if dropout or torch.is_grad_enabled():
             return self._attend_in_training(query[0], key[0], value[0], scale, reach, softcap, dropout)[None]
         out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))

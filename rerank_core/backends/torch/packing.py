@@ -172,11 +172,11 @@ def _attention(
         result: tuple[torch.Tensor, None] = plain(module, query, key, value, attention_mask, **more)
         return result
     scale, reach, dropout = more.get("scaling"), more.get("sliding_window"), more.get("dropout") or 0.0
-    query, key, value = lowered(query, key, value)
+    query, key, value = _lowered(query, key, value)
     return packing.attend(query, key, value, scale=scale, reach=reach, softcap=softcap, dropout=dropout), None
 
 
-def lowered(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
+def _lowered(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
     """Queries, keys and values in autocast's dtype, as SDPA would take them: some models normalize or rotate them in
     float32, which has no kernel for rows of all lengths."""
     kind = parts[0].device.type
