@@ -195,29 +195,33 @@ def _drift(losses: dict[str, list[float]], engine: str, started: Any) -> float |
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", choices=list(ALL), help="a cell, as often as needed")
+    parser.add_argument("--only", action="append", help="a cell, as often as needed")
     parser.add_argument("--cuda", action="store_true", help="the cells for a GPU")
     parser.add_argument("--here", action="store_true", help="every engine in this environment")
     parser.add_argument("--engines", help=f"comma-separated, of ours-padded, ours-bce, {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--fresh", action="store_true", help="forget what an earlier run measured")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "training.json")
+    parser.add_argument("--json", type=Path, help="by default benchmarks/results/training.json, or training-cuda.json")
     given = parser.parse_args()
+    kind = "training-cuda" if given.cuda else "training"
+    results = given.json or ROOT / "benchmarks" / "results" / f"{kind}.json"
     if "RERANK_DATA" not in os.environ:
         sys.exit("RERANK_DATA is not set: it names the folder with the judged data and the real tokenizers")
     folder = home().parent / "bench"
     folder.mkdir(parents=True, exist_ok=True)
-    state = folder / "training-state.jsonl"
+    state = folder / f"{kind}-state.jsonl"
     if given.fresh:
         state.unlink(missing_ok=True)
     bench.ENVIRONMENT.update(dict.fromkeys(PEERS, None if given.here else bench.PEERS))
     cells = ON_CUDA if given.cuda else CELLS
+    if unknown := sorted(set(given.only or ()) - set(cells)):
+        parser.error(f"no cell is called {unknown[0]!r}; there are {', '.join(cells)}")
     for name in given.only or cells:
-        names = ["ours", *given.engines.split(",")] if given.engines else list(ALL[name].engines)
+        names = ["ours", *given.engines.split(",")] if given.engines else list(cells[name].engines)
         run_cell(name, names, given.rounds, folder, Path(os.environ["RERANK_DATA"]), state)
         result = {"machine": machine(), "cells": summary(read(state))}
-        given.json.parent.mkdir(exist_ok=True)
-        given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        results.parent.mkdir(exist_ok=True)
+        results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":
