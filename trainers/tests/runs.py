@@ -65,7 +65,7 @@ class AtStep(transformers.TrainerCallback):  # type: ignore[misc]
 
 
 def interrupt() -> None:
-    """What Ctrl-C sends, to this very thread: two that another thread took at once would count as one."""
+    """What Ctrl-C sends, to this thread."""
     signal.raise_signal(signal.SIGINT)
 
 

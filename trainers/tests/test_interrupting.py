@@ -60,6 +60,7 @@ def test_the_last_checkpoint_outlives_a_better_one(prepared: Prepared, rows: Mak
 
 def test_a_second_ctrl_c_ends_at_once(prepared: Prepared) -> None:
     """Who does not want to wait for the step does not have to, and the signal is handed back."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)  # ignored where a shell starts this behind it
     before = signal.getsignal(signal.SIGINT)
     run = prepared(*EVERYTHING)
 
@@ -68,9 +69,12 @@ def test_a_second_ctrl_c_ends_at_once(prepared: Prepared) -> None:
         interrupt()
 
     run.trainer.add_callback(AtStep(3, twice))
-    with pytest.raises(KeyboardInterrupt):
-        run.train()
-    assert signal.getsignal(signal.SIGINT) is before
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            run.train()
+        assert signal.getsignal(signal.SIGINT) is before
+    finally:
+        signal.signal(signal.SIGINT, inherited)
 
 
 def test_a_process_that_is_sent_sigint_saves_and_can_be_gone_on_with(
