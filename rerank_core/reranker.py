@@ -187,7 +187,8 @@ class Reranker:
 
         Raises:
             InputError: a model that reads query and document together.
-            IndexStoreError: a folder that is damaged, or was made by another model or with other settings.
+            IndexStoreError: a folder that is damaged, was made by another model or with other settings, or cannot be
+                written to (a full disk); what it held before stays as it was.
         """
         scorer = self._open(CallOptions())
         if not isinstance(scorer, Scorer):

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
+import resource
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +19,7 @@ from backends.late import NEW, TEXTS, reading, shards
 from backends.plain import QUERIES, Plain, assert_close
 from rerank_core import IndexStoreError, Reranker, indexing
 from rerank_core.backends.torch import disk_shelf
+from rerank_core.backends.torch.store_files import writing
 
 
 @dataclass
@@ -62,6 +67,104 @@ def test_a_write_that_fails_leaves_the_index(
     again = tiny.index([*TEXTS, *NEW], kept)
     assert_close([*expected, *tiny.rerank(QUERIES[0], NEW).scores()], tiny.rerank(QUERIES[0], again).scores())
     assert set(kept.glob("*.safetensors")) == set(shards(kept))
+
+
+@contextmanager
+def full_disk(room: int) -> Iterator[None]:
+    """No file may grow beyond ``room`` bytes: the system's own refusal, as on a full disk or over a quota."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+@pytest.mark.parametrize("room", [0, 100, 5000])
+def test_a_full_disk_is_said_and_leaves_the_index(tiny: Reranker, kept: Path, room: int, tmp_path: Path) -> None:
+    """Where the system refuses to write a shard or a manifest, the error is typed, for a folder that is there and for a
+    new one; the old state opens, nothing unfinished stays, and the same call succeeds once there is room."""
+    before = {path.name: path.read_bytes() for path in kept.iterdir()}
+    for folder in (kept, tmp_path / "new"):
+        with full_disk(room), pytest.raises(IndexStoreError, match=r"cannot be written: .*File too large"):
+            tiny.index([*TEXTS, *NEW], folder)
+
+    assert {path.name: path.read_bytes() for path in kept.iterdir()} == before
+    assert {path.suffix for path in (tmp_path / "new").iterdir()} <= {"", ".json"}
+    for folder in (kept, tmp_path / "new"):
+        assert len(tiny.index([*TEXTS, *NEW], folder)) == len(TEXTS) + len(NEW)
+
+
+KILLED = """
+import os, signal, sys
+import rerank_core
+from rerank_core.backends.torch import disk_shelf
+from rerank_core.backends.torch.store_files import writing
+from backends.late import NEW
+
+def dies(*given):
+    os.kill(os.getpid(), signal.SIGKILL)
+
+save, settle = disk_shelf.save_file, disk_shelf.settle
+
+def half(tensors, path):
+    save(tensors, path)
+    dies()
+
+def between(file, path):
+    settle(file, path)
+    if path.suffix == ".safetensors":
+        dies()
+
+for name, own in (("save_file", half), ("settle", between)):
+    if (child := os.fork()) == 0:
+        setattr(disk_shelf, name, own)
+        rerank_core.load(sys.argv[1], device="cpu").index(NEW, sys.argv[2])
+    assert os.waitpid(child, 0)[1] == signal.SIGKILL
+    print(*sorted(os.listdir(sys.argv[2])))
+"""
+
+
+def test_what_killed_writers_left_is_deleted(tiny: Reranker, folder: Path, kept: Path) -> None:
+    """Killed while it writes a shard, and between the shard and the manifest, a writer leaves an unfinished file and
+    a shard that nobody counts; the next call that opens the folder deletes both, and no file of another name."""
+    counted = {path.name for path in shards(kept)}
+    own = {*counted, "manifest.json", ".lock"}
+    where = os.pathsep.join(filter(None, sys.path))
+    found = subprocess.run(
+        [sys.executable, "-c", KILLED, str(folder), str(kept)],
+        check=True,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": where},
+    )
+    (kept / "notes.safetensors").touch()
+    tiny.index(TEXTS, kept)
+
+    first, second = ({*line.split()} - own for line in found.stdout.splitlines())
+    assert [Path(name).suffix for name in first] == [".tmp"]
+    assert [Path(name).suffix for name in second] == [".safetensors"]
+    assert {path.name for path in kept.iterdir()} == {*own, "notes.safetensors"}
+
+
+def test_files_of_a_writer_at_work_are_left_alone(tiny: Reranker, kept: Path) -> None:
+    """While another process holds the folder's lock, an unfinished file is its own, and stays."""
+    (kept / f".{'0' * 32}.tmp").touch()
+    with writing(kept):
+        tiny.index(TEXTS, kept)
+        assert (kept / f".{'0' * 32}.tmp").exists()
+    tiny.index(TEXTS, kept)
+
+    assert not (kept / f".{'0' * 32}.tmp").exists()
+
+
+def test_a_path_that_the_system_refuses_is_a_typed_error(tiny: Reranker, tmp_path: Path) -> None:
+    """A name too long for the file system, and a folder inside a file, are errors of the index that name it."""
+    (tmp_path / "file").touch()
+
+    for path in (tmp_path / ("x" * 5000), tmp_path / "file" / "index"):
+        with pytest.raises(IndexStoreError, match="cannot be"):
+            tiny.index(NEW, path)
 
 
 @pytest.mark.parametrize("point", POINTS, ids=str)

@@ -6,16 +6,13 @@ what belongs to the index and is replaced in one step: a crash leaves what was t
 
 from __future__ import annotations
 
+import contextlib
 import json
-import os
-import uuid
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
@@ -24,6 +21,7 @@ from rerank_core.backends.torch import residual
 from rerank_core.backends.torch.embeddings import Block, Embedding, Part, Place, pressed
 from rerank_core.backends.torch.manifest import AGAIN, MANIFEST, SCHEMA, manifest_of
 from rerank_core.backends.torch.shelf import Drift, laid_out
+from rerank_core.backends.torch.store_files import collect, left_behind, settle, unfinished, writing
 from rerank_core.errors import IndexStoreError
 from rerank_core.indexable import ShelfWindow, Shelved
 
@@ -69,9 +67,27 @@ class DiskShelf:
             exact: whether the model computes in float32.
 
         Raises:
-            IndexStoreError: damaged files, another model, other settings or another precision.
+            IndexStoreError: damaged files, another model, other settings or another precision, or a path that the
+                system refuses.
         """
-        folder = Path(directory)
+        try:
+            shelf = cls._opened(Path(directory), precision, identity, probe, exact, device)
+            shelf._delete_left_behind()
+        except OSError as error:
+            raise IndexStoreError(f"{directory!r} cannot be opened as an index: {error}") from error
+        return shelf
+
+    @classmethod
+    def _opened(
+        cls,
+        folder: Path,
+        precision: str | None,
+        identity: Mapping[str, Any],
+        probe: Embedding,
+        exact: bool,
+        device: torch.device,
+    ) -> DiskShelf:
+        directory = str(folder)
         identity = json.loads(json.dumps(identity))
         if not (folder / MANIFEST).exists():
             # An interrupted first write leaves nothing but files that begin with a dot.
@@ -123,10 +139,10 @@ class DiskShelf:
                 tensors.update({f"{name}.{key}": value for key, value in coded.items()})
         try:
             self._directory.mkdir(parents=True, exist_ok=True)
-            with FileLock(self._directory / ".lock"):
+            with writing(self._directory):
                 # First of all the folder becomes an index, so that what an interruption leaves in it is not in the way.
                 self._write_manifest(())
-                with _unfinished(self._directory) as file:
+                with unfinished(self._directory) as file:
                     file.touch()
                     mode = file.stat().st_mode  # as this user's files have it; safetensors makes them private
                     save_file({name: own.detach().cpu().contiguous() for name, own in tensors.items()}, str(file))
@@ -136,11 +152,26 @@ class DiskShelf:
                         "file": f"{digest[:16]}.safetensors", "sha256": digest, "bytes": file.stat().st_size,
                         "texts": len(texts), "vectors": vectors, "drift": [mean, most], "exact": self._exact,
                     }  # fmt: skip
-                    _settle(file, self._directory / f"{digest[:16]}.safetensors")
+                    settle(file, self._directory / f"{digest[:16]}.safetensors")
                 self._write_manifest((shard,))
-        except OSError as error:
-            raise IndexStoreError(f"{str(self._directory)!r} cannot be written: {error}") from error
+        except (OSError, SafetensorError) as error:
+            raise IndexStoreError(
+                f"{str(self._directory)!r} cannot be written: {error}. What it held before is as it was"
+            ) from error
         self._read(shard)
+
+    def _delete_left_behind(self) -> None:
+        """Delete what killed writers left. A folder that another process writes to, or that cannot be written to,
+        is read as it is."""
+        if not self._directory.is_dir() or not left_behind(self._directory, self._counted()):
+            return
+        with contextlib.suppress(OSError), writing(self._directory, wait=False):
+            collect(self._directory, self._counted())
+
+    def _counted(self) -> set[str]:
+        """The shards that the folder's manifest counts by now."""
+        path = self._directory / MANIFEST
+        return {str(shard["file"]) for shard in manifest_of(path)["shards"]} if path.exists() else set()
 
     def _write_manifest(self, shards: Sequence[Mapping[str, Any]]) -> None:
         """Add shards to what the folder has by now: another process may have added some since it was opened."""
@@ -153,9 +184,9 @@ class DiskShelf:
             return
         manifest = there or self._manifest
         manifest = {**manifest, "shards": [*manifest["shards"], *shards]}
-        with _unfinished(self._directory) as file:
+        with unfinished(self._directory) as file:
             file.write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
-            _settle(file, path)
+            settle(file, path)
         self._manifest = manifest
 
     def _read(self, shard: Mapping[str, Any]) -> None:
@@ -222,26 +253,3 @@ def _part(tensors: Mapping[str, torch.Tensor], name: str, device: torch.device) 
     if f"{name}.codes" in tensors:
         coding = residual.Coding(*(tensors[f"{name}.{key}"] for key in ("centroids", "codes", "scales")))
     return Part(tensors[name], tensors[f"{name}.bounds"], coding, device)
-
-
-@contextmanager
-def _unfinished(directory: Path) -> Iterator[Path]:
-    """A name for a file until it is whole; nothing of it is left if it never is."""
-    file = directory / f".{uuid.uuid4().hex}.tmp"
-    try:
-        yield file
-    finally:
-        file.unlink(missing_ok=True)
-
-
-def _settle(unfinished: Path, path: Path) -> None:
-    """Give a finished file its name, so that it is there whole or not at all, after a power cut too."""
-    with unfinished.open("rb+") as file:
-        os.fsync(file.fileno())
-    os.replace(unfinished, path)
-    if os.name == "posix":
-        folder = os.open(path.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)
-        finally:
-            os.close(folder)
