@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import time
@@ -204,22 +205,34 @@ def best(measure: Callable[[], float], enough: float) -> float:
     return least
 
 
-def test_import_is_quick() -> None:
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    """An environment whose processes find compiled bytecode, as users' do: pip compiles what it installs, and a
+    working tree under PYTHONDONTWRITEBYTECODE would be compiled anew at each start."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    environment = {**kept, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
+    subprocess.run([sys.executable, "-m", "rerank_core", "models"], capture_output=True, env=environment, check=True)
+    return environment
+
+
+def test_import_is_quick(compiled: dict[str, str]) -> None:
     """`import rerank_core` costs less than 100 ms over a bare interpreter, measured inside."""
     code = "import time; t = time.perf_counter(); import rerank_core; print(time.perf_counter() - t)"
 
     def measure() -> float:
-        return float(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout)
+        command = [sys.executable, "-c", code]
+        return float(subprocess.run(command, capture_output=True, text=True, env=compiled, check=True).stdout)
 
     assert best(measure, 0.1) < 0.1
 
 
-def test_listing_models_is_quick() -> None:
+def test_listing_models_is_quick(compiled: dict[str, str]) -> None:
     """`rerank models` answers in half a second, interpreter and discovery included."""
 
     def measure() -> float:
         started = time.perf_counter()
-        subprocess.run([sys.executable, "-m", "rerank_core", "models"], capture_output=True, check=True)
+        command = [sys.executable, "-m", "rerank_core", "models"]
+        subprocess.run(command, capture_output=True, env=compiled, check=True)
         return time.perf_counter() - started
 
     assert best(measure, 0.5) < 0.5
