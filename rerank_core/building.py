@@ -43,14 +43,14 @@ def build(spec: ModelSpec, options: Options) -> AnyScorer:
 
 
 def spec_from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
-    """The spec of a hub id that no plugin knows: its files say what it is.
+    """The spec of a hub id that no plugin knows: its files say what it is, and the id is its name.
 
     Raises:
         CheckpointError: not found, or no reranker.
     """
     revision = options.get("revision")
     directory = _backend("checkpoints").fetch(name, revision=revision, offline=bool(options.get("offline", False)))
-    return replace(registry.default().resolve(str(directory)), checkpoint=name, revision=revision)
+    return replace(registry.default().resolve(str(directory)), name=name, checkpoint=name, revision=revision)
 
 
 def _backend(name: str) -> Any:

@@ -105,6 +105,11 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
             raise PluginLoadError("register() was called after the hook had returned; call it inside the hook")
         if not isinstance(spec, ModelSpec):
             raise PluginLoadError(f"register() was given {spec!r}; it takes a ModelSpec")
+        if "/" in spec.name:
+            raise PluginLoadError(
+                f"register() was given a model named {spec.name!r}; a registered name is kebab-case, like "
+                "'family-variant', and its hub id is an alias"
+            )
         taken = {known for model in models for known in model.names}.intersection(spec.names)
         if taken:
             raise DuplicateModelError(f"the plugin registers {sorted(taken)!r} twice")

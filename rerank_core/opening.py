@@ -6,7 +6,8 @@ import os
 from typing import Any
 
 from rerank_core import building, registry
-from rerank_core.errors import CheckpointError, InputError, UnknownModelError, short
+from rerank_core.errors import CheckpointError, UnknownModelError
+from rerank_core.naming import is_hub_id, text_of
 from rerank_core.options import Options
 from rerank_core.reranker import Reranker
 
@@ -15,6 +16,9 @@ __all__ = ["load"]
 
 def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
     """Load a model by name, alias, hub id, ``plugin:name`` or directory.
+
+    A path, and a string that begins with ``./``, ``../``, ``/`` or ``~``, is always a directory. Any other string is
+    first the name of a model, then a directory, then a hub id.
 
     Args:
         options: see `Options`; the model's own are listed by ``rerank models NAME``.
@@ -25,17 +29,17 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
         CheckpointError: missing, wrong or incomplete files.
         MissingDependencyError: a package that the model needs is not installed.
     """
-    if not isinstance(name, (str, os.PathLike)):
-        raise InputError(f"the model is {short(name)}; it must be a name, a hub id or a directory")
-    name = os.fspath(name)
+    source = text_of(name, "the model")
     known = registry.default()
+    if options.get("checkpoint") is not None:
+        options["checkpoint"] = known.checkpoint(text_of(options["checkpoint"], "checkpoint"))
     try:
-        spec = known.resolve(name)
+        spec = known.resolve(source)
     except UnknownModelError as unknown:
-        if name.count("/") != 1 or name.startswith((".", "/", "~")) or registry.first_party(name):
+        if not is_hub_id(source) or registry.first_party(source):
             raise
         try:
-            spec = building.spec_from_hub(name, options)
+            spec = building.spec_from_hub(source, options)
         except CheckpointError as absent:
             raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
     chosen = Options.of(spec, options)

@@ -5,13 +5,13 @@ from __future__ import annotations
 import difflib
 import math
 import operator
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from rerank_core.errors import InputError, PluginError, short
 from rerank_core.longdoc import LongDoc, longdoc_of
+from rerank_core.naming import text_of
 from rerank_core.rows import Rules
 from rerank_core.spec import ModelSpec
 
@@ -27,7 +27,8 @@ class Options:
 
     Attributes:
         checkpoint: a directory or hub id whose weights replace those of a named model.
-        device: ``cpu``, ``cuda``, ``cuda:1``, ``mps``; by default the best one there is.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or its number 1, ``mps``, or a torch device; by default the best one
+            there is.
         dtype: ``float32`` (default), ``float16`` or ``bfloat16``; a torch dtype will do. ``int8`` on the CPU: faster,
             and scores that differ a little (README, Speed).
         max_length: tokens of one row, template included; by default the model's own.
@@ -83,14 +84,11 @@ class Options:
         return cls(**values, model=extra)
 
     def __post_init__(self) -> None:
-        for name in ("checkpoint", "device", "revision"):
-            value = getattr(self, name)
-            if isinstance(value, os.PathLike):
-                object.__setattr__(self, name, os.fspath(value))
-            elif value is not None and name == "device":
-                object.__setattr__(self, name, str(value))
-            elif value is not None and not isinstance(value, str):
-                raise InputError(f"{name} is {value!r}; it must be a string")
+        if self.checkpoint is not None:
+            object.__setattr__(self, "checkpoint", text_of(self.checkpoint, "checkpoint"))
+        object.__setattr__(self, "device", _device(self.device))
+        if self.revision is not None and not isinstance(self.revision, str):
+            raise InputError(f"revision is {short(self.revision)}; it must be a string")
         if self.dtype is not None:
             # A torch.dtype prints as "torch.float16"; taking its name keeps torch out of this module.
             name = str(self.dtype).removeprefix("torch.")
@@ -169,6 +167,27 @@ class CallOptions:
             longdoc_of(self.longdoc)
         if self.activation is not None:
             check_activation(self.activation)
+
+
+def _device(value: Any) -> str | None:
+    """A device by its name, the number of a GPU, or torch's own object, as a string.
+
+    Raises:
+        InputError: anything else.
+    """
+    if value is None or (isinstance(value, str) and value.strip()):
+        return value
+    if (type(value).__module__, type(value).__name__) == ("torch", "device"):  # keeps torch out of this module
+        return str(value)
+    try:
+        number = -1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        number = -1
+    if number < 0:
+        raise InputError(
+            f"device is {short(value)}; it must be a string like 'cpu' or 'cuda:1', the number of a GPU, or torch's own"
+        )
+    return f"cuda:{number}"
 
 
 def check_count(name: str, value: Any, least: int) -> int | None:

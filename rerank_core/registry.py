@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from rerank_core import hookspecs
 from rerank_core.discovery import DISABLE, Command, PluginRecord, asked, distribution_of, normal, read_plugin
-from rerank_core.errors import DuplicateModelError, UnknownModelError, short
+from rerank_core.errors import CheckpointError, DuplicateModelError, UnknownModelError, short
+from rerank_core.naming import directory_of, is_hub_id, is_path
 from rerank_core.spec import ModelSpec
 from rerank_core.spec_file import FILE_NAME, spec_of_directory
 
@@ -78,9 +79,49 @@ class Registry:
         """
         if not isinstance(name, str) or not name.strip():
             raise UnknownModelError(f"the model name is {short(name)}; `rerank models` lists what is installed")
-        if self._claims(name) or not _is_directory(name):
+        directory = self.directory(name)
+        if directory is None:
             return self.named(name)
-        return self._matched(Path(name)) or spec_of_directory(name, self.named)
+        return self._matched(directory) or spec_of_directory(directory, self.named)
+
+    def directory(self, source: str) -> Path | None:
+        """The directory that ``source`` names; None where it names a model, or nothing that is here.
+
+        What is written as a path is a directory and nothing else. Any other string is first the name of a model,
+        so that no folder takes that over, and only then a directory.
+
+        Raises:
+            CheckpointError: written as a path, and no directory is there.
+        """
+        found = directory_of(source)
+        if found is None or is_path(source) or not (self._claims(source) or first_party(source)):
+            return found
+        # Costs as much to import as half of the core; a process that passes nothing over does not need it.
+        import logging
+
+        logging.getLogger("rerank_core").warning(
+            "%r is the name of a model, so the folder of that name was passed over; %r names the folder",
+            source,
+            _as_path(source),
+        )
+        return None
+
+    def checkpoint(self, source: str) -> str:
+        """What ``checkpoint=`` names, as a string that no folder can take over: a directory's absolute path, a hub
+        id, or ``package:NAME/FOLDER``.
+
+        Raises:
+            CheckpointError: none of these.
+        """
+        directory = self.directory(source)
+        if directory is not None:
+            return str(directory.absolute())
+        if is_hub_id(source) or source.startswith("package:"):
+            return source
+        known = f" {short(source)} is a model's name." if self._claims(source) else ""
+        raise CheckpointError(
+            f"checkpoint {short(source)} is no directory here, and not a hub id like 'owner/name'.{known}"
+        )
 
     def named(self, name: str) -> ModelSpec:
         """The spec of an exact name, an alias or ``plugin:name``; never a directory.
@@ -140,7 +181,9 @@ class Registry:
         return None
 
     def _unknown(self, name: str) -> str:
-        parts = [f"no installed plugin has a model named {short(name)}, and it is no directory."]
+        # A folder of the name of a known model is not that model.
+        where = f"the folder of that name is {_as_path(name)!r}" if os.path.isdir(name) else "it is no directory"
+        parts = [f"no installed plugin has a model named {short(name)}, and {where}."]
         known = _known_models()
         off = [plugin.name for plugin in self.plugins if plugin.status == "disabled"]
         if name in known and known[name] not in {plugin.distribution for plugin in self.plugins}:
@@ -177,11 +220,9 @@ def _distinct(
     return sorted(seen.values(), key=lambda point: point.name)
 
 
-def _is_directory(name: str) -> bool:
-    try:
-        return Path(name).is_dir()
-    except (OSError, ValueError):  # a name too long for a path, or with a NUL in it
-        return False
+def _as_path(name: str) -> str:
+    """A folder's name, written so that it can be nothing else."""
+    return os.path.join(os.curdir, name)
 
 
 def first_party(name: str) -> str | None:

@@ -12,6 +12,7 @@ from rerank_core.head import Head, HeadKind
 from rerank_core.longdoc import longdoc_of
 from rerank_core.manners import Profile
 from rerank_core.model_option import ModelOption
+from rerank_core.naming import is_hub_id
 from rerank_core.template import Template
 from rerank_core.types import ScoreSpace
 
@@ -38,7 +39,7 @@ class ModelSpec:
     """A model as data.
 
     Attributes:
-        name: kebab-case ``family-variant``.
+        name: kebab-case ``family-variant``; for a model that is known only by its files, its hub id.
         checkpoint: a hub id, or ``package:NAME/FOLDER`` for files inside an installed Python package.
         max_length: tokens of one row (of the document's row for late interaction), template included.
         aliases: other exact names; the hub id is always one.
@@ -77,7 +78,7 @@ class ModelSpec:
     license: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not _NAME.fullmatch(self.name):
+        if not isinstance(self.name, str) or not (_NAME.fullmatch(self.name) or is_hub_id(self.name)):
             raise InputError(f"model name {short(self.name)} is not kebab-case, like 'family-variant'")
         if self.head is None and self.scorer is None:
             raise InputError(f"model {self.name!r} has neither a head nor a scorer; nothing could score with it")

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import re
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path
 from typing import Any
 
 from rerank_core.errors import CheckpointError, InputError, short
+from rerank_core.naming import model_name_of
 from rerank_core.spec import Head, ModelSpec, Template
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "differences", "read_json", "read_spec", "spec_of_directory", "write_spec"]
@@ -132,7 +132,7 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
             f"{str(directory)!r} classifies into {labels} labels; a reranker has one. Fine-tune it with num_labels=1"
         )
     return ModelSpec(
-        name=re.sub(r"[^a-z0-9]+", "-", path.resolve().name.lower()).strip("-") or "checkpoint",
+        name=model_name_of(path),
         checkpoint=str(path.resolve()),
         template=Template.pair(),
         head=Head.classifier(),

@@ -38,13 +38,13 @@ def load(cache: Path, name: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_hub_id_that_no_plugin_knows_loads_by_its_files(tmp_path: Path) -> None:
-    """A one-label classifier of the hub loads by its id, and scores what its folder scores."""
+    """A one-label classifier of the hub loads by its id, is called by it, and scores what its folder scores."""
     folder = cached(tmp_path, "acme/tiny-reranker", "a" * 40)
     done = load(tmp_path, "acme/tiny-reranker")
     assert done.returncode == 0, done.stderr
-    _, checkpoint, scores = json.loads(done.stdout)
+    name, checkpoint, scores = json.loads(done.stdout)
 
-    assert checkpoint == "acme/tiny-reranker"
+    assert name == checkpoint == "acme/tiny-reranker"
     pairs = [("what is a panda?", "a bear"), ("what is a panda?", "")]
     assert scores == pytest.approx(rerank_core.load(folder, device="cpu").score(pairs), abs=1e-6)
 

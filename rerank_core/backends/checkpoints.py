@@ -7,6 +7,7 @@ import importlib.util
 from pathlib import Path
 
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError
+from rerank_core.naming import is_hub_id
 from rerank_core.options import Options
 from rerank_core.spec import ModelSpec
 from rerank_core.spec_file import differences
@@ -28,13 +29,10 @@ def locate(spec: ModelSpec, options: Options) -> Path:
         MissingDependencyError: the package that carries the files is not installed.
     """
     source = options.checkpoint or spec.checkpoint
-    # As below: a relative path is a folder only where the caller, not the spec, names it.
-    folder = Path(source).is_dir() if options.checkpoint is not None else Path(source).is_absolute()
-    if options.revision is not None and (source.startswith("package:") or folder):
+    if options.revision is not None and (source.startswith("package:") or Path(source).is_absolute()):
         raise InputError(f"revision={options.revision!r} names a commit of the hub, and {source!r} is not on the hub")
     if options.checkpoint is not None:
-        chosen = Path(options.checkpoint)
-        directory = chosen if chosen.is_dir() else _elsewhere(options.checkpoint, options.revision, options.offline)
+        directory = _elsewhere(options.checkpoint, options.revision, options.offline)
         if found := differences(spec, directory):
             lines = "; ".join(f"{name}: {ours!r} here, {theirs!r} there" for name, (ours, theirs) in found.items())
             raise CheckpointError(
@@ -49,13 +47,14 @@ def locate(spec: ModelSpec, options: Options) -> Path:
 
 
 def _elsewhere(source: str, revision: str | None, offline: bool, *, pickled: bool = False) -> Path:
-    """The directory behind what a spec names. A relative path is never one: a folder of the same name in the
-    current directory must not stand in for the pinned files of the hub."""
+    """The directory behind what a spec or ``checkpoint=`` names. A relative path is never one: a folder of the same
+    name in the current directory must not stand in for the pinned files of the hub. `load` makes the caller's
+    directories absolute."""
     if source.startswith("package:"):
         return _inside_package(source.removeprefix("package:"))
     if Path(source).is_absolute() and Path(source).is_dir():
         return Path(source)
-    if source.count("/") != 1 or source.startswith((".", "/", "~")):
+    if not is_hub_id(source):
         raise CheckpointError(f"checkpoint {source!r} is no directory here, and not a hub id like 'owner/name'")
     return fetch(source, revision=revision, offline=offline, pickled=pickled)
 

@@ -11,6 +11,7 @@ from rerank_core.backends.torch import loading
 from rerank_core.backends.torch.layered import LayeredModel
 from rerank_core.backends.torch.readers import head_layers
 from rerank_core.errors import CheckpointError, MissingDependencyError
+from rerank_core.naming import is_hub_id
 from rerank_core.options import Options
 from rerank_core.spec import Head
 from rerank_core.spec_file import read_json
@@ -37,7 +38,7 @@ def base_of(directory: Path, options: Options) -> Path:
     for place in (Path(name), directory / name):
         if place.is_dir():
             return place
-    if name.count("/") != 1 or name.startswith((".", "/", "~")):
+    if not is_hub_id(name):
         raise CheckpointError(f"{directory}: its base model {name!r} is no directory here, and not a hub id")
     return fetch(name, revision=read_json(directory / _CONFIG).get("revision"), offline=options.offline)
 

@@ -7,6 +7,7 @@ import contextlib
 import datetime
 import importlib.metadata
 import json
+import os
 import platform
 import re
 from collections.abc import Mapping
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core import ModelSpec, Template
+from rerank_core.naming import hub_name_of, is_path
 from rerank_trainers.calibration import Scaling
 from rerank_trainers.card_tables import calibration_lines, measure_lines, table
 from rerank_trainers.config import Config
@@ -65,14 +67,14 @@ def environment() -> dict[str, str]:
 
 
 def public_name(origin: str) -> str:
-    """A model's name or hub id as it is; of a path on this machine only its last part.
+    """A model's name or hub id as it is; of a path on this machine its hub id, or only its last part.
 
     >>> public_name("BAAI/bge-reranker-base"), public_name("/home/alice/models/ours/")
     ('BAAI/bge-reranker-base', 'ours')
     """
-    if re.fullmatch(r"[\w.:-]+(/[\w.-]+)?", origin) and not origin.startswith(".") and not Path(origin).is_dir():
+    if re.fullmatch(r"[\w.:-]+(/[\w.-]+)?", origin) and not is_path(origin) and not os.path.isdir(origin):
         return origin
-    return Path(origin).resolve().name
+    return hub_name_of(origin) or Path(origin).resolve().name
 
 
 def card(spec: ModelSpec, facts: CardFacts, *, dtype: str, scaling: Scaling | None = None) -> str:

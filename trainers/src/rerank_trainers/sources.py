@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from rerank_core.backends.checkpoints import fetch, locate
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch.adapters import is_adapter
 from rerank_core.backends.torch.loading import quiet
+from rerank_core.naming import is_hub_id
 from rerank_core.options import Options
 from rerank_core.spec_file import FILE_NAME, read_json
 from rerank_trainers.config import ModelConfig
@@ -47,15 +49,13 @@ def source_of(config: ModelConfig) -> Source:
     known = registry.default()
     like = known.named(config.like) if config.like else None
     named: ModelSpec | None = None
-    path = Path(config.checkpoint)
-    if path.is_dir():
-        directory = path
-    elif path.is_file():
+    if os.path.isfile(config.checkpoint):
         raise CheckpointError(
             f"model.checkpoint {config.checkpoint!r} is a file; give the folder of config.json, safetensors and "
             "tokenizer.json. A GGUF or ONNX file holds no weights that can be trained"
         )
-    else:
+    directory = known.directory(config.checkpoint)
+    if directory is None:
         try:
             named = known.named(config.checkpoint)
         except UnknownModelError:
@@ -73,7 +73,7 @@ def source_of(config: ModelConfig) -> Source:
             "which merges the two"
         )
     if like is None and named is None and (directory / FILE_NAME).is_file():
-        named = known.resolve(str(directory))
+        named = known.resolve(str(directory.absolute()))
     if like is None and named is not None and _serves(named, config.kind):
         like = named
     plugin = known.plugin_of(like) if like is not None else None
@@ -85,7 +85,7 @@ def source_of(config: ModelConfig) -> Source:
 
 
 def _fetched(config: ModelConfig) -> Path:
-    if not re.fullmatch(r"[\w.-]+/[\w.-]+", config.checkpoint):
+    if not is_hub_id(config.checkpoint):
         raise CheckpointError(
             f"model.checkpoint is {config.checkpoint!r}: no directory, no model that is installed (`rerank models`), "
             "and not a hub id like 'owner/name'"

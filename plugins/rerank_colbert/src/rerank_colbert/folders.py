@@ -6,13 +6,13 @@ and RAG-Retrieval; formats as their loaders read them.
 
 from __future__ import annotations
 
-import re
 import string
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template, TokenVectors
+from rerank_core.naming import model_name_of
 from rerank_core.spec_file import read_json
 
 __all__ = ["spec_of"]
@@ -137,11 +137,14 @@ def _spec(
     kind: str,
     more: Mapping[str, Any] | None = None,
 ) -> ModelSpec:
-    name = re.sub(r"[^a-z0-9]+", "-", directory.resolve().name.lower()).strip("-") or "checkpoint"
     return ModelSpec(
-        name=name, template=template, head=head, max_length=max_length, description=f"{kind}, from a directory",
+        name=model_name_of(directory),
+        template=template,
+        head=head,
+        max_length=max_length,
+        description=f"{kind}, from a directory",
         **(more or {}),
-    )  # fmt: skip
+    )
 
 
 def _modules(directory: Path) -> tuple[tuple[str, ...], list[dict[str, Any]], bool]:

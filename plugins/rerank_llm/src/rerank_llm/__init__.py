@@ -1,9 +1,9 @@
 """LLM rerankers: Qwen3-Reranker, mxbai-rerank-v2, any chat model zero-shot, and listwise ranking."""
 
 from collections.abc import Callable
-from pathlib import Path
 
 from rerank_core import ModelSpec, hookimpl
+from rerank_core.naming import directory_of
 from rerank_llm.listwise_specs import LISTWISE
 from rerank_llm.pointwise_specs import POINTWISE, zero_shot_spec
 
@@ -17,4 +17,5 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
 @hookimpl
 def rerank_open_model(source: str) -> ModelSpec:
     """``llm:<hub id or directory>``: any chat model, asked whether a document is relevant."""
-    return zero_shot_spec(str(Path(source).resolve()) if Path(source).is_dir() else source)
+    directory = directory_of(source)
+    return zero_shot_spec(source if directory is None else str(directory.resolve()))

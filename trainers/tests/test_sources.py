@@ -1,0 +1,56 @@
+"""What training starts from: the same strings name the same things as for `rerank_core.load`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from rerank_core import CheckpointError, ModelSpec, registry
+from rerank_trainers import sources
+from rerank_trainers.card import public_name
+from rerank_trainers.config import ModelConfig
+from rerank_trainers.sources import source_of
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A current directory with a folder of the name of an installed model, and one of no model's name."""
+    for name in ("BAAI/bge-reranker-base", "own/model"):
+        (tmp_path / name).mkdir(parents=True)
+        (tmp_path / name / "config.json").write_text("{}", encoding="utf-8")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("named", ["./BAAI/bge-reranker-base", "own/model", "./own/model"])
+def test_a_path_or_a_string_that_no_model_has_is_a_directory(named: str, here: Path) -> None:
+    """A string written as a path names the directory, whatever model is called like it."""
+    assert source_of(ModelConfig(checkpoint=named)).directory == (here / named).resolve()
+
+
+def test_a_folder_never_takes_over_a_models_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A plain string that is a model's name starts from that model's files, which the hub has."""
+    asked: list[ModelSpec] = []
+
+    def located(spec: ModelSpec, options: object) -> Path:
+        asked.append(spec)
+        return here / "own/model"
+
+    monkeypatch.setattr(sources, "locate", located)
+    source = source_of(ModelConfig(checkpoint="BAAI/bge-reranker-base"))
+
+    assert asked == [registry.default().named("bge-reranker-base")]
+    assert source.directory == here / "own/model"
+
+
+@pytest.mark.parametrize("missing", ["./no/model", "~/no/such/model", "/no/such/model", "../no"])
+def test_a_path_that_is_not_there_is_said(missing: str, here: Path) -> None:
+    """A path without a directory is a CheckpointError at once; the hub is not asked."""
+    with pytest.raises(CheckpointError, match="no such directory"):
+        source_of(ModelConfig(checkpoint=missing))
+
+
+def test_a_snapshot_of_the_hubs_cache_is_published_under_its_hub_id(tmp_path: Path) -> None:
+    """The card of a model trained from the hub's cache names the hub id, not the commit's 40 digits."""
+    assert public_name(str(tmp_path / "models--BAAI--bge-m3" / "snapshots" / ("a" * 40))) == "BAAI/bge-m3"
