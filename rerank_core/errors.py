@@ -18,6 +18,7 @@ from __future__ import annotations
 
 import reprlib
 from collections.abc import Sequence
+from typing import TypeVar
 
 __all__ = [
     "CheckpointError",
@@ -45,6 +46,22 @@ def one_of(value: object, valid: Sequence[str | None], what: str) -> None:
     """Raise InputError where ``value`` is none of the valid ones."""
     if value not in valid:
         raise InputError(f"{what} is {short(value)}; it must be one of {', '.join(map(repr, valid))}")
+
+
+_E = TypeVar("_E", bound=Exception)
+
+
+def about(error: _E, where: str) -> _E:
+    """The same error, with what it is about before its message; for a stranger's error, as a note where Python has
+    notes."""
+    if isinstance(error, RerankError):
+        said = f"{where}: {error}"
+        error.args = (said, *error.args[1:])
+        if isinstance(error, ImportError):
+            error.msg = said
+    elif hasattr(error, "add_note"):
+        error.add_note(f"This came from {where}.")
+    return error
 
 
 class RerankError(Exception):

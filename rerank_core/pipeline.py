@@ -6,21 +6,21 @@ and not by the number of documents.
 
 from __future__ import annotations
 
-import math
 import operator
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any, Protocol, TypeAlias
 
-from rerank_core.errors import InputError, NonFiniteScoreError, PluginError, short
+from rerank_core.errors import InputError, PluginError, about, short
 from rerank_core.indexing import Index, IndexPlan
 from rerank_core.longdoc import LongDoc
+from rerank_core.outcomes import Outcome, Scored, finite
 from rerank_core.rows import Job, Plan, RowPlan, Rules
 from rerank_core.scorer import ListRanker, Output, Resumable, Scorer, Stackable, TextScorer
 from rerank_core.types import Passage, Usage
 
-__all__ = ["AnyScorer", "Progress", "Scored", "run", "silent"]
+__all__ = ["AnyScorer", "Progress", "run", "silent"]
 
 AnyScorer: TypeAlias = Scorer | TextScorer | ListRanker
 
@@ -35,58 +35,90 @@ def silent(done: int, total: int) -> None:
     """The progress of a call that nobody watches."""
 
 
-@dataclass(frozen=True)
-class Scored:
-    """What the model said of one job; lists are in the order of the job's documents.
+def run(
+    scorer: AnyScorer,
+    jobs: Sequence[Job],
+    rules: Rules,
+    progress: Progress = silent,
+    *,
+    named: bool = False,
+    apart: bool = False,
+) -> list[Outcome]:
+    """Score every document of every job. Outcomes are in the order of the jobs, to the first that failed.
 
-    ``stages`` counts how far a document went in a cascade; a later stage always ranks above an earlier one.
-    """
-
-    scores: list[float]
-    all_scores: list[dict[str, float]]
-    passages: list[tuple[Passage, ...]]
-    truncated: list[bool | None]
-    stages: list[int]
-    usage: Usage
-    query_truncated: bool = False
-    statistics: Mapping[str, Any] = field(default_factory=dict)
-
-
-def run(scorer: AnyScorer, jobs: Sequence[Job], rules: Rules, progress: Progress = silent) -> list[Scored]:
-    """Score every document of every job, in the order of the jobs.
+    Args:
+        named: the jobs are a caller's numbered requests, so an error of one of them begins with its number.
+        apart: where a plan of several jobs fails, try each alone, so that those before the one at fault are scored.
 
     Raises:
         InputError: a query that leaves no room for a document.
-        NonFiniteScoreError: a NaN or infinite score.
         PluginError: a scorer that returned the wrong number of scores, or no permutation.
+        Exception: whatever a forward pass of several jobs raises, unless they are tried ``apart``.
     """
     started = time.perf_counter()
     if rules.stacked and isinstance(scorer, Stackable):
         scorer = scorer.stacked()
     if isinstance(scorer, Scorer):
-        fresh = [number for number, job in enumerate(jobs) if not isinstance(job.documents, Index)]
-        # In a cascade a copy and its original may part ways: one is kept and the other cut.
-        plan = RowPlan(scorer, [jobs[number] for number in fresh], rules, once=not _cascades(scorer))
-        by_number = dict(zip(fresh, _run_plan(scorer, plan, [jobs[n] for n in fresh], rules, progress), strict=True))
-        for number, job in enumerate(jobs):
-            if isinstance(job.documents, Index):
-                match = IndexPlan(scorer, job, job.documents, rules)
-                by_number[number] = _run_plan(scorer, match, [job], rules, progress)[0]
-        scored = [by_number[number] for number in range(len(jobs))]
+        found = _run_plans(scorer, jobs, rules, progress, apart=apart, named=named)
     else:
-        scored = _run_texts(scorer, jobs, progress)
-    _check_finite(scored, jobs)
+        found = _run_texts(scorer, jobs, progress, named=named)
+    checked = finite(found, jobs)
     seconds = time.perf_counter() - started
-    return [replace(result, usage=replace(result.usage, seconds=seconds)) for result in scored]
+    return [
+        one if isinstance(one, Exception) else replace(one, usage=replace(one.usage, seconds=seconds))
+        for one in checked
+    ]
 
 
-def _run_texts(scorer: TextScorer | ListRanker, jobs: Sequence[Job], progress: Progress) -> list[Scored]:
+def _run_plans(
+    scorer: Scorer, jobs: Sequence[Job], rules: Rules, progress: Progress, *, apart: bool, named: bool
+) -> list[Outcome]:
+    """What became of each job, to the first that failed. Jobs with documents of their own share a plan."""
+
+    def planned(some: Sequence[Job]) -> list[Scored]:
+        # In a cascade a copy and its original may part ways: one is kept and the other cut.
+        return _run_plan(scorer, RowPlan(scorer, some, rules, once=not _cascades(scorer)), some, rules, progress)
+
+    def alone(job: Job) -> Outcome:
+        try:
+            if isinstance(job.documents, Index):
+                return _run_plan(scorer, IndexPlan(scorer, job, job.documents, rules), [job], rules, progress)[0]
+            return planned([job])[0]
+        except Exception as error:  # noqa: BLE001 -- raised where this job's turn comes
+            return about(error, f"request {job.number}") if named else error
+
+    fresh = [job for job in jobs if not isinstance(job.documents, Index)]
+    together: list[Scored] | None = None
+    try:
+        together = planned(fresh)
+    except Exception as error:
+        if not apart:
+            raise
+        if len(jobs) == 1:
+            return [about(error, f"request {jobs[0].number}")]
+    shared = iter(together or ())
+    found: list[Outcome] = []
+    for job in jobs:
+        own = together is None or isinstance(job.documents, Index)
+        found.append(alone(job) if own else next(shared))
+        if isinstance(found[-1], Exception):
+            break
+    return found
+
+
+def _run_texts(
+    scorer: TextScorer | ListRanker, jobs: Sequence[Job], progress: Progress, *, named: bool
+) -> list[Outcome]:
+    """What became of each job, to the first that failed."""
     total = sum(len(job.documents) for job in jobs)
     done = 0
-    scored = []
+    scored: list[Outcome] = []
     for job in jobs:
         texts = [document.text for document in job.documents]
-        scores, statistics = _score_texts(scorer, job.query, texts) if texts else ([], {})
+        try:
+            scores, statistics = _score_texts(scorer, job.query, texts) if texts else ([], {})
+        except Exception as error:  # noqa: BLE001 -- raised where this job's turn comes
+            return [*scored, about(error, f"request {job.number}") if named else error]
         done += len(texts)
         progress(done, total)
         scored.append(
@@ -242,26 +274,4 @@ def _collect(plan: Plan, board: _Board, query: int, stages: list[int]) -> Scored
             seconds=0.0,
         ),
         query_truncated=plan.query_truncated[query],
-    )
-
-
-def _check_finite(scored: Sequence[Scored], jobs: Sequence[Job]) -> None:
-    bad = [
-        (job, doc)
-        for job, result in zip(jobs, scored, strict=True)
-        for doc, scores in enumerate(result.all_scores)
-        if not all(map(math.isfinite, [*scores.values(), *(passage.score for passage in result.passages[doc])]))
-    ]
-    if not bad:
-        return
-    named = [(job.number, doc, job.documents[doc].id) for job, doc in bad[:10]]
-    names = ", ".join(
-        f"{doc} of query {query}" + ("" if own is None else f" (id {own!r})") for query, doc, own in named
-    )
-    total = sum(len(job.documents) for job in jobs)
-    raise NonFiniteScoreError(
-        f"the model gave NaN or infinity for {len(bad)} of {total} documents: {names}; "
-        "check its weights for NaN (and dtype: float16 overflows where float32 does not), or what the remote scorer "
-        "answers",
-        [(job.number, doc) for job, doc in bad],
     )

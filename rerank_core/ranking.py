@@ -6,7 +6,7 @@ import math
 
 from rerank_core.errors import InputError
 from rerank_core.options import CallOptions
-from rerank_core.pipeline import Scored
+from rerank_core.outcomes import Scored
 from rerank_core.rows import Job
 from rerank_core.spec import ModelSpec
 from rerank_core.types import Hit, Ranking, ScoreSpace

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from rerank_core import building, indexing, pipeline
+from rerank_core import building, indexing, pipeline, streaming
 from rerank_core.errors import (
     InputError,
     NonFiniteScoreError,
@@ -22,6 +22,7 @@ from rerank_core.explaining import explained
 from rerank_core.indexable import Explains
 from rerank_core.indexing import Index
 from rerank_core.options import CallOptions, Options
+from rerank_core.outcomes import finished
 from rerank_core.pipeline import AnyScorer, Progress
 from rerank_core.progress import bar
 from rerank_core.ranking import presentation, ranking_of
@@ -33,8 +34,6 @@ from rerank_core.spec import ModelSpec
 from rerank_core.types import Ranking, ScoreSpace, documents_of
 
 __all__ = ["Reranker"]
-
-_STREAM_DOCUMENTS = 1024
 
 
 class Reranker:
@@ -92,31 +91,23 @@ class Reranker:
             NonFiniteScoreError: the model gave NaN or infinity.
         """
         call = CallOptions.of(self.spec, options)
-        return self._rank([job_of((query, documents), self._identity())], call)[0]
+        return next(self._rank([job_of((query, documents), self._identity())], call))
 
     def rerank_many(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> list[Ranking]:
         """Rank several ``(query, documents)`` in one plan; one ranking each, in their order."""
         call = CallOptions.of(self.spec, options)
-        return self._rank([job_of(request, self._identity(), number) for number, request in enumerate(requests)], call)
+        jobs = [job_of(request, self._identity(), number) for number, request in enumerate(requests)]
+        return list(self._rank(jobs, call, named=True))
 
     def rerank_stream(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> Iterator[Ranking]:
         """Rank an endless or huge iterable in bounded memory: rankings come in order, about a thousand documents
-        at a time."""
+        at a time. Where a request fails, or the iterable raises, the rankings of all requests before it come first."""
         call = CallOptions.of(self.spec, options)
-        jobs: list[Job] = []
-        waiting = 0
-        for number, request in enumerate(requests):
-            try:
-                jobs.append(job_of(request, self._identity(), number))
-            except InputError:
-                # What was asked for before the bad request is still answered.
-                yield from self._rank(jobs, call)
-                raise
-            waiting += max(1, len(jobs[-1].documents))
-            if waiting >= _STREAM_DOCUMENTS:
-                yield from self._rank(jobs, call)
-                jobs, waiting = [], 0
-        yield from self._rank(jobs, call)
+        return streaming.stream(
+            requests,
+            lambda request, number: job_of(request, self._identity(), number),
+            lambda jobs: self._rank(jobs, call, named=True, apart=True),
+        )
 
     async def arerank(self, query: str, documents: Iterable[object], **options: Any) -> Ranking:
         """`rerank` in a worker thread; cancelling the task stops it between two batches."""
@@ -132,7 +123,7 @@ class Reranker:
                 raise _CancelledError
 
         try:
-            return (await asyncio.to_thread(self._rank, [job], call, watch))[0]
+            return await asyncio.to_thread(lambda: next(self._rank([job], call, watch)))
         except asyncio.CancelledError:
             stop.set()
             raise
@@ -156,7 +147,8 @@ class Reranker:
         jobs, places = jobs_of_pairs(pairs)
         try:
             with bar(call.progress) as progress:
-                results = pipeline.run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
+                outcomes = pipeline.run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
+            results = list(finished(outcomes))
         except NonFiniteScoreError as error:
             bad = [places[job][doc] for job, doc in error.documents]
             message = f"the model gave NaN or infinity for the pairs {short(bad)}"
@@ -220,7 +212,16 @@ class Reranker:
         weights = (self.spec.checkpoint, self.spec.revision, self.options) if self._loaded else (self._mark,)
         return (self.spec.name, self._rules, *weights)
 
-    def _rank(self, jobs: Sequence[Job], call: CallOptions, watch: Progress | None = None) -> list[Ranking]:
+    def _rank(
+        self,
+        jobs: Sequence[Job],
+        call: CallOptions,
+        watch: Progress | None = None,
+        *,
+        named: bool = False,
+        apart: bool = False,
+    ) -> Iterator[Ranking]:
+        """Rankings in the order of the jobs, as far as they came, before an error; see `pipeline.run`."""
         scorer = self._open(call)
         if call.explain and not self.explains:
             raise InputError(
@@ -233,19 +234,12 @@ class Reranker:
             call.longdoc is not None or call.overlap is not None
         ):
             raise InputError("longdoc and overlap are settled when an index is made; pass them to load")
-        with bar(call.progress and watch is None) as progress:
-            results = pipeline.run(scorer, jobs, self._rules_for(scorer, call), watch or progress)
-        rankings = [
-            ranking_of(self.spec, job, result, call, activation, space)
-            for job, result in zip(jobs, results, strict=True)
-        ]
-        if not call.explain:
-            return rankings
         rules = self._rules_for(scorer, call)
-        return [
-            replace(ranking, hits=explained(scorer, job, ranking.hits, rules))
-            for job, ranking in zip(jobs, rankings, strict=True)
-        ]
+        with bar(call.progress and watch is None) as progress:
+            outcomes = pipeline.run(scorer, jobs, rules, watch or progress, named=named, apart=apart)
+        for job, scored in zip(jobs, finished(outcomes), strict=False):
+            ranking = ranking_of(self.spec, job, scored, call, activation, space)
+            yield replace(ranking, hits=explained(scorer, job, ranking.hits, rules)) if call.explain else ranking
 
     def _rules_for(self, scorer: AnyScorer, call: CallOptions, *, pairs: bool = False) -> Rules:
         return rules_of_call(self._rules, self._profile, scorer, self.spec, call, pairs=pairs)

@@ -31,7 +31,7 @@ ORDER = [
     ["manners"],
     ["spec", "rows"],
     ["spec_file", "wording", "discovery"],
-    ["options", "indexing", "compat"],
+    ["options", "indexing", "compat", "streaming", "outcomes"],
     ["pipeline", "requests", "explaining"],
     ["progress", "ranking", "registry", "settling"],
     ["building"],
