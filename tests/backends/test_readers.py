@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import Gemma2Config, Gemma2ForCausalLM
 
 from rerank_core import Head, ModelSpec, Reranker, Template
 from rerank_core.backends.torch import build
+from rerank_core.backends.torch.output_layer import OutputLayer
 from rerank_core.backends.torch.readers import LabelReader, LayerReader
 from rerank_core.options import Options
 from rerank_core.testing import tiny_causal_lm
@@ -28,10 +30,16 @@ def test_log_odds_are_differences_of_float32(dtype: torch.dtype, softcap: float 
     weight = torch.randn(1, 64, generator=draw).repeat(2, 1)
     weight[1] += torch.randn(64, generator=draw) * 0.01
     weight = weight.to(dtype)
+    config = Gemma2Config(
+        vocab_size=2, hidden_size=64, num_hidden_layers=1, intermediate_size=8, num_attention_heads=4, head_dim=8,
+        num_key_value_heads=2, final_logit_softcapping=softcap, pad_token_id=0, tie_word_embeddings=False,
+    )  # fmt: skip
+    whole = Gemma2ForCausalLM(config).to(dtype)
+    whole.lm_head.weight.data = weight
     logits = hidden.double() @ weight.double().T
     expected = logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
-    found = LabelReader((1,), weight, (0, 1), softcap=softcap).scores(hidden, 1)
+    found = LabelReader((1,), (0, 1), OutputLayer(whole, (0, 1), "x")).scores(hidden, 1)
     assert found.dtype == torch.float32
     assert torch.allclose(found.double(), expected[:, 0] - expected[:, 1], atol=1e-4)
     one = LayerReader((1,), {1: weight[:1]}, softcap).scores(hidden, 1)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -11,7 +11,8 @@ import torch
 
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch.layered import LayeredModel
-from rerank_core.backends.torch.weights import rows_of, tensors_of
+from rerank_core.backends.torch.output_layer import OutputLayer
+from rerank_core.backends.torch.weights import tensors_of
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.spec import Head
 
@@ -51,26 +52,16 @@ class LabelReader:
     """The logit of one token, or the log-odds of two: no other row of the output layer is multiplied.
 
     Attributes:
-        weight, bias: the output layer's, or their label rows alone.
-        rows: of the positive label, and of the negative one where there is one.
-        softcap, divisor: what the model does to its logits.
+        rows: of the positive label, and of the negative one where there is one, in the output layer.
+        logits: ``[rows, labels]`` in float32 of hidden states.
     """
 
     layers: tuple[int, ...]
-    weight: torch.Tensor
     rows: tuple[int, ...]
-    bias: torch.Tensor | None = None
-    softcap: float | None = None
-    divisor: float = 1.0
+    logits: Callable[[torch.Tensor], torch.Tensor]
 
     def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
-        # In float32 whatever the model computes in: log-odds are a small difference of large logits, of which bfloat16
-        # would leave two or three bits, and many equal scores.
-        rows = list(self.rows)
-        bias = None if self.bias is None else self.bias[rows].float()
-        logits = torch.nn.functional.linear(hidden.float(), self.weight[rows].float(), bias) / self.divisor
-        if self.softcap is not None:
-            logits = torch.tanh(logits / self.softcap) * self.softcap
+        logits = self.logits(hidden)
         return logits[:, 0] if len(self.rows) == 1 else logits[:, 0] - logits[:, 1]
 
     def name(self, layer: int) -> str:
@@ -127,26 +118,10 @@ def label_reader(directory: Path, module: Any, head: Head, tokenizer: TextTokeni
     Raises:
         CheckpointError: no output layer, or labels that are not single tokens.
     """
-    config = module.config
     ids = label_ids(head, tokenizer, model)
-    embeddings = module.get_input_embeddings().weight
-    bias = None
-    if config.tie_word_embeddings:
-        weight = embeddings.detach()[list(ids)].clone()
-    else:
-        found = rows_of(directory, "lm_head.weight", ids)
-        if found is None:
-            raise CheckpointError(
-                f"{directory} has no lm_head.weight, and its config.json does not tie it to the embeddings; its scores "
-                "would be random. Is this a base model without its output layer?"
-            )
-        if found.shape[1] != embeddings.shape[1]:
-            raise CheckpointError(f"{directory}: lm_head.weight is {found.shape[1]} wide, not {embeddings.shape[1]}")
-        weight = found.to(embeddings)
-        bias = rows_of(directory, "lm_head.bias", ids)
-        bias = None if bias is None else bias.to(embeddings)
-    softcap, divisor = _treatment(config)
-    return LabelReader((config.num_hidden_layers,), weight, tuple(range(len(ids))), bias, softcap, divisor)
+    layer = OutputLayer.of(directory, module, ids, model)
+    layer.check(module)
+    return LabelReader((module.config.num_hidden_layers,), ids, layer)
 
 
 def live_label_reader(module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelReader:
@@ -155,18 +130,10 @@ def live_label_reader(module: Any, head: Head, tokenizer: TextTokenizer, model: 
     Raises:
         CheckpointError: a module without an output layer, or labels that are not single tokens.
     """
-    output = module.get_output_embeddings()
-    if output is None:
-        raise CheckpointError(f"model {model!r}: a {type(module).__name__} has no output layer; give the causal model")
-    depth = module.config.num_hidden_layers
-    softcap, divisor = _treatment(module.config)
     rows = label_ids(head, tokenizer, model)
-    return LabelReader((depth,), output.weight, rows, getattr(output, "bias", None), softcap, divisor)
-
-
-def _treatment(config: Any) -> tuple[float | None, float]:
-    """What a model does to its logits: the cap of Gemma 2, the divisor of Granite."""
-    return getattr(config, "final_logit_softcapping", None), getattr(config, "logits_scaling", None) or 1.0
+    layer = OutputLayer(module, rows, model)
+    layer.check(module.base_model)
+    return LabelReader((module.config.num_hidden_layers,), rows, layer)
 
 
 def layer_reader(

@@ -10,9 +10,29 @@ import torch
 from rerank_core.errors import CheckpointError
 from rerank_core.spec_file import read_json
 
-__all__ = ["rows_of", "tensors_of"]
+__all__ = ["names_of", "rows_of", "tensors_of"]
 
 _INDEX = "model.safetensors.index.json"
+
+
+def names_of(directory: Path) -> set[str]:
+    """The tensors that a checkpoint holds.
+
+    Raises:
+        CheckpointError: files that cannot be read.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    found: set[str] = set()
+    try:
+        for file, held in _files(directory).items():
+            if held is None:
+                with safe_open(str(file), framework="pt") as tensors:
+                    held = set(tensors.keys())
+            found |= held
+    except (OSError, SafetensorError) as error:
+        raise CheckpointError(f"{directory} cannot be read: {error}") from error
+    return found
 
 
 def tensors_of(directory: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -24,6 +24,8 @@ from rerank_trainers.weights import configured, decoder
 __all__ = ["layered"]
 
 _FIRST = 8  # of bge-reranker-v2-minicpm-layerwise
+# How far from 0 a score is taken to be a product: a power of two, so that it costs no digit.
+_NEAR = 2.0**-10
 
 
 def layered(source: Source, config: ModelConfig, tokenizer: TextTokenizer) -> tuple[LayeredModel, Head, list[str]]:
@@ -105,5 +107,7 @@ def _output_row(source: Source, config: ModelConfig, base: Any, tokenizer: TextT
         if config.answers or followed:
             raise
         return None
-    rows = reader.weight.float() / reader.divisor
-    return rows[:1] - rows[1:] if len(rows) == 2 else rows
+    # Near 0, where a cap on logits does nothing (the layers have their own), a score is a product with this row.
+    points = torch.eye(base.config.hidden_size, device=base.device) * _NEAR
+    at, origin = reader.scores(points, 0), reader.scores(points[:1] * 0, 0)
+    return ((at - origin) / _NEAR)[None]

@@ -14,6 +14,7 @@ from transformers import GenerationConfig
 from rerank_core.backends.checkpoints import locate
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import loading
+from rerank_core.backends.torch.output_layer import OutputLayer
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.options import Options, check_count
 from rerank_core.spec import ModelSpec
@@ -64,7 +65,9 @@ class LocalJudge:
         self._tokenizing = threading.Lock()
         self._limit = getattr(self._model.config, "max_position_embeddings", None)
         if self._first:
-            self._names = [self._single(letter(place)) for place in range(own["window"])]
+            names = [self._single(letter(place)) for place in range(own["window"])]
+            self._logits = OutputLayer(self._model, names, directory.name)
+            self._logits.check(self._model.base_model)
 
     def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
         ids, shortened = self._fitting(query, passages)
@@ -90,10 +93,7 @@ class LocalJudge:
     def _by_logits(self, given: torch.Tensor, count: int) -> tuple[int, ...]:
         with torch.inference_mode():
             hidden = self._model.base_model(given, use_cache=False).last_hidden_state[0, -1]
-            head = self._model.get_output_embeddings()
-            names = self._names[:count]
-            bias = None if head.bias is None else head.bias[names]
-            logits = torch.nn.functional.linear(hidden, head.weight[names], bias).float().tolist()
+            logits = self._logits(hidden[None])[0, :count].tolist()
         return tuple(sorted(range(count), key=lambda place: (-logits[place], place)))
 
     def _fitting(self, query: str, passages: Sequence[str]) -> tuple[list[int], int]:
