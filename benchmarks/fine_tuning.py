@@ -27,10 +27,10 @@ from judged import readers
 from measuring import bm25, chance, measured
 
 import rerank_core
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.labelling import label
 from rerank_trainers.launching import train
 from rerank_trainers.mining import BM25, Corpus, MiningRules, mine
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import live_reranker
 from rerank_trainers.settings import config_of
 

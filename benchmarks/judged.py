@@ -14,8 +14,8 @@ from typing import Any
 
 import numpy
 
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.mining import BM25
-from rerank_trainers.rows import TrainingRow
 
 __all__ = [
     "as_rows",

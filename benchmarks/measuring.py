@@ -7,9 +7,9 @@ from statistics import mean
 from typing import Any
 
 import rerank_core
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.evaluating import DevSet
 from rerank_trainers.mining import BM25
-from rerank_trainers.rows import TrainingRow
 
 __all__ = ["bm25", "chance", "measured"]
 

@@ -34,7 +34,7 @@ Make = Callable[[str, dict[str, Any], dict[str, Any]], Any]
 
 def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **options: Any) -> Any:
     """`prepare`, as ``rerank train`` does, with the run's own trainer."""
-    from rerank_trainers.rows import TrainingRow
+    from rerank_core.records.row import TrainingRow
     from rerank_trainers.running import prepare
     from rerank_trainers.sampling import Item, Steps
     from rerank_trainers.settings import config_of

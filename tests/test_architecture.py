@@ -26,7 +26,7 @@ HEAVY = {"torch", "transformers", "numpy", "onnxruntime", "tokenizers", "safeten
 ORDER = [
     ["errors"],
     ["types"],
-    ["scorer", "longdoc", "batching", "hookspecs", "naming", "template", "vectors", "model_option"],
+    ["scorer", "longdoc", "batching", "hookspecs", "naming", "template", "vectors", "model_option", "records"],
     ["head", "indexable"],
     ["manners"],
     ["spec", "rows"],

@@ -8,10 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from rerank_core.cli.documents import Fields, Format, read_documents
 from rerank_core.cli.hits import show_ranking
 from rerank_core.cli.output import AsJson, emit_json, note
 from rerank_core.opening import load
+from rerank_core.records.documents import Fields, Format, read_documents
 from rerank_core.types import query_of
 
 __all__ = ["rank"]

@@ -12,9 +12,9 @@ import pytest
 import torch
 import transformers
 
+from rerank_core.records.row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.config import Config
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import Run, prepare
 from rerank_trainers.settings import config_of, set_values
 

@@ -10,10 +10,10 @@ from typing import Any
 import torch
 import transformers
 
+from rerank_core.records.labels import LabelScale
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.config import Config
-from rerank_trainers.labels import LabelScale
 from rerank_trainers.reading import Groups
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import Run
 from rerank_trainers.sampling import Item
 

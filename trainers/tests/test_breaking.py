@@ -11,8 +11,8 @@ import torch
 from runs import MakeRows, Prepared, same, weights
 
 from rerank_core import InputError
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.errors import NonFiniteLossError
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import live_reranker
 
 

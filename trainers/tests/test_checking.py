@@ -12,14 +12,14 @@ from typing import Any
 import pytest
 
 from rerank_core.errors import InputError
+from rerank_core.records.labels import LabelScale
 from rerank_trainers.checking import CheckOptions, check, usable_rows
 from rerank_trainers.hashing import HashIndex, digest, repeats
-from rerank_trainers.labels import LabelScale
 from rerank_trainers.problems import KINDS, Report
 from rerank_trainers.store import RowStore, open_rows
 
 GOOD = {"query": "what is tin?", "docs": ["Tin is a metal.", "Tin was mined in Cornwall."], "labels": [1, 0]}
-EXAMPLES = Path(__file__).resolve().parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "tests" / "records" / "examples"
 
 
 @pytest.fixture

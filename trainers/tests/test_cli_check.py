@@ -13,7 +13,7 @@ from typer.testing import CliRunner, Result
 
 from rerank_trainers.cli.check import check
 
-EXAMPLES = Path(__file__).resolve().parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "tests" / "records" / "examples"
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(check)

@@ -14,10 +14,10 @@ from typer.testing import CliRunner, Result
 
 import rerank_core
 from rerank_core import InputError
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.cli.publish import publish
 from rerank_trainers.errors import PublishError
 from rerank_trainers.pushing import push
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import Run
 from rerank_trainers.writing import row_to_json
 

@@ -18,8 +18,8 @@ from typing import Any
 import pytest
 import torch
 
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.config import Config
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import Run
 from rerank_trainers.sampling import Steps
 

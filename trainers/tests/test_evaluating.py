@@ -13,8 +13,8 @@ import transformers
 
 import rerank_core
 from rerank_core import InputError
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.evaluating import DevSet, measures_of
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import Run, live_reranker
 
 Prepared = Callable[..., Run]

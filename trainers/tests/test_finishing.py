@@ -13,11 +13,11 @@ import yaml
 
 import rerank_core
 from rerank_core import CheckpointError, InputError
+from rerank_core.records.row import TrainingRow
 from rerank_core.testing import tiny_cross_encoder
 from rerank_trainers.checkpoints import config_beside, find_checkpoint, open_checkpoint
 from rerank_trainers.config import PublishConfig
 from rerank_trainers.finishing import publish_checkpoint, publish_run, record_data
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import Run, live_reranker
 from rerank_trainers.store import open_rows
 from rerank_trainers.writing import row_to_json

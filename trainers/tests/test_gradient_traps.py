@@ -14,8 +14,8 @@ import torch
 import transformers
 from runs import WHOLE, Gradients, Prepared, assert_equal
 
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.objectives import GroupObjective, Groups, Needs
-from rerank_trainers.rows import TrainingRow
 
 
 class Weigh(GroupObjective):

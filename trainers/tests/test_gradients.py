@@ -12,9 +12,9 @@ import torch
 import transformers
 from runs import WHOLE, Gradients, MakeRows, Prepared, assert_equal, gradient_now, step_of
 
+from rerank_core.records.row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_core.testing.checkpoints import tiny_tokenizer
-from rerank_trainers.rows import TrainingRow
 
 TEMPLATE = {
     "before": "Judge. ",

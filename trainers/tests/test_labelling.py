@@ -13,6 +13,7 @@ import pytest
 import rerank_core
 from rerank_core import Reranker
 from rerank_core.errors import InputError, NonFiniteScoreError
+from rerank_core.records.row import TrainingRow
 from rerank_core.testing import (
     FakeCascade,
     FakeListRanker,
@@ -22,7 +23,6 @@ from rerank_core.testing import (
     tiny_cross_encoder,
 )
 from rerank_trainers.labelling import LabellingStatistics, label
-from rerank_trainers.rows import TrainingRow
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

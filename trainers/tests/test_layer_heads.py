@@ -13,8 +13,8 @@ from llms import DOCS, LAYERWISE, OWN, PIECES, QUERY, Make, Prepared, by_layer, 
 
 import rerank_core
 from rerank_core import CheckpointError, Head, InputError
+from rerank_core.records.row import TrainingRow
 from rerank_core.testing.decoders import write_tokenizer
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import live_reranker
 
 

@@ -14,9 +14,9 @@ from torch.nn import functional
 
 import rerank_core
 from rerank_core import InputError
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.layerwise import Layerwise
 from rerank_trainers.objectives import BCE, SoftmaxCE
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import live_reranker
 
 

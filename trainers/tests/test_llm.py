@@ -13,7 +13,7 @@ from llms import ADAM, Make, Prepared, alike, gradients, like, losses, maker, ne
 
 import rerank_core
 from rerank_core import CheckpointError, InputError
-from rerank_trainers.rows import TrainingRow
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.running import Run, live_reranker
 
 PIECES = {"query": "Q: {query}", "between": "\n", "doc": "D: {doc}", "after": "\nyes or no?"}

@@ -15,9 +15,9 @@ import torch
 
 import rerank_core
 from rerank_core import InputError, MissingDependencyError
+from rerank_core.records.row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.adapters import merged, unquantized
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import Run, live_reranker
 from rerank_trainers.sampling import Item
 from rerank_trainers.saving import save_servable

@@ -18,11 +18,11 @@ import numpy
 import pytest
 
 from rerank_core.errors import InputError, MissingDependencyError
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.mining import BM25, Corpus, MiningRules, MiningStatistics, mine
 from rerank_trainers.mining.bm25 import terms
 from rerank_trainers.mining.corpus import key_of
 from rerank_trainers.mining.retrievers import best_first
-from rerank_trainers.rows import TrainingRow
 
 PANDAS = (
     "The giant panda eats bamboo for fourteen hours a day.",

@@ -11,9 +11,9 @@ import pytest
 import rerank_core
 from rerank_core import Reranker
 from rerank_core.errors import InputError
+from rerank_core.records.row import TrainingRow
 from rerank_core.testing import FakeListRanker, fake_spec, tiny_cross_encoder
 from rerank_trainers.mining import BM25, Corpus, LateInteraction, MiningRules, MiningStatistics, mine
-from rerank_trainers.rows import TrainingRow
 
 TEXTS = tuple(
     f"The {animal} {verb} {food}{rest}"

@@ -12,10 +12,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rerank_core import InputError
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.config import ModelConfig
 from rerank_trainers.model import Model, open_model
 from rerank_trainers.passes import Group, Pass, Passes
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import live_reranker
 
 KINDS = ("encoder", "padded", "decoder")

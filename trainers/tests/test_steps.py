@@ -12,9 +12,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rerank_trainers.labels import LabelScale
+from rerank_core.records.labels import LabelScale
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.reading import Groups
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.sampling import Item, Steps, choose
 
 worlds = st.integers(1, 5)

@@ -14,11 +14,11 @@ from pathlib import Path
 import pytest
 
 from rerank_core.errors import InputError
-from rerank_trainers.fields import RowError
-from rerank_trainers.rows import TrainingRow
+from rerank_core.records.fields import RowError
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.store import RowStore, open_rows
 
-EXAMPLES = Path(__file__).resolve().parent / "examples"
+EXAMPLES = Path(__file__).resolve().parents[2] / "tests" / "records" / "examples"
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rerank_core.errors import InputError
-from rerank_trainers.rows import TrainingRow
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.store import open_rows
 from rerank_trainers.writing import RowWriter
 

@@ -12,13 +12,13 @@ from typing import TypeAlias
 import numpy as np
 
 from rerank_core.errors import InputError, one_of
-from rerank_trainers.fields import Record, RowError
-from rerank_trainers.formats import format_of, unread
+from rerank_core.records.fields import Record, RowError
+from rerank_core.records.formats import format_of, unread
+from rerank_core.records.labels import LabelScale
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.hashing import HashIndex, digest, normalised, repeats
-from rerank_trainers.labels import LabelScale
 from rerank_trainers.problems import KINDS, UNUSABLE, OnError, Problem, Report
 from rerank_trainers.row_checks import Finding, findings, long_query
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.store import RowStore, open_rows
 
 __all__ = ["CheckOptions", "check", "usable_rows"]

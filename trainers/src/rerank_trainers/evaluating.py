@@ -12,7 +12,7 @@ from typing import Any
 
 from rerank_core import InputError, MissingDependencyError, Reranker
 from rerank_core.errors import short
-from rerank_trainers.rows import TrainingRow
+from rerank_core.records.row import TrainingRow
 
 __all__ = ["MEASURES", "DevSet", "Result", "measures_of"]
 

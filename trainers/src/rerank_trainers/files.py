@@ -15,8 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.fields import Record, RowError
-from rerank_trainers.tsv import Columns
+from rerank_core.records.columns import Columns
+from rerank_core.records.fields import Record, RowError
 
 __all__ = ["LineFile", "RecordFile", "Step", "expand", "names_of"]
 

@@ -8,13 +8,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.card import CardFacts
 from rerank_trainers.checkpoints import config_beside, find_checkpoint, open_checkpoint
 from rerank_trainers.config import Config, PublishConfig
 from rerank_trainers.evaluating import DevSet, Result
 from rerank_trainers.probes import Pair
 from rerank_trainers.publishing import Published, check_target, publish
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.running import Run, live_reranker, scale_of
 from rerank_trainers.store import RowStore
 

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from rerank_trainers.fields import RowError
+from rerank_core.records.fields import RowError
+from rerank_core.records.formats import ScoresAre, format_of, row_of
 from rerank_trainers.files import RecordFile, Step
-from rerank_trainers.formats import ScoresAre, format_of, row_of
 from rerank_trainers.hashing import digest
 
 __all__ = ["Groups", "grouped"]

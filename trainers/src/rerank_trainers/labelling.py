@@ -10,8 +10,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from rerank_core.records.row import TrainingRow
 from rerank_core.reranker import Reranker
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.teacher import Request, ask, follows_instructions, name_of
 
 __all__ = ["LabellingStatistics", "label"]

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from rerank_core.errors import InputError, MissingDependencyError
-from rerank_trainers.fields import Record
+from rerank_core.records.fields import Record
 from rerank_trainers.files import Step
 
 __all__ = ["ParquetRecords"]

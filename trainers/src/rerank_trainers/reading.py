@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from rerank_trainers.labels import LabelScale
+from rerank_core.records.labels import LabelScale
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.passes import Group
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.sampling import Item, choose
 
 __all__ = ["Groups"]

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.labels import LabelScale
-from rerank_trainers.rows import TrainingRow
+from rerank_core.records.labels import LabelScale
+from rerank_core.records.row import TrainingRow
 
 __all__ = ["Finding", "findings", "long_query"]
 

@@ -12,18 +12,18 @@ from typing import TypeVar
 import transformers
 
 from rerank_core import InputError, Reranker
+from rerank_core.records.labels import LabelScale
+from rerank_core.records.row import TrainingRow
 from rerank_trainers import model as models
 from rerank_trainers import resuming
 from rerank_trainers.arguments import arguments_of
 from rerank_trainers.config import Config, TrainConfig
 from rerank_trainers.evaluating import MEASURES, DevSet, Result, measures_of
-from rerank_trainers.labels import LabelScale
 from rerank_trainers.layerwise import Layerwise
 from rerank_trainers.objectives import Objective, combined, objective_of
 from rerank_trainers.passes import Passes
 from rerank_trainers.precision import in_float32, restore_forward
 from rerank_trainers.reading import Groups
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.settings import write_config
 from rerank_trainers.stopping import CollapseWatch, Interrupt
 from rerank_trainers.trainer import RerankTrainer

@@ -13,11 +13,11 @@ from typing import TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
-from rerank_trainers.fields import Record, RowError
+from rerank_core.records.fields import Record, RowError
+from rerank_core.records.formats import ScoresAre, joined, row_of
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.files import LineFile, RecordFile, Step, expand, names_of
-from rerank_trainers.formats import ScoresAre, joined, row_of
 from rerank_trainers.grouping import Groups, grouped
-from rerank_trainers.rows import TrainingRow
 
 __all__ = ["RowStore", "open_rows"]
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from rerank_core.errors import InputError, NonFiniteScoreError, short
+from rerank_core.records.row import TrainingRow
 from rerank_core.reranker import Reranker
 from rerank_core.types import Ranking, ScoreSpace, query_of
-from rerank_trainers.rows import TrainingRow
 
 __all__ = ["Answer", "Request", "ask", "follows_instructions", "name_of"]
 

@@ -11,7 +11,7 @@ from types import TracebackType
 from typing import IO, Any
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.rows import TrainingRow
+from rerank_core.records.row import TrainingRow
 
 __all__ = ["RowWriter", "row_to_json"]
 

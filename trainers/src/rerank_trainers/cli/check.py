@@ -11,9 +11,9 @@ from typing import Annotated
 import typer
 
 from rerank_core.cli.output import AsJson, emit_json, show, table
+from rerank_core.records.labels import LabelScale
 from rerank_trainers.checking import CheckOptions
 from rerank_trainers.checking import check as check_rows
-from rerank_trainers.labels import LabelScale
 from rerank_trainers.problems import KINDS, Report
 from rerank_trainers.store import open_rows
 

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rerank_core.cli.documents import Fields, Format, read_documents
 from rerank_core.cli.output import AsJson, emit_json, note, show, table, warn
 from rerank_core.errors import InputError
 from rerank_core.opening import load
+from rerank_core.records.documents import Fields, Format, read_documents
+from rerank_core.records.row import TrainingRow
 from rerank_core.reranker import Reranker
 from rerank_trainers.cli.loading import (
     Device,
@@ -25,7 +26,6 @@ from rerank_trainers.cli.loading import (
     options_of,
     seen,
 )
-from rerank_trainers.rows import TrainingRow
 from rerank_trainers.store import open_rows
 from rerank_trainers.writing import RowWriter
 

@@ -8,8 +8,8 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from rerank_core.errors import InputError
+from rerank_core.records.row import TrainingRow
 from rerank_trainers.hashing import digest, normalised
-from rerank_trainers.rows import TrainingRow
 
 __all__ = ["Corpus", "key_of"]
 

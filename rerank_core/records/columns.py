@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from rerank_core.errors import short
-from rerank_trainers.fields import Record, RowError
+from rerank_core.records.fields import Record, RowError
 
 __all__ = ["Columns"]
 

@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 from typing import Literal, TypeAlias
 
 from rerank_core.errors import one_of
-from rerank_trainers.chats import messages_row
-from rerank_trainers.fields import Record, RowError, number, numbers, one_or_more, present, text, texts
-from rerank_trainers.rows import TrainingRow
+from rerank_core.records.chats import messages_row
+from rerank_core.records.fields import Record, RowError, number, numbers, one_or_more, present, text, texts
+from rerank_core.records.row import TrainingRow
 
 __all__ = ["FORMATS", "ScoresAre", "format_of", "joined", "row_of", "unread"]
 

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from rerank_core.errors import short
-from rerank_trainers.fields import Record, RowError, text
-from rerank_trainers.rows import TrainingRow
+from rerank_core.records.fields import Record, RowError, text
+from rerank_core.records.row import TrainingRow
 
 __all__ = ["messages_row"]
 
