@@ -17,7 +17,8 @@ from rerank_core.records.row import TrainingRow
 from rerank_core.testing import tiny_cross_encoder
 from rerank_trainers.checkpoints import config_beside, find_checkpoint, open_checkpoint
 from rerank_trainers.config import PublishConfig
-from rerank_trainers.finishing import publish_checkpoint, publish_run, record_data
+from rerank_trainers.finishing import publish_checkpoint, publish_run
+from rerank_trainers.recording import data_facts, record
 from rerank_trainers.running import Run, live_reranker
 from rerank_trainers.store import open_rows
 from rerank_trainers.writing import row_to_json
@@ -39,7 +40,7 @@ def test_a_run_is_published_with_all_that_it_knows(prepared: Prepared, rows: Row
     run.train()
     data = tmp_path / "train.jsonl"
     data.write_text("".join(json.dumps(row_to_json(row)) + "\n" for row in rows(12)), encoding="utf-8")
-    record_data(run.config.train.out, open_rows([data]), None)
+    record(run.config.train.out, "data", data_facts(open_rows([data]), None))
     found = publish_run(run, before=before, after=run.evaluate())
     assert found.directory == Path(run.config.train.out).resolve() / "final"
     assert scores(found.directory) == pytest.approx(live_reranker(run.model).score(PAIRS), rel=1e-5, abs=1e-5)

@@ -3,12 +3,9 @@ known is said."""
 
 from __future__ import annotations
 
-import contextlib
 import datetime
-import importlib.metadata
 import json
 import os
-import platform
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,10 +18,9 @@ from rerank_trainers.calibration import Scaling
 from rerank_trainers.card_tables import calibration_lines, measure_lines, table
 from rerank_trainers.config import Config
 from rerank_trainers.evaluating import Result
+from rerank_trainers.recording import environment
 
-__all__ = ["CardFacts", "card", "environment", "public_name"]
-
-_PACKAGES = ("rerank-core", "rerank-trainers", "torch", "transformers", "peft")
+__all__ = ["CardFacts", "card", "public_name"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class CardFacts:
         before, after: the dev set before training and after.
         steps, epochs: of training.
         date: ISO; by default today's.
-        versions: of what it was made with; by default `environment`'s.
+        versions: of what it was made with; by default `recording.environment`'s.
     """
 
     origin: str | None = None
@@ -55,15 +51,6 @@ class CardFacts:
     epochs: float | None = None
     date: str | None = None
     versions: Mapping[str, str] | None = None
-
-
-def environment() -> dict[str, str]:
-    """Versions of Python and of the packages that matter, where they are installed."""
-    found = {"python": platform.python_version()}
-    for name in _PACKAGES:
-        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
 
 
 def public_name(origin: str) -> str:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import json
-import re
+import logging
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -14,12 +13,15 @@ from rerank_core import CheckpointError, InputError, MissingDependencyError, Mod
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.loading import quiet
 from rerank_core.spec_file import FILE_NAME, read_json
+from rerank_trainers.checkpoint_files import flaw_of, numbered, state_of, whole_checkpoints
 from rerank_trainers.config import Config, ModelConfig
 from rerank_trainers.model import Model, open_model
 from rerank_trainers.settings import config_of, read_config
 from rerank_trainers.sources import tokenizer_of
 
 __all__ = ["config_beside", "find_checkpoint", "open_checkpoint"]
+
+_LOG = logging.getLogger("rerank_trainers")
 
 _ADAPTER = "adapter_config.json"
 _KINDS = {"classifier": "cross-encoder", "last_token": "llm", "layers": "layerwise"}
@@ -32,28 +34,34 @@ def find_checkpoint(path: Path, number: int | None = None) -> Path:
         path: of the run, or of a checkpoint itself.
 
     Raises:
-        InputError: no checkpoint there, or none of that number.
+        InputError: no checkpoint there, none of that number, or one that is not whole.
     """
     if (path / FILE_NAME).is_file() and number is None:
-        return path
-    found = {
-        int(match.group(1)): folder
-        for folder in (path / "checkpoints").glob("checkpoint-*")
-        if (match := re.fullmatch(r"checkpoint-(\d+)", folder.name)) and (folder / FILE_NAME).is_file()
-    }
+        return _checked(path)
+    there = numbered(path)
+    if number is not None and there:
+        if number not in there:
+            raise InputError(f"{str(path)!r} has no checkpoint {number}; there are {', '.join(map(str, there))}")
+        return _checked(there[number])
+    found = whole_checkpoints(path)
     if not found:
-        raise InputError(f"{str(path)!r} has no checkpoint: neither {FILE_NAME} nor checkpoints/checkpoint-N")
-    if number is not None:
-        if number not in found:
-            raise InputError(
-                f"{str(path)!r} has no checkpoint {number}; there are {', '.join(map(str, sorted(found)))}"
-            )
-        return found[number]
+        broken = f"; none of its {len(there)} is whole" if there else ""
+        raise InputError(f"{str(path)!r} has no checkpoint: neither {FILE_NAME} nor checkpoints/checkpoint-N{broken}")
     last = found[max(found)]
-    state = last / "trainer_state.json"
-    best = json.loads(state.read_text(encoding="utf-8")).get("best_model_checkpoint") if state.is_file() else None
+    best = state_of(last).get("best_model_checkpoint")
+    if not best:
+        return last
     # The run may have been moved since.
-    return next((folder for folder in found.values() if best and folder.name == Path(best).name), last)
+    chosen = next((folder for folder in found.values() if folder.name == Path(best).name), None)
+    if chosen is None:
+        _LOG.warning("%s, the best of the run, is not there whole; the last is taken: %s", best, last)
+    return chosen or last
+
+
+def _checked(checkpoint: Path) -> Path:
+    if flaw := flaw_of(checkpoint):
+        raise InputError(f"{str(checkpoint)!r} is no whole checkpoint: {flaw}; choose another with --checkpoint")
+    return checkpoint
 
 
 def config_beside(checkpoint: Path) -> Config | None:

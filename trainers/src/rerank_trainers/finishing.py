@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,31 +9,18 @@ from typing import Any
 
 from rerank_core.records.row import TrainingRow
 from rerank_trainers.card import CardFacts
+from rerank_trainers.checkpoint_files import state_of
 from rerank_trainers.checkpoints import config_beside, find_checkpoint, open_checkpoint
 from rerank_trainers.config import Config, PublishConfig
 from rerank_trainers.evaluating import DevSet, Result
 from rerank_trainers.probes import Pair
 from rerank_trainers.publishing import Published, check_target, publish
+from rerank_trainers.recording import read_record
 from rerank_trainers.running import Run, live_reranker, scale_of
-from rerank_trainers.store import RowStore
 
-__all__ = ["publish_checkpoint", "publish_run", "record_data"]
+__all__ = ["publish_checkpoint", "publish_run"]
 
-_DATA = "data.json"
 _PROBED = 4
-
-
-def record_data(out: str | Path, rows: RowStore, dev: RowStore | None) -> None:
-    """Write what a run is trained on into its folder, sources with their rows and SHA-256, while the files are as they
-    are; a card made later repeats it."""
-    told = {
-        name: {"sources": store.counts, "sha256": store.fingerprint()}
-        for name, store in (("train", rows), ("eval", dev))
-        if store is not None
-    }
-    path = Path(out) / _DATA
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(told, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def publish_run(
@@ -105,8 +91,7 @@ def publish_checkpoint(
 
 
 def _facts(config: Config, out: Path) -> CardFacts:
-    path = out / _DATA
-    data: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    data = read_record(out, "data") or {}
     train, dev = data.get("train", {}), data.get("eval", {})
     return CardFacts(
         origin=config.model.checkpoint,
@@ -120,8 +105,7 @@ def _facts(config: Config, out: Path) -> CardFacts:
 
 def _progress(checkpoint: Path) -> dict[str, Any]:
     """Steps and epochs, as transformers' Trainer wrote them down."""
-    path = checkpoint / "trainer_state.json"
-    state = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    state = state_of(checkpoint)
     return {"steps": state.get("global_step"), "epochs": state.get("epoch")}
 
 

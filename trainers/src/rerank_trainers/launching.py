@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from rerank_trainers import resuming
 from rerank_trainers.checking import CheckOptions, check, usable_rows
 from rerank_trainers.config import Config
 from rerank_trainers.evaluating import Result
-from rerank_trainers.finishing import publish_run, record_data
+from rerank_trainers.finishing import publish_run
+from rerank_trainers.recording import data_facts
 from rerank_trainers.running import Run, prepare, scale_of
 from rerank_trainers.store import RowStore, open_rows
 
@@ -118,15 +118,16 @@ def train(
     if resume is False and not overwrite:
         resuming.check_fresh(config.train.out)
     data = read_data(config, progress)
+    facts = data_facts(data.rows, data.dev)
+    if resume is not False:
+        # Before a model is opened; `Run.train` looks at the rest.
+        resuming.check_same(config, facts, resuming.checkpoint_of(resume, config.train.out))
     run = prepare(config, data.rows, data.dev)
-    if run.trainer.args.process_index == 0:
-        record_data(config.train.out, data.rows, data.dev)
-        if overwrite and resume is False:
-            shutil.rmtree(Path(config.train.out) / "checkpoints", ignore_errors=True)
+    run.facts = facts
     for callback in callbacks or []:
         run.trainer.add_callback(callback)
     before = None if resume else run.evaluate()
-    run.train(resume=resume)
+    run.train(resume=resume, overwrite=overwrite)
     if run.interrupted or run.collapsed:
         return Outcome(run, data, before, None, None)
     after = run.evaluate()

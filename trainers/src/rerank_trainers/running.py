@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import transformers
 
@@ -17,13 +20,16 @@ from rerank_core.records.row import TrainingRow
 from rerank_trainers import model as models
 from rerank_trainers import resuming
 from rerank_trainers.arguments import arguments_of
+from rerank_trainers.checkpoint_files import unfinished
 from rerank_trainers.config import Config, TrainConfig
 from rerank_trainers.evaluating import MEASURES, DevSet, Result, measures_of
 from rerank_trainers.layerwise import Layerwise
 from rerank_trainers.objectives import Objective, combined, objective_of
 from rerank_trainers.passes import Passes
 from rerank_trainers.precision import in_float32, restore_forward
+from rerank_trainers.preflight import check_settings
 from rerank_trainers.reading import Groups
+from rerank_trainers.recording import data_facts, record, start_facts
 from rerank_trainers.settings import write_config
 from rerank_trainers.stopping import CollapseWatch, Interrupt
 from rerank_trainers.trainer import RerankTrainer
@@ -93,34 +99,72 @@ class Run:
     model: models.Model
     trainer: RerankTrainer
     dev: DevSet | None
+    rows: Sequence[TrainingRow]
+    dev_rows: Sequence[TrainingRow] | None
 
-    def train(self, *, resume: bool | str = False) -> None:
+    def train(self, *, resume: bool | str = False, overwrite: bool = False) -> None:
         """Train from the start, or on from the newest checkpoint (``resume=True``) or a named one.
 
         Interrupted once (Ctrl-C), it ends after the step it is in and saves a checkpoint.
 
+        Args:
+            overwrite: delete the checkpoints of an earlier run where it starts anew.
+
         Raises:
-            InputError: nothing to resume, other settings than the run began with, or a fresh start beside the
-                checkpoints of an earlier run.
+            InputError: nothing to resume, other settings, data or another model than the run began with (nothing on
+                disk is changed then), or a fresh start beside the checkpoints of an earlier run.
             NonFiniteLossError: a loss or gradient is NaN or infinite; the last checkpoint stands.
         """
-        checkpoint = self._checkpoint(resume)
+        checkpoint = self._checkpoint(resume, overwrite=overwrite)
         if self.trainer.args.process_index == 0:
-            write_config(self.config, Path(self.config.train.out) / "config.json")
+            self._record(checkpoint, overwrite=overwrite)
+        # Nobody looks for checkpoints, or writes one, before the first process has put the folder in order.
+        self.trainer.accelerator.wait_for_everyone()
         try:
-            self.trainer.train(resume_from_checkpoint=checkpoint)
+            self.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             self._of(Interrupt).release()
             restore_forward(self.model.module)
 
-    def _checkpoint(self, resume: bool | str) -> str | None:
+    def _checkpoint(self, resume: bool | str, *, overwrite: bool) -> Path | None:
+        """Where training starts, after all that speaks against it was looked for; nothing is written."""
         out = self.config.train.out
         if resume is False:
-            resuming.check_fresh(out)
+            if not overwrite and self.trainer.args.process_index == 0:
+                resuming.check_fresh(out)
             return None
+        checkpoint = resuming.checkpoint_of(resume, out)
         if self.trainer.args.process_index == 0:
-            resuming.check_same(self.config, out)
-        return resuming.named(resume) if isinstance(resume, str) else resuming.newest(out)
+            resuming.check_same(self.config, self.facts, checkpoint)
+            resuming.check_start(self.model.spec, self.config, checkpoint)
+            resuming.check_steps(checkpoint, self.steps)
+        return checkpoint
+
+    def _record(self, checkpoint: Path | None, *, overwrite: bool) -> None:
+        """Write down what is trained on what, and remove what no run will read again."""
+        out = Path(self.config.train.out)
+        if checkpoint is None and overwrite:
+            shutil.rmtree(out / "checkpoints", ignore_errors=True)
+        for folder in unfinished(out):
+            shutil.rmtree(folder, ignore_errors=True)
+        write_config(self.config, out / "config.json")
+        record(out, "data", self.facts)
+        record(out, "start", start_facts(self.model.spec))
+
+    @property
+    def steps(self) -> int:
+        """How many steps the run is to have."""
+        args = self.trainer.args
+        if args.max_steps > 0:
+            return int(args.max_steps)
+        return math.ceil(
+            float(args.num_train_epochs) * math.ceil(len(self.trainer.train_dataset) / self.trainer.batch_size)
+        )
+
+    @cached_property
+    def facts(self) -> dict[str, Any]:
+        """What its data are; see `recording.data_facts`."""
+        return data_facts(self.rows, self.dev_rows)
 
     def _of(self, kind: type[_Callback]) -> _Callback:
         return next(one for one in self.trainer.callback_handler.callbacks if isinstance(one, kind))
@@ -174,7 +218,7 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
     if not len(rows):
         raise InputError("there is no row to train on")
     train = config.train
-    _check_settings(config, evaluates=dev_rows is not None)
+    check_settings(config, evaluates=dev_rows is not None)
     objective = objective_from(config)
     check_needs(objective, rows, config.data.group_size)
     if dev_rows is not None:
@@ -213,7 +257,7 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
             f"model.max_length is {config.model.max_length!r}, and the model has {limit} positions; use at most {limit}"
         )
     _tell(model, rows)
-    callbacks: list[transformers.TrainerCallback] = [CollapseWatch(), Interrupt()]
+    callbacks: list[transformers.TrainerCallback] = [CollapseWatch(), Interrupt(), resuming.CurrentSettings()]
     if train.patience is not None:
         callbacks.append(transformers.EarlyStoppingCallback(train.patience))
     trainer = RerankTrainer(
@@ -228,30 +272,7 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
     )
     # It prints each log to stdout, where results belong; `showing.Display` is ours.
     trainer.remove_callback(transformers.PrinterCallback)
-    if args.process_index == 0:
-        Path(train.out).mkdir(parents=True, exist_ok=True)
-    return Run(config, model, trainer, dev)
-
-
-def _check_settings(config: Config, *, evaluates: bool) -> None:
-    train = config.train
-    for name, value, least in (
-        ("train.batch_size", train.batch_size, 1),
-        ("train.token_budget", train.token_budget, 1),
-        ("train.log_steps", train.log_steps, 1),
-        ("train.eval_steps", 1 if train.eval_steps is None else train.eval_steps, 1),
-        ("train.patience", 1 if train.patience is None else train.patience, 1),
-        ("train.keep_checkpoints", train.keep_checkpoints, 1),
-        ("train.workers", train.workers, 0),
-        ("data.group_size", config.data.group_size, 0),
-        ("model.max_length", config.model.max_length, 1),
-    ):
-        if value < least:
-            raise InputError(f"{name} is {value!r}; it must be at least {least}")
-    if train.max_steps < 1 and not train.epochs > 0:
-        raise InputError(f"train.epochs is {train.epochs!r}; it must be above 0, or train.max_steps at least 1")
-    if train.patience is not None and not evaluates:
-        raise InputError("train.patience counts evaluations, and data.eval names no dev set")
+    return Run(config, model, trainer, dev, rows, dev_rows)
 
 
 def _tell(model: models.Model, rows: Sequence[TrainingRow]) -> None:

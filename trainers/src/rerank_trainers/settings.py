@@ -22,6 +22,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from rerank_core import InputError
 from rerank_core.errors import short
 from rerank_trainers.config import Config, Part
+from rerank_trainers.whole_files import write_whole
 
 __all__ = ["config_of", "read_config", "set_values", "write_config"]
 
@@ -85,9 +86,13 @@ def config_of(data: Mapping[str, Any]) -> Config:
 
 
 def write_config(config: Config, path: str | PathLike[str]) -> None:
-    """Write the resolved configuration as JSON, which `read_config` reads again."""
+    """Write the resolved configuration as JSON, which `read_config` reads again.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written to.
+    """
     text = json.dumps(dataclasses.asdict(config), indent=2, ensure_ascii=False)
-    Path(path).write_text(text + "\n", encoding="utf-8")
+    write_whole(path, text + "\n")
 
 
 def _made(kind: Any, data: object, where: str) -> Any:
