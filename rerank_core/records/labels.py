@@ -100,6 +100,27 @@ class LabelScale:
             )
         return (label - self.low) / (self.high - self.low)
 
+    @property
+    def floor(self) -> float:
+        """What an irrelevant document is worth: no label is worth less."""
+        return 0.0 if self.grades is None else min(worth for _, worth in self.grades)
+
+    def gain(self, label: float) -> float:
+        """How much more a label is than the lowest, in the labels' own steps; what no more is worth gains nothing.
+
+        >>> LabelScale(1, 4).gain(2.5), LabelScale.of({2: 1, 1: 0, 0: 0}).gain(1)
+        (1.5, 0.0)
+
+        Raises:
+            InputError: a label that is none of those whose worth is listed.
+        """
+        if self.grades is None:
+            return max(0.0, label - self.low)
+        worth, known = self(label), sorted({worth for _, worth in self.grades})
+        rises = [worth for _, worth in self.grades] == known
+        # A list that puts labels together, or turns them round, has grades of its own.
+        return label - self.low if rises else float(known.index(worth))
+
     def apply(self, labels: Sequence[float]) -> tuple[float, ...]:
         """What each label is worth.
 

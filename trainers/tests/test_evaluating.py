@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ import transformers
 
 import rerank_core
 from rerank_core import InputError
+from rerank_core.records.labels import LabelScale
 from rerank_core.records.row import TrainingRow
 from rerank_trainers.evaluating import DevSet, measures_of
 from rerank_trainers.running import Run, live_reranker
@@ -40,6 +42,67 @@ def test_grades_gain_linearly() -> None:
     found = DevSet([row(1, 3, 0)], ("nDCG@10",)).measured([[3.0, 2.0, 1.0]])
     log3 = float(torch.log2(torch.tensor(3.0)))
     assert found.values["nDCG@10"] == pytest.approx((1 + 3 / log3) / (3 + 1 / log3))
+
+
+def test_fractions_gain_what_they_are() -> None:
+    """nDCG of 3, 2.5, 1 and 0, worst first, by hand; AP and RR count what is nearer to a grade than to the lowest, so
+    that the label 1 is relevant here as it is in a row of whole labels."""
+    found = DevSet([row(3, 2.5, 1, 0), row(0, 1, 0, 0)]).measured([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
+    gains = [0.0, 1.0, 2.5, 3.0]
+    worst, best = (sum(gain / math.log2(place + 2) for place, gain in enumerate(order))
+                   for order in (gains, gains[::-1]))  # fmt: skip
+
+    assert found.queries["nDCG@10"] == pytest.approx([worst / best, 1 / math.log2(3)])
+    assert found.queries["AP"] == pytest.approx([(1 / 2 + 2 / 3 + 3 / 4) / 3, 1 / 2])
+    assert [grade for _, grade in found.scored] == [3, 3, 1, 0, 0, 1, 0, 0]
+
+
+def test_a_whole_row_is_measured_alike_beside_fractions() -> None:
+    """What another row's labels are changes no figure of a row: the rule is the dev set's, not the row's."""
+    names = ("nDCG@10", "AP", "RR@10", "P@2", "AP(rel=2)", "nDCG(dcg='exp-log2')@10")
+    whole, scores = row(3, 2, 1, 0), [2.0, 1.0, 4.0, 3.0]
+    alone = DevSet([whole], names).measured([scores])
+    beside = DevSet([row(0.2, 0.9, 0.1), whole, row(1 / 3, 2.7, 0)], names).measured(
+        [[1.0, 2.0, 3.0], scores, [1, 2, 3]]
+    )
+
+    assert {name: found[1] for name, found in beside.queries.items()} == pytest.approx(
+        {name: found[0] for name, found in alone.queries.items()}, abs=1e-5
+    )
+
+
+@pytest.mark.parametrize("labels", [(0.1234567, 0.7654321, 0.0), (2 / 3, 1.0, 1 / 7), (123456.5, 7.25, 0.0)])
+def test_gains_that_no_factor_makes_whole_are_near(labels: tuple[float, ...]) -> None:
+    """Labels of a teacher have any number of digits: nDCG is theirs to four places."""
+    found = DevSet([row(*labels)], ("nDCG@10",)).measured([[1.0, 2.0, 3.0]])
+    ordered = [sum(label / math.log2(place + 2) for place, label in enumerate(order))
+               for order in (labels[::-1], sorted(labels, reverse=True))]  # fmt: skip
+
+    assert found.values["nDCG@10"] == pytest.approx(ordered[0] / ordered[1], abs=1e-4)
+
+
+def test_a_teachers_many_labels_have_no_common_factor() -> None:
+    """Hundreds of labels of any number of digits are measured as well."""
+    generator = torch.Generator().manual_seed(0)
+    rows = [row(1.0, 0.0, *torch.rand(20, generator=generator).tolist()) for _ in range(40)]
+    found = DevSet(rows, ("nDCG@10",)).measured([list(one.labels or ()) for one in rows])
+
+    assert found.values["nDCG@10"] == pytest.approx(1.0)
+
+
+@pytest.mark.parametrize(
+    ("listed", "labels", "grades"),
+    [
+        ({3: 1, 2: 0.75, 1: 0.5, 0: 0.25}, (3, 1, 0), [3, 1, 0]),
+        ({2: 1, 1: 0, 0: 0}, (2, 1, 0), [1, 0, 0]),
+        ({1: 0, 0: 1}, (1, 0, 0), [0, 1, 1]),
+    ],
+)
+def test_a_list_of_worths_decides_what_is_relevant(
+    listed: dict[float, float], labels: tuple[float, ...], grades: list[int]
+) -> None:
+    """The dev set means by a label what training does: put together, or turned round."""
+    assert DevSet([row(*labels)], scale=LabelScale.of(listed)).grades == [grades]
 
 
 def test_a_constant_scorer_gets_the_worst_order() -> None:

@@ -3,6 +3,8 @@ document left out."""
 
 from __future__ import annotations
 
+import hashlib
+import itertools
 import math
 import subprocess
 import sys
@@ -75,13 +77,14 @@ def test_draws_do_not_depend_on_the_process_they_are_made_in() -> None:
     assert len(told) == 1
 
 
+binary = st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0]), min_size=1, max_size=12)
 labelled = st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.5, 1.0]), min_size=1, max_size=12)
 
 
-@given(labelled, st.integers(1, 14), st.integers(0, 9))
+@given(binary, st.integers(1, 14), st.integers(0, 9))
 def test_a_group_has_one_relevant_document_and_irrelevant_ones(labels: list[float], size: int, epoch: int) -> None:
-    """No document twice, as many as asked for, in the row's order; a second relevant one only where nothing else is
-    left."""
+    """With two grades: no document twice, as many as asked for, in the row's order; a second relevant one only where
+    nothing else is left."""
     chosen = choose(labels, len(labels), size, seed=0, row="r", epoch=epoch)
     relevant = sum(labels[doc] > 0 for doc in chosen)
     others = sum(label <= 0 for label in labels)
@@ -92,7 +95,24 @@ def test_a_group_has_one_relevant_document_and_irrelevant_ones(labels: list[floa
         assert relevant == min(max(1, size - others), sum(label > 0 for label in labels))
 
 
-@given(labelled, st.integers(2, 6))
+def test_two_grades_are_drawn_as_ever() -> None:
+    """What docs/training.md reports was trained on these draws, bit for bit."""
+    labels = [float(doc in (3, 9)) for doc in range(12)]
+    shown = [choose(labels, 12, 4, seed=42, row="q", epoch=epoch) for epoch in range(4)]
+    found = [
+        choose([float(doc % every == 0) for doc in range(count)], count, size, seed=seed, row=str(count), epoch=epoch)
+        for count in range(2, 24) for every in (1, 2, 5, 30) for size in range(1, 9)
+        for seed in (0, 42) for epoch in range(4)
+    ]  # fmt: skip
+
+    assert shown == [[4, 9, 10, 11], [2, 3, 6, 7], [0, 5, 8, 9], [1, 3, 10, 11]]
+    assert (
+        hashlib.sha256(repr(found).encode()).hexdigest()
+        == "02908b64fee8e936ca0179ba1acaacc7e372f670a80ef2257ff14b60799df131"
+    )
+
+
+@given(binary, st.integers(2, 6))
 def test_every_irrelevant_document_is_seen_before_any_is_seen_twice(labels: list[float], size: int) -> None:
     """Negatives rotate: over the epochs no two of them differ by more than one in how often they were seen."""
     others = [doc for doc, label in enumerate(labels) if label <= 0]
@@ -103,6 +123,77 @@ def test_every_irrelevant_document_is_seen_before_any_is_seen_twice(labels: list
         if others:
             assert max(seen[doc] for doc in others) - min(seen[doc] for doc in others) <= 1
     assert all(seen[doc] for doc in [*others, *relevant])
+
+
+@given(st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0, 2.0, 3.0]), min_size=1, max_size=20), st.integers(2, 9))
+def test_grades_meet_and_their_documents_take_turns(labels: list[float], size: int) -> None:
+    """Whatever the grades: a relevant document and another grade in every group, none twice, and of each grade no
+    document is seen twice before all are seen."""
+    grades = {grade: [doc for doc, label in enumerate(labels) if label == grade] for grade in set(labels)}
+    seen: Counter[int] = Counter(dict.fromkeys(range(len(labels)), 0))
+    for epoch in range(7):
+        chosen = choose(labels, len(labels), size, seed=1, row="r", epoch=epoch)
+        seen.update(chosen)
+
+        assert chosen == sorted(set(chosen))
+        assert len(chosen) == min(size, len(labels))
+        if max(labels) > 0:
+            assert any(labels[doc] > 0 for doc in chosen)
+            assert len({labels[doc] for doc in chosen}) > 1 or len(grades) == 1
+        if len(grades) > 2:
+            for own in grades.values():
+                assert max(seen[doc] for doc in own) - min(seen[doc] for doc in own) <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "epochs"), [(2, 180), (3, 120), (4, 90), (8, 45), (9, 39)], ids=lambda value: f"{value}"
+)
+def test_every_document_of_a_long_graded_list_is_seen(size: int, epochs: int) -> None:
+    """Of 100 documents, 90 of them irrelevant, the grades share the places: all are seen by then, not by luck."""
+    labels = [3.0] * 2 + [2.0] * 3 + [1.0] * 5 + [0.0] * 90
+    for row in ("a", "b", "c"):
+        draws = [choose(labels, 100, size, seed=0, row=row, epoch=epoch) for epoch in range(epochs)]
+
+        assert set().union(*draws) == set(range(100))
+
+
+def test_grades_share_a_group_evenly() -> None:
+    """Two documents of each of four grades in a group of eight; a grade with fewer leaves its places to the others."""
+    even = [3.0] * 9 + [2.0] * 9 + [1.0] * 9 + [0.0] * 9
+    rare = [3.0] + [2.0] * 2 + [1.0] * 9 + [0.0] * 9
+    for epoch in range(9):
+        counts = [
+            Counter(labels[doc] for doc in choose(labels, len(labels), 8, seed=0, row="r", epoch=epoch))
+            for labels in (even, rare)
+        ]
+
+        assert counts[0] == {3: 2, 2: 2, 1: 2, 0: 2}
+        assert (counts[1][3], counts[1][2], counts[1][1] + counts[1][0]) == (1, 2, 5)
+        assert {counts[1][1], counts[1][0]} == {2, 3}
+
+
+def test_any_two_grades_meet_in_groups_of_two() -> None:
+    """Over the epochs each grade is compared with each other one, though a group has two places."""
+    labels = [3.0, 3.0, 2.0, 2.0, 1.0, 1.0, 0.0, 0.0]
+    pairs = {
+        frozenset(labels[doc] for doc in choose(labels, 8, 2, seed=0, row=row, epoch=epoch))
+        for row in ("a", "b") for epoch in range(12)
+    }  # fmt: skip
+
+    assert pairs == {frozenset(pair) for pair in itertools.combinations((0.0, 1.0, 2.0, 3.0), 2)}
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_fractions_are_cut_into_bands(order: int) -> None:
+    """Labels of a scale without grades: the best and the worst meet in every group, what is irrelevant keeps its
+    places, and the order of the documents does not matter to which band one is in."""
+    percents = [*range(50, 90), *([0] * 40)][::order]
+    for epoch in range(8):
+        chosen = choose([percent / 100 for percent in percents], 80, 6, seed=0, row="r", epoch=epoch)
+
+        assert Counter((percents[doc] - 50) // 8 if percents[doc] else None for doc in chosen) == dict.fromkeys(
+            (*range(5), None), 1
+        )
 
 
 @given(st.integers(1, 12), st.integers(1, 5))
@@ -130,6 +221,18 @@ def test_what_is_irrelevant_is_the_lowest_grade_whatever_it_is_worth(scale: Labe
         assert "c" in group.docs
         assert group.labels is not None
         assert sorted(group.labels) == sorted([scale(low), scale(1.0)])
+
+
+@pytest.mark.parametrize("listed", [{2: 1.0, 1: 0.0, 0: 0.0}, {0: 1.0, 1: 0.0, 2: 0.0}], ids=str)
+def test_a_label_that_is_worth_nothing_is_irrelevant(listed: dict[float, float]) -> None:
+    """A list of worths decides what is relevant: a label above the lowest may be worth no more, and the lowest most."""
+    scale = LabelScale.of(listed)
+    row = TrainingRow("q", tuple("abcdef"), (0.0, 1.0, 2.0, 1.0, 1.0, 1.0) if listed[2] else (0, 1, 2, 1, 1, 2), id="r")
+    for epoch in range(4):
+        group = Groups([row], scale, 3, seed=0)[Item(0, epoch, 1.0)]
+
+        assert group.labels is not None
+        assert sorted(group.labels) == [0.0, 0.0, 1.0]
 
 
 def test_targets_stay_with_their_documents() -> None:

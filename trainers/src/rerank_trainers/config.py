@@ -15,7 +15,8 @@ class DataConfig:
 
     Attributes:
         train, eval: files or globs: JSONL, TSV, Parquet in any format of docs/training.md.
-        group_size: documents of a query in one step, one of them relevant; drawn anew each epoch. 0 takes all.
+        group_size: documents of a query in one step, one or more of them relevant, of every grade in turn; drawn anew
+            each epoch. 0 takes all.
         label_range: lowest and highest label; labels are mapped to [0, 1] between them.
         label_map: or what each label becomes, by its text: ``{"3": 1, "2": 0.75, "1": 0.5, "0": 0.25}``.
         scores_are: whether ``pos_scores`` and ``neg_scores`` are a teacher's scores or labels.

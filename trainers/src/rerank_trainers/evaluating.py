@@ -2,21 +2,30 @@
 
 Ties are broken against the model: documents with equal scores stand in the worst order, or a model that says the same
 of everything would get the order of the file, which often lists what is relevant first.
+
+nDCG takes gains as the labels give them, fractions too. Every other measure reads whole grades: a label rounded, halves
+up, which is one rule for the whole dev set and changes no whole label.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from fractions import Fraction
 from typing import Any
 
 from rerank_core import InputError, MissingDependencyError, Reranker
 from rerank_core.errors import short
+from rerank_core.records.labels import LabelScale
 from rerank_core.records.row import TrainingRow
 
 __all__ = ["MEASURES", "DevSet", "Result", "measures_of"]
 
 MEASURES = ("nDCG@10", "AP", "RR@10")
+
+# ir_measures takes whole gains, and looks at each one up to the highest: more of them would be slow.
+_MOST = 100_000
 
 
 @dataclass(frozen=True)
@@ -56,10 +65,15 @@ def measures_of(names: Sequence[str]) -> list[Any]:
 class DevSet:
     """Queries whose documents are graded.
 
+    Attributes:
+        gains: of each row's documents, how much more a label is than that of an irrelevant document.
+        grades: the same, rounded; more than 0 is relevant.
+
     Args:
         rows: with labels; those without a relevant document, or without an irrelevant one, say nothing about an order
             and are left out (`left_out` counts them).
         lowest: the label of what is not relevant.
+        scale: what the labels are worth, which says more than ``lowest``.
         rank, world: this process and how many share the work; every one gets the whole result.
     """
 
@@ -69,20 +83,25 @@ class DevSet:
         measures: Sequence[str] = MEASURES,
         *,
         lowest: float = 0.0,
+        scale: LabelScale | None = None,
         rank: int = 0,
         world: int = 1,
     ) -> None:
+        gain = (scale or LabelScale(lowest, lowest + 1)).gain
         self.measures = measures_of(measures)
         self.rank, self.world = rank, world
         self.rows: list[TrainingRow] = []
+        self.gains: list[list[float]] = []
         self.grades: list[list[int]] = []
         self.left_out = 0
         for row in rows:
             if row.labels is None:
                 raise InputError(f"{row.id}: a dev set needs labels, and this row ({short(row.query)}) has none")
-            grades = _grades(row.labels, lowest)
+            gains = [gain(label) for label in row.labels]
+            grades = [math.floor(gain + 0.5) for gain in gains]
             if len({grade > 0 for grade in grades}) == 2:
                 self.rows.append(row)
+                self.gains.append(gains)
                 self.grades.append(grades)
             else:
                 self.left_out += 1
@@ -109,23 +128,39 @@ class DevSet:
         """The measures of scores, one list a row."""
         import ir_measures
 
-        qrels, run = [], []
-        for at, (grades, own) in enumerate(zip(self.grades, scores, strict=True)):
-            worst = sorted(range(len(own)), key=lambda doc: (-own[doc], grades[doc]))
-            qrels += [ir_measures.Qrel(str(at), str(doc), grade) for doc, grade in enumerate(grades)]
+        run = []
+        for at, (gains, own) in enumerate(zip(self.gains, scores, strict=True)):
+            worst = sorted(range(len(own)), key=lambda doc: (-own[doc], gains[doc]))
             run += [ir_measures.ScoredDoc(str(at), str(doc), float(-place)) for place, doc in enumerate(worst)]
         queries: dict[str, list[float]] = {str(measure): [0.0] * len(self.rows) for measure in self.measures}
-        for one in ir_measures.iter_calc(self.measures, qrels, run):
-            queries[str(one.measure)][int(one.query_id)] = one.value
+        for measures, levels in self._judged():
+            qrels = [
+                ir_measures.Qrel(str(at), str(doc), level)
+                for at, row in enumerate(levels)
+                for doc, level in enumerate(row)
+            ]
+            for one in ir_measures.iter_calc(measures, qrels, run):
+                queries[str(one.measure)][int(one.query_id)] = one.value
         values = {name: sum(found) / len(found) for name, found in queries.items()}
         pairs = [
             pair for own, grades in zip(scores, self.grades, strict=True) for pair in zip(own, grades, strict=True)
         ]
         return Result(values, queries, pairs)
 
+    def _judged(self) -> list[tuple[list[Any], list[list[int]]]]:
+        """The measures, each with the whole numbers that it reads."""
+        linear = [one for one in self.measures if one.NAME == "nDCG" and set(one.params) <= {"cutoff", "judged_only"}]
+        if self.gains == self.grades or not linear:
+            return [(self.measures, self.grades)]
+        others = [one for one in self.measures if one not in linear]
+        return [(linear, _whole(self.gains)), *([(others, self.grades)] if others else [])]
 
-def _grades(labels: Sequence[float], lowest: float) -> list[int]:
-    """Whole grades, 0 for irrelevant; labels between the grades (a teacher's) are relevant from the middle on."""
-    if all(float(label).is_integer() for label in labels):
-        return [max(0, int(label - lowest)) for label in labels]
-    return [int(label - lowest >= 0.5) for label in labels]
+
+def _whole(gains: Sequence[Sequence[float]]) -> list[list[int]]:
+    """All gains times one factor, which nDCG does not see: the smallest that makes them whole, or else the largest that
+    is quick to compute."""
+    flat = {gain for row in gains for gain in row}
+    common = math.lcm(*(Fraction(gain).limit_denominator(_MOST).denominator for gain in flat))
+    ceiling = _MOST / max(flat)
+    factor: float = common if common <= ceiling else ceiling
+    return [[round(gain * factor) for gain in row] for row in gains]

@@ -81,8 +81,7 @@ def publish_checkpoint(
     model = open_checkpoint(found, None if told is None else told.model)
     dev = after = None
     if dev_rows is not None:
-        lowest = 0.0 if told is None else scale_of(told).low
-        dev = DevSet(dev_rows, lowest=lowest)
+        dev = DevSet(dev_rows, scale=None if told is None else scale_of(told))
         after = dev.evaluate(live_reranker(model))
     facts = CardFacts(origin=None) if told is None else _facts(told, found.parent.parent)
     facts = replace(facts, after=after, **_progress(found))

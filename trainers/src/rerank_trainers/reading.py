@@ -16,7 +16,7 @@ class Groups:
     """Rows as groups of a size; a map-style dataset whose keys are `Item`.
 
     Args:
-        scale: from a label as the file has it to [0, 1]; its lowest label is what is not relevant.
+        scale: from a label as the file has it to [0, 1]; what is worth least is not relevant.
         size: documents of a group; 0 for all.
     """
 
@@ -29,7 +29,7 @@ class Groups:
     def __getitem__(self, item: Item) -> Group:
         row = self.rows[item.row]
         labels = None if row.labels is None else self.scale.apply(row.labels)
-        worth = None if row.labels is None else [label - self.scale.low for label in row.labels]
+        worth = None if labels is None else [label - self.scale.floor for label in labels]
         name = row.id or str(item.row)
         chosen = choose(worth, len(row.docs), self.size, seed=self.seed, row=name, epoch=item.epoch)
         return Group(

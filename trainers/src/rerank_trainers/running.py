@@ -229,7 +229,7 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
     if dev_rows is None:
         return Plan(objective, train, args, scale, None)
     measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
-    dev = DevSet(dev_rows, measures, lowest=scale.low, rank=args.process_index, world=args.world_size)
+    dev = DevSet(dev_rows, measures, scale=scale, rank=args.process_index, world=args.world_size)
     if dev.left_out:
         _LOG.warning(
             "data.eval: %d of %d rows have no relevant document, or no irrelevant one; they are not measured",

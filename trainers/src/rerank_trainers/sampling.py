@@ -55,11 +55,17 @@ class Steps:
             yield own or [Item(step[0], self.epoch, 0.0)]
 
 
+# So many values of relevant labels are grades, as people give them (1 to 5); more are cut into so many bands.
+_BANDS = 5
+
+
 def choose(labels: Sequence[float] | None, count: int, size: int, *, seed: int, row: str, epoch: int) -> list[int]:
     """Which ``size`` of a row's ``count`` documents an epoch sees, in the row's order.
 
-    One relevant document and others, each in turn: every one is seen before any is seen twice. Where irrelevant ones
-    do not suffice, further relevant ones fill the group. Without labels all are alike.
+    Of irrelevant documents and relevant ones of a single grade: one relevant document and irrelevant ones, each in
+    turn; where irrelevant ones do not suffice, further relevant ones fill the group. Of several relevant grades: the
+    grades share the group evenly, at least one document is relevant, and two or more are of different grades. Either
+    way the documents of a grade are all seen before any is seen twice. Without labels all are alike.
 
     Args:
         labels: more than 0 is relevant; None where there are none.
@@ -72,12 +78,50 @@ def choose(labels: Sequence[float] | None, count: int, size: int, *, seed: int, 
     random.Random(f"documents {seed} {row}").shuffle(shuffled)
     if labels is None:
         return sorted(_turn(shuffled, size, epoch))
-    relevant = [doc for doc in shuffled if labels[doc] > 0]
+    grades = _grades(labels, shuffled)
     others = [doc for doc in shuffled if labels[doc] <= 0]
+    if len(grades) > 1:
+        # A group of one has no place for an irrelevant document beside the relevant one.
+        return sorted(_shared([*grades, others] if others and size > 1 else grades, size, seed, row, epoch))
+    relevant = grades[0] if grades else []
     first = _turn(relevant, 1, epoch) if relevant else []
     rest = _turn(others, min(size - len(first), len(others)), epoch)
     more = [doc for doc in relevant if doc not in first]
     return sorted([*first, *rest, *_turn(more, size - len(first) - len(rest), epoch)])
+
+
+def _grades(labels: Sequence[float], documents: Sequence[int]) -> list[list[int]]:
+    """The relevant documents by grade, best first. Which grade a document has depends on its label alone."""
+    values = sorted({labels[doc] for doc in documents if labels[doc] > 0}, reverse=True)
+    bands = min(len(values), _BANDS)
+    band = {value: place * bands // len(values) for place, value in enumerate(values)}
+    grades: list[list[int]] = [[] for _ in range(bands)]
+    for doc in documents:
+        if labels[doc] > 0:
+            grades[band[labels[doc]]].append(doc)
+    return grades
+
+
+def _shared(grades: Sequence[Sequence[int]], size: int, seed: int, row: str, epoch: int) -> list[int]:
+    """``size`` documents: of every grade as many as of any other, or all that it has; the places that are left go to
+    the grades in turn, in another order after each turn, so that any two of them meet."""
+    level = 0
+    while sum(min(len(grade), level + 1) for grade in grades) <= size:
+        level += 1
+    places = size - sum(min(len(grade), level) for grade in grades)
+    waiting = [place for place, grade in enumerate(grades) if len(grade) > level]
+    turn, start = divmod(epoch, len(waiting))
+    random.Random(f"grades {seed} {row} {turn}").shuffle(waiting)
+    chosen: list[int] = []
+    for place, grade in enumerate(grades):
+        own = min(len(grade), level)
+        seen, more = epoch * own, 0
+        if place in waiting:
+            # Of the epochs of this turn, those in which the grade got one of the places that are left.
+            lucky = [(waiting.index(place) - at) % len(waiting) < places for at in range(start + 1)]
+            seen, more = seen + turn * places + sum(lucky[:-1]), int(lucky[-1])
+        chosen += [grade[(seen + number) % len(grade)] for number in range(own + more)]
+    return chosen
 
 
 def _turn(documents: Sequence[int], count: int, epoch: int) -> list[int]:
