@@ -74,7 +74,7 @@ def english(data: Path) -> Iterator[Experiment]:
     }
     common = {
         "data": {"group_size": 4},
-        "model": {"max_length": 256},
+        "model": {"kind": "cross-encoder", "max_length": 256},
         "train": {"epochs": 3, "learning_rate": 1e-4, "batch_size": 16},
     }
     taught = lambda seed: str(_taught(data, files["dev"]))  # noqa: E731
@@ -128,7 +128,7 @@ def _taught(data: Path, dev: Path) -> Path:
                 judged.write(label(told, mini), folder / "train.jsonl")
         settings = {
             "data": {"train": [str(folder / "train.jsonl")], "eval": [str(dev)], "group_size": 4, "on_error": "warn"},
-            "model": {"checkpoint": "mini", "max_length": 256},
+            "model": {"checkpoint": "mini", "kind": "cross-encoder", "max_length": 256},
             "objective": [{"name": "kl", "options": _NEAR}],
             "train": {
                 "out": str(folder),

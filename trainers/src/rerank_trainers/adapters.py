@@ -10,6 +10,7 @@ import torch
 
 from rerank_core import InputError, MissingDependencyError
 from rerank_trainers.config import ModelConfig
+from rerank_trainers.start_kind import DEFAULT
 
 __all__ = ["adapted", "merged", "unquantized"]
 
@@ -33,7 +34,7 @@ def adapted(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
         raise MissingDependencyError("lora needs peft: pip install 'rerank-trainers[lora]'") from error
     if options.bits is not None:
         module = peft.prepare_model_for_kbit_training(module, use_gradient_checkpointing=False)
-    whole = _whole(module, config.kind, fresh)
+    whole = _whole(module, config.kind or DEFAULT, fresh)
     chosen = peft.LoraConfig(
         r=options.r,
         lora_alpha=options.alpha,
@@ -41,7 +42,7 @@ def adapted(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
         target_modules=list(options.targets) or "all-linear",
         exclude_modules=whole or None,
         modules_to_save=whole or None,
-        task_type={"cross-encoder": "SEQ_CLS", "llm": "CAUSAL_LM"}.get(config.kind),
+        task_type={"cross-encoder": "SEQ_CLS", "llm": "CAUSAL_LM"}.get(config.kind or DEFAULT),
     )
     try:
         # New layers are in training mode, whatever the module they are put into is in.

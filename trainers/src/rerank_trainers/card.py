@@ -195,7 +195,7 @@ def _told(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
         ("objective", objective),
         ("documents of a query in a step", data.group_size or "all"),
         ("labels", json.dumps(dict(data.label_map)) if data.label_map else "{:g} to {:g}".format(*data.label_range)),
-        ("model kind", model.kind),
+        ("model kind", model.kind or "cross-encoder"),
         ("like", model.like),
         ("max length", model.max_length),
         ("max query length", model.max_query_length),

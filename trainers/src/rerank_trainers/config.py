@@ -57,7 +57,8 @@ class ModelConfig:
 
     Attributes:
         kind: ``cross-encoder`` (one-label classifier), ``llm`` (logit of a word) or ``layerwise`` (a causal model with
-            a score at every layer).
+            a score at every layer); by default ``cross-encoder``, but a checkpoint that ranks in another way needs it
+            said.
         checkpoint: a directory, a hub id, or a model that rerank-core knows; a base model gets a fresh score head.
         like: the installed model whose template, head and limits are followed (``qwen3-reranker-0.6b``); by default
             that of ``checkpoint`` where it is a reranker, else the tokenizer's pair layout.
@@ -76,7 +77,7 @@ class ModelConfig:
         self_distill: of a ``layerwise`` model, how much every layer learns from the last one beside the objective.
     """
 
-    kind: Literal["cross-encoder", "llm", "layerwise"] = "cross-encoder"
+    kind: Literal["cross-encoder", "llm", "layerwise"] | None = None
     checkpoint: str = ""
     like: str | None = None
     template: Mapping[str, Any] | None = None

@@ -15,6 +15,7 @@ from rerank_trainers.adapters import adapted
 from rerank_trainers.config import ModelConfig
 from rerank_trainers.layer_heads import layered
 from rerank_trainers.sources import base_of, fitting, source_of, text_tokenizer, tokenizer_of
+from rerank_trainers.start_kind import DEFAULT
 from rerank_trainers.weights import classifier, language_model
 
 __all__ = ["Model", "open_model"]
@@ -67,6 +68,7 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
         MissingDependencyError: peft, where ``lora`` asks for it.
     """
     source = source_of(config)
+    config = replace(config, kind=config.kind or DEFAULT)
     tokenizer = tokenizer_of(source.directory)
     spec = fitting(source, config, name)
     module: Any

@@ -12,7 +12,7 @@ __all__ = ["RECIPES", "overlaid"]
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "reranker": {
-        "model": {"kind": "cross-encoder", "max_length": 512},
+        "model": {"max_length": 512},
         "objective": "bce",
         "train": {"learning_rate": 2e-5, "batch_size": 16},
     },

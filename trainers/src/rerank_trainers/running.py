@@ -277,7 +277,10 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
 
 def _tell(model: models.Model, rows: Sequence[TrainingRow]) -> None:
     if model.fresh:
-        _LOG.warning("weights that the checkpoint does not have start at random: %s", ", ".join(model.fresh))
+        _LOG.warning(
+            "the score head is fresh: weights that the checkpoint does not have start at random: %s",
+            ", ".join(model.fresh),
+        )
     if not model.scorer.packed:
         _LOG.warning(
             "this model is trained on padded rows: its attention cannot be packed, or layout='padded' asks for it"

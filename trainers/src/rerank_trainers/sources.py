@@ -17,6 +17,7 @@ from rerank_core.naming import is_hub_id
 from rerank_core.options import Options
 from rerank_core.spec_file import FILE_NAME, read_json
 from rerank_trainers.config import ModelConfig
+from rerank_trainers.start_kind import DEFAULT, check_kind
 
 __all__ = ["Source", "base_of", "fitting", "source_of", "text_tokenizer", "tokenizer_of"]
 
@@ -40,7 +41,7 @@ def source_of(config: ModelConfig) -> Source:
     """Find the files of ``checkpoint``, and the model to be like.
 
     Raises:
-        InputError: no checkpoint named.
+        InputError: no checkpoint named, or one that ranks in another way and no ``kind``.
         UnknownModelError: no model of the name in ``like``.
         CheckpointError: no such directory, hub id or package.
     """
@@ -72,9 +73,10 @@ def source_of(config: ModelConfig) -> Source:
             f"model.checkpoint {config.checkpoint!r} holds an adapter; start from its base model, or publish it first, "
             "which merges the two"
         )
+    check_kind(config, known, directory, named)
     if like is None and named is None and (directory / FILE_NAME).is_file():
         named = known.resolve(str(directory.absolute()))
-    if like is None and named is not None and _serves(named, config.kind):
+    if like is None and named is not None and _serves(named, config.kind or DEFAULT):
         like = named
     plugin = known.plugin_of(like) if like is not None else None
     if plugin is not None and like is not None:
@@ -108,6 +110,7 @@ def fitting(source: Source, config: ModelConfig, name: str) -> ModelSpec:
         InputError: a model to be like of another kind, or an LLM without a template.
     """
     like, kind = source.like, config.kind
+    assert kind is not None
     if like is not None and not _serves(like, kind):
         raise InputError(
             f"model.like is {like.name!r}, whose score is a {like.head.kind if like.head else 'program'!r}; a "
