@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -14,8 +16,12 @@ from rerank_core import Reranker
 from rerank_core.backends.torch import packing
 from rerank_core.longdoc import FirstP
 from rerank_core.rows import Job, RowPlan, Rules
+from rerank_core.testing import tiny_cross_encoder
 from rerank_core.types import Document
-from rerank_trainers.model import Model
+from rerank_trainers import publishing
+from rerank_trainers.config import ModelConfig
+from rerank_trainers.errors import PublishError
+from rerank_trainers.model import Model, open_model
 from rerank_trainers.publishing import TOLERANCE, Published, publish
 
 
@@ -154,3 +160,45 @@ def test_sentence_transformers_gives_the_same_score(
         by_default = model.predict(PAIRS[:3], show_progress_bar=False).tolist()
     assert found == pytest.approx(live(models[name], PAIRS[:3]), rel=1e-5, abs=1e-5)
     assert by_default == found
+
+
+@pytest.fixture(scope="module")
+def typed(tmp_path_factory: pytest.TempPathFactory) -> Model:
+    """A model with token types, whose tokenizer's settings do not say so, and a template with words of its own."""
+    origin = tiny_cross_encoder(tmp_path_factory.mktemp("origin") / "bert", "bert", std=0.2)
+    settings = origin / "tokenizer_config.json"
+    told = {k: v for k, v in json.loads(settings.read_text("utf-8")).items() if k != "model_input_names"}
+    settings.write_text(json.dumps(told))
+    words = {"query": "query: {query}", "doc": "{doc} (passage)"}
+    return open_model(ModelConfig(checkpoint=str(origin), template=words), name="typed")
+
+
+def test_every_library_scores_as_the_card_says(
+    models: dict[str, Model], folders: dict[str, Published], typed: Model, tmp_path: Path
+) -> None:
+    """The code on the card, run as it stands, gives the score; the proof has asked each library beforehand."""
+    folders = {**folders, "typed": publish(typed, tmp_path / "typed")}
+    for name, library in (("whole", 2), ("adapters", 2), ("like", 1), ("typed", 2)):
+        found = folders[name]
+        assert len(found.elsewhere) == library, name
+        assert max(found.elsewhere.values()) <= found.tolerance, name
+        card = (found.directory / "README.md").read_text("utf-8")
+        code = next(part for part in card.split("```") if part.startswith("python\nimport torch"))
+        told: dict[str, Any] = {}
+        with silent():
+            exec(code.removeprefix("python\n").replace("path/to/this/folder", str(found.directory)), told)
+        model = typed if name == "typed" else models[name]
+        assert told["score"] == pytest.approx(live(model, [(told["query"], told["doc"])])[0], rel=1e-5, abs=1e-5), name
+    assert "written as in that call" in card
+
+
+def test_a_folder_that_scores_otherwise_elsewhere_is_not_published(
+    typed: Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """rerank-core reads token types off the model; without a word of them in the tokenizer's settings others do not."""
+    amend = publishing._amend
+    monkeypatch.setattr(publishing, "_amend", lambda path, more: amend(path, {} if "token" in path.name else more))
+    with pytest.raises(PublishError, match=r"in a fresh process, transformers scores '.*probes differ"):
+        publish(typed, tmp_path / "out")
+
+    assert names(tmp_path) == set()

@@ -12,11 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from rerank_core import ModelSpec, Template
+from rerank_core import ModelSpec
 from rerank_core.naming import hub_name_of, is_path
 from rerank_trainers.calibration import Scaling
 from rerank_trainers.card_tables import calibration_lines, measure_lines, table
 from rerank_trainers.config import Config
+from rerank_trainers.elsewhere import plain_use
 from rerank_trainers.evaluating import Result
 from rerank_trainers.recording import environment
 
@@ -129,14 +130,7 @@ def _use(spec: ModelSpec, scaling: Scaling | None) -> str:
         f'ranking = reranker.rerank("what is a panda?", ["a bear", "a car"]{sigmoid})',
         "```\n",
     ]
-    kind = spec.head.kind if spec.head else None
-    if kind == "classifier":
-        lines.append("In transformers it is an `AutoModelForSequenceClassification`: the one logit is the raw score.")
-        if spec.template == Template.pair():
-            lines.append("sentence-transformers loads it as a `CrossEncoder`.")
-    elif kind == "last_token":
-        lines.append("In transformers it is an `AutoModelForCausalLM`; `reranker.json` has the template and the words.")
-    return "\n".join(lines) + "\n"
+    return "\n".join([*lines, *plain_use(spec)]) + "\n"
 
 
 def _metrics(facts: CardFacts) -> str:

@@ -1,7 +1,8 @@
 """``python -m rerank_trainers.loadback DIR PROBES [--padded]``: a folder's scores in a process that knows nothing else.
 
-PROBES is JSON, a list of ``[query, document]``; the last line on stdout is a JSON object with their raw ``scores``,
-with ``--padded`` those of the slow way that computes padding.
+PROBES is JSON, a list of ``[query, document]``; the last line on stdout is a JSON object with their raw ``scores``, and
+those of other libraries ``elsewhere`` (`elsewhere.plain_scores`). With ``--padded`` the first are those of the slow way
+that computes padding, and the others are not asked.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import rerank_core
+from rerank_trainers.elsewhere import plain_scores
 
 __all__ = ["main"]
 
@@ -23,8 +25,9 @@ def main(directory: str, probes: str, *flags: str) -> None:
         if "--padded" in flags:
             scorer: Any = reranker.scorer
             scorer.packed = False
-        scores = reranker.score(pairs)
-    sys.stdout.write("\n" + json.dumps({"scores": scores}) + "\n")
+        scores, spec = reranker.score(pairs), reranker.spec
+    others = {} if "--padded" in flags else plain_scores(Path(directory), spec, pairs)
+    sys.stdout.write("\n" + json.dumps({"scores": scores, "elsewhere": others}) + "\n")
 
 
 if __name__ == "__main__":

@@ -5,13 +5,10 @@ from __future__ import annotations
 import copy
 import json
 import os
-import secrets
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.loading import quiet
 from rerank_core.errors import NonFiniteScoreError, short
 from rerank_core.spec_file import FILE_NAME
+from rerank_trainers.aside import aside, move
 from rerank_trainers.calibration import Scaling, fold, platt
 from rerank_trainers.card import CardFacts, card
 from rerank_trainers.config import PublishConfig
@@ -54,6 +52,7 @@ class Published:
         rounding: the largest that ``dtype`` itself made, by the same measure; 0 for float32.
         scaling: that was folded into the weights.
         probes: how many pairs were compared.
+        elsewhere: by library the same as ``deviation`` for the pairs that it lays out as rerank-core does.
     """
 
     directory: Path
@@ -64,6 +63,7 @@ class Published:
     rounding: float
     scaling: Scaling | None
     probes: int
+    elsewhere: Mapping[str, float]
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -113,19 +113,24 @@ def publish(
     rounding = 0.0
     if config.dtype != "float32":
         wanted, rounding = _rounded(twin, getattr(torch, config.dtype), model, pairs, wanted)
-    with _aside(target) as folder:
+    with aside(target) as folder:
         _write(twin.to(getattr(torch, config.dtype)), model, spec, folder)
         text = card(spec, facts, dtype=config.dtype, scaling=scaling)
         (folder / "README.md").write_text(text, encoding="utf-8")
         del twin  # the fresh process has the memory to itself
-        found = _loaded_back(folder, pairs)
+        found, elsewhere = _loaded_back(folder, pairs)
+        answers: dict[str, Sequence[float | None]] = {"the folder": found, **elsewhere}
         tolerance = TOLERANCE
-        if TOLERANCE < max(map(_difference, wanted, found)) <= _MOST:
-            noise = max(map(_difference, found, _loaded_back(folder, pairs, "--padded")))
+        if TOLERANCE < max(_deviation(wanted, scores) for scores in answers.values()) <= _MOST:
+            noise = _deviation(found, _loaded_back(folder, pairs, "--padded")[0])
             tolerance = min(_MOST, max(TOLERANCE, _NOISE * noise))
-        deviation = _compare(pairs, wanted, found, "loaded in a fresh process, the folder", tolerance)
-        _move(folder, target)
-    return Published(target, spec.name, config.dtype, deviation, tolerance, rounding, scaling, len(pairs))
+        deviations = {
+            name: _compare(pairs, wanted, scores, f"loaded in a fresh process, {name}", tolerance)
+            for name, scores in answers.items()
+        }
+        deviation = deviations.pop("the folder")
+        move(folder, target)
+    return Published(target, spec.name, config.dtype, deviation, tolerance, rounding, scaling, len(pairs), deviations)
 
 
 def check_target(directory: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -196,27 +201,21 @@ def _rounded(
     return rounded, max(map(_difference, merged, rounded))
 
 
-@contextmanager
-def _aside(target: Path) -> Iterator[Path]:
-    """A folder beside the target, gone afterwards unless it was moved; on the same disk, so that moving is one step."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder = target.parent / f".{target.name}.{secrets.token_hex(4)}"
-    folder.mkdir()
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _write(module: Any, model: Model, spec: ModelSpec, folder: Path) -> None:
     tokenizer = copy.deepcopy(model.tokenizer)
     # What truncates by the tokenizer's limit (transformers, sentence-transformers) stops where training did.
     tokenizer.model_max_length = spec.max_length
+    tokenizer.truncation_side = "right"
+    # Of its own: other libraries would cut and fill by the settings of whoever saved it before.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
     with quiet():
         module.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
     write_spec(spec, folder, base=model.base)
-    _amend(folder / "tokenizer_config.json", {})
+    # Without token types in this list transformers gives the model none, and all tokens count as the query's.
+    inputs = ["input_ids", *(["token_type_ids"] if model.scorer.typed else []), "attention_mask"]
+    _amend(folder / "tokenizer_config.json", {"model_input_names": inputs})
     classifies = spec.head is not None and spec.head.kind == "classifier"
     # Without it sentence-transformers applies a sigmoid to whatever has one label.
     activation = {"sentence_transformers": {"activation_fn": _ACTIVATIONS[spec.activation]}} if classifies else {}
@@ -233,8 +232,8 @@ def _amend(path: Path, more: dict[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _loaded_back(folder: Path, pairs: Sequence[Pair], *flags: str) -> list[float]:
-    """Scores of a new interpreter, on the CPU and without the hub.
+def _loaded_back(folder: Path, pairs: Sequence[Pair], *flags: str) -> tuple[list[float], dict[str, list[float | None]]]:
+    """Scores of a new interpreter, on the CPU and without the hub; and those of other libraries in it.
 
     Raises:
         PublishError: it failed.
@@ -250,14 +249,14 @@ def _loaded_back(folder: Path, pairs: Sequence[Pair], *flags: str) -> list[float
         raise PublishError(
             f"in a fresh process the folder does not score the probes: {last.replace(str(folder), 'it')}"
         )
-    scores: list[float] = json.loads(done.stdout.splitlines()[-1])["scores"]
-    return scores
+    told = json.loads(done.stdout.splitlines()[-1])
+    return told["scores"], told["elsewhere"]
 
 
 def _compare(
-    pairs: Sequence[Pair], wanted: Sequence[float], found: Sequence[float], what: str, tolerance: float
+    pairs: Sequence[Pair], wanted: Sequence[float], found: Sequence[float | None], what: str, tolerance: float
 ) -> float:
-    """The largest difference.
+    """The largest difference, where something was found.
 
     Raises:
         PublishError: it is above the tolerance; names the pair.
@@ -273,20 +272,9 @@ def _compare(
     return differences[worst]
 
 
-def _difference(wanted: float, found: float) -> float:
-    return abs(found - wanted) / max(1.0, abs(wanted))
+def _difference(wanted: float, found: float | None) -> float:
+    return 0.0 if found is None else abs(found - wanted) / max(1.0, abs(wanted))
 
 
-def _move(folder: Path, target: Path) -> None:
-    """Rename the folder to its target; what stands there stays until then."""
-    if not target.exists():
-        folder.rename(target)
-        return
-    old = target.parent / f".{target.name}.old-{secrets.token_hex(4)}"
-    target.rename(old)
-    try:
-        folder.rename(target)
-    except OSError:
-        old.rename(target)
-        raise
-    shutil.rmtree(old)
+def _deviation(wanted: Sequence[float], found: Sequence[float | None]) -> float:
+    return max(map(_difference, wanted, found))

@@ -95,6 +95,7 @@ def publish(
         ("weights", found.dtype),
         ("probes scored alike in a fresh process", str(found.probes)),
         ("largest difference", f"{found.deviation:.1e}"),
+        *((f"largest difference in {library}", f"{apart:.1e}") for library, apart in found.elsewhere.items()),
     ]
     if found.dtype != "float32":
         rows.append((f"largest that {found.dtype} itself made", f"{found.rounding:.1e}"))
