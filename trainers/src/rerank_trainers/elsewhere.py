@@ -61,26 +61,32 @@ def plain_use(spec: ModelSpec) -> list[str]:
     texts = _written(spec, (marked[0], marked[1])) if classifies else _pieces(spec, marked[2], (marked[0], marked[1]))
     shown = ", ".join(_as_code(text) for text in texts)
     kind = "AutoModelForSequenceClassification" if classifies else "AutoModelForCausalLM"
-    lines = ["In plain transformers the raw score of one document is:\n", "```python", "import torch"]
-    lines += [
-        f"from transformers import {kind}, AutoTokenizer\n",
+    code = [
+        f"from transformers import {kind}, AutoTokenizer",
+        "import torch",
+        "",
         'folder, query, doc = "path/to/this/folder", "what is a panda?", "a bear"',
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         f"model = {kind}.from_pretrained(folder, dtype=torch.float32)",
     ]
+    told = "Neither reads a long document in windows, and text that spells a special token is one there."
     if classifies:
-        lines += [f'inputs = tokenizer({shown}, truncation=True, return_tensors="pt")']
-        lines += ["score = model(**inputs).logits.item()", "```\n"]
-        apart = [] if texts == (marked[0], marked[1]) else ["with query and document written as in that call"]
-        lines += [", ".join(["sentence-transformers loads it as a `CrossEncoder`", *apart]) + "."]
+        code += [f'inputs = tokenizer({shown}, truncation=True, return_tensors="pt")']
+        code += ["score = model(**inputs).logits.item()"]
+        apart = "" if texts == (marked[0], marked[1]) else ", with query and document written as in that call"
+        told = f"sentence-transformers loads it as a `CrossEncoder`{apart}. {told}"
     else:
         assert spec.head is not None
-        words = [f"logits[tokenizer.encode({word!r}, add_special_tokens=False)[0]]" for word in
-                 (spec.head.positive, spec.head.negative) if word is not None]  # fmt: skip
-        lines += [f"pieces = [{shown}]  # each is tokenized on its own"]
-        lines += ["ids = [id for piece in pieces for id in tokenizer.encode(piece, add_special_tokens=False)]"]
-        lines += ["logits = model(torch.tensor([ids])).logits[0, -1]", f"score = ({' - '.join(words)}).item()", "```\n"]
-    return [*lines, "Neither reads a long document in windows, and text that spells a special token is one there."]
+        words = [word for word in (spec.head.positive, spec.head.negative) if word is not None]
+        ids = [f"logits[tokenizer.encode({word!r}, add_special_tokens=False)[0]]" for word in words]
+        code += [
+            f"pieces = [{shown}]  # each is tokenized on its own",
+            "ids = [id for piece in pieces for id in tokenizer.encode(piece, add_special_tokens=False)]",
+            "logits = model(torch.tensor([ids])).logits[0, -1]",
+            f"score = ({' - '.join(ids)}).item()",
+        ]
+    indented = [f"    {line}".rstrip() for line in code]
+    return ["In plain transformers the raw score of one document is:\n", *indented, "", told]
 
 
 def _as_code(text: str) -> str:
