@@ -9,6 +9,7 @@ from typing import Any
 
 from rerank_core import registry
 from rerank_core.errors import MissingDependencyError, PluginError, RerankError
+from rerank_core.isolation import described, is_users_interrupt, output_aside
 from rerank_core.options import Options
 from rerank_core.pipeline import AnyScorer
 from rerank_core.spec import ModelSpec
@@ -28,17 +29,18 @@ def build(spec: ModelSpec, options: Options) -> AnyScorer:
         return scorer
     module, _, factory = spec.scorer.partition(":")
     try:
-        scorer = getattr(importlib.import_module(module), factory)(spec, options)
+        with output_aside():
+            scorer = getattr(importlib.import_module(module), factory)(spec, options)
     except RerankError:
         raise
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"{spec.name!r} is scored by {spec.scorer!r}, which needs {error.name!r}; install it"
         ) from error
-    except Exception as error:
-        raise PluginError(
-            f"{spec.name!r} is scored by {spec.scorer!r}, which failed: {type(error).__name__}: {error}"
-        ) from error
+    except BaseException as error:  # SystemExit and a native extension's panic are no Exception
+        if is_users_interrupt(error):
+            raise
+        raise PluginError(f"{spec.name!r} is scored by {spec.scorer!r}, which failed: {described(error)}") from error
     return scorer
 
 

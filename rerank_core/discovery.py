@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import re
 import traceback
 from collections.abc import Callable
@@ -12,19 +13,21 @@ from typing import TYPE_CHECKING, Any, Literal
 import pluggy
 
 from rerank_core import hookspecs
-from rerank_core.errors import DuplicateModelError, PluginError, PluginLoadError, RerankError, short
+from rerank_core.entry_points import distribution_of, normal
+from rerank_core.errors import CheckpointError, DuplicateModelError, PluginError, PluginLoadError, RerankError, short
+from rerank_core.isolation import PluginFault, contained, described
 from rerank_core.spec import ModelSpec
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["DISABLE", "Command", "PluginRecord", "asked", "distribution_of", "normal", "read_plugin"]
+__all__ = ["DISABLE", "Command", "PluginRecord", "asked", "read_plugin", "unreadable"]
 
 DISABLE = "RERANK_DISABLE_PLUGINS"
 """The environment variable that switches plugins off, by name or distribution, with commas between."""
 
 
-_COMMAND = re.compile(r"[a-z][a-z0-9-]*")
+_COMMAND = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 
 @dataclass(frozen=True)
@@ -69,24 +72,28 @@ def read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
     if {normal(point.name), normal(distribution)} & disabled:
         return replace(record, status="disabled", error=f"switched off by {DISABLE}")
     try:
-        module = point.load()
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001 -- SystemExit and a native extension's panic are no Exception
-        return _broken(record, "failed", error)
-    wanted = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
-    if wanted != hookspecs.API_VERSION:
-        problem = PluginLoadError(
-            f"written for hook API {wanted!r}, and this rerank-core has {hookspecs.API_VERSION}; "
-            f"upgrade {distribution} or rerank-core"
-        )
-        return _broken(record, "incompatible", problem)
+        with contained():
+            module = point.load()
+    except PluginFault as fault:
+        return _broken(record, "failed", fault.error)
     try:
-        return _ask(module, record)
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:  # noqa: BLE001
-        return _broken(record, "invalid", error)
+        with contained():
+            wanted = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
+            if type(wanted) is not int or wanted != hookspecs.API_VERSION:
+                problem = PluginLoadError(
+                    f"written for hook API {short(wanted)}, and this rerank-core has {hookspecs.API_VERSION}; "
+                    f"upgrade {distribution} or rerank-core"
+                )
+                return _broken(record, "incompatible", problem)
+            return _ask(module, record)
+    except PluginFault as fault:
+        return _broken(record, "invalid", fault.error)
+
+
+def unreadable(name: str, error: Exception) -> PluginRecord:
+    """The record of a distribution whose metadata cannot be read, so that nobody can say what plugin it brings."""
+    problem = PluginLoadError(f"its metadata cannot be read: {described(error)}; install it again")
+    return _broken(PluginRecord(name, name, "unknown", ""), "failed", problem)
 
 
 def _ask(module: object, record: PluginRecord) -> PluginRecord:
@@ -97,14 +104,17 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
     manager.check_pending()
     if not manager.get_hookcallers(module):
         raise PluginLoadError(f"the module {module!r} implements no hook; is @hookimpl missing?")
+    for caller in manager.get_hookcallers(module) or ():
+        for implementation in caller.get_hookimpls():
+            _check_kind(caller.name, implementation)
     models: list[ModelSpec] = []
     asked = True
 
     def register(spec: ModelSpec) -> None:
         if not asked:
             raise PluginLoadError("register() was called after the hook had returned; call it inside the hook")
-        if not isinstance(spec, ModelSpec):
-            raise PluginLoadError(f"register() was given {spec!r}; it takes a ModelSpec")
+        if type(spec) is not ModelSpec:  # plain data, so that no property of a subclass runs later
+            raise PluginLoadError(f"register() was given {short(spec)}; it takes a ModelSpec")
         if "/" in spec.name:
             raise PluginLoadError(
                 f"register() was given a model named {spec.name!r}; a registered name is kebab-case, like "
@@ -129,9 +139,9 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
             raise PluginLoadError(f"the plugin registers the command {name!r} twice")
         commands[name] = Command(name, target, help)
 
-    manager.hook.rerank_register_models(register=register)
+    _check_answer("rerank_register_models", manager.hook.rerank_register_models(register=register))
     asked = False
-    manager.hook.rerank_register_commands(register=register_command)
+    _check_answer("rerank_register_commands", manager.hook.rerank_register_commands(register=register_command))
     opens, matches = manager.hook.rerank_open_model, manager.hook.rerank_match_checkpoint
     return replace(
         record,
@@ -142,15 +152,44 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
     )
 
 
+def _check_kind(hook: str, implementation: pluggy.HookImpl) -> None:
+    """Raise PluginLoadError for an implementation that would never run, or has nothing to do."""
+    function = implementation.function
+    if implementation.hookwrapper or implementation.wrapper:
+        raise PluginLoadError(f"{hook} is a wrapper, and each plugin is asked alone, so there is nothing to wrap")
+    if (
+        inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
+        raise PluginLoadError(
+            f"{hook} is a generator or coroutine, whose body does not run when it is called; make it a plain function"
+        )
+
+
+def _check_answer(hook: str, answers: list[Any]) -> None:
+    """Raise PluginLoadError where a hook returned something, which nobody reads."""
+    for answer in answers:
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise PluginLoadError(f"{hook} returned {short(answer)}; it must call register(), and return nothing")
+
+
 def asked(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], value: object) -> ModelSpec | None:
-    """What a plugin's hook says, its failures named."""
+    """What a plugin's hook says.
+
+    Raises:
+        CheckpointError: the plugin says that the files are of its kind, and damaged.
+        PluginError: the hook failed, or returned something else than a spec.
+    """
     try:
-        spec = hook(value)
-    except RerankError:
-        raise
-    except Exception as error:
-        raise PluginError(f"{plugin.name!r} could not open {short(value)}: {type(error).__name__}: {error}") from error
-    if spec is not None and not isinstance(spec, ModelSpec):
+        with contained():
+            spec = hook(value)
+    except PluginFault as fault:
+        if isinstance(fault.error, CheckpointError):
+            raise fault.error from fault.error.__cause__
+        raise PluginError(f"{plugin.name!r} could not open {short(value)}: {fault}") from fault.error
+    if spec is not None and type(spec) is not ModelSpec:
         raise PluginError(f"{plugin.name!r} opened {short(value)} as {short(spec)}, which is no ModelSpec")
     return spec
 
@@ -158,19 +197,7 @@ def asked(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], value: 
 def _broken(
     record: PluginRecord, status: Literal["failed", "incompatible", "invalid"], error: BaseException
 ) -> PluginRecord:
-    # format_exception copes with an exception whose own __str__ raises.
     shown = "".join(traceback.format_exception(error))
-    last = "".join(traceback.format_exception_only(error)).strip()
-    text = str(error) if isinstance(error, RerankError) else last.splitlines()[-1]
-    return replace(record, status=status, error=" ".join(text.split()), traceback=shown)
-
-
-def distribution_of(point: EntryPoint) -> tuple[str, str]:
-    if point.dist is None:
-        return "unknown", "unknown"
-    return point.dist.name, point.dist.version
-
-
-def normal(name: str) -> str:
-    """Names of distributions as packaging compares them (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name.strip()).lower()
+    line = described(error)
+    text = line.partition(": ")[2] if isinstance(error, RerankError) else line
+    return replace(record, status=status, error=text, traceback=shown)

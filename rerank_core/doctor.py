@@ -24,6 +24,7 @@ import rerank_core
 from rerank_core import registry
 from rerank_core.discovery import DISABLE, PluginRecord
 from rerank_core.errors import RerankError
+from rerank_core.isolation import is_users_interrupt
 from rerank_core.opening import load
 from rerank_core.registry import Registry
 from rerank_core.reranker import Reranker
@@ -64,15 +65,7 @@ def examine(model: str | None = None, known: Registry | None = None) -> list[Che
         known: the plugins to look at; by default those of this process.
     """
     known = registry.default() if known is None else known
-    checks = [
-        *_system(),
-        *_packages(),
-        _accelerator(),
-        *_plugins(known),
-        *_names(known),
-        _cache(),
-        *_settings(known),
-    ]
+    checks = [*_system(), *_packages(), _accelerator(), *_plugins(known), *_names(known), _cache(), *_settings(known)]
     if model is not None:
         checks.extend(_model(model))
     return checks
@@ -206,12 +199,13 @@ def _plugin(plugin: PluginRecord) -> Check:
         return Check(name, "ok", f"{source}, {count} model{'' if count == 1 else 's'}")
     if plugin.status == "disabled":
         return Check(name, "warn", f"{source}, {plugin.error}", f"take {plugin.name} out of {DISABLE}")
+    mend = "" if plugin.distribution == "unknown" else f"pip install --upgrade {plugin.distribution}, or "
     tail = "\n".join(plugin.traceback.strip().splitlines()[-6:])
     return Check(
         name,
         "fail",
         f"{source}, {plugin.status}: {plugin.error}" + (f"\n{tail}" if tail else ""),
-        f"pip install --upgrade {plugin.distribution}, or switch it off with {DISABLE}={plugin.name}",
+        f"{mend}switch it off with {DISABLE}={plugin.name}",
     )
 
 
@@ -262,7 +256,7 @@ def _model(name: str) -> Iterator[Check]:
     started = time.perf_counter()
     try:
         reranker = load(name)
-    except Exception as error:  # noqa: BLE001 - whatever stops a model is the finding, not a crash of the doctor
+    except BaseException as error:  # noqa: BLE001 - whatever stops a model is the finding, not a crash of the doctor
         yield _failure(loading, error)
         return
     with reranker:
@@ -270,7 +264,7 @@ def _model(name: str) -> Iterator[Check]:
         yield Check(loading, "ok", f"{reranker.spec.name} from {source} in {time.perf_counter() - started:.1f} s")
         try:
             yield _rank(ranking, reranker)
-        except Exception as error:  # noqa: BLE001 - as above
+        except BaseException as error:  # noqa: BLE001 - as above
             yield _failure(ranking, error)
 
 
@@ -293,7 +287,9 @@ def _rank(name: str, reranker: Reranker) -> Check:
     )
 
 
-def _failure(name: str, error: Exception) -> Check:
+def _failure(name: str, error: BaseException) -> Check:
+    if is_users_interrupt(error):
+        raise error
     if isinstance(error, RerankError):
         return Check(name, "fail", f"{type(error).__name__}: {error}")
     tail = "".join(traceback.format_exception(error)).strip().splitlines()[-6:]

@@ -10,20 +10,23 @@ import difflib
 import functools
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from rerank_core import hookspecs
-from rerank_core.discovery import DISABLE, Command, PluginRecord, asked, distribution_of, normal, read_plugin
-from rerank_core.errors import CheckpointError, DuplicateModelError, UnknownModelError, short
+from rerank_core.discovery import (
+    DISABLE,
+    Command,
+    PluginRecord,
+    asked,
+    read_plugin,
+    unreadable,
+)
+from rerank_core.entry_points import entry_points, normal
+from rerank_core.errors import CheckpointError, DuplicateModelError, RerankError, UnknownModelError, short
 from rerank_core.naming import directory_of, is_hub_id, is_path
 from rerank_core.spec import ModelSpec
 from rerank_core.spec_file import FILE_NAME, spec_of_directory
-
-if TYPE_CHECKING:
-    from importlib.metadata import EntryPoint
 
 __all__ = ["Registry", "default", "first_party"]
 
@@ -42,12 +45,10 @@ class Registry:
     @classmethod
     def discover(cls) -> Registry:
         """Read the installed plugins: one per entry point of group ``rerank_core``."""
-        # Costs as much to import as the rest of the core; a process that loads nothing does not need it.
-        from importlib.metadata import entry_points
-
-        points = entry_points(group=hookspecs.GROUP)
+        points, unread = entry_points()
         disabled = {normal(name) for name in os.environ.get(DISABLE, "").split(",")}
-        return cls([read_plugin(point, disabled) for point in _distinct(points)])
+        broken = [unreadable(name, error) for name, error in unread.items() if normal(name) not in disabled]
+        return cls([*(read_plugin(point, disabled) for point in points), *broken])
 
     def models(self) -> list[ModelSpec]:
         """Every model of every working plugin, by name; contested ones once for each claim."""
@@ -82,7 +83,19 @@ class Registry:
         directory = self.directory(name)
         if directory is None:
             return self.named(name)
-        return self._matched(directory) or spec_of_directory(directory, self.named)
+        matched, failures = self._matched(directory)
+        if matched is not None:
+            return matched
+        for error in failures:
+            if isinstance(error, CheckpointError):  # of the plugin's kind, and damaged
+                raise error
+        try:
+            return spec_of_directory(directory, self.named)
+        except CheckpointError as error:
+            if not failures:
+                raise
+            failed = "; ".join(map(str, failures))
+            raise CheckpointError(f"{error}. A plugin that may know it failed: {failed}") from failures[0]
 
     def directory(self, source: str) -> Path | None:
         """The directory that ``source`` names; None where it names a model, or nothing that is here.
@@ -162,23 +175,27 @@ class Registry:
                 return asked(plugin, plugin.opens, source)
         return None
 
-    def _matched(self, directory: Path) -> ModelSpec | None:
-        """What the plugins say of a checkpoint directory that does not describe itself."""
+    def _matched(self, directory: Path) -> tuple[ModelSpec | None, list[RerankError]]:
+        """What the plugins say of a checkpoint directory that does not describe itself, and how some failed: one that
+        fails keeps no other from answering."""
+        found: list[tuple[str, ModelSpec]] = []
+        failures: list[RerankError] = []
         if (directory / FILE_NAME).exists():
-            return None
-        found = [
-            (plugin.name, spec)
-            for plugin in self.plugins
-            if plugin.matches is not None and (spec := asked(plugin, plugin.matches, directory)) is not None
-        ]
+            return None, failures
+        for plugin in self.plugins:
+            answer = None if plugin.matches is None else _answer(plugin, plugin.matches, directory)
+            if isinstance(answer, RerankError):
+                failures.append(answer)
+            elif answer is not None:
+                found.append((plugin.name, answer))
         if len(found) > 1:
             raise DuplicateModelError(
                 f"several plugins take {str(directory)!r} for theirs: {', '.join(name for name, _ in found)}. "
                 f"Say which by loading a name of its with checkpoint={str(directory)!r}"
             )
         for _, spec in found:
-            return spec if spec.checkpoint else replace(spec, checkpoint=str(directory.resolve()))
-        return None
+            return spec if spec.checkpoint else replace(spec, checkpoint=str(directory.resolve())), failures
+        return None, failures
 
     def _unknown(self, name: str) -> str:
         # A folder of the name of a known model is not that model.
@@ -210,14 +227,14 @@ def default() -> Registry:
     return Registry.discover()
 
 
-def _distinct(
-    points: Iterable[EntryPoint],
-) -> list[EntryPoint]:
-    """The same distribution may be on the path twice (an editable install and a wheel); the first one counts."""
-    seen: dict[tuple[str, str], EntryPoint] = {}
-    for point in points:
-        seen.setdefault((normal(distribution_of(point)[0]), point.name), point)
-    return sorted(seen.values(), key=lambda point: point.name)
+def _answer(
+    plugin: PluginRecord, hook: Callable[[Path], ModelSpec | None], directory: Path
+) -> ModelSpec | RerankError | None:
+    """What a plugin says of a directory, or how it failed."""
+    try:
+        return asked(plugin, hook, directory)
+    except RerankError as error:
+        return error
 
 
 def _as_path(name: str) -> str:

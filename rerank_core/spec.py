@@ -19,6 +19,8 @@ from rerank_core.types import ScoreSpace
 __all__ = ["Head", "HeadKind", "ModelOption", "ModelSpec", "Template"]
 
 _NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
+_LONGEST_NAME = 96
+_SCORER = re.compile(r"[\w.]+:\w+")
 # An alias may be a hub id, "owner/name"; a colon would be taken for "plugin:name".
 _ALIAS = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
 
@@ -32,6 +34,10 @@ _LAYER_OPTIONS = (
         "cascade", "counts", "{8: 30}: score all documents at layer 8, and the best 30 of them at `layer`", when="call"
     ),
 )  # fmt: skip
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) is not None
 
 
 @dataclass(frozen=True)
@@ -78,7 +84,7 @@ class ModelSpec:
     license: str = ""
 
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not (_NAME.fullmatch(self.name) or is_hub_id(self.name)):
+        if not isinstance(self.name, str) or not (_is_name(self.name) or is_hub_id(self.name)):
             raise InputError(f"model name {short(self.name)} is not kebab-case, like 'family-variant'")
         if self.head is None and self.scorer is None:
             raise InputError(f"model {self.name!r} has neither a head nor a scorer; nothing could score with it")
@@ -97,10 +103,22 @@ class ModelSpec:
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
                 raise InputError(f"{me}{name} is {short(value)}; it must be a tuple of strings")
+        for name in ("checkpoint", "description", "license"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{me}{name} is {short(getattr(self, name))}; it must be a string")
+        if self.revision is not None and not isinstance(self.revision, str):
+            raise InputError(f"{me}revision is {short(self.revision)}; it must be a string")
+        if not isinstance(self.options, tuple) or not all(isinstance(item, ModelOption) for item in self.options):
+            raise InputError(f"{me}options is {short(self.options)}; it must be a tuple of ModelOption")
+        for name in ("sha256", "compat"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise InputError(f"{me}{name} is {short(getattr(self, name))}; it must be a mapping")
+        if not isinstance(self.pickled, bool):
+            raise InputError(f"{me}pickled is {short(self.pickled)}; it must be True or False")
         for alias in self.aliases:
             if not _ALIAS.fullmatch(alias):
                 raise InputError(f"{me}alias {short(alias)} must be a name or a hub id like 'owner/name'")
-        if self.scorer is not None and not re.fullmatch(r"[\w.]+:\w+", self.scorer):
+        if self.scorer is not None and not (isinstance(self.scorer, str) and _SCORER.fullmatch(self.scorer)):
             raise InputError(f"{me}scorer is {short(self.scorer)}; it must be 'package.module:factory'")
         one_of(self.activation, ("none", "sigmoid"), f"{me}activation")
         one_of(self.score_space, (None, *get_args(ScoreSpace)), f"{me}score_space")

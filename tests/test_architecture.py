@@ -24,10 +24,10 @@ HEAVY = {"torch", "transformers", "numpy", "onnxruntime", "tokenizers", "safeten
 
 # Each room may import only rooms to its left (docs/architecture.md).
 ORDER = [
-    ["errors"],
+    ["errors", "isolation"],
     ["types"],
     ["scorer", "longdoc", "batching", "hookspecs", "naming", "template", "vectors", "model_option", "records"],
-    ["head", "indexable"],
+    ["head", "indexable", "entry_points"],
     ["manners"],
     ["spec", "rows"],
     ["spec_file", "wording", "discovery"],
@@ -180,10 +180,15 @@ def test_version_is_the_distributions() -> None:
 
 
 def test_known_models_are_those_of_our_plugins() -> None:
-    """The table behind the install hint is what the plugins in this repository register (`make fix` writes it)."""
-    code = "import json, runpy; print(json.dumps(runpy.run_path('tools/known_models.py')['table']()))"
+    """The tables behind the install hints are what the plugins in this repository register (`make fix` writes them)."""
+    code = (
+        "import json, runpy; tool = runpy.run_path('tools/known_models.py'); "
+        "print(json.dumps([tool['table'](), tool['commands']()]))"
+    )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    written = json.loads((CORE / "known_models.json").read_text(encoding="utf-8"))
+    written = [
+        json.loads((CORE / file).read_text(encoding="utf-8")) for file in ("known_models.json", "known_commands.json")
+    ]
     assert json.loads(done.stdout) == written
 
 

@@ -116,7 +116,7 @@ def test_closed_pipe_leaves_no_traceback(arguments: list[str]) -> None:
 
 @posix
 def test_interrupt_exits_with_130() -> None:
-    """Where documents come from a terminal that is said, and Ctrl-C ends the wait with 130 and no traceback."""
+    """Where documents come from a terminal that is said, and Ctrl-C ends the wait with 130 and one line."""
     ours, theirs = os.openpty()
     pipes = {"stdin": theirs, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
     # A job in the background of a shell inherits SIGINT ignored, and Python then leaves it so.
@@ -125,7 +125,7 @@ def test_interrupt_exits_with_130() -> None:
         try:
             assert b"reading documents from the terminal" in waiting.stderr.readline()
             waiting.send_signal(signal.SIGINT)
-            assert waiting.communicate(timeout=60) == (b"", b"")
+            assert waiting.communicate(timeout=60) == (b"", b"interrupted\n")
         finally:
             waiting.kill()
     os.close(ours)

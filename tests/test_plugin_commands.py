@@ -82,12 +82,20 @@ def test_our_own_commands_are_not_to_be_replaced(tmp_path: Path, run: Callable[.
         ("import not_there_at_all", "needs 'not_there_at_all'"),
         ("app = 7", "no Typer app"),
         ("other = 7", "is broken"),
+        ("raise ValueError('boom')", "is broken: ValueError: boom"),
+        ("import sys\nsys.exit(3)", "is broken: SystemExit: 3"),
+        ("raise KeyboardInterrupt", "is broken: KeyboardInterrupt"),
+        ("import typer\napp = typer.Typer()\n@app.command()\ndef greet() -> None: 1 / 0", "failed: ZeroDivisionError"),
+        (
+            "import typer\napp = typer.Typer()\n@app.command()\ndef greet() -> None: open('/no/such/file')",
+            "FileNotFoundError",
+        ),
     ],
 )
 def test_a_broken_command_says_whose_it_is(
     tmp_path: Path, run: Callable[..., object], body: str, message: str, request: pytest.FixtureRequest
 ) -> None:
-    """One line with the distribution and the fault, not a traceback."""
+    """One line with the distribution and the fault, not a traceback, whether it fails on import or at work."""
     module = f"broken_app_{abs(hash(request.node.name))}"
     install(tmp_path, "clumsy", ADDS.format(command="greet", target=f"{module}:app"))
     greeter(tmp_path, module, body)
@@ -127,3 +135,30 @@ def test_the_trainers_bring_train() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "0 []"
+
+
+def test_a_commands_traceback_is_there_for_its_author(
+    tmp_path: Path, run: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the one line advises works: with the variable set, the error itself is raised."""
+    install(tmp_path, "clumsy", ADDS.format(command="greet", target="dividing_app:app"))
+    greeter(tmp_path, "dividing_app", "import typer\napp = typer.Typer()\n@app.command()\ndef greet() -> None: 1 / 0")
+    assert "RERANK_TRACEBACK=1" in run("greet").output
+    monkeypatch.setenv("RERANK_TRACEBACK", "1")
+
+    assert isinstance(run("greet").exception, ZeroDivisionError)
+
+
+def test_a_command_that_is_not_there_says_how_to_get_it(
+    tmp_path: Path, run: Callable[..., object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`rerank train` without the trainers gets the install line; a misspelling, near names; exit code 2."""
+    install(tmp_path, "polite", ADDS.format(command="greet", target="any:app"))
+    done = run("gret")
+    assert (done.exit_code, "Did you mean greet?" in done.output) == (2, True)
+    assert "Did you mean train" in run("trian").output
+    assert "Did you mean" not in run("xyzzy").output
+    found = Registry([plugin for plugin in Registry.discover().plugins if plugin.name != "trainers"])
+    monkeypatch.setattr("rerank_core.cli.added.default", lambda: found)
+    done = CliRunner().invoke(app, ["train", "reranker"])
+    assert (done.exit_code, "pip install rerank-trainers" in done.output) == (2, True)

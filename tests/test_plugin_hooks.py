@@ -71,7 +71,7 @@ def test_a_plugin_knows_a_checkpoint_by_its_files(tmp_path: Path, discover: Disc
     with pytest.raises(DuplicateModelError, match=r"one, two.*checkpoint="):
         discover().resolve(str(folder))
     (folder / "broken").touch()
-    with pytest.raises(rerank_core.PluginError, match=r"'one' could not open .*KeyError"):
+    with pytest.raises(CheckpointError, match=r"neither .*'one' could not open .*KeyError"):
         registry.resolve(str(folder))
     write_spec(ModelSpec(name="own", head=Head.classifier()), folder)
     assert registry.resolve(str(folder)).name == "own", "a folder that describes itself is not asked about"

@@ -14,13 +14,17 @@ from typer.core import TyperGroup
 
 from rerank_core import __version__
 from rerank_core.cli import added, checkup, listings, rank
-from rerank_core.errors import RerankError
+from rerank_core.cli.ending import explained, finish, prepare
 
 __all__ = ["app", "main"]
 
 
 class _Commands(TyperGroup):
-    """Commands whose expected errors end in one line and exit code 1, not in a traceback; ours, and plugins'."""
+    """Commands that end in one line and an exit code, not in a traceback; ours, and plugins'."""
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        with explained():
+            return super().make_context(info_name, args, parent=parent, **extra)
 
     def list_commands(self, ctx: Any) -> list[str]:
         return [*self.commands, *(name for name in added.names() if name not in self.commands)]
@@ -29,12 +33,14 @@ class _Commands(TyperGroup):
         # Ours need no plugin to be read.
         return self.commands.get(cmd_name) or added.command(cmd_name)
 
+    def resolve_command(self, ctx: Any, args: list[str]) -> Any:
+        if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
+            ctx.fail(added.unknown(args[0], self.list_commands(ctx)))
+        return super().resolve_command(ctx, args)
+
     def invoke(self, ctx: Any) -> Any:
-        try:
+        with explained(lambda: added.whose(ctx.invoked_subcommand)):
             return super().invoke(ctx)
-        except RerankError as error:
-            typer.echo(f"error: {error}", err=True)
-            raise typer.Exit(1) from error
 
 
 app = typer.Typer(
@@ -75,9 +81,11 @@ def _rerank(
 
 def main() -> None:
     """The console script."""
-    for stream in (sys.stdout, sys.stderr):
-        reconfigure = getattr(stream, "reconfigure", None)
-        if reconfigure is not None:
-            # A terminal that cannot show a character shows "?" rather than ending the command.
-            reconfigure(errors="replace")
-    app(prog_name="rerank")
+    prepare()
+    try:
+        app(prog_name="rerank")
+    except SystemExit as end:
+        unwritten = finish()
+        if unwritten and not end.code:
+            sys.exit(unwritten)
+        raise

@@ -8,6 +8,7 @@ import typer
 
 from rerank_core.cli.output import AsJson, emit_json, plain, show
 from rerank_core.doctor import Check, examine
+from rerank_core.isolation import output_aside
 
 __all__ = ["doctor"]
 
@@ -29,7 +30,8 @@ def doctor(
       rerank doctor mini
       rerank doctor --json | jq '.checks[] | select(.status != "ok")'
     """
-    checks = examine(model)
+    with output_aside():
+        checks = examine(model)
     ok = all(check.status != "fail" for check in checks)
     if as_json:
         emit_json({"schema_version": 1, "ok": ok, "checks": [check.to_dict() for check in checks]})

@@ -10,6 +10,8 @@ import typer
 
 from rerank_core.cli.hits import show_ranking
 from rerank_core.cli.output import AsJson, emit_json, note
+from rerank_core.errors import InputError
+from rerank_core.isolation import output_aside
 from rerank_core.opening import load
 from rerank_core.records.documents import Fields, Format, read_documents
 from rerank_core.types import query_of
@@ -115,10 +117,14 @@ def rank(
         "offline": offline or None,
     }
     options = _merged({name: value for name, value in given.items() if value is not None}, option or [])
-    if (not files or "-" in files) and sys.stdin.isatty():
-        note("reading documents from the terminal, one per line; Ctrl-D ends them")
+    if not files or "-" in files:
+        if sys.stdin is None:
+            raise InputError("stdin is closed, so no documents can be read from it; name their files after the query")
+        if sys.stdin.isatty():
+            note("reading documents from the terminal, one per line; Ctrl-D ends them")
     documents = read_documents(files or [], form, Fields(text_field, id_field))
-    with load(model, **options) as reranker:
+    # Whatever a plugin prints, stdout is the ranking.
+    with output_aside(), load(model, **options) as reranker:
         asked = documents if index is None else reranker.index(documents, index, progress=True)
         explained = explain and reranker.explains
         ranking = reranker.rerank(query, asked, top_k=top_k, min_score=min_score, explain=explained, progress=True)
@@ -137,12 +143,16 @@ def _merged(options: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
             raise typer.BadParameter(f"{assignment!r} is not KEY=VALUE", param_hint="'--option' / '-o'")
         if key in merged:
             raise typer.BadParameter(f"{key!r} is given twice", param_hint="'--option' / '-o'")
-        merged[key] = _value(value)
+        merged[key] = _value(key, value)
     return merged
 
 
-def _value(text: str) -> Any:
+def _value(key: str, text: str) -> Any:
     try:
         return json.loads(text)
     except ValueError:
         return text
+    except RecursionError as error:
+        raise typer.BadParameter(
+            f"the value of {key!r} is nested too deeply", param_hint="'--option' / '-o'"
+        ) from error

@@ -56,6 +56,10 @@ def options_of(common: dict[str, Any], assignments: Iterable[str]) -> dict[str, 
             options[key] = json.loads(text)
         except ValueError:
             options[key] = text
+        except RecursionError as error:
+            raise typer.BadParameter(
+                f"the value of {key!r} is nested too deeply", param_hint="'--option' / '-o'"
+            ) from error
     return options
 
 
