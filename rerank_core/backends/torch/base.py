@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import logging
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -15,11 +17,14 @@ from rerank_core.backends.torch import int8 as quantization
 from rerank_core.backends.torch import packing, prepack
 from rerank_core.backends.torch.belonging import check_pieces, check_vocabulary
 from rerank_core.backends.torch.loading import max_positions, position_offset
+from rerank_core.backends.torch.padding import forget_long_rows, neutral, padded, rotary_limit
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
 
 __all__ = ["TorchScorer"]
+
+_LOG = logging.getLogger(__name__)
 
 # Tokens of a forward pass, by device. Packed on CPU, 1,024, 2,048 and 4,096 lie within 5 % of each other and 2,048 was
 # best at 12 x 384 and 12 x 768; padded rows want a wider batch, which sorted rows of like length fill. On an H200 in
@@ -62,16 +67,22 @@ class TorchScorer(ABC):
         config: Any = module.config
         check_vocabulary(module, tokenizer, spec.name)
         self.typed = (getattr(config, "type_vocab_size", None) or 0) > 1
-        self._pad = getattr(config, "pad_token_id", None) or 0
+        self.filler = getattr(config, "pad_token_id", None) or 0
         pieces = {"query": spec.template.query, "doc": spec.template.doc}
         self._around = {side: piece.split("{" + side + "}") for side, piece in pieces.items()}
         check_pieces(tokenizer, self._around, spec.name)
         self.packed = False
         self._one_kernel = True
+        self._rotary_limit = rotary_limit(module)
         self._ceiling = math.inf
         self.int8 = int8
         if pack:
             self._speed_up(prepacked=not int8 and not live)
+        if not self.packed and self.one_by_one:
+            _LOG.warning(
+                "model %r: padding beside a row changes its score, so rows are computed one by one, which is slow",
+                spec.name,
+            )
         if int8:
             self._quantize()
 
@@ -115,17 +126,36 @@ class TorchScorer(ABC):
         kernels = (True, False) if self.device.type == "cuda" else (True,)
         return [{"_one_kernel": one} for one in kernels]
 
-    def trial(self, *, packed: bool, others: bool = False) -> list[torch.Tensor]:
+    @functools.cached_property
+    def one_by_one(self) -> bool:
+        """Whether rows that are padded together get other scores than alone: then each is computed alone."""
+        try:
+            return not self.pads()
+        except Exception:  # noqa: BLE001 -- whatever a model makes of padding, it is not padded then
+            return True
+
+    def pads(self) -> bool:
+        return neutral(self)
+
+    def apart(self, lengths: Sequence[int], *, packed: bool) -> bool:
+        """Whether rows of these lengths must be computed alone; one that must be, and is, finds the module ready."""
+        over = max(lengths) > self._rotary_limit
+        if over:
+            forget_long_rows(self.module)
+        return len(lengths) > 1 and (over or (not packed and self.one_by_one))
+
+    def trial(self, *, packed: bool, others: bool = False, together: bool = False) -> list[torch.Tensor]:
         """What is read of a few short rows.
 
         Args:
             others: the first row beside other neighbours of the same lengths.
+            together: where they are not packed, all in one pass instead of each alone.
         """
         rows = packing.trial_rows(self.module)
         if others:
             rows = packing.other_neighbours(rows)
-        if packed:
-            return list(self.read(rows, [None] * len(rows), packed=True))
+        if packed or together:
+            return list(self.read(rows, [None] * len(rows), packed=packed))
         return [self.read([row], [None], packed=False)[0] for row in rows]
 
     def _quantize(self) -> None:
@@ -175,12 +205,13 @@ class TorchScorer(ABC):
 
     # ------------------------------------------------------------------ forward
     def forward(self, batch: Batch) -> Output:
-        """The batch's scores; where memory does not suffice, in halves.
+        """The batch's scores; in halves where memory does not suffice, or where rows must be alone.
 
         Half of what did not fit is the most that is tried from then on, whatever budget the caller asked for.
         """
         tokens = self._tokens(batch)
-        if len(batch.rows) == 1 or tokens <= self._ceiling:
+        apart = self.layout != "separate" and self.apart(self._lengths(batch), packed=self.packed)
+        if len(batch.rows) == 1 or (tokens <= self._ceiling and not apart):
             try:
                 with torch.inference_mode():  # weights in training ask for gradients
                     return self.score(batch)
@@ -199,8 +230,11 @@ class TorchScorer(ABC):
         """The state of a batch from those of its halves; ``count`` rows are in the first."""
         return None
 
+    def _lengths(self, batch: Batch) -> list[int]:
+        return [len(row.ids) for row in batch.rows]
+
     def _tokens(self, batch: Batch) -> int:
-        lengths = [len(row.ids) for row in batch.rows]
+        lengths = self._lengths(batch)
         return sum(lengths) if self.packed else len(lengths) * max(lengths)
 
     @abstractmethod
@@ -239,7 +273,8 @@ class TorchScorer(ABC):
     ) -> dict[str, Any]:
         """The module's inputs for rows; see `outputs`."""
         if not packed:
-            return self._padded(rows, types, attended or [None] * len(rows))
+            seen = attended or [None] * len(rows)
+            return padded(rows, types, seen, filler=self.filler, typed=self.typed, device=self.device)
         return packing.inputs(
             rows,
             types,
@@ -248,26 +283,6 @@ class TorchScorer(ABC):
             device=self.device,
             one_kernel=self._one_kernel,
         )
-
-    def _padded(
-        self,
-        rows: Sequence[Sequence[int]],
-        types: Sequence[Sequence[int] | None],
-        attended: Sequence[int | None],
-    ) -> dict[str, torch.Tensor]:
-        width = max(map(len, rows))
-        ids = torch.full((len(rows), width), self._pad, dtype=torch.long)
-        mask = torch.zeros((len(rows), width), dtype=torch.long)
-        kinds = torch.zeros((len(rows), width), dtype=torch.long)
-        for place, (row, kind, seen) in enumerate(zip(rows, types, attended, strict=True)):
-            ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
-            mask[place, : len(row) if seen is None else seen] = 1
-            if kind is not None:
-                kinds[place, : len(row)] = torch.tensor(kind, dtype=torch.long)
-        made = {"input_ids": ids, "attention_mask": mask}
-        if self.typed:
-            made["token_type_ids"] = kinds
-        return {name: tensor.to(self.device) for name, tensor in made.items()}
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:

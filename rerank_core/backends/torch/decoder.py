@@ -14,6 +14,7 @@ from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import packing
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.causal import CausalPacking
+from rerank_core.backends.torch.padding import padded_on_the_left
 from rerank_core.backends.torch.readers import LabelReader, LayerReader, Reader
 from rerank_core.backends.torch.stack import Running, Stack
 from rerank_core.errors import CheckpointError, InputError
@@ -188,11 +189,14 @@ class DecoderScorer(TorchScorer):
     def _name(self, layer: int) -> str:
         return f"layer_{layer}" if self.keep else self.reader.name(layer)
 
+    def _lengths(self, batch: Batch) -> list[int]:
+        return [len(batch.queries[row.query].ids) + len(row.ids) for row in batch.rows]
+
     def _tokens(self, batch: Batch) -> int:
         shared = {row.query: len(batch.queries[row.query].ids) for row in batch.rows}
         if self.packed:
             return sum(shared.values()) + sum(len(row.ids) for row in batch.rows)
-        return len(batch.rows) * max(shared[row.query] + len(row.ids) for row in batch.rows)
+        return len(batch.rows) * max(self._lengths(batch))
 
     # ------------------------------------------------------------------ training
     def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
@@ -207,17 +211,7 @@ class DecoderScorer(TorchScorer):
             made, layout = self._whole_inputs(prefixes, rows, owners)
             return {**made, "logits_to_keep": layout.last}
         joined = [[*prefixes[owner], *row] for owner, row in zip(owners, rows, strict=True)]
-        width = max(map(len, joined))
-        # Filled up on the left, so that one column holds the last tokens.
-        ids = [[self._pad] * (width - len(row)) + row for row in joined]
-        mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in joined], device=self.device)
-        return {
-            "input_ids": torch.tensor(ids, device=self.device),
-            "attention_mask": mask,
-            "position_ids": (mask.cumsum(1) - 1).clamp(min=0),
-            "use_cache": False,
-            "logits_to_keep": 1,
-        }
+        return {**padded_on_the_left(joined, filler=self.filler, device=self.device), "logits_to_keep": 1}
 
     def answered(self, output: Any) -> torch.Tensor:
         if not isinstance(self.reader, LabelReader):
@@ -277,14 +271,29 @@ class DecoderScorer(TorchScorer):
         self.stack.shortened = True
         return lambda: setattr(self.stack, "shortened", False)
 
-    def trial(self, *, packed: bool, others: bool = False) -> list[torch.Tensor]:
+    def pads(self) -> bool:
+        if not super().pads():
+            return False
+        if not self.live or isinstance(self.reader, LayerReader):
+            return True
+        # A trainer fills up on the left.
+        rows = packing.trial_rows(self.module)
+        alone, together = ([[row] for row in rows], [rows])
+        found = []
+        with torch.inference_mode(), self._evaluating():
+            for batches in (alone, together):
+                made = [padded_on_the_left(batch, filler=self.filler, device=self.device) for batch in batches]
+                found.append([row for one in made for row in self.module(**one).last_hidden_state[:, -1]])
+        return packing.agree(found[0], found[1], self._dtype)
+
+    def trial(self, *, packed: bool, others: bool = False, together: bool = False) -> list[torch.Tensor]:
         rows = packing.trial_rows(self.module)
         prefixes = {0: rows[2][:5], 1: rows[1][:3]}
         owners = [0, 1, 0, 0]
         if others:
             rows = packing.other_neighbours(rows)
         self.stack.one_kernel = self._one_kernel
-        if packed:
-            return list(self._hidden(prefixes, rows, owners, packed=True))
+        if packed or together:
+            return list(self._hidden(prefixes, rows, owners, packed=packed))
         alone = zip(rows, owners, strict=True)
         return [self._hidden(prefixes, [row], [owner], packed=False)[0] for row, owner in alone]

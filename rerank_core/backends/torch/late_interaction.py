@@ -138,12 +138,21 @@ class LateInteractionScorer(TorchScorer):
         attended = [row.attended for row in queries]
         # Tokens that look and are not seen need a mask, and a packed row has none.
         packed = self.packed and not any(attended)
-        return self.embed(self._hidden(rows, packed=packed, attended=attended), rows, asked=True)
+        return self.embed(self._states(rows, packed=packed, attended=attended), rows, asked=True)
 
     def encode(self, rows: Sequence[Row]) -> list[Embedding]:
         """One embedding per row, on the model's device."""
         ids = [row.ids for row in rows]
-        return self.embed(self._hidden(ids, packed=self.packed), ids, asked=False)
+        return self.embed(self._states(ids, packed=self.packed), ids, asked=False)
+
+    def _states(
+        self, rows: Sequence[Sequence[int]], *, packed: bool, attended: Sequence[int | None] = ()
+    ) -> list[torch.Tensor]:
+        """`_hidden`, of rows one by one where padding would change them."""
+        if not self.apart([len(row) for row in rows], packed=packed):
+            return self._hidden(rows, packed=packed, attended=attended)
+        seen = attended or [None] * len(rows)
+        return [self._states([row], packed=packed, attended=[own])[0] for row, own in zip(rows, seen, strict=True)]
 
     # ------------------------------------------------------------------ scores
     def score(self, batch: Batch) -> Output:

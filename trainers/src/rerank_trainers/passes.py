@@ -71,8 +71,10 @@ class Pass:
         """Tokens of the pass where rows are packed."""
         return sum(self.lengths) + sum(self.shared.values())
 
-    def parts(self, budget: int, *, packed: bool) -> list[range]:
-        """The rows in runs that fit the budget, each at least one row."""
+    def parts(self, budget: int, *, packed: bool, alone: bool = False) -> list[range]:
+        """The rows in runs that fit the budget, each at least one row; one by one where they must be ``alone``."""
+        if alone:
+            return [range(row, row + 1) for row in range(len(self.lengths))]
         runs: list[range] = []
         start, queries = 0, set[int]()
         tokens = longest = 0

@@ -119,7 +119,8 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         return total
 
     def _pass(self, model: Any, part: Pass, *, last: bool) -> torch.Tensor:
-        runs = part.parts(self.passes.budget, packed=self.trained.scorer.packed)
+        scorer = self.trained.scorer
+        runs = part.parts(self.passes.budget, packed=scorer.packed, alone=not scorer.packed and scorer.one_by_one)
         if len(runs) > 1:
             return self._in_parts(model, part, runs, last=last)
         with self._together(model, last):
