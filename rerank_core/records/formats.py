@@ -26,7 +26,7 @@ from rerank_core.records.chats import messages_row
 from rerank_core.records.fields import Record, RowError, number, numbers, one_or_more, present, text, texts
 from rerank_core.records.row import TrainingRow
 
-__all__ = ["FORMATS", "ScoresAre", "format_of", "joined", "row_of", "unread"]
+__all__ = ["FORMATS", "ScoresAre", "format_of", "joined", "keys_of", "row_of", "unread"]
 
 ScoresAre: TypeAlias = Literal["teacher", "labels"]
 
@@ -103,6 +103,12 @@ def unread(record: Record) -> list[str]:
     """
     found = _find(record)[1]
     return sorted(key for key, value in record.items() if value is not None and not found.knows(key))
+
+
+def keys_of(name: str) -> list[str]:
+    """The keys that a format reads, sorted; ``negative`` stands for ``negative_1`` and so on too."""
+    form = FORMATS[name]
+    return sorted(form.reads.union(_ALWAYS, *form.needs))
 
 
 def _find(record: Record) -> tuple[str, _Format]:

@@ -33,7 +33,7 @@ def bad(tmp_path: Path) -> Path:
 
 def test_sound_data_is_exit_code_0() -> None:
     """Sources, formats and warnings are shown, and the last line says that training may start."""
-    result = run(EXAMPLES / "pos_neg.jsonl", EXAMPLES / "graded.tsv")
+    result = run(EXAMPLES / "pos_neg.jsonl", EXAMPLES / "graded.tsv", "--label-range", "0,3")
     assert result.exit_code == 0
     lines = [line.split() for line in result.stdout.splitlines()]
     assert ["pos_neg.jsonl", "3"] in lines
@@ -77,6 +77,40 @@ def test_options_reach_the_check(tmp_path: Path) -> None:
     assert "long-query" in run(lines, "--max-query-chars", 20).stdout
     assert "pair-in-eval" in run(lines, "--eval", lines).stdout
     assert run(lines, "--error", "unlabeled").exit_code == 1
+
+
+def test_what_holds_of_all_rows_is_asked_too(tmp_path: Path) -> None:
+    """Rows that are sound one by one may say nothing together: exit code 1, in JSON too; an objective is asked for what
+    it needs, and the dev set for what is measured on it."""
+    positives, scored = tmp_path / "positives.jsonl", tmp_path / "scored.jsonl"
+    good, unjudged = tmp_path / "good.jsonl", tmp_path / "unjudged.jsonl"
+    positives.write_text('{"query": "a", "pos": ["x"]}\n{"query": "b", "pos": ["y", "z"]}\n')
+    scored.write_text('{"query": "a", "docs": ["x", "y"], "scores": [3, 1]}\n')
+    good.write_text('{"query": "c", "pos": ["x"], "neg": ["y"]}\n')
+    unjudged.write_text('{"query": "d", "docs": ["x", "y"]}\n')
+    told = run(positives)
+    assert (told.exit_code, told.stdout.count("rerank train mine")) == (1, 1)
+    assert json.loads(run(positives, "--json").stdout)["ok"] is False
+    assert run(positives, good).exit_code == run(good, "--objective", "softmax_ce").exit_code == 0
+    assert "--objective names another, like kl" in run(scored).stdout
+    assert run(scored, "--objective", "kl").exit_code == 0
+    assert "as 1 rows have none (--objective kl)" in run(scored, good).stdout
+    assert "needs labels" in run(scored, "--objective", "bce").stdout
+    assert run(unjudged).exit_code == 1
+    assert "a dev set needs labels" in run(good, "--eval", unjudged).stdout
+    assert "none of 2 dev rows" in run(good, "--eval", positives).stdout
+
+
+def test_a_configuration_is_checked_as_it_is_trained(tmp_path: Path) -> None:
+    """--config and --set bring the files, the labels and the objective of a run."""
+    (tmp_path / "train.jsonl").write_text('{"query": "a", "docs": ["x", "y"], "labels": [5, -5]}\n')
+    config = tmp_path / "run.yaml"
+    config.write_text(f"data: {{train: {tmp_path / 'train.jsonl'}}}\nobjective: ranknet\n")
+    assert "label 5.0 is outside 0 to 1" in run("--config", config).stdout
+    assert run("--config", config, "--set", "data.label_range=[-5,5]").exit_code == 0
+    assert run("--config", config, "--set", "data.label_map={5: 1, -5: 0}").exit_code == 0
+    assert "needs scores" in run("--config", config, "--label-range=-5,5", "--objective", "kl").stdout
+    assert "names no file" in str(run().exception)
 
 
 def test_wrong_use_names_what_is_wrong(tmp_path: Path) -> None:

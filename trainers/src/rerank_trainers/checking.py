@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from array import array
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -13,12 +14,13 @@ import numpy as np
 
 from rerank_core.errors import InputError, one_of
 from rerank_core.records.fields import Record, RowError
-from rerank_core.records.formats import format_of, unread
+from rerank_core.records.formats import format_of, keys_of, unread
 from rerank_core.records.labels import LabelScale
 from rerank_core.records.row import TrainingRow
 from rerank_trainers.hashing import HashIndex, digest, normalised, repeats
-from rerank_trainers.problems import KINDS, UNUSABLE, OnError, Problem, Report
-from rerank_trainers.row_checks import Finding, findings, long_query
+from rerank_trainers.problems import KINDS, UNUSABLE, OnError, Problem, Report, Severity
+from rerank_trainers.row_checks import Finding, alike, findings, long_query
+from rerank_trainers.signal import Signal, Span
 from rerank_trainers.store import RowStore, open_rows
 
 __all__ = ["CheckOptions", "check", "usable_rows"]
@@ -90,21 +92,33 @@ def usable_rows(store: RowStore, report: Report) -> RowStore:
     if report.rows != len(store):
         raise InputError(f"the report is of {report.rows} rows, and the data has {len(store)}; check it again")
     if report.on_error == "error" and report.errors:
-        raise InputError(f"{report.summary()}. `rerank train check` lists all; on_error='drop' leaves such rows out")
+        raise InputError(
+            f"{report.summary()}. `rerank train check` lists all; data.on_error=drop (`--on-error drop`) leaves such "
+            f"rows out{_range(report)}"
+        )
     if len(report.left_out) == len(store):
         raise InputError(f"no row is left: {report.summary()}")
     return store.without(report.left_out)
 
 
+def _range(report: Report) -> str:
+    """How to say which labels there are, where some lie outside the scale."""
+    span = report.given
+    if "label-out-of-range" not in report.counts or span.constant:
+        return ""
+    told = f"{min(0.0, span.low):g},{span.high:g}"
+    return f". The labels go from {span.low:g} to {span.high:g}: data.label_range=[{told}] (`--label-range {told}`)"
+
+
 class _Check:
     def __init__(self, store: RowStore, options: CheckOptions, eval_store: RowStore | None, progress: Progress) -> None:
         self.store, self.options, self.eval_store, self.progress = store, options, eval_store, progress
-        self.report = Report(options.on_error, len(store), options.as_errors)
+        self.report = Report(options.on_error, len(store), options.as_errors, signal=Signal(options.label_scale))
         self.total = len(store) + (0 if eval_store is None else len(eval_store))
         self.done = 0
         self.queries, self.pairs = HashIndex(), HashIndex()
         self.hashes, self.hashed_rows = array("Q"), array("Q")
-        self.unread: dict[tuple[str, str], tuple[int, int, str]] = {}
+        self.unread: dict[tuple[str, str], _Unread] = {}
 
     def run(self) -> Report:
         if self.eval_store is not None:
@@ -120,16 +134,20 @@ class _Check:
             else:
                 sources[row.source or ""] += 1
                 formats[format_of(records[0])] += 1
-                self._note_unread(index, records)
+                self._note_unread(index, records, row)
                 for finding in self._found(row):
                     self._add(index, finding)
+                left_out = self.report.left_out
+                if not left_out or left_out[-1] != index:
+                    self.report.signal.add(row)
+                if row.labels is not None and all(map(math.isfinite, row.labels)):
+                    self.report.given.add(row.labels)
                 self.hashes.append(digest(row.instruction, row.query, *sorted(row.docs)))
                 self.hashed_rows.append(index)
             self._step()
         self._repeated_rows()
-        for (file, key), (line, count, form) in self.unread.items():
-            message = f"the format {form} does not read {key!r}, which {count} rows of this file have"
-            self._problem("unread-keys", file, line, message)
+        for (file, key), found in self.unread.items():
+            self._report_unread(file, key, found)
         self.report.sources, self.report.formats = dict(sources), dict(formats)
         self.report.error_rows = _once(self.report.error_rows)
         self.report.unusable_rows = _once(self.report.unusable_rows)
@@ -178,12 +196,23 @@ class _Check:
             where = ":".join(map(str, self.store.location(self.hashed_rows[first])))
             self._add(self.hashed_rows[place], Finding("duplicate-row", f"it has query and documents of {where}"))
 
-    def _note_unread(self, index: int, records: Sequence[Record]) -> None:
+    def _note_unread(self, index: int, records: Sequence[Record], row: TrainingRow) -> None:
         for record in records:
             for key in unread(record):
                 file, line = self.store.location(index)
-                first, count, form = self.unread.get((file, key), (line, 0, format_of(record)))
-                self.unread[file, key] = first, count + 1, form
+                found = self.unread.setdefault((file, key), _Unread(line, format_of(record)))
+                found.add(index, row, record)
+
+    def _report_unread(self, file: str, key: str, found: _Unread) -> None:
+        """A key that nobody reads is a warning; an error where it can be why labels are all the same."""
+        message = f"the format {found.form} does not read {key!r}, which {found.count} rows of this file have"
+        near = [known for known in keys_of(found.form) if known not in found.keys and alike(key, known)]
+        guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+        rows = found.rows if found.same and (near or self.report.signal.labels.constant) else ()
+        if rows:
+            guess = f", and all of their labels are {found.labels.low:g}{guess or '; rename it, or leave it out'}"
+        self._problem("unread-keys", file, found.line, message + guess, error=bool(rows))
+        self.report.error_rows.extend(rows)
 
     def _failed(self, error: RowError, store: RowStore, index: int | None) -> None:
         """Report a row that cannot be read; one of the evaluation data has no ``index`` to leave out."""
@@ -195,8 +224,10 @@ class _Check:
     def _add(self, index: int, finding: Finding) -> None:
         self._problem(finding.kind, *self.store.location(index, finding.doc), finding.message, index)
 
-    def _problem(self, kind: str, file: str, line: int, message: str, index: int | None = None) -> None:
-        severity = self.report.severity(kind)
+    def _problem(
+        self, kind: str, file: str, line: int, message: str, index: int | None = None, *, error: bool = False
+    ) -> None:
+        severity: Severity = "error" if error or kind in self.options.as_errors else KINDS[kind][0]
         self.report.add(Problem(kind, severity, file, line, message), self.options.examples)
         if index is not None and severity == "error":
             self.report.error_rows.append(index)
@@ -206,6 +237,32 @@ class _Check:
     def _step(self) -> None:
         self.done += 1
         self.progress(self.done, self.total)
+
+
+class _Unread:
+    """Rows of a file that have a key which their format does not read; ``rows`` while all of their labels are the
+    same."""
+
+    def __init__(self, line: int, form: str) -> None:
+        self.line, self.form, self.count = line, form, 0
+        self.labels, self.rows = Span(), array("Q")
+        self.keys: set[str] = set()
+
+    def add(self, index: int, row: TrainingRow, record: Record) -> None:
+        """One more row."""
+        self.count += 1
+        self.keys.update(key for key, value in record.items() if value is not None)
+        if row.labels is not None:
+            self.labels.add(row.labels)
+        if self.same:
+            self.rows.append(index)
+        else:
+            del self.rows[:]
+
+    @property
+    def same(self) -> bool:
+        """Whether every row has labels, and all of them are one."""
+        return self.labels.constant and self.labels.rows == self.count
 
 
 def _once(rows: array[int]) -> array[int]:

@@ -50,6 +50,8 @@ def measures_of(names: Sequence[str]) -> list[Any]:
         MissingDependencyError: ir_measures is not installed.
         InputError: a name that it does not know.
     """
+    if not names:
+        return []
     try:
         import ir_measures
     except ModuleNotFoundError as error:

@@ -9,6 +9,7 @@ from typing import Any
 
 from rerank_core.records.row import TrainingRow
 from rerank_trainers.card import CardFacts
+from rerank_trainers.checked import scale_of
 from rerank_trainers.checkpoint_files import state_of
 from rerank_trainers.checkpoints import config_beside, find_checkpoint, open_checkpoint
 from rerank_trainers.config import Config, PublishConfig
@@ -16,7 +17,7 @@ from rerank_trainers.evaluating import DevSet, Result
 from rerank_trainers.probes import Pair
 from rerank_trainers.publishing import Published, check_target, publish
 from rerank_trainers.recording import read_record
-from rerank_trainers.running import Run, live_reranker, scale_of
+from rerank_trainers.running import Run, live_reranker
 
 __all__ = ["publish_checkpoint", "publish_run"]
 
@@ -81,7 +82,7 @@ def publish_checkpoint(
     model = open_checkpoint(found, None if told is None else told.model)
     dev = after = None
     if dev_rows is not None:
-        dev = DevSet(dev_rows, scale=None if told is None else scale_of(told))
+        dev = DevSet(dev_rows, scale=None if told is None else scale_of(told.data))
         after = dev.evaluate(live_reranker(model))
     facts = CardFacts(origin=None) if told is None else _facts(told, found.parent.parent)
     facts = replace(facts, after=after, **_progress(found))

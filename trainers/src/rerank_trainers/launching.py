@@ -8,15 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rerank_core import InputError
 from rerank_trainers import resuming
-from rerank_trainers.checking import CheckOptions, check, usable_rows
+from rerank_trainers.checked import checked
 from rerank_trainers.config import Config
 from rerank_trainers.evaluating import Result
 from rerank_trainers.finishing import publish_run
 from rerank_trainers.recording import data_facts
-from rerank_trainers.running import Run, prepare, scale_of
-from rerank_trainers.store import RowStore, open_rows
+from rerank_trainers.running import Run, prepare
+from rerank_trainers.store import RowStore
 
 __all__ = ["Data", "Outcome", "read_data", "train"]
 
@@ -36,26 +35,17 @@ class Data:
 def read_data(config: Config, progress: Progress | None = None) -> Data:
     """The training and dev rows, without those that cannot be used.
 
+    What `rerank train check` finds is logged, each kind with its count and first places.
+
     Raises:
         InputError: bad rows where ``on_error`` says stop, or files that cannot be read.
     """
-    data = config.data
-    if not data.train:
-        raise InputError("data.train names no file; give JSONL, TSV or Parquet of queries with documents")
-    options = CheckOptions(scale_of(config), on_error=data.on_error)
-    dev = open_rows(data.eval, scores_are=data.scores_are) if data.eval else None
-    rows = open_rows(data.train, scores_are=data.scores_are, progress=progress)
-    found = check(rows, options, dev, progress=progress)
-    if found.errors and data.on_error != "error":
-        _LOG.warning("data.train: %s", found.summary())
-    kept = usable_rows(rows, found)
-    if dev is None:
-        return Data(kept, None)
-    # The dev set is measured, not trained on: what says nothing about an order is left out there and counted.
-    dev_found = check(dev, options)
-    if dev_found.errors:
-        _LOG.warning("data.eval: %s", dev_found.summary())
-    return Data(kept, usable_rows(dev, dev_found))
+    found = checked(config.data, progress=progress)
+    # Before anything raises: what is only doubtful may be why the rest is wrong.
+    for name, report in (("data.train", found.report), ("data.eval", found.dev_report)):
+        if report is not None and report.counts:
+            _LOG.warning("%s: %s", name, report.told())
+    return Data(*found.kept())
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,6 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from rerank_trainers.signal import Signal, Span
+
 __all__ = ["KINDS", "UNUSABLE", "OnError", "Problem", "Report", "Severity"]
 
 Severity: TypeAlias = Literal["error", "warning"]
@@ -83,10 +85,11 @@ class Report:
     Attributes:
         rows: how many were checked.
         sources: rows by source, and ``formats`` by format, of those that can be read.
-        counts: problems by kind, all of them.
+        counts: problems by kind, all of them; ``bad``, those of them that are errors.
         problems: the first of each kind, in the order found; as many as the options allow.
         error_rows: rows with an error, by index in the store that was checked, ascending; ``unusable_rows``, those
             among them that cannot be used whatever is decided.
+        signal: what the rows that are kept say together; ``given``, the labels of all rows, as they are.
         as_errors: kinds of warnings that were taken as errors.
     """
 
@@ -96,18 +99,21 @@ class Report:
     sources: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
+    bad: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     error_rows: array[int] = field(default_factory=lambda: array("Q"))
     unusable_rows: array[int] = field(default_factory=lambda: array("Q"))
+    signal: Signal = field(default_factory=Signal)
+    given: Span = field(default_factory=Span)
 
     def severity(self, kind: str) -> Severity:
         """What a kind counts as here."""
-        return "error" if kind in self.as_errors else KINDS[kind][0]
+        return "error" if kind in self.as_errors or kind in self.bad else KINDS[kind][0]
 
     @property
     def errors(self) -> int:
         """How many errors there are: a row may have several."""
-        return sum(count for kind, count in self.counts.items() if self.severity(kind) == "error")
+        return sum(self.bad.values())
 
     @property
     def warnings(self) -> int:
@@ -123,6 +129,8 @@ class Report:
         """Count a problem, and keep it if fewer than ``limit`` of its kind are kept."""
         count = self.counts.get(problem.kind, 0)
         self.counts[problem.kind] = count + 1
+        if problem.severity == "error":
+            self.bad[problem.kind] = self.bad.get(problem.kind, 0) + 1
         if limit is None or count < limit:
             self.problems.append(problem)
 
@@ -132,10 +140,21 @@ class Report:
 
     def summary(self, examples: int = 3) -> str:
         """One line: how many errors, of which kinds, and the first of them."""
-        bad = {kind: count for kind, count in self.counts.items() if self.severity(kind) == "error"}
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(bad.items(), key=lambda item: -item[1]))
+        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.bad.items(), key=lambda item: -item[1]))
         shown = [str(problem) for problem in self.problems if problem.severity == "error"][:examples]
         return f"{len(self.error_rows)} of {self.rows} rows have errors ({counts}). First: {'; '.join(shown)}"
+
+    def told(self, examples: int = 3) -> str:
+        """All kinds of problems with their counts, errors first, and the first ``examples`` places of each; no line
+        where there is nothing."""
+        kinds = sorted(self.counts, key=lambda kind: (self.severity(kind), -self.counts[kind], kind))
+        if not kinds:
+            return ""
+        lines = [f"{self.rows:,} rows: {self.errors:,} errors, {self.warnings:,} warnings"]
+        for kind in kinds:
+            lines.append(f"  {self.severity(kind)}: {self.counts[kind]:,} {kind} ({KINDS[kind][1]})")
+            lines += [f"    {problem}" for problem in self.of(kind)[:examples]]
+        return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
 from typing import NamedTuple
 
 from rerank_core.errors import InputError, short
 from rerank_core.records.labels import LabelScale
 from rerank_core.records.row import TrainingRow
 
-__all__ = ["Finding", "findings", "long_query"]
+__all__ = ["Finding", "alike", "findings", "long_query"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -44,6 +45,13 @@ def long_query(row: TrainingRow, limit: int, count: Callable[[str], int] | None)
     length = len(row.query) if count is None else count(row.query)
     unit = "characters" if count is None else "tokens"
     return Finding("long-query", f"the query has {length} {unit}, and {limit} are allowed") if length > limit else None
+
+
+def alike(key: str, known: str) -> bool:
+    """Whether a key may be a misspelling, or a longer name, of one that is read: ``negs`` or ``hard_negatives`` of
+    ``neg``."""
+    enough = 0.6 if len(known) < 5 else 0.8
+    return known in key.lower() or SequenceMatcher(None, key.lower(), known).ratio() >= enough
 
 
 def _doc(place: int, row: TrainingRow) -> int:

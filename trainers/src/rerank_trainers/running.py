@@ -20,8 +20,9 @@ from rerank_core.records.row import TrainingRow
 from rerank_trainers import model as models
 from rerank_trainers import resuming
 from rerank_trainers.arguments import arguments_of
+from rerank_trainers.checked import scale_of
 from rerank_trainers.checkpoint_files import unfinished
-from rerank_trainers.config import Config, TrainConfig
+from rerank_trainers.config import Config, DataConfig, TrainConfig
 from rerank_trainers.evaluating import MEASURES, DevSet, Result, measures_of
 from rerank_trainers.layerwise import Layerwise
 from rerank_trainers.objectives import Objective, combined, objective_of
@@ -31,10 +32,11 @@ from rerank_trainers.preflight import check_settings
 from rerank_trainers.reading import Groups
 from rerank_trainers.recording import data_facts, record, start_facts
 from rerank_trainers.settings import write_config
+from rerank_trainers.signal import check_signal
 from rerank_trainers.stopping import CollapseWatch, Interrupt
 from rerank_trainers.trainer import RerankTrainer
 
-__all__ = ["Plan", "Run", "check_needs", "live_reranker", "objective_from", "plan", "prepare", "scale_of"]
+__all__ = ["Plan", "Run", "check_needs", "check_objective", "live_reranker", "objective_from", "plan", "prepare"]
 
 _LOG = logging.getLogger("rerank_trainers")
 _Callback = TypeVar("_Callback")
@@ -51,14 +53,6 @@ def objective_from(config: Config) -> Objective:
     parts = [(part.weight, objective_of(part.name, **part.options)) for part in config.objective]
     found = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else combined(parts)
     return Layerwise(found, config.model.self_distill) if config.model.kind == "layerwise" else found
-
-
-def scale_of(config: Config) -> LabelScale:
-    """What a label becomes."""
-    data = config.data
-    if data.label_map is not None:
-        return LabelScale.of({float(label): worth for label, worth in data.label_map.items()})
-    return LabelScale.of(data.label_range)
 
 
 def check_needs(objective: Objective, rows: Sequence[TrainingRow], group_size: int = 0) -> None:
@@ -89,6 +83,16 @@ def check_needs(objective: Objective, rows: Sequence[TrainingRow], group_size: i
             f"the objective {objective.name!r} compares documents of a query, and data.group_size is {group_size!r}; "
             f"it must be at least {needs.docs}"
         )
+
+
+def check_objective(objective: Objective, rows: Sequence[TrainingRow], data: DataConfig) -> None:
+    """Refuse data of which the objective could learn nothing, before any model is loaded.
+
+    Raises:
+        InputError: rows without what it reads, or rows that all say the same.
+    """
+    check_needs(objective, rows, data.group_size)
+    check_signal(rows, scale_of(data), objective.needs, data.group_size)
 
 
 @dataclass(eq=False)
@@ -220,12 +224,12 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
     train = config.train
     check_settings(config, evaluates=dev_rows is not None)
     objective = objective_from(config)
-    check_needs(objective, rows, config.data.group_size)
+    check_objective(objective, rows, config.data)
+    scale = scale_of(config.data)
     if dev_rows is not None:
         # ir_measures' own spelling, which its results have: MRR@10 is RR@10.
         train = dataclasses.replace(train, metric=str(measures_of([train.metric])[0]))
     args = arguments_of(train, evaluates=dev_rows is not None)
-    scale = scale_of(config)
     if dev_rows is None:
         return Plan(objective, train, args, scale, None)
     measures = tuple(dict.fromkeys((train.metric, *MEASURES)))

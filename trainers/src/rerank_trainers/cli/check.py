@@ -5,17 +5,19 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from enum import Enum
-from typing import Annotated
+from pathlib import Path
+from typing import Annotated, Any
 
 import typer
 
+from rerank_core import InputError
 from rerank_core.cli.output import AsJson, emit_json, show, table
-from rerank_core.records.labels import LabelScale
-from rerank_trainers.checking import CheckOptions
-from rerank_trainers.checking import check as check_rows
+from rerank_trainers.checked import Checked, checked
+from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
+from rerank_trainers.config import Config
 from rerank_trainers.problems import KINDS, Report
-from rerank_trainers.store import open_rows
+from rerank_trainers.recipes import overlaid
+from rerank_trainers.settings import config_of, read_config, set_values
 
 __all__ = ["check"]
 
@@ -23,40 +25,24 @@ __all__ = ["check"]
 _LISTED = 1000
 
 
-class OnError(str, Enum):
-    """What training does with rows that have errors."""
-
-    error = "error"
-    drop = "drop"
-    warn = "warn"
-
-
-class ScoresAre(str, Enum):
-    """What ``pos_scores`` and ``neg_scores`` are."""
-
-    teacher = "teacher"
-    labels = "labels"
-
-
 def check(
     data: Annotated[
-        list[str], typer.Argument(metavar="DATA...", help="Files (.jsonl, .tsv, .parquet), and patterns in quotes.")
-    ],
+        list[str] | None,
+        typer.Argument(metavar="DATA...", help="Files (.jsonl, .tsv, .parquet), and patterns in quotes."),
+    ] = None,
     evaluation: Annotated[
         list[str] | None,
         typer.Option("--eval", metavar="FILE", help="Data to evaluate on, which these must not hold; can be repeated."),
     ] = None,
-    on_error: Annotated[
-        OnError, typer.Option(help="What training would do: stop, drop rows with errors, or drop only unusable ones.")
-    ] = OnError.error,
-    label_range: Annotated[
-        str | None,
-        typer.Option(metavar="LOW,HIGH", help=f"Labels outside are errors; or {', '.join(LabelScale.NAMED)}."),
+    config: Annotated[
+        Path | None, typer.Option("--config", help="The configuration of a run, whose data and objective are checked.")
     ] = None,
+    objective: Objective = None,
+    label_range: LabelRange = None,
+    scores_are: ScoresAreFlag = None,
+    on_error: OnErrorFlag = None,
+    settings: Settings = None,
     max_query_chars: Annotated[int | None, typer.Option(min=1, help="Warn of longer queries.")] = None,
-    scores_are: Annotated[
-        ScoresAre, typer.Option(help="What pos_scores and neg_scores are: a teacher's, or graded labels.")
-    ] = ScoresAre.teacher,
     as_errors: Annotated[
         list[str] | None,
         typer.Option("--error", metavar="KIND", help="Take a kind of warning as an error; can be repeated."),
@@ -64,60 +50,104 @@ def check(
     examples: Annotated[int, typer.Option(min=1, help="Places shown of each kind of problem.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Check training data; exit code 1 if there are errors.
+    """Check training data as training does; exit code 1 if it would refuse it, or if there are errors.
 
     \b
     Examples:
       rerank train check train.jsonl
-      rerank train check "data/*.jsonl" --eval dev.jsonl --label-range 0,3
+      rerank train check "data/*.jsonl" --eval dev.jsonl --label-range 0,3 --objective ranknet
+      rerank train check --config run.yaml
       rerank train check train.jsonl --error query-in-eval --error duplicate-row
       rerank train check train.jsonl --json | jq '.problems[] | select(.severity == "error")'
 
-    Every row is read once, in whichever format it is. With --json the first 1000 problems of each kind are listed.
+    Flags, --config and --set mean what they mean to `rerank train reranker`, defaults included. Every row is read, in
+    whichever format it is; whether the objective can learn from the rows is asked where one is named. With --json the
+    first 1000 problems of each kind are listed.
     """
-    options = CheckOptions(
-        label_scale=None if label_range is None else LabelScale.of(label_range),
-        max_query=max_query_chars,
-        on_error=on_error.value,
-        as_errors=frozenset(as_errors or []),
-        examples=_LISTED if as_json else examples,
-    )
-    with _bar("opening", not as_json) as progress:
-        store = open_rows(data, scores_are=scores_are.value, progress=progress)
-        eval_store = open_rows(evaluation, scores_are=scores_are.value) if evaluation else None
+    flags: dict[str, Any] = {"data": data_settings(data, evaluation, label_range, scores_are, on_error)}
+    if objective is not None:
+        flags["objective"] = objective
+    told = set_values(overlaid({} if config is None else read_config(config), flags), settings or [])
     with _bar("checking", not as_json) as progress:
-        report = check_rows(store, options, eval_store, progress)
+        run = config_of(told)
+        found = checked(
+            run.data,
+            max_query=max_query_chars,
+            as_errors=frozenset(as_errors or []),
+            examples=_LISTED if as_json else examples,
+            progress=progress,
+        )
+    lacks = [lack for lack in (_lack(found, run if "objective" in told else None), found.dev_lack()) if lack]
+    bad = bool(found.report.errors or lacks or (found.dev_report is not None and found.dev_report.errors))
     if as_json:
-        emit_json({"schema_version": 1, "ok": not report.errors, **report.to_dict()})
+        dev = {} if found.dev_report is None else {"eval": found.dev_report.to_dict()}
+        emit_json({"schema_version": 1, "ok": not bad, **found.report.to_dict(), "unfit": lacks, **dev})
     else:
-        _show(report)
-    raise typer.Exit(1 if report.errors else 0)
+        if found.dev_report is not None and found.dev_report.counts:
+            _show(found.dev_report, "of the dev set")
+        _show(found.report)
+        _conclude(found, lacks)
+    raise typer.Exit(1 if bad else 0)
 
 
-def _show(report: Report) -> None:
+def _lack(found: Checked, run: Config | None) -> str | None:
+    """Why training would refuse rows that are each sound; of the objective's needs too, where one is named."""
+    if run is None:
+        return found.lack()
+    # Objectives are torch's, which takes seconds to import.
+    from rerank_trainers.running import check_objective, objective_from
+
+    rows = found.rows.without(found.report.left_out)
+    try:
+        if len(rows):
+            check_objective(objective_from(run), rows, run.data)
+    except InputError as error:
+        return str(error)
+    return None
+
+
+def _show(report: Report, which: str = "") -> None:
     for name, counts in (("source", report.sources), ("format", report.formats)):
-        show(table([name, "rows"], [(key, f"{count:,}") for key, count in counts.items()], right=["rows"]))
+        show(
+            table(
+                [f"{name} {which}".strip(), "rows"],
+                [(key, f"{count:,}") for key, count in counts.items()],
+                right=["rows"],
+            )
+        )
         typer.echo()
     ordered = sorted(report.counts, key=lambda kind: (report.severity(kind), -report.counts[kind], kind))
     if ordered:
         rows = [(report.severity(kind), kind, f"{report.counts[kind]:,}", KINDS[kind][1]) for kind in ordered]
-        show(table(["", "problem", "count", "what"], rows, right=["count"], wrap=["what"]))
+        show(table(["", f"problem {which}".strip(), "count", "what"], rows, right=["count"], wrap=["what"]))
         typer.echo()
         places = [(p.kind, f"{p.file}:{p.line}", p.message) for kind in ordered for p in report.of(kind)]
         show(table(["problem", "where", "first of them"], places, wrap=["where", "first of them"]))
         typer.echo()
-    bad = len(report.error_rows)
-    found = f"{report.rows:,} rows: {report.errors:,} errors in {bad:,} of them, {report.warnings:,} warnings."
-    typer.echo(f"{found} {_outcome(report)}")
 
 
-def _outcome(report: Report) -> str:
-    if not report.errors:
-        return "Fit to train on."
-    if report.on_error == "error":
+def _conclude(found: Checked, lacks: list[str]) -> None:
+    for report, which in ((found.dev_report, "dev rows"), (found.report, "rows")):
+        if report is not None:
+            bad = len(report.error_rows)
+            counted = (
+                f"{report.rows:,} {which}: {report.errors:,} errors in {bad:,} of them, {report.warnings:,} warnings."
+            )
+            typer.echo(f"{counted} {_outcome(report, lacks) if report is found.report else ''}".rstrip())
+
+
+def _outcome(report: Report, lacks: list[str]) -> str:
+    if lacks:
+        return f"Training would stop: {'; '.join(lacks)}."
+    if report.errors and report.on_error == "error":
         return "Training would stop; --on-error drop or warn says what else it could do."
-    left = report.rows - len(report.left_out)
-    return f"With on_error={report.on_error} training would go on with {left:,} rows."
+    if report.errors:
+        left = report.rows - len(report.left_out)
+        return f"With on_error={report.on_error} training would go on with {left:,} rows."
+    missing = report.signal.rows - report.signal.labels.rows
+    if missing:
+        return f"Fit to train on by objectives that read no labels, as {missing:,} rows have none (--objective kl)."
+    return "Fit to train on."
 
 
 @contextmanager

@@ -108,15 +108,12 @@ def publish(
 
 
 def _dev_rows(config: Config) -> RowStore:
-    from rerank_trainers.checking import CheckOptions, check, usable_rows
-    from rerank_trainers.running import scale_of
-    from rerank_trainers.store import open_rows
+    from rerank_trainers.checked import dev_rows
 
     try:
-        rows = open_rows(config.data.eval, scores_are=config.data.scores_are)
+        return dev_rows(config.data)
     except InputError as error:
         raise InputError(
             f"the run's dev set (data.eval), which is measured for the card: {error}. Paths are as the run had them: "
             "start where it was started, or give --no-eval"
         ) from error
-    return usable_rows(rows, check(rows, CheckOptions(scale_of(config))))

@@ -11,6 +11,7 @@ import typer
 
 from rerank_core.cli.output import AsJson, emit_json, note, show, table
 from rerank_core.progress import bar
+from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
 from rerank_trainers.recipes import RECIPES, overlaid
 from rerank_trainers.settings import config_of, read_config, set_values
 
@@ -25,13 +26,6 @@ _Model = Annotated[
     str | None, typer.Option("--model", "-m", help="What to start from: a directory, a hub id or a model's name.")
 ]
 _Out = Annotated[str | None, typer.Option("--out", "-o", help="The folder of the run; run/final is what is published.")]
-_Objective = Annotated[
-    str | None, typer.Option(help="bce, softmax_ce, ranknet, lambda, listnet, mse, margin_mse or kl.")
-]
-_Set = Annotated[
-    list[str] | None,
-    typer.Option("--set", "-s", metavar="A.B=C", help="Any setting, over the configuration, as often as needed."),
-]
 _Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
 _Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start anew where an earlier run left checkpoints, which are deleted.")
@@ -47,8 +41,11 @@ def reranker(
     evaluate: _Eval = None,
     model: _Model = None,
     out: _Out = None,
-    objective: _Objective = None,
-    settings: _Set = None,
+    objective: Objective = None,
+    label_range: LabelRange = None,
+    scores_are: ScoresAreFlag = None,
+    on_error: OnErrorFlag = None,
+    settings: Settings = None,
     resume: _Resume = False,
     overwrite: _Overwrite = False,
     dry_run: _DryRun = False,
@@ -63,7 +60,8 @@ def reranker(
       rerank train reranker run.yaml --resume
       torchrun --nproc-per-node 4 -m rerank_core train reranker run.yaml
     """
-    flags = _flags(train, evaluate, model, out, objective)
+    data = data_settings(train, evaluate, label_range, scores_are, on_error)
+    flags = _flags(data, model, out, objective)
     _launch(
         "reranker", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
     )
@@ -78,8 +76,11 @@ def llm(
         str | None, typer.Option(help="The model whose template is followed, like qwen3-reranker-0.6b.")
     ] = None,
     out: _Out = None,
-    objective: _Objective = None,
-    settings: _Set = None,
+    objective: Objective = None,
+    label_range: LabelRange = None,
+    scores_are: ScoresAreFlag = None,
+    on_error: OnErrorFlag = None,
+    settings: Settings = None,
     resume: _Resume = False,
     overwrite: _Overwrite = False,
     dry_run: _DryRun = False,
@@ -92,28 +93,19 @@ def llm(
       rerank train llm --train train.jsonl --eval dev.jsonl --model Qwen/Qwen3-Reranker-0.6B
       rerank train llm --train train.jsonl --model Qwen/Qwen2.5-0.5B --like qwen3-reranker-0.6b
     """
-    flags = _flags(train, evaluate, model, out, objective)
+    data = data_settings(train, evaluate, label_range, scores_are, on_error)
+    flags = _flags(data, model, out, objective)
     if like is not None:
         flags.setdefault("model", {})["like"] = like
     _launch("llm", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json)
 
 
-def _flags(
-    train: Sequence[str] | None,
-    evaluate: Sequence[str] | None,
-    model: str | None,
-    out: str | None,
-    objective: str | None,
-) -> dict[str, Any]:
-    given: dict[str, Any] = {}
-    for part, name, value in (
-        ("data", "train", list(train or [])),
-        ("data", "eval", list(evaluate or [])),
-        ("model", "checkpoint", model),
-        ("train", "out", out),
-    ):
-        if value:
-            given.setdefault(part, {})[name] = value
+def _flags(data: dict[str, Any], model: str | None, out: str | None, objective: str | None) -> dict[str, Any]:
+    given: dict[str, Any] = {"data": data} if data else {}
+    if model:
+        given["model"] = {"checkpoint": model}
+    if out:
+        given["train"] = {"out": out}
     return given | ({"objective": objective} if objective else {})
 
 

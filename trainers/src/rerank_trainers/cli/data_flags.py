@@ -1,0 +1,78 @@
+"""The flags that say what data means, of `rerank train check` and of training alike, as settings of ``data``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from enum import Enum
+from typing import Annotated, Any
+
+import typer
+
+from rerank_core.records.labels import LabelScale
+
+__all__ = ["LabelRange", "Objective", "OnErrorFlag", "ScoresAreFlag", "Settings", "data_settings"]
+
+
+class OnError(str, Enum):
+    """What training does with rows that have errors."""
+
+    error = "error"
+    drop = "drop"
+    warn = "warn"
+
+
+class ScoresAre(str, Enum):
+    """What ``pos_scores`` and ``neg_scores`` are."""
+
+    teacher = "teacher"
+    labels = "labels"
+
+
+LabelRange = Annotated[
+    str | None,
+    typer.Option(
+        metavar="LOW,HIGH", help=f"The labels that there are, by default 0,1; or {', '.join(LabelScale.NAMED)}."
+    ),
+]
+ScoresAreFlag = Annotated[
+    ScoresAre | None, typer.Option(help="What pos_scores and neg_scores are: a teacher's (default), or graded labels.")
+]
+OnErrorFlag = Annotated[
+    OnError | None,
+    typer.Option(help="Rows with errors: stop (error, the default), drop them, or drop only unusable ones (warn)."),
+]
+Objective = Annotated[
+    str | None, typer.Option(help="bce, softmax_ce, ranknet, lambda, listnet, mse, margin_mse or kl.")
+]
+Settings = Annotated[
+    list[str] | None,
+    typer.Option("--set", "-s", metavar="A.B=C", help="Any setting, over the configuration, as often as needed."),
+]
+
+
+def data_settings(
+    train: Sequence[str] | None,
+    evaluate: Sequence[str] | None,
+    label_range: str | None,
+    scores_are: ScoresAre | None,
+    on_error: OnError | None,
+) -> dict[str, Any]:
+    """What was given, as the ``data`` of a configuration has it.
+
+    Raises:
+        InputError: no label scale.
+    """
+    given: dict[str, Any] = {}
+    if train:
+        given["train"] = list(train)
+    if evaluate:
+        given["eval"] = list(evaluate)
+    if label_range is not None:
+        scale = LabelScale.of(label_range)
+        given["label_range"] = [scale.low, scale.high]
+        given["label_map"] = None if scale.grades is None else {f"{label:g}": worth for label, worth in scale.grades}
+    if scores_are is not None:
+        given["scores_are"] = scores_are.value
+    if on_error is not None:
+        given["on_error"] = on_error.value
+    return given
