@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import re
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,12 +11,13 @@ from typing import Any
 
 import torch
 
+from rerank_core.backends.forked import Lock
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError
 
 __all__ = ["configuration", "load_module", "max_positions", "position_offset", "quiet"]
 
 # transformers changes settings of the whole process while it loads (torch's default dtype, and ours below).
-_ONE_AT_A_TIME = threading.RLock()
+_ONE_AT_A_TIME = Lock()
 
 
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import os
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
@@ -95,7 +94,6 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             num_workers=self.args.dataloader_num_workers,
             prefetch_factor=self.args.dataloader_prefetch_factor,
             multiprocessing_context="fork" if self.args.dataloader_num_workers else None,
-            worker_init_fn=_in_worker,
         )
 
     # ------------------------------------------------------------------ a step
@@ -224,11 +222,6 @@ class _Loader(DataLoader[Any]):
         """What transformers calls before each epoch."""
         steps: Any = self.batch_sampler
         steps.set_epoch(epoch)
-
-
-def _in_worker(number: int) -> None:
-    # Whatever was asked of the parent: threads of its tokenizer are not there after a fork, and would be waited for.
-    os.environ["TOKENIZERS_PARALLELISM"] = "false"
 
 
 def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:

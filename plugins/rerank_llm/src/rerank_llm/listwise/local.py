@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import bisect
-import threading
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ import torch
 from transformers import GenerationConfig
 
 from rerank_core.backends.checkpoints import locate
+from rerank_core.backends.forked import Lock
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import loading
 from rerank_core.backends.torch.output_layer import OutputLayer
@@ -62,7 +62,7 @@ class LocalJudge:
         self._messages = first_token if self._first else PROMPTS[own["prompt"]]
         self._literal: dict[str, tuple[int, ...]] = {}
         # While the template's own text is tokenized, special tokens are special, and nobody else's text may be.
-        self._tokenizing = threading.Lock()
+        self._tokenizing = Lock()
         self._limit = getattr(self._model.config, "max_position_embeddings", None)
         if self._first:
             names = [self._single(letter(place)) for place in range(own["window"])]
