@@ -147,8 +147,19 @@ class RowPlan:
                 overlap = default_overlap(room) if rules.overlap is None else rules.overlap
                 spans = checked(rules.longdoc, len(tokens), room, overlap)
                 self._whole[query, doc] = covered(spans, len(tokens)) and not self._clipped(query, doc)
+                self._check_any(query, doc, overhead + len(tokens))
                 for number, (start, stop) in enumerate(spans):
                     yield Window(query, doc, number, start, stop, overhead + stop - start)
+
+    def _check_any(self, query: int, doc: int, length: int) -> None:
+        """Refuse a row of no tokens that nothing stands before: there is nothing to read a score of."""
+        row = self.query_rows.get(query)
+        if length == 0 and self._scorer.layout != "separate" and (row is None or not row.ids):
+            raise InputError(
+                f"query {self._jobs[query].number} ({short(self._jobs[query].query)}) and document {doc} "
+                f"({short(self._jobs[query].documents[doc].text)}) are no tokens for this model's tokenizer, and its "
+                "template adds none; give a query that it can spell"
+            )
 
     def _cut_both(self, query: int, doc: int, tokens: Tokens, max_length: int) -> Window:
         asked = self._queries.tokens[query]

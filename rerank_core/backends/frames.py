@@ -7,9 +7,18 @@ from dataclasses import dataclass
 
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.errors import CheckpointError
-from rerank_core.scorer import QueryRow, Row, Tokens
+from rerank_core.scorer import Batch, QueryRow, Row, Tokens
 
-__all__ = ["PairFrame", "PrefixFrame", "SingleFrame", "pair_frame", "single_frame", "stacked_frame", "token_id"]
+__all__ = [
+    "PairFrame",
+    "PrefixFrame",
+    "SingleFrame",
+    "behind_prefixes",
+    "pair_frame",
+    "single_frame",
+    "stacked_frame",
+    "token_id",
+]
 
 Owner = tuple[int, int, int]
 
@@ -107,6 +116,23 @@ class PrefixFrame:
             segment=(0, len(segment)),
             span=(span, span + stop - start),
         )
+
+
+def behind_prefixes(
+    batch: Batch,
+) -> tuple[dict[int, Sequence[int]], list[Sequence[int]], list[int], list[tuple[int, int]]]:
+    """Prefixes, rows, whose they are, and where the document stands in each.
+
+    A row of no tokens (an empty document without text after it) is read at its prefix's last token: where a query has
+    one, its rows begin with that token instead.
+    """
+    owners = [row.query for row in batch.rows]
+    prefixes: dict[int, Sequence[int]] = {owner: batch.queries[owner].ids for owner in dict.fromkeys(owners)}
+    moved = {row.query: list(prefixes[row.query][-1:]) for row in batch.rows if not row.ids}
+    rows = [[*moved[row.query], *row.ids] if row.query in moved else row.ids for row in batch.rows]
+    segments = [(row.segment[0] + (row.query in moved), row.segment[1] + (row.query in moved)) for row in batch.rows]
+    prefixes.update({owner: prefixes[owner][:-1] for owner in moved})
+    return prefixes, rows, owners, segments
 
 
 def pair_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from rerank_core.backends.frames import PrefixFrame
+from rerank_core.backends.frames import PrefixFrame, behind_prefixes
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import packing
 from rerank_core.backends.torch.base import TorchScorer
@@ -134,15 +134,13 @@ class DecoderScorer(TorchScorer):
 
     # ------------------------------------------------------------------ scores
     def score(self, batch: Batch) -> Output:
-        rows = [row.ids for row in batch.rows]
-        owners = [row.query for row in batch.rows]
-        prefixes = {owner: batch.queries[owner].ids for owner in dict.fromkeys(owners)}
+        prefixes, rows, owners, segments = behind_prefixes(batch)
         if not self.packed or self._whole:
             (layer,) = set(self.reader.layers)
             hidden = self._hidden(prefixes, rows, owners, packed=self.packed)
             return Output({self.reader.name(layer): self.reader.scores(hidden, layer).tolist()})
         with torch.inference_mode(), self._evaluating():
-            running = self.stack.start(prefixes, rows, owners, [row.segment for row in batch.rows])
+            running = self.stack.start(prefixes, rows, owners, segments)
             scores = self._run(running, 0)
         return Output(scores, [(list(range(len(rows))), running)] if self.keep else None)
 
@@ -202,8 +200,7 @@ class DecoderScorer(TorchScorer):
     def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
         """For the causal model around `module`: only the read tokens go through the output layer; or for the
         `LayeredModel` around it, whose rows are always packed."""
-        rows, owners = [row.ids for row in batch.rows], [row.query for row in batch.rows]
-        prefixes = {owner: batch.queries[owner].ids for owner in dict.fromkeys(owners)}
+        prefixes, rows, owners, _ = behind_prefixes(batch)
         if isinstance(self.reader, LayerReader):
             laid, layout = self.stack.laid_out(prefixes, rows, owners)
             return {"input_ids": laid, "packing": layout}

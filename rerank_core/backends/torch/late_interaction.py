@@ -148,7 +148,17 @@ class LateInteractionScorer(TorchScorer):
     def _states(
         self, rows: Sequence[Sequence[int]], *, packed: bool, attended: Sequence[int | None] = ()
     ) -> list[torch.Tensor]:
-        """`_hidden`, of rows one by one where padding would change them."""
+        """`_hidden`, of rows one by one where padding would change them; nothing of a row of no tokens."""
+        if not all(map(len, rows)):
+            seen = attended or [None] * len(rows)
+            own = [place for place, row in enumerate(rows) if len(row)]
+            read = (
+                self._states([rows[at] for at in own], packed=packed, attended=[seen[at] for at in own]) if own else []
+            )
+            states = dict(zip(own, read, strict=True))
+            live: Any = self.module
+            nothing = torch.empty((0, live.config.hidden_size), device=self.device, dtype=self._dtype)
+            return [states.get(place, nothing) for place in range(len(rows))]
         if not self.apart([len(row) for row in rows], packed=packed):
             return self._hidden(rows, packed=packed, attended=attended)
         seen = attended or [None] * len(rows)
