@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
 from rerank_core.errors import CheckpointError
+from rerank_llm.thoughts import closing
 
 __all__ = ["ChatTemplate", "Message"]
 
 Message: TypeAlias = tuple[str, str]
 """Role and content."""
+
+_LOG = logging.getLogger("rerank_llm")
+
+# Models that think aloud first are asked not to; templates ignore what they do not know. The names are those of Qwen3,
+# GLM and Hunyuan, of DeepSeek and Granite, and of Seed-OSS.
+_QUIET = {"enable_thinking": False, "thinking": False, "thinking_budget": 0}
 
 # Of the private use area: no template writes it, and none trims it.
 _MARK = "\ue0f5{}\ue0f6"
@@ -20,7 +28,8 @@ _MARKS = re.compile("\ue0f5(\\d+)\ue0f6")
 
 
 class ChatTemplate:
-    """How a model's authors write a conversation.
+    """How a model's authors write a conversation. A thought that the template opens is closed, so that what the model
+    writes next is its answer; the log says so once.
 
     Raises:
         CheckpointError: no tokenizer, or one without a chat template.
@@ -41,6 +50,7 @@ class ChatTemplate:
                 f"{directory} has no chat template, so it is probably a base model; use its -Instruct or -Chat sibling"
             )
         self._tokenizer = tokenizer
+        self._told = False
 
     def parts(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
         """The conversation, ready for the answer, in pieces: text, and whether the template wrote it. Only such text
@@ -50,17 +60,40 @@ class ChatTemplate:
             CheckpointError: a template that fails, or loses or repeats a message.
         """
         marked = [{"role": role, "content": _MARK.format(number)} for number, (role, _) in enumerate(messages)]
-        try:
-            # Models that think aloud first are asked not to; templates ignore what they do not know.
-            text = self._tokenizer.apply_chat_template(
-                marked, tokenize=False, add_generation_prompt=True, enable_thinking=False
-            )
-        except Exception as error:  # whatever a template raises on purpose (a role it does not take) or by mistake
-            raise CheckpointError(f"{self._directory}: the chat template fails: {error}") from error
-        pieces = _MARKS.split(text)
+        pieces = _MARKS.split(self._written(marked))
         if pieces[1::2] != [str(number) for number in range(len(messages))]:
             raise CheckpointError(f"{self._directory}: the chat template does not write each message once, in order")
         found = [
             (piece, True) if place % 2 == 0 else (messages[int(piece)][1], False) for place, piece in enumerate(pieces)
         ]
+        end = closing(pieces[-1])
+        if end is not None:
+            found[-1] = (pieces[-1] + end, True)
+            self._tell(pieces[-1])
         return [(piece, own) for piece, own in found if piece]
+
+    def _written(self, messages: list[dict[str, str]]) -> str:
+        """The conversation as the template writes it, ready for the answer.
+
+        Raises:
+            CheckpointError: the template fails.
+        """
+        write = self._tokenizer.apply_chat_template
+        try:
+            return str(write(messages, tokenize=False, add_generation_prompt=True, **_QUIET))
+        except Exception:  # noqa: BLE001 -- some templates raise where a model cannot be asked not to think
+            pass
+        try:
+            return str(write(messages, tokenize=False, add_generation_prompt=True))
+        except Exception as error:  # whatever a template raises on purpose (a role it does not take) or by mistake
+            raise CheckpointError(f"{self._directory}: the chat template fails: {error}") from error
+
+    def _tell(self, end: str) -> None:
+        if not self._told:
+            self._told = True
+            _LOG.warning(
+                "%s: the chat template ends inside a thought (%r); it is closed there, and the model answers without "
+                "thinking",
+                self._directory,
+                end[-40:],
+            )

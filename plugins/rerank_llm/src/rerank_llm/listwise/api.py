@@ -6,13 +6,14 @@ import math
 import os
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from rerank_core.errors import InputError, MissingDependencyError, RerankError
 from rerank_core.options import Options, check_count
 from rerank_core.spec import ModelSpec
 from rerank_llm.listwise.permutation import Answer, parse
-from rerank_llm.listwise.prompts import PROMPTS, shown
+from rerank_llm.listwise.prompts import PROMPTS, shortened, shown
 from rerank_llm.listwise.sliding import SlidingRanker
 
 __all__ = ["ApiJudge", "ranker"]
@@ -66,7 +67,8 @@ class ApiJudge:
             raise InputError(f"base_url is {self._without_key(own['base_url'])!r}: {said}; give a URL") from None
 
     def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
-        asked = self._messages(shown(query), [shown(passage, self._words) for passage in passages])
+        texts = [shown(passage, self._words) for passage in passages]
+        asked = self._messages(shown(query), texts)
         messages: Any = [{"role": role, "content": content} for role, content in asked]
         where = f"the endpoint {self._without_key(self._client.base_url)!r}"
         # None of these goes on as a cause: a traceback would print what the client or the server said, key and all.
@@ -84,7 +86,10 @@ class ApiJudge:
             raise RerankError(f"{where} answers HTTP {error.status_code}: {said}") from None
         except (self._errors.OpenAIError, ValueError) as error:  # the client lets a body that is no JSON through
             raise RerankError(f"{where} gave an answer that cannot be read: {self._without_key(error)}") from None
-        return parse(_content(reply, where), len(passages)), _usage(reply)
+        content, thought = _content(reply, where)
+        answer = parse(content, len(passages))
+        counts = {"shortened": shortened(passages, texts), **_usage(reply)}
+        return replace(answer, thought=answer.thought or thought), counts
 
     def close(self) -> None:
         self._client.close()
@@ -96,8 +101,9 @@ class ApiJudge:
         return text.replace(self._key, "***") if len(self._key) >= _SECRET else text
 
 
-def _content(reply: Any, where: str) -> str | None:
-    """The text of an answer. The client checks no types, so a body may be anything.
+def _content(reply: Any, where: str) -> tuple[str | None, bool]:
+    """The text of an answer, and whether a thought stands beside it (DeepSeek and vLLM give it a field of its own,
+    Mistral a part). The client checks no types, so a body may be anything.
 
     Raises:
         RerankError: it is no chat completion.
@@ -105,9 +111,14 @@ def _content(reply: Any, where: str) -> str | None:
     choices = getattr(reply, "choices", None)
     message = getattr(choices[0], "message", None) if isinstance(choices, list) and choices else None
     content = getattr(message, "content", None)
+    thought = any(getattr(message, name, None) for name in ("reasoning_content", "reasoning"))
+    if isinstance(content, list) and all(isinstance(part, dict) for part in content):
+        written = [part.get("text") for part in content if part.get("type") == "text"]
+        thought = thought or len(written) < len(content)
+        content = "".join(text for text in written if isinstance(text, str))
     if not hasattr(message, "content") or not isinstance(content, (str, type(None))):
         raise RerankError(f"{where} gave an answer without a choice that holds text; is it OpenAI-compatible?")
-    return content
+    return content, thought
 
 
 def _usage(reply: Any) -> dict[str, int]:

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import GenerationConfig
+from transformers import GenerationConfig, LogitsProcessorList
 
 from rerank_core.backends.checkpoints import locate
 from rerank_core.backends.forked import Lock
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import loading
 from rerank_core.backends.torch.output_layer import OutputLayer
-from rerank_core.errors import CheckpointError, InputError
+from rerank_core.errors import CheckpointError, InputError, NonFiniteScoreError
 from rerank_core.options import Options, check_count
 from rerank_core.spec import ModelSpec
 from rerank_llm.chat import ChatTemplate, Message
 from rerank_llm.listwise.permutation import Answer, parse
-from rerank_llm.listwise.prompts import PROMPTS, first_token, letter, shown
+from rerank_llm.listwise.prompts import PROMPTS, first_token, letter, shortened, shown
 from rerank_llm.listwise.sliding import SlidingRanker
 
 __all__ = ["LocalJudge", "ranker"]
@@ -61,6 +61,8 @@ class LocalJudge:
         self._words, self._new = own["max_words"], own["max_new_tokens"]
         self._messages = first_token if self._first else PROMPTS[own["prompt"]]
         self._literal: dict[str, tuple[int, ...]] = {}
+        added = self._tokenizer.raw.get_added_tokens_decoder().values()
+        self._special = tuple(token.content for token in added if token.special)
         # While the template's own text is tokenized, special tokens are special, and nobody else's text may be.
         self._tokenizing = Lock()
         self._limit = getattr(self._model.config, "max_position_embeddings", None)
@@ -74,7 +76,7 @@ class LocalJudge:
         counts = {"prompt_tokens": len(ids), "shortened": shortened}
         given = torch.tensor([ids], device=self._model.device)
         if self._first:
-            return Answer(self._by_logits(given, len(passages))), counts
+            return self._by_logits(given, len(passages)), counts
         with torch.inference_mode():
             out = self._model.generate(
                 given,
@@ -82,23 +84,31 @@ class LocalJudge:
                 max_new_tokens=self._new,
                 do_sample=False,
                 pad_token_id=self._pad(),
+                logits_processor=LogitsProcessorList([_finite]),
             )
         written = out[0, len(ids) :].tolist()
         counts["completion_tokens"] = len(written)
-        return parse(self._tokenizer.raw.decode(written, skip_special_tokens=True), len(passages)), counts
+        # Special tokens are kept until thoughts are left out: some mark one.
+        text = self._tokenizer.raw.decode(written, skip_special_tokens=False)
+        return parse(text, len(passages), self._special), counts
 
     def close(self) -> None:
         """The weights go with the last reference to them."""
 
-    def _by_logits(self, given: torch.Tensor, count: int) -> tuple[int, ...]:
+    def _by_logits(self, given: torch.Tensor, count: int) -> Answer:
+        """The passages by the logits of their letters; where all are equal, nothing is said."""
         with torch.inference_mode():
             hidden = self._model.base_model(given, use_cache=False).last_hidden_state[0, -1]
-            logits = self._logits(hidden[None])[0, :count].tolist()
-        return tuple(sorted(range(count), key=lambda place: (-logits[place], place)))
+            found = self._logits(hidden[None])[0, :count]
+        _finite(given, found)
+        logits = found.tolist()
+        order = tuple(sorted(range(count), key=lambda place: (-logits[place], place)))
+        said_nothing = count > 1 and len(set(logits)) == 1
+        return Answer(order, well_formed=not said_nothing, missing=count if said_nothing else 0)
 
     def _fitting(self, query: str, passages: Sequence[str]) -> tuple[list[int], int]:
-        """Ids of the prompt, and how many passages were shown shorter than asked so that it fits: the longest are
-        cut, all to one number of tokens, so that text without blanks is cut too and short passages stay whole.
+        """Ids of the prompt, and how many passages were not shown whole. Where the prompt would not fit, the longest
+        are cut, all to one number of tokens, so that text without blanks is cut too and short passages stay whole.
 
         Raises:
             InputError: it does not fit even without the passages.
@@ -106,7 +116,7 @@ class LocalJudge:
         query, texts = shown(query), [shown(passage, self._words) for passage in passages]
         ids = self._ids(self._messages(query, texts))
         if self._limit is None or len(ids) <= (room := self._limit - (1 if self._first else self._new)):
-            return ids, 0
+            return ids, shortened(passages, texts)
         with self._tokenizing:
             tokens = self._tokenizer.encode(texts)
         lengths = [len(each) for each in tokens]
@@ -125,7 +135,7 @@ class LocalJudge:
                 for text, own in zip(texts, tokens, strict=True)
             ]
             ids = self._ids(self._messages(query, cut))
-        return ids, sum(text != whole for text, whole in zip(cut, texts, strict=True))
+        return ids, shortened(passages, cut)
 
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         found: list[int] = []
@@ -156,6 +166,20 @@ class LocalJudge:
 def _cap(lengths: Sequence[int], spare: int) -> int:
     """The largest length to cut to, so that what is left adds up to at most ``spare``; 0 where nothing fits."""
     return bisect.bisect_right(range(max(lengths)), spare, key=lambda cap: sum(min(n, cap + 1) for n in lengths))
+
+
+def _finite(ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """The logits as they are; a logits processor.
+
+    Raises:
+        NonFiniteScoreError: the largest is NaN or infinite, so that no token is the most likely one.
+    """
+    if not bool(torch.isfinite(logits.max())):
+        raise NonFiniteScoreError(
+            "the chat model's logits are NaN or infinite; check its weights for NaN (and dtype: float16 overflows "
+            "where float32 does not)"
+        )
+    return logits
 
 
 def _greedy(given: GenerationConfig) -> GenerationConfig:

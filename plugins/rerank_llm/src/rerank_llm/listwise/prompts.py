@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 
 from rerank_llm.chat import Message
 
-__all__ = ["PROMPTS", "first_token", "letter", "shown"]
+__all__ = ["PROMPTS", "first_token", "letter", "shortened", "shown"]
 
 # What nobody sees and many tokenizers drop: control and format characters, and all else that Unicode lets a reader
 # ignore (Default_Ignorable_Code_Point).
@@ -34,6 +34,11 @@ def shown(text: str, max_words: int | None = None) -> str:
         unspaced = len(_UNSPACED.findall(line)) * 2 > len(line)
         line = line[:max_words] if unspaced else " ".join(words[:max_words])
     return _IDENTIFIER.sub(r"(\1)", line)
+
+
+def shortened(passages: Sequence[str], texts: Sequence[str]) -> int:
+    """How many passages a prompt does not show whole."""
+    return sum(shown(passage) != text for passage, text in zip(passages, texts, strict=True))
 
 
 def letter(place: int) -> str:

@@ -13,7 +13,7 @@ from rerank_llm.listwise.permutation import Answer
 __all__ = ["Judge", "SlidingRanker"]
 
 
-_COUNTED = ("windows", "well_formed", "missing", "duplicates", "out_of_range")
+_COUNTED = ("windows", "well_formed", "unread", "missing", "duplicates", "out_of_range", "thoughts")
 
 
 class Judge(Protocol):
@@ -55,6 +55,7 @@ class SlidingRanker:
             order[start:stop] = [inside[place] for place in answer.order]
             counts.update(windows=1, well_formed=int(answer.well_formed), missing=answer.missing)
             counts.update(duplicates=answer.duplicates, out_of_range=answer.out_of_range)
+            counts.update(unread=int(answer.unread), thoughts=int(answer.thought))
             counts.update(more)
             if start == 0:
                 break
