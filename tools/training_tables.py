@@ -71,6 +71,8 @@ def objectives() -> str:
             for word, needed in (("labels", made.needs.labels), ("a teacher's scores", made.needs.scores))
             if needed
         ]
+        if any(item.type == "Target" for item in dataclasses.fields(kind)):
+            needs = ["labels or a teacher's order"]
         first = (kind.__doc__ or "").strip().splitlines()[0].replace("|", "\\|")
         options = ", ".join(f"`{item.name}`" for item in dataclasses.fields(kind))
         rows.append((f"`{name}`", " and ".join(needs), first.replace("``", "`"), options))

@@ -14,6 +14,7 @@ import rerank_core
 from rerank_core import Reranker
 from rerank_core.errors import InputError, NonFiniteScoreError
 from rerank_core.records.row import TrainingRow
+from rerank_core.scorer import Permutation
 from rerank_core.testing import (
     FakeCascade,
     FakeListRanker,
@@ -142,14 +143,62 @@ def test_a_chat_model_is_given_each_rows_instruction(chat: Reranker) -> None:
 
 
 def test_a_listwise_model_gives_minus_the_rank() -> None:
-    """The best document has -1, the next -2; the statistics say that these are ranks."""
+    """The best document has -1, the next -2, in the caller's order; the statistics say that these are ranks."""
     lists = Reranker.from_scorer(FakeListRanker(), fake_spec("lists"))
     figures = LabellingStatistics()
     labelled = list(label(ROWS, lists, statistics=figures))
+
     for before, after in zip(ROWS, labelled, strict=True):
-        ranks = {hit.index: hit.rank for hit in lists.rerank(before.query, before.docs)}
-        assert after.scores == tuple(float(-ranks[place]) for place in range(len(before.docs)))
+        worth = FakeTextScorer().score(before.query, before.docs)
+        ranks = [-score for score in after.scores or ()]
+        assert sorted(ranks) == list(range(1, len(before.docs) + 1))
+        assert [worth[doc] for doc in sorted(range(len(ranks)), key=ranks.__getitem__)] == sorted(worth, reverse=True)
     assert figures.score_space == "rank"
+    assert (figures.answers, figures.malformed_share) == (0, None)
+
+
+class Indifferent:
+    """A listwise model that changes nothing, as one does that has learned nothing; it counts its answers."""
+
+    def __init__(self) -> None:
+        self.shown: list[tuple[str, ...]] = []
+
+    def rank(self, query: str, docs: Sequence[str]) -> Permutation:
+        self.shown.append(tuple(docs))
+        return Permutation(range(len(docs)), {"windows": 1, "well_formed": 0, "unread": 1, "shortened": 1})
+
+
+def test_a_listwise_model_is_shown_documents_in_an_order_drawn_by_chance(caplog: pytest.LogCaptureFixture) -> None:
+    """What a model does not order is not in the rows' order, where relevant documents stand first; a row is always
+    shown alike, wherever a run starts; and malformed answers are counted and told."""
+    rows = [TrainingRow(f"question {n}", ("relevant", "b", "c", "d"), (1.0, 0.0, 0.0, 0.0)) for n in range(60)]
+    model, figures = Indifferent(), LabellingStatistics()
+    labelled = list(label(rows, Reranker.from_scorer(model, fake_spec("lists")), statistics=figures))
+
+    first = sum(row.scores is not None and row.scores[0] == -1 for row in labelled)
+    assert 5 <= first <= 25, "the relevant document is first as often as by chance"
+    assert all(sorted(row.scores or ()) == [-4, -3, -2, -1] for row in labelled)
+    for row, shown in zip(labelled, model.shown, strict=True):
+        assert [row.docs[(row.scores or ()).index(-rank)] for rank in (1.0, 2.0, 3.0, 4.0)] == list(shown)
+    again = list(label(rows, Reranker.from_scorer(Indifferent(), fake_spec("lists")), start=17, together=9))
+    other = list(label(rows, Reranker.from_scorer(Indifferent(), fake_spec("lists")), seed=1))
+    assert again == labelled[17:]
+    assert other != labelled
+    assert (figures.answers, figures.malformed_answers, figures.unread_answers) == (60, 60, 60)
+    assert figures.to_dict()["malformed_share"] == 1.0
+    assert figures.truncated_documents == 60
+    assert "60 of 60 answers of 'lists' were malformed" in caplog.text
+
+
+def test_models_that_score_are_shown_documents_as_they_are() -> None:
+    """Only a model that orders lists could repeat the order it was given."""
+
+    class Scores(FakeTextScorer):
+        def score(self, query: str, docs: Sequence[str]) -> list[float]:
+            assert tuple(docs) in {row.docs for row in ROWS}
+            return super().score(query, docs)
+
+    assert len(list(label(ROWS, Reranker.from_scorer(Scores(), fake_spec("api"))))) == len(ROWS)
 
 
 def test_truncated_documents_are_counted(cross_encoder: Reranker) -> None:

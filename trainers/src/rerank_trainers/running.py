@@ -25,6 +25,7 @@ from rerank_trainers.checkpoint_files import unfinished
 from rerank_trainers.config import Config, DataConfig, TrainConfig
 from rerank_trainers.evaluating import MEASURES, DevSet, Result, measures_of
 from rerank_trainers.layerwise import Layerwise
+from rerank_trainers.needs import check_needs
 from rerank_trainers.objectives import Objective, combined, objective_of
 from rerank_trainers.passes import Passes
 from rerank_trainers.precision import in_float32, restore_forward
@@ -36,7 +37,7 @@ from rerank_trainers.signal import check_signal
 from rerank_trainers.stopping import CollapseWatch, Interrupt
 from rerank_trainers.trainer import RerankTrainer
 
-__all__ = ["Plan", "Run", "check_needs", "check_objective", "live_reranker", "objective_from", "plan", "prepare"]
+__all__ = ["Plan", "Run", "check_objective", "live_reranker", "objective_from", "plan", "prepare"]
 
 _LOG = logging.getLogger("rerank_trainers")
 _Callback = TypeVar("_Callback")
@@ -53,36 +54,6 @@ def objective_from(config: Config) -> Objective:
     parts = [(part.weight, objective_of(part.name, **part.options)) for part in config.objective]
     found = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else combined(parts)
     return Layerwise(found, config.model.self_distill) if config.model.kind == "layerwise" else found
-
-
-def check_needs(objective: Objective, rows: Sequence[TrainingRow], group_size: int = 0) -> None:
-    """Refuse data that lacks what the objective reads, before any model is loaded.
-
-    Raises:
-        InputError: names the first row.
-    """
-    needs = objective.needs
-    for row in rows:
-        missing = [
-            name
-            for name, needed, value in (("labels", needs.labels, row.labels), ("scores", needs.scores, row.scores))
-            if needed and value is None
-        ]
-        if missing:
-            raise InputError(
-                f"the objective {objective.name!r} needs {' and '.join(missing)}, and the row {row.id} has none. "
-                "`rerank train label` writes a teacher's scores"
-            )
-    if needs.docs > 1 and all(len(row.docs) < needs.docs for row in rows):
-        raise InputError(
-            f"the objective {objective.name!r} compares documents of a query, and every row has a single one; "
-            "use bce or mse, or group the rows by query"
-        )
-    if 0 < group_size < needs.docs:
-        raise InputError(
-            f"the objective {objective.name!r} compares documents of a query, and data.group_size is {group_size!r}; "
-            f"it must be at least {needs.docs}"
-        )
 
 
 def check_objective(objective: Objective, rows: Sequence[TrainingRow], data: DataConfig) -> None:

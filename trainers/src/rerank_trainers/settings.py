@@ -64,6 +64,9 @@ def set_values(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
         for name in parents:
             if place.get(name) is None:
                 place[name] = {}
+            elif name == "objective" and isinstance(place[name], str):
+                # An objective without options is its name.
+                place[name] = {"name": place[name]}
             inner = place[name]
             if not isinstance(inner, dict):
                 raise InputError(f"--set {assignment!r}: {name!r} is {short(inner)}, which has no keys")
@@ -108,6 +111,15 @@ def _made(kind: Any, data: object, where: str) -> Any:
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise InputError(f"{name!r} is no setting.{hint} There are {', '.join(known)}")
         values[key] = _value(hints[key], value, name)
+    missing = [
+        item.name
+        for item in fields(kind)
+        if item.default is dataclasses.MISSING
+        and item.default_factory is dataclasses.MISSING
+        and item.name not in values
+    ]
+    if missing:
+        raise InputError(f"{where} has no {' and no '.join(missing)}")
     return kind(**values)
 
 
@@ -134,7 +146,6 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             _value(kind, one, f"{name}[{at}]") for at, (kind, one) in enumerate(zip(kinds, listed, strict=True))
         )
     if dataclasses.is_dataclass(hint):
-        # An objective without options is its name.
         return _made(hint, {"name": value} if hint is Part and isinstance(value, str) else value, name)
     if origin is not None or hint is Any:  # a mapping of options; whoever takes them checks them
         if not isinstance(value, Mapping):

@@ -41,6 +41,7 @@ def label(
     as_json: AsJson = False,
     longdoc: Annotated[str | None, typer.Option(help="Long documents: firstp, maxp, meanp, kmaxp or kmaxp:K.")] = None,
     max_length: Annotated[int | None, typer.Option(help="Tokens of one passage, template included.")] = None,
+    seed: Annotated[int, typer.Option(help="Of the order in which a listwise model is shown documents.")] = 0,
     device: Device = None,
     dtype: Dtype = None,
     token_budget: TokenBudget = None,
@@ -53,10 +54,14 @@ def label(
       rerank train label train.jsonl -m bge-reranker-v2-m3 --out scored.jsonl
       rerank train label train.jsonl -m qwen3-reranker-0.6b --activation sigmoid --out scored.jsonl
       rerank train label train.jsonl -m llm:Qwen/Qwen2.5-7B-Instruct --out preferred.jsonl
+      rerank train label train.jsonl -m llm-listwise -o checkpoint=Qwen/Qwen2.5-7B-Instruct --out order.jsonl
+      rerank train reranker --train order.jsonl -m bge-reranker-base --objective ranknet \
+-s objective.options.target=teacher
 
     The teacher is any model that `rerank rank` loads. A row's instruction is given to teachers that follow one. A
     listwise model orders documents and gives no scores: its "score" is minus the rank, fit for objectives of order
-    (ranknet, lambda, listnet) and for no other.
+    (ranknet, lambda, listnet) with the option target=teacher, and for no other. It is shown documents in an order
+    drawn by chance, and answers that are not the order asked for are counted.
     """
     common = {"longdoc": longdoc, "max_length": max_length, "device": device, "dtype": dtype}
     options = options_of({**common, "token_budget": token_budget}, option or [])
@@ -64,11 +69,14 @@ def label(
     figures = LabellingStatistics()
     with load(model, **options) as reranker:
         settings = {"files": rows.fingerprint(), "activation": activation, **as_settings(reranker, options)}
+        settings["seed"] = seed
         writer = RowWriter(out, settings=settings, rows=rows, resume=resume, overwrite=overwrite)
         with kept(writer):
-            scored = labelled(rows, reranker, activation=activation, start=writer.done, statistics=figures)
+            scored = labelled(rows, reranker, activation=activation, start=writer.done, seed=seed, statistics=figures)
             for row in seen(scored, "rows", writer.done, len(rows)):
                 writer.write(row)
+    if figures.malformed_answers:
+        warn(figures.malformed)
     if as_json:
         emit_json({"schema_version": 1, "out": str(out), "resumed": writer.done, **figures.to_dict()})
     else:
@@ -91,6 +99,11 @@ def _show(figures: LabellingStatistics, writer: RowWriter) -> None:
         ("rows that had scores", str(figures.replaced)),
         ("teacher", f"{figures.model} ({figures.score_space})"),
     ]
+    if figures.malformed_share is not None:
+        lines.append(("answers", str(figures.answers)))
+        lines.append(("malformed answers", f"{figures.malformed_answers} ({figures.malformed_share:.1%})"))
+        lines.append(("that named no document", str(figures.unread_answers)))
+        lines.append(("answers with a thought", str(figures.thoughts)))
     if figures.lowest is not None and figures.highest is not None:
         lines.append(("scores", f"{figures.lowest:.4g} to {figures.highest:.4g}, mean {figures.mean:.4g}"))
     show(table(("labelled", ""), lines))

@@ -4,11 +4,11 @@
 |---|---|---|
 | `bce` | labels, or a teacher's scores | Nogueira & Cho 2019; soft targets: Hinton et al. 2015 |
 | `kl` | a teacher's scores, 2 documents | Hinton et al. 2015 |
-| `lambda` | labels, 2 documents | Wang et al., CIKM 2018 (NDCG-Loss2++) |
-| `listnet` | labels, 2 documents | Cao et al., ICML 2007 |
+| `lambda` | labels, or a teacher's order, 2 documents | Wang et al., CIKM 2018 (NDCG-Loss2++) |
+| `listnet` | labels, or a teacher's order, 2 documents | Cao et al., ICML 2007 |
 | `margin_mse` | a teacher's scores, 2 documents; labels for `pairs="labelled"` | Hofstätter et al. 2020 |
 | `mse` | labels, or a teacher's scores | Brier 1950; RAG-Retrieval's pointwise_mse |
-| `ranknet` | labels, 2 documents | Burges et al., ICML 2005 |
+| `ranknet` | labels, or a teacher's order, 2 documents | Burges et al., ICML 2005; of orders: Sun et al. 2023 |
 | `softmax_ce` | labels, 2 documents | Gao et al., ECIR 2021 (LCE); van den Oord et al. 2018 |
 
 A loss is the query's, not the batch's: whoever trains adds them up and divides by the groups of the whole optimizer
@@ -59,7 +59,7 @@ def objective_of(name: str, **options: object) -> Objective:
     """The objective of this name, with its options.
 
     >>> objective_of("listnet", tau=0.5)
-    ListNet(tau=0.5)
+    ListNet(tau=0.5, target='labels')
 
     Raises:
         InputError: an unknown name or option (near matches are named), or a value that the option cannot take.

@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from rerank_core.errors import InputError, short
 
-__all__ = ["GroupObjective", "Groups", "Needs", "Objective", "positive", "ratio"]
+__all__ = ["TARGETS", "GroupObjective", "Groups", "Needs", "Objective", "Target", "needs_of", "positive", "ratio"]
+
+Target: TypeAlias = Literal["labels", "teacher"]
+"""What says which document is better: its label, or the order of a teacher's scores."""
+TARGETS = ("labels", "teacher")
 
 # Stands for minus infinity: its exponential is 0 beside any score, and a group of nothing else still has no NaN.
 FLOOR = -1e30
@@ -26,14 +30,26 @@ class Needs:
         labels: what each document is worth.
         scores: a teacher's score of each document.
         docs: documents below which a group can only give a loss of 0.
+        distances: it reads how far apart scores are, which ranks do not say.
     """
 
     labels: bool = False
     scores: bool = False
     docs: int = 1
+    distances: bool = field(default=False, compare=False)
 
     def __or__(self, other: Needs) -> Needs:
-        return Needs(self.labels or other.labels, self.scores or other.scores, max(self.docs, other.docs))
+        return Needs(
+            self.labels or other.labels,
+            self.scores or other.scores,
+            max(self.docs, other.docs),
+            self.distances or other.distances,
+        )
+
+
+def needs_of(target: Target) -> Needs:
+    """Of an objective that compares documents by labels or by a teacher's order."""
+    return Needs(labels=target == "labels", scores=target == "teacher", docs=2)
 
 
 @runtime_checkable
@@ -101,6 +117,15 @@ class Groups:
     def teacher(self) -> Tensor:
         """The teacher's scores, ``[groups, docs]``."""
         return self._target(self._teacher, "scores")
+
+    def worth(self, target: Target) -> Tensor:
+        """What each document is worth: its label, or one over its rank by the teacher's scores among the group's
+        documents (1, 1/2, 1/3, ...; equal scores share the better rank), as RankGPT's students learn from orders."""
+        if target == "labels":
+            return self.labels
+        teacher = self.teacher
+        better = (teacher[:, None, :] > teacher[:, :, None]) & self.mask[:, None, :]
+        return (1 / (1.0 + better.sum(-1))).masked_fill(~self.mask, 0)
 
     def _target(self, values: Tensor | None, field: str) -> Tensor:
         if values is None:

@@ -44,7 +44,7 @@ class MarginMSE(GroupObjective):
 
     @property
     def needs(self) -> Needs:
-        return Needs(labels=self.pairs == "labelled", scores=True, docs=2)
+        return Needs(labels=self.pairs == "labelled", scores=True, docs=2, distances=True)
 
     def losses(self, groups: Groups) -> Tensor:
         both = groups.mask[:, :, None] & groups.mask[:, None, :]
@@ -82,7 +82,7 @@ class KL(GroupObjective):
 
     @property
     def needs(self) -> Needs:
-        return Needs(scores=True, docs=2)
+        return Needs(scores=True, docs=2, distances=True)
 
     def losses(self, groups: Groups) -> Tensor:
         target = groups.log_softmax(groups.teacher / self.teacher_temperature)

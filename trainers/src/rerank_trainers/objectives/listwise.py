@@ -9,7 +9,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from rerank_core.errors import InputError, one_of
-from rerank_trainers.objectives.base import FLOOR, GroupObjective, Groups, Needs, positive, ratio
+from rerank_trainers.objectives.base import (
+    FLOOR,
+    TARGETS,
+    GroupObjective,
+    Groups,
+    Needs,
+    Target,
+    needs_of,
+    positive,
+    ratio,
+)
 
 __all__ = ["ListNet", "SoftmaxCE"]
 
@@ -73,25 +83,32 @@ class ListNet(GroupObjective):
     equal says nothing about order and gives 0, where the bare formula would pull its scores together.
 
     Attributes:
-        tau: the labels' temperature. With labels 0 and 1 and ``tau`` 1, one positive among eight documents would get
-            only 0.28 of the mass.
+        tau: the labels' temperature; by default 0.1, and 1 of a teacher's order, as RankGPT has it. With labels 0 and
+            1 and ``tau`` 1, one positive among eight documents would get only 0.28 of the mass.
+        target: the documents' ``"labels"``, or the order of a ``"teacher"``'s scores: one over the rank takes the
+            labels' place.
 
     Raises:
-        InputError: a temperature that is not above 0.
+        InputError: a temperature that is not above 0, or another target.
     """
 
-    tau: float = 0.1
+    tau: float | None = None
+    target: Target = "labels"
 
     name: ClassVar[str] = "listnet"
     shift_invariant: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(self.tau, "tau of listnet")
+        if self.tau is not None:
+            positive(self.tau, "tau of listnet")
+        one_of(self.target, TARGETS, "target of listnet")
 
     @property
     def needs(self) -> Needs:
-        return Needs(labels=True, docs=2)
+        return needs_of(self.target)
 
     def losses(self, groups: Groups) -> Tensor:
-        losses = -(groups.softmax(groups.labels / self.tau) * groups.log_softmax(groups.scores)).sum(-1)
-        return losses.masked_fill(~groups.differ(groups.labels), 0)
+        tau = self.tau or (0.1 if self.target == "labels" else 1.0)
+        worth = groups.worth(self.target)
+        losses = -(groups.softmax(worth / tau) * groups.log_softmax(groups.scores)).sum(-1)
+        return losses.masked_fill(~groups.differ(worth), 0)

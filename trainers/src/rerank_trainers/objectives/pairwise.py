@@ -11,7 +11,16 @@ from torch import Tensor
 from torch.nn import functional
 
 from rerank_core.errors import InputError, one_of, short
-from rerank_trainers.objectives.base import GroupObjective, Groups, Needs, positive, ratio
+from rerank_trainers.objectives.base import (
+    TARGETS,
+    GroupObjective,
+    Groups,
+    Needs,
+    Target,
+    needs_of,
+    positive,
+    ratio,
+)
 
 __all__ = ["LambdaLoss", "RankNet", "differences"]
 
@@ -31,26 +40,31 @@ class RankNet(GroupObjective):
     Attributes:
         normalise: the sum is divided by the ``"weights"``, or by the number of ``"pairs"`` (RAG-Retrieval divides by
             that of the whole batch, so that there a query counts more the more documents it has).
+        target: the documents' ``"labels"``, or the order of a ``"teacher"``'s scores, all of whose pairs count alike
+            (Sun et al., *Is ChatGPT Good at Search?*, 2023).
 
     Raises:
-        InputError: another way to normalise.
+        InputError: another way to normalise, or another target.
     """
 
     normalise: Literal["weights", "pairs"] = "weights"
+    target: Target = "labels"
 
     name: ClassVar[str] = "ranknet"
     shift_invariant: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         one_of(self.normalise, ("weights", "pairs"), "normalise of ranknet")
+        one_of(self.target, TARGETS, "target of ranknet")
 
     @property
     def needs(self) -> Needs:
-        return Needs(labels=True, docs=2)
+        return needs_of(self.target)
 
     def losses(self, groups: Groups) -> Tensor:
         pairs = groups.mask[:, :, None] & groups.mask[:, None, :]
-        weights = differences(groups.labels).clamp(min=0) * pairs
+        apart = differences(groups.worth(self.target)).clamp(min=0)
+        weights = (apart if self.target == "labels" else (apart > 0).float()) * pairs
         total = -(weights * functional.logsigmoid(differences(groups.scores))).sum((-2, -1))
         divisor = weights if self.normalise == "weights" else weights > 0
         return ratio(total, divisor.sum((-2, -1)))
@@ -69,6 +83,7 @@ class LambdaLoss(GroupObjective):
         max_grade: the grade of a label 1; the gain is that of ``g = max_grade * y``.
         mu: how much NDCG-Loss2 counts beside LambdaRank; 0 is LambdaRank alone.
         sigma: how steep the logistic function is.
+        target: the documents' ``"labels"``, or the order of a ``"teacher"``'s scores, where ``y`` is one over the rank.
 
     Raises:
         InputError: an option that cannot be.
@@ -79,6 +94,7 @@ class LambdaLoss(GroupObjective):
     max_grade: float = 1.0
     mu: float = 10.0
     sigma: float = 1.0
+    target: Target = "labels"
 
     name: ClassVar[str] = "lambda"
     shift_invariant: ClassVar[bool] = True
@@ -93,14 +109,16 @@ class LambdaLoss(GroupObjective):
         positive(self.sigma, "sigma of lambda")
         if self.mu != 0:
             positive(self.mu, "mu of lambda")
+        one_of(self.target, TARGETS, "target of lambda")
 
     @property
     def needs(self) -> Needs:
-        return Needs(labels=True, docs=2)
+        return needs_of(self.target)
 
     def losses(self, groups: Groups) -> Tensor:
-        order = ranking(groups)
-        mask, scores, labels = (values.gather(-1, order) for values in (groups.mask, groups.scores, groups.labels))
+        worth = groups.worth(self.target)
+        order = ranking(groups, worth)
+        mask, scores, labels = (values.gather(-1, order) for values in (groups.mask, groups.scores, worth))
         docs = scores.shape[-1]
         positions = torch.arange(docs, device=scores.device)
         discounts = 1 / torch.log2(2.0 + positions)
@@ -127,8 +145,8 @@ class LambdaLoss(GroupObjective):
         return self.mu * falls[distance] + (discounts[:, None] - discounts[None, :]).abs()
 
 
-def ranking(groups: Groups) -> Tensor:
+def ranking(groups: Groups, worth: Tensor) -> Tensor:
     """Each group's documents, best score first; of equal scores the least relevant first, padding last."""
-    by_label = groups.labels.argsort(dim=-1, stable=True)
+    by_label = worth.argsort(dim=-1, stable=True)
     scores = groups.scores.detach().masked_fill(~groups.mask, -math.inf).gather(-1, by_label)
     return by_label.gather(-1, scores.argsort(dim=-1, descending=True, stable=True))

@@ -58,7 +58,8 @@ class BCE(GroupObjective):
 
     @property
     def needs(self) -> Needs:
-        return Needs(labels=self.teacher_space is None, scores=self.teacher_space is not None)
+        taught = self.teacher_space is not None
+        return Needs(labels=not taught, scores=taught, distances=taught)
 
     def losses(self, groups: Groups) -> Tensor:
         if self.teacher_space is None:
@@ -95,7 +96,8 @@ class MSE(GroupObjective):
 
     @property
     def needs(self) -> Needs:
-        return Needs(labels=self.teacher_space is None, scores=self.teacher_space is not None)
+        taught = self.teacher_space is not None
+        return Needs(labels=not taught, scores=taught, distances=taught)
 
     def losses(self, groups: Groups) -> Tensor:
         if self.teacher_space == "logit":

@@ -72,8 +72,8 @@ class LocalJudge:
             self._logits.check(self._model.base_model)
 
     def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
-        ids, shortened = self._fitting(query, passages)
-        counts = {"prompt_tokens": len(ids), "shortened": shortened}
+        ids, cut = self._fitting(query, passages)
+        counts = {"prompt_tokens": len(ids), "shortened": cut}
         given = torch.tensor([ids], device=self._model.device)
         if self._first:
             return self._by_logits(given, len(passages)), counts
