@@ -15,8 +15,11 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["AsJson", "emit_json", "note", "plain", "show", "table", "terminal_width", "warn"]
+__all__ = ["AsJson", "Encoding", "emit_json", "note", "plain", "show", "table", "terminal_width", "warn"]
 
+Encoding = Annotated[
+    str | None, typer.Option(metavar="NAME", help="Of files that are not UTF-8, such as gb18030 or cp1252.")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
 
 _UNBOUNDED = 100_000

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 
 from rerank_core.cli.hits import show_ranking
-from rerank_core.cli.output import AsJson, emit_json, note
+from rerank_core.cli.output import AsJson, Encoding, emit_json, note
 from rerank_core.errors import InputError
 from rerank_core.isolation import output_aside
 from rerank_core.opening import load
@@ -46,8 +46,9 @@ def rank(
     form: Annotated[
         Format, typer.Option("--format", help="How files are cut into documents; see above.")
     ] = Format.auto,
-    text_field: Annotated[str, typer.Option(help="The key of the text in JSON objects.")] = "text",
-    id_field: Annotated[str, typer.Option(help="The key of the id in JSON objects.")] = "id",
+    text_field: Annotated[str, typer.Option(help="The key or column of the text.")] = "text",
+    id_field: Annotated[str, typer.Option(help="The key or column of the id.")] = "id",
+    encoding: Encoding = None,
     longdoc: Annotated[str | None, typer.Option(help="Long documents: firstp, maxp, meanp, kmaxp or kmaxp:K.")] = None,
     overlap: Annotated[int | None, typer.Option(help="Tokens that neighbouring passages share.")] = None,
     compat: Annotated[
@@ -92,14 +93,19 @@ def rank(
       rerank rank "what is a panda?" docs.jsonl --json | jq '.hits[0].id'
 
     \b
-    Formats (all UTF-8):
-      jsonl  a JSON object with "text" (and "id"; other keys are kept as metadata) or a JSON string
-             on each line
-      lines  a document on each line; its id is FILE:LINE
-      text   the whole file is one document; its id is the file name
-      auto   by name: .jsonl and .ndjson are jsonl, .json is one JSON array of what jsonl has on a
-             line, anything else is text; stdin is jsonl if it starts with "{", else lines
-    Blank lines of jsonl and lines are no documents; they count in FILE:LINE.
+    Formats:
+      jsonl    a JSON object with "text" (and "id"; other keys are kept as metadata) or a JSON string
+               on each line
+      json     one array of what jsonl has on a line, or such objects over several lines each
+      csv      a header with a column "text" (and "id"), separated by commas, semicolons or tabs
+      parquet  a column "text" (and "id"); needs pyarrow: pip install 'rerank-core[parquet]'
+      lines    a document on each line; its id is FILE:LINE
+      text     the whole file is one document; its id is the file name
+      auto     by name: .jsonl, .ndjson, .json, .csv, .tsv and .parquet are what they say, anything
+               else is text; stdin and pipes by what they begin with, and else lines
+    Any of them may be compressed: .gz, .zst (needs pyarrow), .bz2, .xz. Text is UTF-8, UTF-16, or
+    GB18030 where that is certain; --encoding says anything else. Blank lines of jsonl and lines
+    are no documents; they count in FILE:LINE.
     """
     query_of(query)
     given = {
@@ -122,7 +128,7 @@ def rank(
             raise InputError("stdin is closed, so no documents can be read from it; name their files after the query")
         if sys.stdin.isatty():
             note("reading documents from the terminal, one per line; Ctrl-D ends them")
-    documents = read_documents(files or [], form, Fields(text_field, id_field))
+    documents = read_documents(files or [], form, Fields(text_field, id_field), encoding)
     # Whatever a plugin prints, stdout is the ranking.
     with output_aside(), load(model, **options) as reranker:
         asked = documents if index is None else reranker.index(documents, index, progress=True)

@@ -1,19 +1,52 @@
-"""A line of tab-separated values as the object that JSONL would have."""
+"""A line of a table as the object that JSONL would have."""
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rerank_core.errors import short
+from rerank_core.errors import InputError, short
 from rerank_core.records.fields import Record, RowError
+from rerank_core.records.formats import FORMATS, KEYS
 
-__all__ = ["Columns"]
+__all__ = ["Columns", "fitting", "kept_names"]
 
-_NAMES = frozenset(
-    {"query", "anchor", "question", "content", "document", "passage", "answer", "response", "doc", "text"}
-)
 _NUMBERS = frozenset({"label", "score"})
-_OTHERS = frozenset({"positive", "negative", "sentence1", "sentence2", "instruction", "source", "id"})
+_LISTS = frozenset({"pos", "neg", "docs", "documents", "passages", "answers", "responses", "texts"})
+_NUMBER_LISTS = frozenset({"labels", "scores", "pos_scores", "neg_scores"})
+# A row without them is none, so that their empty cells are empty texts or lists; any other empty cell is absent.
+_NEEDED = frozenset(key for form in FORMATS.values() for group in form.needs for key in group)
+_QUERIES = frozenset({"query", "anchor", "question", "sentence1"})
+_KNOWN = re.compile("|".join([*map(re.escape, sorted(KEYS, key=len, reverse=True)), r"negative_\d+"]))
+# The row numbers that pandas writes as a column.
+_PANDAS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+
+
+def fitting(fields: Sequence[str]) -> int:
+    """How many of the fields of a first line name what rows have; 0 where the line is no header.
+
+    >>> fitting(["Query", "document", "label", "lang"]), fitting(["what is tin?", "Tin is a metal.", "1"])
+    (3, 0)
+    """
+    names = [field.strip().casefold() for field in fields]
+    known = [name for name in names if _KNOWN.fullmatch(name)]
+    return len(known) if len(known) > 1 and not _QUERIES.isdisjoint(known) else 0
+
+
+def kept_names(fields: Sequence[str], name: str) -> tuple[str, ...]:
+    """The columns of a header; empty for those that pandas numbers rows in.
+
+    Raises:
+        InputError: two columns of one name.
+    """
+    names = [field.strip() for field in fields]
+    names = ["" if _PANDAS.fullmatch(field) else field for field in names]
+    twice = sorted({field for field in names if field and names.count(field) > 1})
+    if twice:
+        raise InputError(f"{name!r} has several columns named {' and '.join(map(repr, twice))}; rename or remove them")
+    return tuple(names)
 
 
 @dataclass(frozen=True)
@@ -21,48 +54,67 @@ class Columns:
     """What the columns hold: names from a header, or else ``query, document, label`` (RAG-Retrieval) or ``query, title,
     text, label`` (RocketQA; title and text become one document, with a space between).
 
-    Quotes have no meaning in these files, and a field holds neither tabs nor line breaks.
+    Attributes:
+        comma: whether numbers may have a decimal comma, as where a semicolon separates columns.
     """
 
     names: tuple[str, ...] = ()
-
-    @property
-    def named(self) -> bool:
-        """Whether the file has a header."""
-        return bool(self.names)
+    comma: bool = False
 
     @classmethod
-    def of(cls, first: bytes) -> Columns:
-        """From the first line, which is a header if it holds nothing but names that rows know."""
-        fields = tuple(first.decode("utf-8", "replace").rstrip("\r\n").split("\t"))
-        return cls(fields) if len(fields) > 1 and set(fields) <= _NAMES | _NUMBERS | _OTHERS else cls()
+    def of(cls, header: Sequence[str], name: str, *, comma: bool = False) -> Columns:
+        """From a header, whose known names may be in capitals.
 
-    def record(self, line: str) -> Record:
+        Raises:
+            InputError: two columns of one name.
+        """
+        folded = [field.strip().casefold() for field in header]
+        names = [low if _KNOWN.fullmatch(low) else field for low, field in zip(folded, header, strict=True)]
+        return cls(kept_names(names, name), comma)
+
+    def record(self, fields: Sequence[str]) -> Record:
         """One line.
 
         Raises:
             RowError: another number of columns than expected.
         """
-        fields = line.rstrip("\r\n").split("\t")
-        if self.names:
-            if len(fields) != len(self.names):
-                raise RowError(f"it has {len(fields)} columns, and the header {len(self.names)}", "tsv-columns")
-            return {name: _value(name, field) for name, field in zip(self.names, fields, strict=True)}
-        if len(fields) not in (3, 4):
-            raise RowError(
-                f"{short(line)} has {len(fields)} columns; it must have 3 (query, document, label) or 4 (query, title, "
-                "text, label), or the file a header that names them",
-                "tsv-columns",
-            )
-        doc = " ".join(field for field in fields[1:-1] if field)
-        return {"query": fields[0], "content": doc, "label": _value("label", fields[-1])}
+        if not self.names:
+            if len(fields) not in (3, 4):
+                raise RowError(
+                    f"{short(fields)} has {len(fields)} columns; it must have 3 (query, document, label) or 4 (query, "
+                    "title, text, label), or the file a header that names them",
+                    "tsv-columns",
+                )
+            doc = " ".join(field for field in fields[1:-1] if field)
+            return {"query": fields[0], "content": doc, "label": self._number(fields[-1])}
+        if len(fields) < len(self.names) or any(fields[len(self.names) :]):
+            raise RowError(f"it has {len(fields)} columns, and the header {len(self.names)}", "tsv-columns")
+        pairs = zip(self.names, fields, strict=False)
+        return {name: self._value(name, field) for name, field in pairs if name}
 
+    def _value(self, name: str, field: str) -> object:
+        if name in _NUMBERS:
+            return self._number(field)
+        if not field and (name not in _NEEDED or name in _NUMBER_LISTS):
+            return None
+        if not field and name in _LISTS:
+            return []
+        if name in _LISTS or name in _NUMBER_LISTS:
+            if field.lstrip().startswith("["):
+                try:
+                    return json.loads(field)
+                except (ValueError, RecursionError):
+                    # Reading the row says what is wrong with it, or it is a text that begins so.
+                    pass
+            return [self._number(field) if name in _NUMBER_LISTS else field]
+        return field
 
-def _value(name: str, field: str) -> object:
-    if name not in _NUMBERS:
-        return field
-    try:
-        return float(field)
-    except ValueError:
-        # Reading the row says what is wrong with it.
-        return field
+    def _number(self, field: str) -> object:
+        text = field.strip()
+        if text.casefold() in ("true", "false"):
+            return text.casefold() == "true"
+        try:
+            return float(text.replace(",", ".") if self.comma else text)
+        except ValueError:
+            # Reading the row says what is wrong with it; a cell without anything is absent.
+            return field if text else None

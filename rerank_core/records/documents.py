@@ -2,19 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
-import sys
-from collections.abc import Iterator, Sequence
+import os
+import re
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from enum import Enum
-from pathlib import Path
+from functools import partial
 from typing import Any, NoReturn
 
-from rerank_core.errors import InputError
+from rerank_core.errors import InputError, short
+from rerank_core.records.arrays import items, reason_of
+from rerank_core.records.columns import kept_names
+from rerank_core.records.decoding import LONGEST, lines, texts
+from rerank_core.records.parquet import parquet_rows
+from rerank_core.records.reading import is_array, named_form, once_each
+from rerank_core.records.streams import PARQUET, Source, opened
+from rerank_core.records.tables import DELIMITERS, cut, first_row, may_quote, quotes_count, rows
 from rerank_core.types import Document
 
 __all__ = ["Fields", "Format", "read_documents"]
+
+# What an array of documents on stdin begins with; a line of text may begin with a bracket, too.
+_ARRAY = re.compile(r'\[\s*(?:\{|"(?:[^"\\]|\\.)*"\s*[,\]]|\]\s*\Z)')
 
 
 class Format(str, Enum):
@@ -22,116 +34,198 @@ class Format(str, Enum):
 
     auto = "auto"
     jsonl = "jsonl"
+    json = "json"
+    csv = "csv"
+    parquet = "parquet"
     lines = "lines"
     text = "text"
 
 
 @dataclass(frozen=True)
 class Fields:
-    """Which keys of a JSON object hold the text and the id."""
+    """Which keys of a JSON object, or columns of a table, hold the text and the id."""
 
     text: str = "text"
     id: str = "id"
 
 
-def read_documents(files: Sequence[str], form: Format = Format.auto, fields: Fields | None = None) -> list[Document]:
+def read_documents(
+    files: Sequence[str], form: Format = Format.auto, fields: Fields | None = None, encoding: str | None = None
+) -> list[Document]:
     """The documents of all files, in order; stdin where there is no file, and for ``-``.
 
+    Args:
+        encoding: of files that are not UTF-8, where it cannot be told from what they hold.
+
     Raises:
-        InputError: a file that cannot be read, is not UTF-8, or holds a line that is no document.
+        InputError: a file that cannot be read, is of another encoding, or holds a line that is no document.
+        MissingDependencyError: Parquet or zstd, and no pyarrow.
     """
     if list(files).count("-") > 1:
         raise InputError("'-' is given more than once, and stdin can be read only once")
-    fields = fields or Fields()
     documents: list[Document] = []
     for file in files or ["-"]:
-        name = "stdin" if file == "-" else file
-        text = _decode(_stdin() if file == "-" else _bytes(file), name)
-        if form is Format.auto and file != "-" and Path(file).suffix.lower() == ".json":
-            documents.extend(_array(text, name, fields))
-            continue
-        chosen = _guess(file, text) if form is Format.auto else form
-        documents.extend(_READERS[chosen](text, name, fields))
+        with opened(file, "stdin" if file == "-" else file) as source:
+            documents.extend(_documents(file, source, form, fields or Fields(), encoding))
     return documents
 
 
-def _stdin() -> bytes:
-    return sys.stdin.buffer.read()
+def _documents(file: str, source: Source, form: Format, fields: Fields, encoding: str | None) -> Iterator[Document]:
+    parquet = source.head.startswith(PARQUET)
+    if form is Format.parquet or (form is Format.auto and (parquet or named_form(file)[0] == "parquet")):
+        if not parquet:
+            raise InputError(f"{source.name!r} holds no Parquet; say with --format what it holds")
+        return _parquet(source, fields)
+    pieces = texts(source, encoding)
+    begun: list[str] = []
+    for piece in pieces:
+        begun.append(piece)
+        if piece.strip():
+            break
+    text = _chained(begun, pieces)
+    if form is Format.auto:
+        form = _guess(file, source, "".join(begun).lstrip(), fields)
+    return _READERS[form](text, source.name, fields)
 
 
-def _bytes(file: str) -> bytes:
-    try:
-        return Path(file).read_bytes()
-    except IsADirectoryError as error:
-        raise InputError(f"{file!r} is a directory; name its files, for example {file.rstrip('/')}/*.txt") from error
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(f"{file!r} cannot be read: {reason}") from error
+def _chained(begun: list[str], rest: Iterator[str]) -> Iterator[str]:
+    yield from begun
+    yield from rest
 
 
-def _decode(data: bytes, name: str) -> str:
-    try:
-        return data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = data.count(b"\n", 0, error.start) + 1
-        raise InputError(
-            f"{name}:{line}: byte {data[error.start]:#04x} is not UTF-8; convert the file to UTF-8 first, "
-            "for example with iconv"
-        ) from error
+def _guess(file: str, source: Source, begin: str, fields: Fields) -> Format:
+    """By the name, and by the content where that has no known suffix."""
+    said, suffix = named_form(file)
+    if said == "jsonl":
+        return Format.json if is_array(begin) else Format.jsonl
+    if said is not None:
+        return Format.csv
+    stream = file == "-" or not os.path.isfile(file)
+    first = begin.partition("\n")[0].rstrip("\r")
+    if stream or (not suffix and source.packing is not None):
+        if begin.startswith("{"):
+            return Format.json if is_array(begin) else Format.jsonl
+        if _ARRAY.match(begin):
+            return Format.json
+        delimiter = first_row(iter([(1, first)]), partial(_named, fields=fields))[2:]
+        if delimiter[1] and all(name == name.strip() for name in first.split(delimiter[0])):
+            return Format.csv
+        return Format.lines if stream else Format.text
+    # Excel saves "Unicode text" as .txt.
+    return Format.csv if "\t" in first and _named(cut(first), fields=fields) else Format.text
 
 
-def _guess(file: str, text: str) -> Format:
-    if file == "-":
-        return Format.jsonl if text.lstrip().startswith("{") else Format.lines
-    return Format.jsonl if Path(file).suffix.lower() in (".jsonl", ".ndjson") else Format.text
+def _named(names: Sequence[str], fields: Fields) -> int:
+    """How many of the two columns that documents are made of a header has; 0 without the text."""
+    folded = [name.strip().casefold() for name in names]
+    found = len(folded) > 1 and fields.text.casefold() in folded
+    return found + (fields.id.casefold() in folded) if found else 0
 
 
-def _numbered(text: str) -> Iterator[tuple[int, str]]:
-    """The lines that are not blank, with their number in the file. Only a line feed ends a line: JSON strings may
-    hold the other separators that `str.splitlines` knows."""
-    for number, line in enumerate(text.split("\n"), start=1):
+def _jsonl(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
+    for number, line in lines(text, name):
         if line.strip():
-            yield number, line.removesuffix("\r")
+            place = f"{name}:{number}"
+            yield _document(_parse(line.rstrip("\r\n"), place), place, fields)
 
 
-def _jsonl(text: str, name: str, fields: Fields) -> Iterator[Document]:
-    for number, line in _numbered(text):
-        place = f"{name}:{number}"
-        yield _document(_parse(line, place), place, fields)
-
-
-def _array(text: str, name: str, fields: Fields) -> Iterator[Document]:
-    values = _parse(text, name)
-    if not isinstance(values, list):
-        raise InputError(
-            f"{name}: a .json file of documents holds an array, and this one holds {_kind(values)}; "
-            "use --format jsonl for one document per line, or --format text for the file as it is"
-        )
-    for number, value in enumerate(values):
+def _json(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
+    for number, (value, _) in enumerate(items(text, name, _DECODER)):
         yield _document(value, f"{name}: item {number}", fields)
 
 
-def _lines(text: str, name: str, fields: Fields) -> Iterator[Document]:
-    for number, line in _numbered(text):
-        yield Document(line, f"{name}:{number}")
+def _csv(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
+    # Documents are kept anyway, and whether quotes count shows only when all is read.
+    numbered = list(lines(text, name))
+    left = iter(numbered)
+    tabs = name.lower().split(".")[-1] in ("tsv", "tab")
+    number, line, delimiter, header = first_row(left, partial(_named, fields=fields), "\t" if tabs else DELIMITERS)
+    if not number:
+        return
+    quoted = delimiter != "\t" or (any(may_quote(other) for _, other in numbered) and quotes_count(numbered))
+    if quoted:
+        first = next(rows([(number, line)], delimiter, name))[1]
+        found = rows(left, delimiter, name)
+    else:
+        first, found = cut(line), ((at, cut(other)) for at, other in left if other.strip())
+    if not header:
+        # A collection of MS MARCO's: an id and a passage, without a header.
+        if delimiter != "\t" or len(first) != 2 or not any(char.isdigit() for char in first[0]):
+            raise InputError(
+                f"{name}:{number}: the columns are {short(first)}, and none is {fields.text!r}; say with --text-field "
+                "which one is the text, or with --format lines that these are no columns"
+            )
+        names: tuple[str, ...] = (fields.id, fields.text)
+        found = _chained_rows((number, first), found)
+    else:
+        ours = {one.casefold(): one for one in (fields.text, fields.id)}
+        spelled = [one.strip() for one in first]
+        names = kept_names([one if one in ours.values() else ours.get(one.casefold(), one) for one in spelled], name)
+    for at, cells in found:
+        if len(cells) < len(names) or any(cells[len(names) :]):
+            raise InputError(f"{name}:{at}: it has {len(cells)} columns, and the header {len(names)}")
+        yield _document({key: cell for key, cell in zip(names, cells, strict=False) if key}, f"{name}:{at}", fields)
 
 
-def _text(text: str, name: str, fields: Fields) -> Iterator[Document]:
-    yield Document(text, name)
+def _chained_rows(
+    first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]
+) -> Iterator[tuple[int, list[str]]]:
+    yield first
+    yield from rest
 
 
-_READERS = {Format.jsonl: _jsonl, Format.lines: _lines, Format.text: _text}
+def _parquet(source: Source, fields: Fields) -> Iterator[Document]:
+    # Its table of contents is at the end, and a pipe cannot be read from there.
+    file = source.stream if source.stream.seekable() else io.BytesIO(source.stream.read())
+    for number, row in enumerate(parquet_rows(file, source.name), start=1):
+        plain = {key: value if key == fields.text else _plain(value) for key, value in row.items()}
+        yield _document(plain, f"{source.name}: row {number}", fields)
+
+
+def _plain(value: Any) -> Any:
+    """A value of Parquet as JSON can hold it: no number for NaN, and text for dates, bytes and decimals."""
+    if isinstance(value, float) and not math.isfinite(value):
+        return None if math.isnan(value) else str(value)
+    if isinstance(value, dict):
+        return {str(key): _plain(one) for key, one in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [_plain(one) for one in value]
+    return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
+
+
+def _lines(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
+    for number, line in lines(text, name):
+        if line.strip():
+            yield Document(line.removesuffix("\n").removesuffix("\r"), f"{name}:{number}")
+
+
+def _text(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
+    pieces, size = [], 0
+    for piece in text:
+        pieces.append(piece)
+        size += len(piece)
+        if size > LONGEST:
+            raise InputError(f"{name!r} is longer than {LONGEST:,} characters, too long for one document; split it")
+    yield Document("".join(pieces), name)
+
+
+_Reader = Callable[[Iterator[str], str, Fields], Iterator[Document]]
+_READERS: dict[Format, _Reader] = {
+    Format.jsonl: _jsonl,
+    Format.json: _json,
+    Format.csv: _csv,
+    Format.lines: _lines,
+    Format.text: _text,
+}
 
 
 def _parse(text: str, place: str) -> Any:
     try:
-        return json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        # In one line of JSONL the parser's own line number is always 1.
-        where = place if error.doc.count("\n") == 0 else f"{place}:{error.lineno}"
-        raise InputError(f"{where}: not JSON: {error.msg} at column {error.colno}: {text[:60]!r}") from error
+        raise InputError(f"{place}: not JSON: {error.msg} at column {error.colno}: {text[:60]!r}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON: {error}") from error
+        raise InputError(f"{place}: not JSON: {reason_of(error)}") from error
 
 
 def _finite(number: str) -> float:
@@ -145,6 +239,9 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON value; write null")
 
 
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=once_each)
+
+
 def _document(value: object, place: str, fields: Fields) -> Document:
     if isinstance(value, str):
         return Document(value)
@@ -152,15 +249,17 @@ def _document(value: object, place: str, fields: Fields) -> Document:
         raise InputError(f"{place}: a document is a JSON object or a string, and this is {_kind(value)}: {value!r:.60}")
     if fields.text not in value:
         raise InputError(
-            f"{place}: the object has no {fields.text!r} (it has {sorted(value)!r}); "
+            f"{place}: the object has no {fields.text!r} (it has {short(sorted(value))}); "
             "say with --text-field where the text is"
         )
-    text, own_id = value[fields.text], value.get(fields.id)
+    # BEIR and MTEB call it so.
+    key = "_id" if fields.id == "id" and "id" not in value and "_id" in value else fields.id
+    text, own_id = value[fields.text], value.get(key)
     if not isinstance(text, str):
         raise InputError(f"{place}: {fields.text!r} is {text!r:.60} ({_kind(text)}); the text must be a string")
     if own_id is not None and (isinstance(own_id, bool) or not isinstance(own_id, (str, int))):
-        raise InputError(f"{place}: {fields.id!r} is {own_id!r:.60} ({_kind(own_id)}); an id is a string or an integer")
-    rest = {key: item for key, item in value.items() if key not in (fields.text, fields.id)}
+        raise InputError(f"{place}: {key!r} is {own_id!r:.60} ({_kind(own_id)}); an id is a string or an integer")
+    rest = {name: item for name, item in value.items() if name not in (fields.text, key)}
     return Document(text, own_id, rest)
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from rerank_core.errors import one_of
@@ -26,7 +27,7 @@ from rerank_core.records.chats import messages_row
 from rerank_core.records.fields import Record, RowError, number, numbers, one_or_more, present, text, texts
 from rerank_core.records.row import TrainingRow
 
-__all__ = ["FORMATS", "ScoresAre", "format_of", "joined", "keys_of", "row_of", "unread"]
+__all__ = ["FORMATS", "KEYS", "ScoresAre", "format_of", "joined", "keys_of", "row_of", "unread"]
 
 ScoresAre: TypeAlias = Literal["teacher", "labels"]
 
@@ -46,7 +47,7 @@ class _Format:
     reads: frozenset[str]
     convert: Callable[[Record, ScoresAre], TrainingRow]
 
-    def fits(self, keys: set[str]) -> bool:
+    def fits(self, keys: frozenset[str]) -> bool:
         return all(keys & group for group in self.needs)
 
     def knows(self, key: str) -> bool:
@@ -112,10 +113,10 @@ def keys_of(name: str) -> list[str]:
 
 
 def _find(record: Record) -> tuple[str, _Format]:
-    filled = {key for key, value in record.items() if value is not None}
+    filled = frozenset(key for key, value in record.items() if value is not None)
     # A record that fits only with its nulls is one whose text is null, which is worth a better message.
-    for keys in (filled, set(record)):
-        fitting = [name for name, form in FORMATS.items() if form.fits(keys)]
+    for keys in (filled, frozenset(record)):
+        fitting = _fitting(keys)
         if len(fitting) == 1:
             return fitting[0], FORMATS[fitting[0]]
         if fitting:
@@ -124,6 +125,12 @@ def _find(record: Record) -> tuple[str, _Format]:
             )
     known = "; ".join(f"{name}: {_spelled(form)}" for name, form in FORMATS.items())
     raise RowError(f"its keys {sorted(record)} are no format known here. Known are {known}", "unknown-format")
+
+
+@lru_cache(maxsize=256)
+def _fitting(keys: frozenset[str]) -> tuple[str, ...]:
+    """The formats that keys fit; the records of a file have few sets of them."""
+    return tuple(name for name, form in FORMATS.items() if form.fits(keys))
 
 
 def _spelled(form: _Format) -> str:
@@ -285,3 +292,6 @@ FORMATS = {
     ),
     "response": _format("query", "response", "rejected_response", reads="system", convert=_response),
 }
+
+# All keys that some format reads, but for negative_1 and so on.
+KEYS = _ALWAYS.union(*(form.reads.union(*form.needs) for form in FORMATS.values()))

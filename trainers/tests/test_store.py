@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import hashlib
 import json
 import multiprocessing
@@ -246,7 +245,8 @@ def test_paths_that_name_nothing_usable(tmp_path: Path) -> None:
     (tmp_path / "nothing.jsonl").touch()
     (tmp_path / "header.tsv").write_text("query\tdoc\tlabel\n", encoding="utf-8")
     (tmp_path / "rows.csv").touch()
-    (tmp_path / "rows.jsonl.gz").write_bytes(gzip.compress(good.read_bytes()))
+    (tmp_path / "bare.csv").write_text("q,a,1\n", encoding="utf-8")
+    (tmp_path / "rows.xlsx").touch()
     for paths, reason in [
         ([], "no files are named"),
         (str(good), "it must be a list"),
@@ -257,8 +257,11 @@ def test_paths_that_name_nothing_usable(tmp_path: Path) -> None:
         ([tmp_path / "empty.jsonl"], "has no records"),
         ([tmp_path / "nothing.jsonl"], "has no records"),
         ([tmp_path / "header.tsv"], "has no records"),
-        ([tmp_path / "rows.csv"], "rows.csv"),
-        ([tmp_path / "rows.jsonl.gz"], "unpack it first"),
+        ([tmp_path / "rows.csv"], "has no records"),
+        ([tmp_path / "bare.csv"], "bare.csv:1: the first line is 'q,a,1'; it must name the columns"),
+        ([tmp_path / "rows.xlsx"], "is none of .jsonl"),
+        (["/dev/null"], "is a pipe or device"),
+        (["-"], "is stdin"),
     ]:
         with pytest.raises(InputError, match=reason):
             open_rows(paths)  # type: ignore[arg-type]

@@ -95,10 +95,10 @@ def checked(
         InputError: no file is named, or one that cannot be read.
     """
     if not data.train:
-        raise InputError("data.train names no file; give JSONL, TSV or Parquet of queries with documents")
+        raise InputError("data.train names no file; give JSON, CSV, TSV or Parquet of queries with documents")
     options = replace(checks_of(data), max_query=max_query, as_errors=as_errors, examples=examples)
-    dev = open_rows(data.eval, scores_are=data.scores_are) if data.eval else None
-    rows = open_rows(data.train, scores_are=data.scores_are, progress=progress)
+    dev = open_rows(data.eval, scores_are=data.scores_are, encoding=data.encoding) if data.eval else None
+    rows = open_rows(data.train, scores_are=data.scores_are, encoding=data.encoding, progress=progress)
     report = check(rows, options, dev, progress=progress)
     # The dev set is measured, not trained on: what says nothing about an order is left out there and counted.
     return Checked(data, rows, report, dev, None if dev is None else check(dev, options))
@@ -110,5 +110,5 @@ def dev_rows(data: DataConfig) -> RowStore:
     Raises:
         InputError: a file that cannot be read, or errors where ``on_error`` says stop.
     """
-    rows = open_rows(data.eval, scores_are=data.scores_are)
+    rows = open_rows(data.eval, scores_are=data.scores_are, encoding=data.encoding)
     return usable_rows(rows, check(rows, checks_of(data)))

@@ -14,11 +14,12 @@ class DataConfig:
     """Which rows are read, and how many documents of each a step sees.
 
     Attributes:
-        train, eval: files or globs: JSONL, TSV, Parquet in any format of docs/training.md.
+        train, eval: files or globs: JSON, CSV, TSV, Parquet, packed or not, in any format of docs/training.md.
         group_size: documents of a query in one step, one or more of them relevant, of every grade in turn; drawn anew
             each epoch. 0 takes all.
         label_range: lowest and highest label; labels are mapped to [0, 1] between them.
         label_map: or what each label becomes, by its text: ``{"3": 1, "2": 0.75, "1": 0.5, "0": 0.25}``.
+        encoding: of files that are not UTF-8, such as gb18030; most are recognised.
         scores_are: whether ``pos_scores`` and ``neg_scores`` are a teacher's scores or labels.
         on_error: what to do about bad rows: stop, leave them out, or leave out only what cannot be used at all.
     """
@@ -28,6 +29,7 @@ class DataConfig:
     group_size: int = 8
     label_range: tuple[float, float] = (0.0, 1.0)
     label_map: Mapping[str, float] | None = None
+    encoding: str | None = None
     scores_are: Literal["teacher", "labels"] = "teacher"
     on_error: Literal["error", "drop", "warn"] = "error"
 

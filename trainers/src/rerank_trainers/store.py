@@ -15,8 +15,11 @@ import numpy.typing as npt
 
 from rerank_core.records.fields import Record, RowError
 from rerank_core.records.formats import ScoresAre, joined, row_of
+from rerank_core.records.parquet import ParquetRecords
+from rerank_core.records.paths import expand, names_of
+from rerank_core.records.reading import Reading
 from rerank_core.records.row import TrainingRow
-from rerank_trainers.files import LineFile, RecordFile, Step, expand, names_of
+from rerank_trainers.files import LineFile, RecordFile, Step
 from rerank_trainers.grouping import Groups, grouped
 
 __all__ = ["RowStore", "open_rows"]
@@ -30,14 +33,16 @@ def open_rows(
     *,
     scores_are: ScoresAre = "teacher",
     group: bool = True,
+    encoding: str | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> RowStore:
-    """The rows of JSONL, TSV and Parquet files, in any format that `formats` lists, mixed as they may be.
+    """The rows of JSON, CSV, TSV and Parquet files, in any format that `formats` lists, mixed as they may be.
 
     Args:
         paths: files, and patterns such as ``kd/*.jsonl``.
         scores_are: what ``pos_scores`` and ``neg_scores`` are; see `formats.row_of`.
         group: pointwise lines of one query in one file become one row, where the first of them is.
+        encoding: of files that are not UTF-8, where it cannot be told from what they hold.
         progress: called with bytes read and bytes to read; grouping reads them a second time.
 
     Raises:
@@ -55,20 +60,22 @@ def open_rows(
         if progress is not None:
             progress(done, total)
 
-    files = [_open(path, name, step) for path, name in zip(found, names_of(found), strict=True)]
+    files = [_open(path, name, encoding, step) for path, name in zip(found, names_of(found), strict=True)]
     return RowStore(files, [grouped(file, scores_are, step) if group else None for file in files], scores_are)
 
 
-def _open(path: Path, name: str, step: Step) -> RecordFile:
-    if path.suffix.lower() != ".parquet":
-        return LineFile(path, name, step)
-    from rerank_trainers.parquet import ParquetRecords
-
-    return ParquetRecords(path, name, step)
+def _open(path: Path, name: str, encoding: str | None, step: Step) -> RecordFile:
+    reading = Reading.of(path, name, encoding)
+    if reading.form != "parquet":
+        return LineFile(reading, step)
+    records = ParquetRecords(path, name)
+    step(path.stat().st_size)
+    return records
 
 
 class RowStore(Sequence[TrainingRow]):
-    """Rows of files, read when asked for: 12 bytes a line are kept in memory, and the rest on disk.
+    """Rows of files, read when asked for: 12 bytes a line are kept in memory, and the rest on disk, in a temporary
+    file what cannot be read in place (packed, an array, CSV, another encoding).
 
     Picklable, for the workers of a DataLoader. A slice is a store too. Reading a row that cannot be used raises
     `RowError`, an InputError with its kind, file and line; `checking.check` finds all of them beforehand.

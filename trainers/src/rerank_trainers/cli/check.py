@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from rerank_core import InputError
-from rerank_core.cli.output import AsJson, emit_json, show, table
+from rerank_core.cli.output import AsJson, Encoding, emit_json, show, table
 from rerank_trainers.checked import Checked, checked
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
 from rerank_trainers.config import Config
@@ -28,7 +28,9 @@ _LISTED = 1000
 def check(
     data: Annotated[
         list[str] | None,
-        typer.Argument(metavar="DATA...", help="Files (.jsonl, .tsv, .parquet), and patterns in quotes."),
+        typer.Argument(
+            metavar="DATA...", help="Files (JSON, CSV, TSV, Parquet; .gz and .zst, too), and patterns in quotes."
+        ),
     ] = None,
     evaluation: Annotated[
         list[str] | None,
@@ -41,6 +43,7 @@ def check(
     label_range: LabelRange = None,
     scores_are: ScoresAreFlag = None,
     on_error: OnErrorFlag = None,
+    encoding: Encoding = None,
     settings: Settings = None,
     max_query_chars: Annotated[int | None, typer.Option(min=1, help="Warn of longer queries.")] = None,
     as_errors: Annotated[
@@ -64,7 +67,7 @@ def check(
     whichever format it is; whether the objective can learn from the rows is asked where one is named. With --json the
     first 1000 problems of each kind are listed.
     """
-    flags: dict[str, Any] = {"data": data_settings(data, evaluation, label_range, scores_are, on_error)}
+    flags: dict[str, Any] = {"data": data_settings(data, evaluation, label_range, scores_are, on_error, encoding)}
     if objective is not None:
         flags["objective"] = objective
     told = set_values(overlaid({} if config is None else read_config(config), flags), settings or [])

@@ -56,6 +56,7 @@ def data_settings(
     label_range: str | None,
     scores_are: ScoresAre | None,
     on_error: OnError | None,
+    encoding: str | None,
 ) -> dict[str, Any]:
     """What was given, as the ``data`` of a configuration has it.
 
@@ -75,4 +76,6 @@ def data_settings(
         given["scores_are"] = scores_are.value
     if on_error is not None:
         given["on_error"] = on_error.value
+    if encoding is not None:
+        given["encoding"] = encoding
     return given

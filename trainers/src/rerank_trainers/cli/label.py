@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rerank_core.cli.output import AsJson, emit_json, note, show, table, warn
+from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table, warn
 from rerank_core.opening import load
 from rerank_trainers.cli.loading import (
     Device,
@@ -36,6 +36,7 @@ def label(
     activation: Annotated[
         str, typer.Option(help="Of the scores: none (raw), sigmoid, default (as its authors ship the model).")
     ] = "none",
+    encoding: Encoding = None,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has written.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
     as_json: AsJson = False,
@@ -65,7 +66,7 @@ def label(
     """
     common = {"longdoc": longdoc, "max_length": max_length, "device": device, "dtype": dtype}
     options = options_of({**common, "token_budget": token_budget}, option or [])
-    rows = open_rows(files)
+    rows = open_rows(files, encoding=encoding)
     figures = LabellingStatistics()
     with load(model, **options) as reranker:
         settings = {"files": rows.fingerprint(), "activation": activation, **as_settings(reranker, options)}

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rerank_core.cli.output import AsJson, emit_json, note, show, table, warn
+from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table, warn
 from rerank_core.errors import InputError
 from rerank_core.opening import load
 from rerank_core.records.documents import Fields, Format, read_documents
+from rerank_core.records.reading import named_form
 from rerank_core.records.row import TrainingRow
 from rerank_core.reranker import Reranker
 from rerank_trainers.cli.loading import (
@@ -42,11 +43,12 @@ def mine(
     corpus: Annotated[
         list[str] | None,
         typer.Option(
-            help="Texts to take negatives from: .jsonl with --text-field, else a text a line; as often as needed. "
-            "By default the documents of all rows."
+            help="Texts to take negatives from, as often as needed: files of documents as `rerank rank` reads them, or "
+            "plain text with one a line. By default the documents of all rows."
         ),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="The key of the text in a JSONL corpus.")] = "text",
+    text_field: Annotated[str, typer.Option(help="The key or column of the text in a corpus.")] = "text",
+    encoding: Encoding = None,
     negatives: Annotated[int, typer.Option("--negatives", "-n", help="Of each row, at most.")] = 8,
     rescore: Annotated[
         str | None, typer.Option(metavar="MODEL", help="Rank BM25's candidates again with this model.")
@@ -125,8 +127,8 @@ def mine(
         raise InputError(
             f"{', '.join(options)}: options of a model, and BM25 alone has none; give --rescore or --index"
         )
-    rows = open_rows(files)
-    texts = _corpus(rows, corpus or [], text_field, rules)
+    rows = open_rows(files, encoding=encoding)
+    texts = _corpus(rows, corpus or [], text_field, encoding, rules)
     figures = MiningStatistics()
     settings: dict[str, object] = {
         "files": rows.fingerprint(),
@@ -165,13 +167,17 @@ def mine(
         _show(figures, texts, writer)
 
 
-def _corpus(rows: Sequence[TrainingRow], files: Sequence[str], text_field: str, rules: MiningRules) -> Corpus:
+def _corpus(
+    rows: Sequence[TrainingRow], files: Sequence[str], text_field: str, encoding: str | None, rules: MiningRules
+) -> Corpus:
     from rerank_trainers.mining import Corpus, positives_of
 
     if not files:
         return Corpus.of_rows(rows)
     corpus = Corpus.of(
-        document.text for file in files for document in read_documents([file], _form(file), Fields(text_field))
+        document.text
+        for file in files
+        for document in read_documents([file], _form(file), Fields(text_field), encoding)
     )
     if rules.margins:
         corpus.know(positives_of(rows, rules.lowest))
@@ -179,8 +185,8 @@ def _corpus(rows: Sequence[TrainingRow], files: Sequence[str], text_field: str, 
 
 
 def _form(file: str) -> Format:
-    """A file that is not JSON has a text a line: a corpus of one text would be of no use."""
-    return Format.auto if Path(file).suffix.lower() in (".jsonl", ".ndjson", ".json") else Format.lines
+    """Plain text has a text a line: a corpus of one text would be of no use."""
+    return Format.auto if file == "-" or named_form(file)[0] is not None else Format.lines
 
 
 def _retriever(texts: Sequence[str], model: Reranker | None, folder: str | None) -> Retriever:

@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rerank_core.cli.output import AsJson, emit_json, note, show, table
+from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table
 from rerank_core.progress import bar
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
 from rerank_trainers.recipes import RECIPES, overlaid
@@ -45,6 +45,7 @@ def reranker(
     label_range: LabelRange = None,
     scores_are: ScoresAreFlag = None,
     on_error: OnErrorFlag = None,
+    encoding: Encoding = None,
     settings: Settings = None,
     resume: _Resume = False,
     overwrite: _Overwrite = False,
@@ -60,7 +61,7 @@ def reranker(
       rerank train reranker run.yaml --resume
       torchrun --nproc-per-node 4 -m rerank_core train reranker run.yaml
     """
-    data = data_settings(train, evaluate, label_range, scores_are, on_error)
+    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
     flags = _flags(data, model, out, objective)
     _launch(
         "reranker", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
@@ -80,6 +81,7 @@ def llm(
     label_range: LabelRange = None,
     scores_are: ScoresAreFlag = None,
     on_error: OnErrorFlag = None,
+    encoding: Encoding = None,
     settings: Settings = None,
     resume: _Resume = False,
     overwrite: _Overwrite = False,
@@ -93,7 +95,7 @@ def llm(
       rerank train llm --train train.jsonl --eval dev.jsonl --model Qwen/Qwen3-Reranker-0.6B
       rerank train llm --train train.jsonl --model Qwen/Qwen2.5-0.5B --like qwen3-reranker-0.6b
     """
-    data = data_settings(train, evaluate, label_range, scores_are, on_error)
+    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
     flags = _flags(data, model, out, objective)
     if like is not None:
         flags.setdefault("model", {})["like"] = like

@@ -1,0 +1,193 @@
+"""A file, stdin or a pipe as a stream of bytes: unpacked where it is compressed, refused where it holds no text."""
+
+from __future__ import annotations
+
+import io
+import os
+import stat
+import sys
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import IO, Any
+
+from rerank_core.errors import InputError, MissingDependencyError
+
+__all__ = ["HEAD", "PACKED", "PARQUET", "Source", "opened"]
+
+# So much of a stream is looked at before it is known what it holds.
+HEAD = 1 << 16
+PARQUET = b"PAR1"
+
+_PACKINGS = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ\x00": "xz",
+}
+PACKED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz"}
+
+# What is often given instead of text: how it begins, what it is, what to do.
+_OTHERS = (
+    (b"PK\x03\x04", "a zip archive", "unpack it and name the files that come out"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook or another Office document", "save it as CSV UTF-8"),
+    (b"%PDF-", "a PDF", "extract its text first"),
+    (b"ARROW1", "an Arrow file", "write it as Parquet: datasets.Dataset.from_file(FILE).to_parquet(...)"),
+    (b"\xff\xff\xff\xff", "an Arrow stream", "write it as Parquet: datasets.Dataset.from_file(FILE).to_parquet(...)"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and name the files that come out"),
+    (b"Rar!\x1a\x07", "a RAR archive", "unpack it and name the files that come out"),
+    (b"SQLite format 3\x00", "an SQLite database", "export the table as CSV"),
+    (b"\x80\x04\x95", "a pickle, which is never opened", "write it as JSON Lines or Parquet"),
+)
+_EXCEL = (b"xl/", b"[Content_Types].xml")
+_TAR = slice(257, 262)
+
+
+@dataclass(frozen=True)
+class Source:
+    """One input, opened.
+
+    Attributes:
+        name: how messages call it.
+        stream: its bytes, unpacked; reading damaged ones raises an InputError.
+        head: the first of them, `HEAD` at most, which ``stream`` gives again.
+        packing: gzip, zstd, bzip2 or xz; None where it is not compressed.
+    """
+
+    name: str
+    stream: IO[bytes]
+    head: bytes
+    packing: str | None
+
+
+@contextmanager
+def opened(path: str | os.PathLike[str], name: str) -> Iterator[Source]:
+    """A file or pipe by its path, and stdin for ``-``.
+
+    Compression is told by the first bytes, not by the name.
+
+    Raises:
+        InputError: it is not there, a directory or a device; it holds an archive, a workbook or something else that is
+            no text.
+        MissingDependencyError: it is compressed by zstd, and pyarrow is not installed.
+    """
+    if str(path) == "-":
+        # The caller's stdin stays open.
+        yield _source(sys.stdin.buffer, name)
+        return
+    with ExitStack() as stack:
+        yield _source(_file(path, stack), name)
+
+
+def _file(path: str | os.PathLike[str], stack: ExitStack) -> IO[bytes]:
+    try:
+        mode = os.stat(path).st_mode
+        # Opening a device may wait or never end, so its kind comes first.
+        _check_kind(mode, str(path))
+        return stack.enter_context(Path(path).open("rb"))
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
+        raise InputError(f"{str(path)!r} cannot be read: {reason}") from error
+
+
+def _check_kind(mode: int, path: str) -> None:
+    if stat.S_ISDIR(mode):
+        example = path.rstrip("/") + "/*.jsonl"
+        raise InputError(f"{path!r} is a directory; name its files, for example {example}")
+    if stat.S_ISCHR(mode) or stat.S_ISBLK(mode) or stat.S_ISSOCK(mode):
+        raise InputError(f"{path!r} is a device or socket, not a file; pipe its text in and name it '-'")
+
+
+def _source(file: IO[bytes], name: str) -> Source:
+    raw = _Guarded(file, name, None)
+    packing = next((kind for magic, kind in _PACKINGS.items() if raw.head.startswith(magic)), None)
+    if packing is not None:
+        raw = _Guarded(_unpacked(io.BufferedReader(raw), packing, name), name, packing)
+    _refuse(raw.head, name, packing)
+    return Source(name, io.BufferedReader(raw, 1 << 18), raw.head, packing)
+
+
+def _refuse(head: bytes, name: str, packing: str | None) -> None:
+    what = advice = None
+    for magic, kind, remedy in _OTHERS:
+        if head.startswith(magic):
+            what, advice = kind, remedy
+    if head.startswith(b"PK\x03\x04") and any(mark in head[:4096] for mark in _EXCEL):
+        what, advice = "an Excel workbook or another Office document", "save it as CSV UTF-8"
+    if head[_TAR] == b"ustar":
+        what, advice = "a tar archive", "unpack it (tar -xf FILE) and name the files that come out"
+    if packing is not None and any(head.startswith(magic) for magic in _PACKINGS):
+        what, advice = "compressed twice", "unpack it once"
+    if what is not None:
+        raise InputError(f"{name!r} is {what}, which cannot be read as text; {advice}")
+
+
+def _unpacked(file: IO[bytes], packing: str, name: str) -> Any:
+    if packing == "zstd":
+        try:
+            arrow = import_module("pyarrow")
+        except ImportError as error:
+            raise MissingDependencyError(
+                f"{name!r} is compressed by zstd, which needs pyarrow: pip install 'rerank-core[parquet]'; or unpack "
+                "it first: zstd -d FILE"
+            ) from error
+        return arrow.CompressedInputStream(arrow.PythonFile(file, mode="r"), "zstd")
+    modules = {"gzip": ("gzip", "GzipFile"), "bzip2": ("bz2", "BZ2File"), "xz": ("lzma", "LZMAFile")}
+    module, kind = modules[packing]
+    opener = getattr(import_module(module), kind)
+    return opener(fileobj=file) if packing == "gzip" else opener(file)
+
+
+class _Guarded(io.RawIOBase):
+    """A stream with its first bytes looked at, whose failures are InputErrors that name it."""
+
+    def __init__(self, file: Any, name: str, packing: str | None) -> None:
+        self._file, self._name, self._packing, self._done = file, name, packing, 0
+        pieces, size = [], 0
+        # A pipe gives what its writer wrote, which may be a byte.
+        while size < HEAD and (piece := self._read(HEAD - size)):
+            pieces.append(piece)
+            size += len(piece)
+        self.head = b"".join(pieces)
+        self._left = memoryview(self.head)
+
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int:
+        size = len(buffer)
+        if len(self._left):
+            piece: Any = self._left[:size]
+            self._left = self._left[size:]
+        else:
+            piece = self._read(size)
+        buffer[: len(piece)] = piece
+        return len(piece)
+
+    def _read(self, size: int) -> bytes:
+        try:
+            data: bytes = self._file.read(size)
+        except InputError:
+            raise
+        except (OSError, EOFError, zlib.error, ValueError) as error:
+            raise self._failure(error) from error
+        except Exception as error:
+            # lzma is not in every Python, so that its error has no name that could be written here.
+            if type(error).__name__ != "LZMAError":
+                raise
+            raise self._failure(error) from error
+        self._done += len(data)
+        return data
+
+    def _failure(self, error: Exception) -> InputError:
+        if self._packing is None:
+            return InputError(f"{self._name!r} cannot be read: {getattr(error, 'strerror', None) or error}")
+        return InputError(
+            f"{self._name!r} is damaged or cut off: {self._packing} fails after {self._done:,} unpacked bytes "
+            f"({error}); copy or download it again"
+        )
