@@ -15,6 +15,7 @@ __all__ = ["items", "reason_of"]
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Within so many characters of what is read so far, an error may be that the rest is still to come.
 _UNSURE = 16
+_AFTER = frozenset(" \t\n\r,]")
 
 
 def items(pieces: Iterable[str], name: str, decoder: json.JSONDecoder) -> Iterator[tuple[Any, str]]:
@@ -82,8 +83,8 @@ class _Reader:
             except (ValueError, RecursionError) as error:
                 raise self.error(reason_of(error), self.at) from error
             else:
-                # A number goes on where more digits follow.
-                if end < len(self.text) or self._ended:
+                # A number may go on in what is not read yet.
+                if self._ended or end < len(self.text) - _UNSURE or self.text[end : end + 1] in _AFTER:
                     found = self.text[self.at : end]
                     self.at = end
                     return value, found
