@@ -56,7 +56,7 @@ class LabelScale:
         return cls(*cls.NAMED[name])
 
     @classmethod
-    def of(cls, value: str | Sequence[float] | Mapping[float, float] | LabelScale) -> LabelScale:
+    def of(cls, value: str | Sequence[float] | Mapping[str, float] | Mapping[float, float] | LabelScale) -> LabelScale:
         """What a config or an option says: a name, ``"LOW,HIGH"``, two numbers, or the worth of each label.
 
         >>> LabelScale.of("0,3") == LabelScale.of([0, 3]) == LabelScale.named("3-2-1-0")

@@ -79,6 +79,12 @@ def test_what_a_map_puts_together_teaches_nothing() -> None:
         check_signal(rows_of(((3, 2), None)), LabelScale.of({3: 1, 2: 1, 0: 0}), objective_of("bce").needs)
 
 
+def test_a_map_of_labels_is_checked(configured: Callable[..., Config]) -> None:
+    """Labels of a map are numbers; what it lists is what the message asks for."""
+    with pytest.raises(InputError, match="it must be numbers"):
+        plan(configured("data.label_map={good: 1, bad: 0}"), rows_of(MIXED))
+
+
 def test_a_group_of_one_sees_no_irrelevant_document(configured: Callable[..., Config]) -> None:
     """A group of one holds the relevant document alone, whatever the row has beside it."""
     with pytest.raises(InputError, match=r"data\.group_size is 1"):
@@ -192,6 +198,11 @@ def test_advice_can_be_followed(tmp_path: Path, encoder: Path) -> None:
     assert "(`--label-range 0,4`)" in told
     assert dry("--train", graded, "--label-range", "0,4", model=encoder)[0] == 0
     assert CliRunner().invoke(app, ["train", "check", graded, "--label-range", "0,4"]).exit_code == 0
+
+    mapped = ("--set", "data.label_map={4: 1, 0: 0}")
+    assert "data.label_map must list what each of them becomes" in dry("--train", graded, *mapped, model=encoder)[2]
+    mapped = ("--set", "data.label_map={4: 1, 1.5: 0.2, 0: 0}")
+    assert dry("--train", graded, *mapped, model=encoder)[0] == 0
 
     rows = ({"query": f"what is {word}?", "pos": [f"{word} is a thing"]} for word in ("tin", "zinc", "lead", "iron"))
     positives, mined = written(tmp_path, "positives.jsonl", *rows), str(tmp_path / "mined.jsonl")

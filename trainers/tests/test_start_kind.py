@@ -104,9 +104,9 @@ def test_a_cross_encoder_goes_on_unasked(tmp_path: Path, prepared: Prepared, cap
     assert "fresh" not in caplog.text
 
 
-@pytest.mark.parametrize("flags", [("-m", "mini"), ("-m", "mini", "--set", "model.kind=null")])
+@pytest.mark.parametrize("flags", [("-m", "mini"), ("-m", "mini", "--dry-run"), ("-m", "bge-reranker-v2-gemma")])
 def test_the_command_says_it_in_one_line(flags: tuple[str, ...], tmp_path: Path) -> None:
-    """`rerank train reranker --model mini` ends before a step, with the setting on stderr and nothing written."""
+    """`rerank train reranker --model mini` ends before a download, with the setting on stderr; --dry-run too."""
     (tmp_path / "train.jsonl").write_text(json.dumps(ROW))
     common = ("--train", str(tmp_path / "train.jsonl"), "--out", str(tmp_path / "run"), "--set", "train.device=cpu")
     done = CliRunner().invoke(app, ["train", "reranker", *common, *flags])

@@ -21,7 +21,7 @@ Progress = Callable[[int, int], None]
 def scale_of(data: DataConfig) -> LabelScale:
     """What a label becomes."""
     if data.label_map is not None:
-        return LabelScale.of({float(label): worth for label, worth in data.label_map.items()})
+        return LabelScale.of(data.label_map)
     return LabelScale.of(data.label_range)
 
 

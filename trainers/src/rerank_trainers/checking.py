@@ -106,6 +106,8 @@ def _range(report: Report) -> str:
     span = report.given
     if "label-out-of-range" not in report.counts or span.constant:
         return ""
+    if report.signal.scale is not None and report.signal.scale.grades is not None:
+        return f". The labels go from {span.low:g} to {span.high:g}: data.label_map must list what each of them becomes"
     told = f"{min(0.0, span.low):g},{span.high:g}"
     return f". The labels go from {span.low:g} to {span.high:g}: data.label_range=[{told}] (`--label-range {told}`)"
 

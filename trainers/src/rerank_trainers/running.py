@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 import transformers
 
-from rerank_core import InputError, Reranker
+from rerank_core import InputError, Reranker, registry
 from rerank_core.records.labels import LabelScale
 from rerank_core.records.row import TrainingRow
 from rerank_trainers import model as models
@@ -34,6 +34,7 @@ from rerank_trainers.reading import Groups
 from rerank_trainers.recording import data_facts, record, start_facts
 from rerank_trainers.settings import write_config
 from rerank_trainers.signal import check_signal
+from rerank_trainers.start_kind import check_start
 from rerank_trainers.stopping import CollapseWatch, Interrupt
 from rerank_trainers.trainer import RerankTrainer
 
@@ -194,6 +195,7 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
         raise InputError("there is no row to train on")
     train = config.train
     check_settings(config, evaluates=dev_rows is not None)
+    check_start(config.model, registry.default())
     objective = objective_from(config)
     check_objective(objective, rows, config.data)
     scale = scale_of(config.data)

@@ -62,6 +62,7 @@ def source_of(config: ModelConfig) -> Source:
         except UnknownModelError:
             directory = _fetched(config)
         else:
+            check_kind(config, known, named)  # before anything is fetched
             directory = locate(named, Options.of(named, {"revision": config.revision} if config.revision else {}))
     if not (directory / "config.json").is_file() and not is_adapter(directory):
         raise CheckpointError(
@@ -73,7 +74,7 @@ def source_of(config: ModelConfig) -> Source:
             f"model.checkpoint {config.checkpoint!r} holds an adapter; start from its base model, or publish it first, "
             "which merges the two"
         )
-    check_kind(config, known, directory, named)
+    check_kind(config, known, named or directory)
     if like is None and named is None and (directory / FILE_NAME).is_file():
         named = known.resolve(str(directory.absolute()))
     if like is None and named is not None and _serves(named, config.kind or DEFAULT):

@@ -6,12 +6,12 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from rerank_core import CheckpointError, InputError, ModelSpec
+from rerank_core import CheckpointError, InputError, ModelSpec, UnknownModelError
 from rerank_core.registry import Registry
 from rerank_core.spec_file import spec_of_directory
 from rerank_trainers.config import ModelConfig
 
-__all__ = ["DEFAULT", "check_kind"]
+__all__ = ["DEFAULT", "check_kind", "check_start"]
 
 DEFAULT: Literal["cross-encoder"] = "cross-encoder"
 
@@ -29,21 +29,39 @@ _OTHERS = {
 }
 
 
-def check_kind(config: ModelConfig, known: Registry, directory: Path, named: ModelSpec | None) -> None:
+def check_start(config: ModelConfig, known: Registry) -> None:
+    """`check_kind` of what can be looked at without fetching anything: installed names and directories.
+
+    Raises:
+        InputError: as `check_kind`.
+    """
+    if not config.checkpoint:
+        return
+    directory = known.directory(config.checkpoint)
+    if directory is not None:
+        check_kind(config, known, directory)
+        return
+    try:
+        named = known.named(config.checkpoint)
+    except UnknownModelError:
+        return  # a hub id, perhaps
+    check_kind(config, known, named)
+
+
+def check_kind(config: ModelConfig, known: Registry, found: ModelSpec | Path) -> None:
     """Refuse to give a fresh score head to a model that has another way to rank, unless ``model.kind`` asks for it.
 
     A base model, which has none, gets its head unasked.
 
     Args:
-        directory: of the checkpoint.
-        named: its spec, where it was found by a name.
+        found: the checkpoint's spec, where it has a name, else its directory.
 
     Raises:
         InputError: says what the checkpoint is, and both ways to go on.
     """
     if config.kind is not None:
         return
-    what, instead = _otherwise(known, directory, named)
+    what, instead = _otherwise(known, found)
     if what:
         raise InputError(
             f"model.checkpoint {config.checkpoint!r} is {what}. {instead}As a cross-encoder it would keep its layers "
@@ -52,15 +70,18 @@ def check_kind(config: ModelConfig, known: Registry, directory: Path, named: Mod
         )
 
 
-def _otherwise(known: Registry, directory: Path, named: ModelSpec | None) -> tuple[str, str]:
+def _otherwise(known: Registry, found: ModelSpec | Path) -> tuple[str, str]:
     """What ranks in another way than a cross-encoder, and how to train it as that; both empty for a cross-encoder, and
     for a base model."""
-    try:
-        spec = named or known.resolve(str(directory.absolute()))
-    except CheckpointError as error:
-        if str(error) != _unrecognised(known, directory):
-            return f"no model that can be read as what it says it is ({error})", ""
-        return ("an embedding model (its modules.json pools vectors)" if _embeds(directory) else ""), ""
+    if isinstance(found, ModelSpec):
+        spec = found
+    else:
+        try:
+            spec = known.resolve(str(found.absolute()))
+        except CheckpointError as error:
+            if str(error) != _unrecognised(known, found):
+                return f"no model that can be read as what it says it is ({error})", ""
+            return ("an embedding model (its modules.json pools vectors)" if _embeds(found) else ""), ""
     if spec.head is None:
         return "scored by code of its own", ""
     return _OTHERS.get(spec.head.kind, ("", ""))

@@ -64,8 +64,8 @@ def check(
       rerank train check train.jsonl --json | jq '.problems[] | select(.severity == "error")'
 
     Flags, --config and --set mean what they mean to `rerank train reranker`, defaults included. Every row is read, in
-    whichever format it is; whether the objective can learn from the rows is asked where one is named. With --json the
-    first 1000 problems of each kind are listed.
+    whichever format it is, and asked what the objective reads of it: with none named, labels, which may be missing
+    here and there. With --json the first 1000 problems of each kind are listed.
     """
     flags: dict[str, Any] = {"data": data_settings(data, evaluation, label_range, scores_are, on_error, encoding)}
     if objective is not None:
