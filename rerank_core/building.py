@@ -50,8 +50,10 @@ def spec_from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
     Raises:
         CheckpointError: not found, or no reranker.
     """
-    revision = options.get("revision")
-    directory = _backend("checkpoints").fetch(name, revision=revision, offline=bool(options.get("offline", False)))
+    # The model's own options are known only with its spec; these two are needed to find it.
+    given = Options(**{name: options[name] for name in ("revision", "offline") if name in options})
+    revision = given.revision
+    directory = _backend("checkpoints").fetch(name, revision=revision, offline=given.offline)
     return replace(registry.default().resolve(str(directory)), name=name, checkpoint=name, revision=revision)
 
 
@@ -60,5 +62,10 @@ def _backend(name: str) -> Any:
         return importlib.import_module(f"rerank_core.backends.{name}")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"models that run weights need {error.name!r}, which is not installed: pip install 'rerank-core[torch]'"
+            f"models that run weights need {error.name or str(error)!r}, which is not installed: "
+            "pip install 'rerank-core[torch]'"
+        ) from error
+    except (ImportError, OSError) as error:  # OSError: a shared library that is missing or does not fit
+        raise MissingDependencyError(
+            f"a package that models with weights need cannot be imported: {described(error)}; `rerank doctor` says more"
         ) from error

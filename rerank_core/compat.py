@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import replace
 
-from rerank_core.errors import InputError
+from rerank_core.errors import InputError, short
 from rerank_core.longdoc import FirstP, MaxP
 from rerank_core.manners import Manner, Profile
 from rerank_core.rows import Rules
@@ -48,7 +48,7 @@ def profile_of(spec: ModelSpec, compat: str | None) -> Profile | None:
         valid = (
             f"one of {', '.join(map(repr, known))}" if known else "left out, as no framework's rules are known for it"
         )
-        raise InputError(f"compat is {compat!r}; for {spec.name!r} it must be {valid}")
+        raise InputError(f"compat is {short(compat)}; for {spec.name!r} it must be {valid}")
     return known[compat]
 
 

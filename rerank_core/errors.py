@@ -44,7 +44,8 @@ def short(value: object) -> str:
 
 def one_of(value: object, valid: Sequence[str | None], what: str) -> None:
     """Raise InputError where ``value`` is none of the valid ones."""
-    if value not in valid:
+    # Only strings are compared: an array compares with anything, and answers with an array.
+    if (value is not None and not isinstance(value, str)) or value not in valid:
         raise InputError(f"{what} is {short(value)}; it must be one of {', '.join(map(repr, valid))}")
 
 

@@ -57,6 +57,9 @@ class Head:
                 object.__setattr__(self, "vectors", TokenVectors(**(vectors or {})))
             elif not isinstance(vectors, TokenVectors):
                 raise InputError(f"Head.maxsim(vectors={short(vectors)}): it must be TokenVectors")
+        for name in ("positive", "negative"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
+                raise InputError(f"Head.last_token({name}={short(getattr(self, name))}): it must be a string")
         if self.kind == "last_token" and (not self.positive or self.positive == self.negative):
             raise InputError(
                 f"Head.last_token(positive={short(self.positive)}, negative={short(self.negative)}): "

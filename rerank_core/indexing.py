@@ -13,7 +13,7 @@ from rerank_core.errors import InputError, short
 from rerank_core.indexable import Indexable, ShelfWindow, Shelved, Storable
 from rerank_core.rows import Job, QueryRows, RowPlan, Rules, Window
 from rerank_core.scorer import NO_TOKENS, Output, QueryRow, Scorer
-from rerank_core.types import Document
+from rerank_core.types import Document, in_order
 
 __all__ = ["Index", "IndexPlan", "build"]
 
@@ -82,9 +82,8 @@ class Index(Sequence[Document]):
         Raises:
             InputError: a place that is none of the index.
         """
-        if isinstance(places, (str, bytes)) or not isinstance(places, Iterable):
-            raise InputError(f"places is {short(places)}; it must be a list of positions in the index")
-        chosen = [_place(place, self) for place in places]
+        given = in_order(places, "places", "a list of positions in the index")
+        chosen = [_place(place, self) for place in given]
         return replace(
             self,
             documents=tuple(self.documents[place] for place in chosen),

@@ -6,9 +6,11 @@ Contextual Neural Language Modeling*, SIGIR 2019. Means of passages: Li et al., 
 
 from __future__ import annotations
 
+import operator
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Protocol
+from typing import Any, ClassVar, Protocol
 
 from rerank_core.errors import InputError, short
 
@@ -20,6 +22,7 @@ __all__ = [
     "MaxP",
     "MeanP",
     "checked",
+    "combined",
     "covered",
     "default_overlap",
     "longdoc_of",
@@ -145,7 +148,7 @@ class KMaxP:
 
     def __post_init__(self) -> None:
         if isinstance(self.k, bool) or not isinstance(self.k, int) or self.k < 1:
-            raise InputError(f"KMaxP(k={self.k!r}): k must be a positive integer")
+            raise InputError(f"KMaxP(k={short(self.k)}): k must be a positive integer")
 
     @property
     def name(self) -> str:
@@ -165,14 +168,33 @@ def checked(strategy: LongDoc, length: int, room: int, overlap: int) -> list[Win
     Raises:
         InputError: no window, one outside the document or over the room, or windows out of order.
     """
-    spans = [(start, stop) for start, stop in strategy.windows(length, room, overlap)]
+    given = strategy.windows(length, room, overlap)
+    try:
+        spans = [(operator.index(start), operator.index(stop)) for start, stop in given]
+    except (TypeError, ValueError):
+        spans = []
     right = all(0 <= start <= stop <= length and stop - start <= room for start, stop in spans)
     if not spans or not right or spans != sorted(spans):
         raise InputError(
-            f"the strategy {strategy!r} gave the windows {short(spans)} for {length} tokens and room for {room}; they "
-            "must be at least one, inside the document, no longer than the room, and in order"
+            f"the strategy {short(strategy)} gave the windows {short(given)} for {length} tokens and room for {room}; "
+            "they must be at least one (start, stop), inside the document, no longer than the room, and in order"
         )
     return spans
+
+
+def combined(strategy: LongDoc, scores: Sequence[float]) -> float:
+    """The score of a document by a strategy, which may be a stranger's.
+
+    Raises:
+        InputError: something else than a number.
+    """
+    score: Any = strategy.combine(scores)
+    try:
+        return float(score)
+    except (TypeError, ValueError, OverflowError):
+        raise InputError(
+            f"the strategy {short(strategy)} combined {short(scores)} to {short(score)}; it must be a number"
+        ) from None
 
 
 def covered(spans: Sequence[Window], length: int) -> bool:
@@ -206,8 +228,12 @@ def longdoc_of(value: str | LongDoc) -> LongDoc:
         if value in plain:
             return plain[value]
         name, _, k = value.partition(":")
-        if name == "kmaxp" and k.isdecimal():
+        if name == "kmaxp" and re.fullmatch("[0-9]{1,9}", k):
             return KMaxP(int(k))
-    elif callable(getattr(value, "windows", None)) and callable(getattr(value, "combine", None)):
+    elif (
+        not isinstance(value, type)
+        and callable(getattr(value, "windows", None))
+        and callable(getattr(value, "combine", None))
+    ):
         return value
     raise InputError(f"longdoc is {short(value)}; it must be one of {', '.join(STRATEGIES)}, or a strategy object")

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from rerank_core.errors import InputError, one_of
+from rerank_core.errors import InputError, one_of, short
 
 __all__ = ["ModelOption", "OptionType", "Secret"]
 
@@ -53,10 +54,16 @@ class ModelOption:
     secret: bool = False
 
     def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name.isidentifier():
+            raise InputError(f"ModelOption({short(self.name)}): its name must be a Python identifier")
         one_of(self.type, tuple(_SAYS), f"ModelOption({self.name!r}).type")
         one_of(self.when, ("load", "call"), f"ModelOption({self.name!r}).when")
-        if self.written.count("{}") != 1:
-            raise InputError(f"ModelOption({self.name!r}).written is {self.written!r}; it must hold {{}} exactly once")
+        if not isinstance(self.written, str) or self.written.count("{}") != 1:
+            raise InputError(
+                f"ModelOption({self.name!r}).written is {short(self.written)}; it must hold {{}} exactly once"
+            )
+        if not isinstance(self.help, str) or not isinstance(self.choices, tuple):
+            raise InputError(f"ModelOption({self.name!r}): help must be a string and choices a tuple")
         object.__setattr__(self, "default", self.check(self.default))
 
     def check(self, value: object) -> Any:
@@ -67,14 +74,14 @@ class ModelOption:
         """
         if value is None and self.default is None:
             return None
+        shown = "***" if self.secret else short(value)
         try:
             made = _made(self.type, value)
-        except (TypeError, ValueError):
-            shown = "***" if self.secret else repr(value)
+        except (TypeError, ValueError, OverflowError):
             raise InputError(f"option {self.name}={shown} must be {_SAYS[self.type]}: {self.help}") from None
         for item in made if isinstance(made, tuple) else (made,):
             if self.choices and item not in self.choices:
-                raise InputError(f"option {self.name}={value!r} must be one of {', '.join(map(repr, self.choices))}")
+                raise InputError(f"option {self.name}={shown} must be one of {', '.join(map(repr, self.choices))}")
         return Secret(made) if self.secret else made
 
     def text(self, value: object) -> str:
@@ -99,4 +106,6 @@ def _made(kind: OptionType, value: Any) -> Any:
     kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
     if not isinstance(value, kinds[kind]) or (kind != "bool" and isinstance(value, bool)):
         raise TypeError
+    if isinstance(value, float) and not math.isfinite(value):
+        raise ValueError
     return value

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from rerank_core.errors import CheckpointError, InputError, short
 
-__all__ = ["directory_of", "hub_name_of", "is_hub_id", "is_path", "model_name_of", "text_of"]
+__all__ = ["directory_of", "file_path_of", "hub_name_of", "is_hub_id", "is_path", "model_name_of", "text_of"]
 
 # `./x`, `../x`, `/x`, `~/x`, and on Windows also `.\x`, `\\server\x` and `C:\x`.
 _PATH = re.compile(r"\.{1,2}(?:$|[/\\])|[/\\~]|[A-Za-z]:[/\\]")
@@ -52,6 +52,24 @@ def text_of(source: object, what: str) -> str:
     elif isinstance(source, str):
         return source
     raise InputError(f"{what} is {short(source)}; it must be a name, a hub id or a directory, as a string or a path")
+
+
+def file_path_of(path: object, what: str) -> str:
+    """A place in the file system, whether or not something is there.
+
+    Raises:
+        InputError: neither a string nor a path, or one that no file system can have.
+    """
+    text = os.fspath(path) if isinstance(path, os.PathLike) else path
+    if not isinstance(text, str) or not text:
+        raise InputError(f"{what} is {short(path)}; it must be a string or a path")
+    try:
+        impossible = b"\0" in os.fsencode(text)
+    except UnicodeEncodeError:
+        impossible = True
+    if impossible:
+        raise InputError(f"{what} is {short(text)}, which no file can be called")
+    return text
 
 
 def directory_of(text: str) -> Path | None:

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from rerank_core.errors import InputError, PluginError, short
+from rerank_core.errors import InputError, PluginError, one_of, short
 from rerank_core.longdoc import LongDoc, longdoc_of
 from rerank_core.naming import text_of
 from rerank_core.rows import Rules
@@ -87,19 +87,19 @@ class Options:
         if self.checkpoint is not None:
             object.__setattr__(self, "checkpoint", text_of(self.checkpoint, "checkpoint"))
         object.__setattr__(self, "device", _device(self.device))
-        if self.revision is not None and not isinstance(self.revision, str):
-            raise InputError(f"revision is {short(self.revision)}; it must be a string")
+        for name, example in (("revision", "main"), ("compat", "flagembedding")):
+            value = getattr(self, name)
+            if value is not None and (not isinstance(value, str) or not value.strip()):
+                raise InputError(f"{name} is {short(value)}; it must be a string like {example!r}")
         if self.dtype is not None:
-            # A torch.dtype prints as "torch.float16"; taking its name keeps torch out of this module.
-            name = str(self.dtype).removeprefix("torch.")
-            if name not in _DTYPES:
-                raise InputError(f"dtype is {self.dtype!r}; it must be one of {', '.join(_DTYPES)}")
+            name = str(self.dtype).removeprefix("torch.") if _of_torch(self.dtype, "dtype") else self.dtype
+            if not isinstance(name, str) or name not in _DTYPES:
+                raise InputError(f"dtype is {short(self.dtype)}; it must be one of {', '.join(_DTYPES)}")
             object.__setattr__(self, "dtype", name)
         for name, least in (("max_length", 1), ("max_query_length", 1), ("token_budget", 1), ("overlap", 0)):
             object.__setattr__(self, name, check_count(name, getattr(self, name), least))
         for name in ("parse_special_tokens", "offline"):
-            if not isinstance(getattr(self, name), bool):
-                raise InputError(f"{name} is {getattr(self, name)!r}; it must be True or False")
+            check_flag(name, getattr(self, name))
         if self.longdoc is not None:
             longdoc_of(self.longdoc)
         check_activation(self.activation)
@@ -155,10 +155,12 @@ class CallOptions:
     def __post_init__(self) -> None:
         object.__setattr__(self, "top_k", check_count("top_k", self.top_k, 1))
         object.__setattr__(self, "overlap", check_count("overlap", self.overlap, 0))
+        for name in ("progress", "explain"):
+            check_flag(name, getattr(self, name))
         if self.min_score is not None:
             try:
-                least = math.nan if isinstance(self.min_score, (bool, str)) else float(self.min_score)
-            except (TypeError, ValueError):
+                least = math.nan if isinstance(self.min_score, (bool, str, bytes)) else float(self.min_score)
+            except (TypeError, ValueError, OverflowError):
                 least = math.nan
             if math.isnan(least):
                 raise InputError(f"min_score is {short(self.min_score)}; it must be a number")
@@ -177,7 +179,7 @@ def _device(value: Any) -> str | None:
     """
     if value is None or (isinstance(value, str) and value.strip()):
         return value
-    if (type(value).__module__, type(value).__name__) == ("torch", "device"):  # keeps torch out of this module
+    if _of_torch(value, "device"):
         return str(value)
     try:
         number = -1 if isinstance(value, bool) else operator.index(value)
@@ -188,6 +190,17 @@ def _device(value: Any) -> str | None:
             f"device is {short(value)}; it must be a string like 'cpu' or 'cuda:1', the number of a GPU, or torch's own"
         )
     return f"cuda:{number}"
+
+
+def _of_torch(value: object, kind: str) -> bool:
+    """Whether a value is torch's own device or dtype; its name keeps torch out of this module."""
+    return (type(value).__module__, type(value).__name__) == ("torch", kind)
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise InputError for anything but True and False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {short(value)}; it must be True or False")
 
 
 def check_count(name: str, value: Any, least: int) -> int | None:
@@ -209,8 +222,7 @@ def check_count(name: str, value: Any, least: int) -> int | None:
 
 def check_activation(value: object) -> None:
     """Raise InputError for an unknown activation."""
-    if value not in _ACTIVATIONS:
-        raise InputError(f"activation is {value!r}; it must be one of {', '.join(map(repr, _ACTIVATIONS))}")
+    one_of(value, _ACTIVATIONS, "activation")
 
 
 def _refuse_unknown(given: Mapping[str, Any], valid: list[str], model: str) -> None:

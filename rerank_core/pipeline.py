@@ -14,7 +14,7 @@ from typing import Any, Protocol, TypeAlias
 
 from rerank_core.errors import InputError, PluginError, about, short
 from rerank_core.indexing import Index, IndexPlan
-from rerank_core.longdoc import LongDoc
+from rerank_core.longdoc import LongDoc, combined
 from rerank_core.outcomes import Outcome, Scored, finite
 from rerank_core.rows import Job, Plan, RowPlan, Rules
 from rerank_core.scorer import ListRanker, Output, Resumable, Scorer, Stackable, TextScorer
@@ -223,7 +223,7 @@ class _Board:
     def combine(self, positions: Sequence[int]) -> dict[str, float]:
         """A document's scores by name; the first ranks."""
         names = self.scores[positions[0]]
-        return {name: float(self.longdoc.combine([self.scores[p][name] for p in positions])) for name in names}
+        return {name: combined(self.longdoc, [self.scores[p][name] for p in positions]) for name in names}
 
 
 def _deepen(scorer: Resumable, states: list[tuple[list[int], Any]], board: _Board, stages: list[list[int]]) -> None:

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from rerank_core.errors import InputError, short
 from rerank_core.indexing import Index
 from rerank_core.rows import Job
-from rerank_core.types import Document, documents_of, query_of
+from rerank_core.types import Document, documents_of, in_order, query_of
 
-__all__ = ["job_of", "jobs_of_pairs"]
+__all__ = ["job_of", "jobs_of_pairs", "requests_in"]
 
 
 def job_of(request: object, owner: object, number: int | None = None) -> Job:
@@ -32,16 +32,24 @@ def job_of(request: object, owner: object, number: int | None = None) -> Job:
     return Job(checked, documents_of(documents, "" if number is None else f" of query {number}"), number or 0)
 
 
+def requests_in(requests: object) -> Iterator[Any]:
+    """The caller's requests, one after the other, still unchecked.
+
+    Raises:
+        InputError: something that gives no requests in an order.
+    """
+    return in_order(requests, "requests", "a list of (query, documents)")
+
+
 def jobs_of_pairs(pairs: Iterable[object]) -> tuple[list[Job], list[list[int]]]:
     """``(query, document)`` pairs as one job a query, and for each job's documents the positions of their pairs.
 
     Raises:
         InputError: a pair, query or document that cannot be used.
     """
-    if not isinstance(pairs, Iterable):
-        raise InputError(f"pairs is {short(pairs)}; it must be a list of (query, document)")
+    given = in_order(pairs, "pairs", "a list of (query, document)")
     asked: dict[str, list[tuple[int, Document]]] = {}
-    for place, pair in enumerate(pairs):
+    for place, pair in enumerate(given):
         query, document = _two(pair, f"pair {place}", "(query, document)")
         checked = query_of(query, f"the query of pair {place}")
         asked.setdefault(checked, []).append((place, Document.of(document, f"the document of pair {place}")))

@@ -21,12 +21,13 @@ from rerank_core.errors import (
 from rerank_core.explaining import explained
 from rerank_core.indexable import Explains
 from rerank_core.indexing import Index
-from rerank_core.options import CallOptions, Options
+from rerank_core.naming import file_path_of
+from rerank_core.options import CallOptions, Options, check_flag
 from rerank_core.outcomes import finished
 from rerank_core.pipeline import AnyScorer, Progress
 from rerank_core.progress import bar
 from rerank_core.ranking import presentation, ranking_of
-from rerank_core.requests import job_of, jobs_of_pairs
+from rerank_core.requests import job_of, jobs_of_pairs, requests_in
 from rerank_core.rows import Job, Rules
 from rerank_core.scorer import Configurable, ListRanker, Scorer, TextScorer, is_listwise
 from rerank_core.settling import identity_of, rules_of_call, settle
@@ -96,7 +97,7 @@ class Reranker:
     def rerank_many(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> list[Ranking]:
         """Rank several ``(query, documents)`` in one plan; one ranking each, in their order."""
         call = CallOptions.of(self.spec, options)
-        jobs = [job_of(request, self._identity(), number) for number, request in enumerate(requests)]
+        jobs = [job_of(request, self._identity(), number) for number, request in enumerate(requests_in(requests))]
         return list(self._rank(jobs, call, named=True))
 
     def rerank_stream(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> Iterator[Ranking]:
@@ -104,7 +105,7 @@ class Reranker:
         at a time. Where a request fails, or the iterable raises, the rankings of all requests before it come first."""
         call = CallOptions.of(self.spec, options)
         return streaming.stream(
-            requests,
+            requests_in(requests),
             lambda request, number: job_of(request, self._identity(), number),
             lambda jobs: self._rank(jobs, call, named=True, apart=True),
         )
@@ -139,7 +140,9 @@ class Reranker:
         """
         for name in ("top_k", "min_score", "activation", "explain"):
             if options.get(name) is not None:
-                raise InputError(f"score gives every raw score, so {name}={options[name]!r} means nothing; use rerank")
+                raise InputError(
+                    f"score gives every raw score, so {name}={short(options[name])} means nothing; use rerank"
+                )
         call = CallOptions.of(self.spec, options)
         scorer = self._open(call)
         if self._space(scorer) == "rank":
@@ -186,9 +189,8 @@ class Reranker:
         if not isinstance(scorer, Scorer):
             raise InputError(f"{self.spec.name!r} takes texts, so it has nothing to index")
         one_of(precision, (None, "float32", "float16", "int8"), "precision")
-        place = None if directory is None else os.fspath(directory)
-        if isinstance(place, bytes):
-            raise InputError(f"directory is {place!r}; it must be a string or a path")
+        place = None if directory is None else file_path_of(directory, "directory")
+        check_flag("progress", progress)
         with bar(progress) as watch:
             return indexing.build(
                 scorer,

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core.errors import CheckpointError, InputError, short
-from rerank_core.naming import model_name_of
+from rerank_core.naming import file_path_of, model_name_of
 from rerank_core.spec import Head, ModelSpec, Template
 
 __all__ = ["FILE_NAME", "SCHEMA_VERSION", "differences", "read_json", "read_spec", "spec_of_directory", "write_spec"]
@@ -56,8 +56,11 @@ def write_spec(spec: ModelSpec, directory: str | PathLike[str], *, base: str | N
     data["template"] = dataclasses.asdict(spec.template)
     data["head"] = dataclasses.asdict(spec.head) if spec.head else None
     data["base"] = base
-    path = Path(directory) / FILE_NAME
-    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    path = Path(file_path_of(directory, "directory")) / FILE_NAME
+    try:
+        path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"model {spec.name!r} holds half of a character, which {FILE_NAME} cannot: {error}") from error
     return path
 
 

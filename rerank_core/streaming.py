@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TypeVar
 
-from rerank_core.errors import InputError, short
 from rerank_core.rows import Job
 
 __all__ = ["stream"]
@@ -18,7 +17,7 @@ _Ranking = TypeVar("_Ranking")
 
 
 def stream(
-    requests: Iterable[_Request],
+    requests: Iterator[_Request],
     job_of: Callable[[_Request, int], Job],
     rank: Callable[[Sequence[Job]], Iterator[_Ranking]],
 ) -> Iterator[_Ranking]:
@@ -30,19 +29,12 @@ def stream(
     Args:
         job_of: checks a request, given its number.
         rank: gives the rankings of jobs in order, as far as they came, before it raises.
-
-    Raises:
-        InputError: requests that cannot be iterated.
     """
-    try:
-        source = iter(requests)
-    except TypeError:
-        raise InputError(f"requests is {short(requests)}; it must be several (query, documents)") from None
     number = waiting = 0
     jobs: list[Job] = []
     while True:
         try:
-            job = job_of(next(source), number)
+            job = job_of(next(requests), number)
         except BaseException as error:
             yield from rank(jobs)
             if isinstance(error, StopIteration):

@@ -51,8 +51,8 @@ class Template:
                 raise InputError(f"the template piece {short(piece)} must be a string that holds {mark} exactly once")
         for name in ("before", "between", "after"):
             value = getattr(self, name)
-            pieces = (value,) if isinstance(value, str) else tuple(value)
-            if not all(isinstance(piece, str) for piece in pieces):
+            pieces = (value,) if isinstance(value, str) else value
+            if not isinstance(pieces, (tuple, list)) or not all(isinstance(piece, str) for piece in pieces):
                 raise InputError(f"Template.{name} is {short(value)}; it must be a string or several")
             object.__setattr__(self, name, tuple(filter(None, pieces)))
         if self.wrap != "none" and (self.before or self.between or self.after):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias, overload
 
@@ -77,12 +77,22 @@ def documents_of(values: object, of: str = "") -> tuple[Document, ...]:
             f"documents{of} is a {type(values).__name__}, and iterating over a table gives its column names; "
             "pass one column, table['text'], or table.to_dict('records')"
         )
-    if isinstance(values, (set, frozenset)) or not isinstance(values, Iterable):
-        raise InputError(
-            f"documents{of} is {short(values)} ({type(values).__name__}); it must be a list of documents, in an order "
-            "that hits can refer to"
-        )
-    return tuple(Document.of(value, f"document {index}{of}") for index, value in enumerate(values))
+    given = in_order(values, f"documents{of}", "a list of documents, in an order that hits can refer to")
+    return tuple(Document.of(value, f"document {index}{of}") for index, value in enumerate(given))
+
+
+def in_order(values: object, what: str, wanted: str) -> Iterator[Any]:
+    """The items of a list or of anything else that gives them in an order.
+
+    Raises:
+        InputError: a string, a mapping, a set, or something that cannot be iterated.
+    """
+    if not isinstance(values, (str, bytes, Mapping, set, frozenset)):
+        try:
+            return iter(values)  # type: ignore[call-overload, no-any-return]
+        except TypeError:  # also of an array without dimensions, which says that it is an Iterable
+            pass
+    raise InputError(f"{what} is {short(values)} ({type(values).__name__}); it must be {wanted}")
 
 
 def query_of(value: object, where: str = "the query") -> str:

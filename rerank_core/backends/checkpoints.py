@@ -77,8 +77,13 @@ def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = F
     Raises:
         CheckpointError: not on the hub, not in the cache while offline, or the hub cannot be reached.
     """
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError
+    try:
+        from huggingface_hub import snapshot_download
+        from huggingface_hub.errors import HfHubHTTPError
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{hub_id!r} is on the hub, which needs {error.name!r}: pip install 'rerank-core[torch]'"
+        ) from error
 
     try:
         return Path(

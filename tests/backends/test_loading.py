@@ -24,6 +24,7 @@ from plugin_factory import install
 from rerank_core import (
     CheckpointError,
     Head,
+    InputError,
     MissingDependencyError,
     ModelSpec,
     Reranker,
@@ -251,3 +252,10 @@ def test_max_query_length_cuts_and_says_so(family: Family, made: Callable[[Famil
     assert [cut.query_truncated, whole.query_truncated] == [True, False]
     assert_close([plain.score(shown, document) for document in DOCUMENTS], cut.scores())
     assert_close(whole.scores(), cut.scores())
+
+
+@pytest.mark.parametrize("device", ["meta", "cpu:7", 99, "vulkan", "hpu", "CPU", "\0", "x" * 5000])
+def test_a_device_that_is_not_there_is_an_input_error(made: Callable[[Family], Path], device: object) -> None:
+    """A device that cannot hold and compute numbers is refused by name, before weights are read."""
+    with pytest.raises(InputError, match=r"device .* cannot be used here"):
+        rerank_core.load(made("bert"), device=device)

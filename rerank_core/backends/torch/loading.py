@@ -12,7 +12,7 @@ from typing import Any
 import torch
 
 from rerank_core.backends.forked import Lock
-from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError
+from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
 
 __all__ = ["configuration", "load_module", "max_positions", "position_offset", "quiet"]
 
@@ -168,9 +168,12 @@ def _device(name: str | None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.empty(0, device=device)
+        torch.zeros(1, device=device).tolist()  # the meta device makes tensors that hold nothing
     except (RuntimeError, AssertionError, ImportError) as error:
-        raise InputError(f"device {name!r} cannot be used here: {str(error).splitlines()[0]}") from error
+        said = next(iter(str(error).splitlines()), type(error).__name__)
+        raise InputError(f"device {short(name)} cannot be used here: {said}") from error
+    if device.type == "cpu" and device.index:
+        raise InputError(f"device {name!r} cannot be used here: there is one CPU device, 'cpu'")
     return device
 
 
