@@ -127,7 +127,7 @@ def test_overwrite_starts_anew_and_resume_goes_on(folder: Path) -> None:
     """After --overwrite the run is as the first one was; --resume of a finished run trains nothing more."""
     results: list[dict[str, Any]] = []
     for more in ((), ("--overwrite",), ("--resume",)):
-        done = reranker(folder, "--out", "again", "-s", "train.epochs=1", "--json", *more)
+        done = reranker(folder, "--out", "again", "-s", "train.epochs=1", "-s", "train.warmup=0", "--json", *more)
         assert done.exit_code == 0, done.stderr
         results.append(json.loads(done.stdout))
     assert results[0]["after"] == results[1]["after"] == results[2]["after"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import os
 from pathlib import Path
 from typing import Any
 
@@ -84,6 +85,9 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
             f"train.device is {train.device!r}; say 'cpu' or 'cuda', or leave it out (CUDA_VISIBLE_DEVICES chooses "
             "among GPUs)"
         )
+    elif train.device is None and not torch.cuda.is_available() and _processes() > 1:
+        # Several processes find each other only over the CPU's backend then, and each would train alone.
+        ours["use_cpu"] = True
     given = set(train.arguments)
     for names, why in (
         (given & set(ours) - set(_OPEN), "settings of train.* and model.* say that"),
@@ -101,8 +105,20 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
         args.accelerator_config.gradient_accumulation_kwargs or {}
     ):
         raise InputError("train.arguments: steps are accumulated by train.token_budget alone; set train.batch_size")
+    if train.precision == "fp16" and args.device.type == "cpu":
+        raise InputError("train.precision is 'fp16', which needs a GPU; on a CPU say 'bf16' or 'float32'")
+    if (started := _processes()) != args.world_size:
+        raise InputError(
+            f"torchrun started {started} processes, of which transformers connects {args.world_size}: each would train "
+            "alone. Set train.device to 'cpu', or start one process"
+        )
     one_gpu(args)
     return args
+
+
+def _processes() -> int:
+    """How many torchrun, or what sets the same variables, started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def one_gpu(args: transformers.TrainingArguments) -> None:

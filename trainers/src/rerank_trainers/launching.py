@@ -13,11 +13,13 @@ from rerank_trainers.checked import checked
 from rerank_trainers.config import Config
 from rerank_trainers.evaluating import Result
 from rerank_trainers.finishing import publish_run
+from rerank_trainers.preflight import check_out
+from rerank_trainers.publishing import check_target
 from rerank_trainers.recording import data_facts
-from rerank_trainers.running import Run, prepare
+from rerank_trainers.running import Run, open_planned, plan, prepare
 from rerank_trainers.store import RowStore
 
-__all__ = ["Data", "Outcome", "read_data", "train"]
+__all__ = ["Data", "Outcome", "read_data", "rehearse", "train"]
 
 _LOG = logging.getLogger("rerank_trainers")
 
@@ -82,6 +84,38 @@ class Outcome:
         }
 
 
+def rehearse(
+    config: Config, *, resume: bool | str = False, overwrite: bool = False, progress: Progress | None = None
+) -> Data:
+    """Everything that `train` does before its first step, without writing anything: data, settings, folder, model.
+
+    Raises:
+        InputError, CheckpointError: as `train` would.
+    """
+    data, _ = _ready(config, resume=resume, overwrite=overwrite, publish=True, progress=progress)
+    model, _ = open_planned(plan(config, data.rows, data.dev), config, data.rows, data.dev)
+    if resume is not False:
+        resuming.check_start(model.spec, config, resuming.checkpoint_of(resume, config.train.out))
+    return data
+
+
+def _ready(
+    config: Config, *, resume: bool | str, overwrite: bool, publish: bool, progress: Progress | None
+) -> tuple[Data, dict[str, Any]]:
+    """The data and what is recorded of them, after the folder of the run was looked at."""
+    check_out(config)
+    if publish:
+        check_target(Path(config.train.out) / "final", overwrite=True)
+    if resume is False and not overwrite:
+        resuming.check_fresh(config.train.out)
+    data = read_data(config, progress)
+    facts = data_facts(data.rows, data.dev)
+    if resume is not False:
+        # Before a model is opened; `Run.train` looks at the rest.
+        resuming.check_same(config, facts, resuming.checkpoint_of(resume, config.train.out))
+    return data, facts
+
+
 def train(
     config: Config,
     *,
@@ -105,13 +139,7 @@ def train(
         NonFiniteLossError: training broke down; the last checkpoint stands.
         PublishError: the folder did not load with equal scores.
     """
-    if resume is False and not overwrite:
-        resuming.check_fresh(config.train.out)
-    data = read_data(config, progress)
-    facts = data_facts(data.rows, data.dev)
-    if resume is not False:
-        # Before a model is opened; `Run.train` looks at the rest.
-        resuming.check_same(config, facts, resuming.checkpoint_of(resume, config.train.out))
+    data, facts = _ready(config, resume=resume, overwrite=overwrite, publish=publish, progress=progress)
     run = prepare(config, data.rows, data.dev)
     run.facts = facts
     for callback in callbacks or []:

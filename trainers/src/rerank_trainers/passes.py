@@ -118,20 +118,29 @@ class Passes:
 
     def __call__(self, groups: Sequence[Group]) -> dict[str, list[Pass]]:
         """``{"passes": [...]}``: transformers' Trainer hands a mapping through."""
-        told: dict[str | None, list[Group]] = {}
-        for group in groups:
-            told.setdefault(group.instruction, []).append(group)
-        return {"passes": [one for instruction, some in told.items() for one in self._passes(some, instruction)]}
+        return {"passes": [one for told, some in _told(groups).items() for one in self._passes(some, told)]}
 
-    def _passes(self, groups: Sequence[Group], instruction: str | None) -> Iterator[Pass]:
+    def check(self, groups: Sequence[Group]) -> None:
+        """Lay groups out and forget them.
+
+        Raises:
+            InputError: a query that leaves no room; names its row.
+        """
+        for instruction, some in _told(groups).items():
+            self._planned(some, instruction)
+
+    def _planned(self, groups: Sequence[Group], instruction: str | None) -> RowPlan:
         scorer: Any = self.scorer
         if instruction is not None and isinstance(scorer, Configurable):
             scorer = scorer.configured({"instruction": instruction})
         jobs = [Job(group.query, tuple(map(Document, group.docs)), at) for at, group in enumerate(groups)]
         try:
-            plan = RowPlan(scorer, jobs, self.rules, once=False)
+            return RowPlan(scorer, jobs, self.rules, once=False)
         except InputError as error:
             raise self._named(error, scorer, jobs, groups) from error
+
+    def _passes(self, groups: Sequence[Group], instruction: str | None) -> Iterator[Pass]:
+        plan = self._planned(groups, instruction)
         windows: list[list[Window]] = [[] for _ in groups]
         for window in plan.windows:
             windows[window.query].append(window)
@@ -160,6 +169,14 @@ class Passes:
         if self.scorer.packed:
             return sum(length for length, _ in rows) + sum(shared.values())
         return len(rows) * max(length + own for length, own in rows)
+
+
+def _told(groups: Sequence[Group]) -> dict[str | None, list[Group]]:
+    """Groups by their instruction."""
+    told: dict[str | None, list[Group]] = {}
+    for group in groups:
+        told.setdefault(group.instruction, []).append(group)
+    return told
 
 
 def _laid(plan: RowPlan, groups: Sequence[Group], windows: Sequence[Sequence[Window]], chosen: Sequence[int]) -> Pass:

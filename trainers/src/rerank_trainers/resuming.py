@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,16 @@ from rerank_trainers.config import Config
 from rerank_trainers.recording import read_record, start_facts
 from rerank_trainers.settings import config_of
 
-__all__ = ["MAY_CHANGE", "CurrentSettings", "check_fresh", "check_same", "check_start", "check_steps", "checkpoint_of"]
+__all__ = [
+    "MAY_CHANGE",
+    "CurrentSettings",
+    "check_fresh",
+    "check_same",
+    "check_start",
+    "check_steps",
+    "checkpoint_of",
+    "steps_of",
+]
 
 _LOG = logging.getLogger("rerank_trainers")
 
@@ -141,6 +151,12 @@ def check_start(spec: ModelSpec, config: Config, checkpoint: Path) -> None:
                if was.get(name) != now["versions"].get(name)]  # fmt: skip
     if changed:
         _LOG.warning("this run began with other versions, which may round otherwise: %s", ", ".join(changed))
+
+
+def steps_of(config: Config, rows: int) -> int:
+    """How many steps a run has."""
+    train = config.train
+    return train.max_steps if train.max_steps > 0 else math.ceil(train.epochs * math.ceil(rows / train.batch_size))
 
 
 def check_steps(checkpoint: Path, total: int) -> None:

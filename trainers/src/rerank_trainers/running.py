@@ -5,34 +5,28 @@ from __future__ import annotations
 import dataclasses
 import logging
 import math
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
 
 import transformers
 
-from rerank_core import InputError, Reranker, registry
+from rerank_core import InputError, registry
 from rerank_core.records.labels import LabelScale
 from rerank_core.records.row import TrainingRow
 from rerank_trainers import model as models
 from rerank_trainers import resuming
 from rerank_trainers.arguments import arguments_of
 from rerank_trainers.checked import scale_of
-from rerank_trainers.checkpoint_files import unfinished
 from rerank_trainers.config import Config, DataConfig, TrainConfig
-from rerank_trainers.evaluating import MEASURES, DevSet, Result, measures_of
+from rerank_trainers.evaluating import MEASURES, DevSet, measures_of
 from rerank_trainers.layerwise import Layerwise
 from rerank_trainers.needs import check_needs
 from rerank_trainers.objectives import Objective, combined, objective_of
+from rerank_trainers.one_run import Run, live_reranker, measured
 from rerank_trainers.passes import Passes
-from rerank_trainers.precision import in_float32, restore_forward
-from rerank_trainers.preflight import check_settings
+from rerank_trainers.preflight import check_queries, check_room, check_schedule, check_settings, checkpoint_bytes
 from rerank_trainers.reading import Groups
-from rerank_trainers.recording import data_facts, record, start_facts
-from rerank_trainers.settings import write_config
 from rerank_trainers.signal import check_signal
 from rerank_trainers.start_kind import check_start
 from rerank_trainers.stopping import CollapseWatch, Interrupt
@@ -41,7 +35,6 @@ from rerank_trainers.trainer import RerankTrainer
 __all__ = ["Plan", "Run", "check_objective", "live_reranker", "objective_from", "plan", "prepare"]
 
 _LOG = logging.getLogger("rerank_trainers")
-_Callback = TypeVar("_Callback")
 
 
 def objective_from(config: Config) -> Objective:
@@ -65,109 +58,6 @@ def check_objective(objective: Objective, rows: Sequence[TrainingRow], data: Dat
     """
     check_needs(objective, rows, data.group_size)
     check_signal(rows, scale_of(data), objective.needs, data.group_size)
-
-
-@dataclass(eq=False)
-class Run:
-    """A run that is ready to start."""
-
-    config: Config
-    model: models.Model
-    trainer: RerankTrainer
-    dev: DevSet | None
-    rows: Sequence[TrainingRow]
-    dev_rows: Sequence[TrainingRow] | None
-
-    def train(self, *, resume: bool | str = False, overwrite: bool = False) -> None:
-        """Train from the start, or on from the newest checkpoint (``resume=True``) or a named one.
-
-        Interrupted once (Ctrl-C), it ends after the step it is in and saves a checkpoint.
-
-        Args:
-            overwrite: delete the checkpoints of an earlier run where it starts anew.
-
-        Raises:
-            InputError: nothing to resume, other settings, data or another model than the run began with (nothing on
-                disk is changed then), or a fresh start beside the checkpoints of an earlier run.
-            NonFiniteLossError: a loss or gradient is NaN or infinite; the last checkpoint stands.
-        """
-        checkpoint = self._checkpoint(resume, overwrite=overwrite)
-        if self.trainer.args.process_index == 0:
-            self._record(checkpoint, overwrite=overwrite)
-        # Nobody looks for checkpoints, or writes one, before the first process has put the folder in order.
-        self.trainer.accelerator.wait_for_everyone()
-        try:
-            self.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
-        finally:
-            self._of(Interrupt).release()
-            restore_forward(self.model.module)
-
-    def _checkpoint(self, resume: bool | str, *, overwrite: bool) -> Path | None:
-        """Where training starts, after all that speaks against it was looked for; nothing is written."""
-        out = self.config.train.out
-        if resume is False:
-            if not overwrite and self.trainer.args.process_index == 0:
-                resuming.check_fresh(out)
-            return None
-        checkpoint = resuming.checkpoint_of(resume, out)
-        if self.trainer.args.process_index == 0:
-            resuming.check_same(self.config, self.facts, checkpoint)
-            resuming.check_start(self.model.spec, self.config, checkpoint)
-            resuming.check_steps(checkpoint, self.steps)
-        return checkpoint
-
-    def _record(self, checkpoint: Path | None, *, overwrite: bool) -> None:
-        """Write down what is trained on what, and remove what no run will read again."""
-        out = Path(self.config.train.out)
-        if checkpoint is None and overwrite:
-            shutil.rmtree(out / "checkpoints", ignore_errors=True)
-        for folder in unfinished(out):
-            shutil.rmtree(folder, ignore_errors=True)
-        write_config(self.config, out / "config.json")
-        record(out, "data", self.facts)
-        record(out, "start", start_facts(self.model.spec))
-
-    @property
-    def steps(self) -> int:
-        """How many steps the run is to have."""
-        args = self.trainer.args
-        if args.max_steps > 0:
-            return int(args.max_steps)
-        return math.ceil(
-            float(args.num_train_epochs) * math.ceil(len(self.trainer.train_dataset) / self.trainer.batch_size)
-        )
-
-    @cached_property
-    def facts(self) -> dict[str, Any]:
-        """What its data are; see `recording.data_facts`."""
-        return data_facts(self.rows, self.dev_rows)
-
-    def _of(self, kind: type[_Callback]) -> _Callback:
-        return next(one for one in self.trainer.callback_handler.callbacks if isinstance(one, kind))
-
-    @property
-    def interrupted(self) -> bool:
-        """Whether Ctrl-C ended training early."""
-        return self.trainer.state.global_step < self.trainer.state.max_steps and self._of(Interrupt).asked
-
-    @property
-    def collapsed(self) -> bool:
-        """Whether training was stopped because scores no longer differed within a query."""
-        return self._of(CollapseWatch).collapsed
-
-    def evaluate(self) -> Result | None:
-        """The dev set under the weights as they are; None without one. All processes must ask."""
-        return None if self.dev is None else _measured(self.dev, self.model)
-
-
-def live_reranker(model: models.Model) -> Reranker:
-    """The model in training as serving would run it."""
-    return Reranker.from_scorer(model.scorer, model.spec)
-
-
-def _measured(dev: DevSet, model: models.Model) -> Result:
-    with in_float32(model.module):
-        return dev.evaluate(live_reranker(model))
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,6 +93,7 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
         # ir_measures' own spelling, which its results have: MRR@10 is RR@10.
         train = dataclasses.replace(train, metric=str(measures_of([train.metric])[0]))
     args = arguments_of(train, evaluates=dev_rows is not None)
+    check_schedule(args, resuming.steps_of(config, len(rows)))
     if dev_rows is None:
         return Plan(objective, train, args, scale, None)
     measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
@@ -216,6 +107,39 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
     return Plan(objective, train, args, scale, dev)
 
 
+def open_planned(
+    planned: Plan, config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None
+) -> tuple[models.Model, Passes]:
+    """Open the model, and check what can be checked with it; nothing is written.
+
+    Raises:
+        InputError: settings or data that do not fit the model, or no room on the disk.
+        CheckpointError: a model that cannot be loaded.
+    """
+    train = planned.train
+    # Before the model is made: a fresh head is drawn from the seed.
+    transformers.set_seed(train.seed)
+    name = Path(train.out).resolve().name
+    model = models.open_model(config.model, name=name, frozen_bias=planned.objective.shift_invariant)
+    limit = model.scorer.max_positions
+    if limit is not None and config.model.max_length > limit:
+        raise InputError(
+            f"model.max_length is {config.model.max_length!r}, and the model has {limit} positions; use at most {limit}"
+        )
+    passes = Passes(model.scorer, config.model.max_length, config.model.max_query_length, train.token_budget)
+    check_queries(passes, rows, "data.train")
+    check_queries(passes, dev_rows or (), "data.eval")
+    if planned.args.process_index == 0:
+        saves = (
+            math.ceil(resuming.steps_of(config, len(rows)) / train.eval_steps)
+            if train.eval_steps
+            else math.ceil(train.epochs)
+        )
+        count = min(train.keep_checkpoints + 1, max(1, saves))
+        check_room(train.out, checkpoint_bytes(model.module, planned.args), count)
+    return model, passes
+
+
 def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Run:
     """Check everything that can be checked without a model, then open it; see `plan`.
 
@@ -225,14 +149,7 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
     """
     planned = plan(config, rows, dev_rows)
     train, objective, args, dev = planned.train, planned.objective, planned.args, planned.dev
-    # Before the model is made: a fresh head is drawn from the seed.
-    transformers.set_seed(train.seed)
-    model = models.open_model(config.model, name=Path(train.out).resolve().name, frozen_bias=objective.shift_invariant)
-    limit = model.scorer.max_positions
-    if limit is not None and config.model.max_length > limit:
-        raise InputError(
-            f"model.max_length is {config.model.max_length!r}, and the model has {limit} positions; use at most {limit}"
-        )
+    model, passes = open_planned(planned, config, rows, dev_rows)
     _tell(model, rows)
     callbacks: list[transformers.TrainerCallback] = [CollapseWatch(), Interrupt(), resuming.CurrentSettings()]
     if train.patience is not None:
@@ -241,10 +158,10 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
         model,
         objective,
         Groups(rows, planned.scale, config.data.group_size, train.seed),
-        Passes(model.scorer, config.model.max_length, config.model.max_query_length, train.token_budget),
+        passes,
         args,
         batch_size=train.batch_size,
-        evaluate=None if dev is None else lambda: dict(_measured(dev, model).values),
+        evaluate=None if dev is None else lambda: dict(measured(dev, model).values),
         callbacks=callbacks,
     )
     # It prints each log to stdout, where results belong; `showing.Display` is ours.

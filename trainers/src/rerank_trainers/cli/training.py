@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
+import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
@@ -31,7 +33,10 @@ _Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Start anew where an earlier run left checkpoints, which are deleted.")
 ]
 _DryRun = Annotated[
-    bool, typer.Option("--dry-run", help="Check data and settings, show the resolved configuration, and stop.")
+    bool,
+    typer.Option(
+        "--dry-run", help="Do all but the first step: read, check, open the model; show the resolved configuration."
+    ),
 ]
 
 
@@ -125,20 +130,17 @@ def _launch(
     told = overlaid(overlaid(RECIPES[recipe], {} if path is None else read_config(path)), flags)
     config = config_of(set_values(told, settings))
     # torch takes seconds to import; what is wrong with the settings is said before that.
-    from rerank_trainers.launching import read_data, train
+    from rerank_trainers.launching import rehearse, train
     from rerank_trainers.showing import Display
     from rerank_trainers.stopping import leave
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
     with bar(True) as progress:
         if dry_run:
-            import dataclasses
-
-            from rerank_trainers.running import plan
-
-            data = read_data(config, progress)
-            plan(config, data.rows, data.dev)
-            emit_json({**dataclasses.asdict(config), "rows": len(data.rows)})
+            data = rehearse(config, resume=resume, overwrite=overwrite, progress=progress)
+            leave()
+            if os.environ.get("RANK", "0") == "0":  # torchrun starts several
+                emit_json({**dataclasses.asdict(config), "rows": len(data.rows)})
             return
         outcome = train(config, resume=resume, overwrite=overwrite, callbacks=[Display()], progress=progress)
     leave()
