@@ -105,19 +105,16 @@ def check_same(config: Config, data: Mapping[str, Any], checkpoint: Path) -> Non
     """
     out = _run_of(checkpoint, config)
     told, before = read_record(out, "config"), read_record(out, "data")
-    if told is None or before is None:
-        missing = "config.json" if told is None else "data.json"
-        raise InputError(
-            f"{str(out)!r} has no {missing} that can be read, so that nothing says what its checkpoints were trained "
-            "with; publish one (`rerank train publish`), and start a new run with the folder as model.checkpoint"
-        )
+    for name, found in (("config.json", told), ("data.json", before)):
+        if found is None:
+            _LOG.warning("%s has no %s that can be read: nothing says what %s was trained with", out, name, checkpoint)
     try:
-        then = config_of(told)
+        then = config if told is None else config_of(told)
     except InputError as error:
         raise InputError(f"{str(out / 'config.json')!r} has settings that this version does not: {error}") from error
     differ = [f"{name} is {short(new)} and was {short(old)}" for name, new, old in _changed(config, then)]
     for part, name in (("train", "data.train"), ("eval", "data.eval")):
-        old, new = before.get(part) or {}, data.get(part) or {}
+        old, new = (data if before is None else before).get(part) or {}, data.get(part) or {}
         if old.get("rows_sha256") != new.get("rows_sha256"):
             differ.append(f"{name} holds {_told(new)} and held {_told(old)}")
     if differ:
