@@ -6,6 +6,7 @@ import functools
 import json
 import os
 import re
+import shlex
 import signal
 import subprocess
 import sys
@@ -112,6 +113,70 @@ def test_closed_pipe_leaves_no_traceback(arguments: list[str]) -> None:
         assert piped.stderr is not None
         piped.stdout.close()
         assert piped.stderr.read() == b""
+
+
+def ended(arguments: str) -> tuple[int, list[str]]:
+    """How a command of the shell ended: its exit code, and the lines that it wrote to stderr."""
+    shell = arguments.replace("rerank ", f"{shlex.join(COMMAND)} ", 1)
+    done = run(["sh", "-c", shell])
+    return done.returncode, done.stderr.decode().splitlines()
+
+
+@posix
+@pytest.mark.parametrize("arguments", ["models", "--help", "rank panda -m acme-small --json </dev/null"])
+def test_a_result_that_cannot_be_written_is_said_in_one_line(arguments: str) -> None:
+    """With stdout closed or on a full disk, the exit code is 1 and stderr has one line; a stderr that nobody reads
+    changes nothing."""
+    for stdout, said in ((">&-", "stdout is closed"), (">/dev/full", "No space left")):
+        code, lines = ended(f"rerank {arguments} {stdout}")
+        assert (code, [said in line for line in lines if line.startswith("error: ")]) == (1, [True])
+        assert not any("Traceback" in line or "Exception ignored" in line for line in lines)
+    assert ended(f"rerank {arguments} >&- 2>&-")[0] == 1
+    assert ended(f"rerank {arguments} >/dev/null 2>&-") == (0, [])
+
+
+@posix
+def test_closed_stdin_is_said() -> None:
+    """Where documents would come from a stdin that is closed, that is the error."""
+    code, lines = ended("rerank rank panda -m acme-small <&-")
+    assert (code, len(lines), "stdin is closed" in lines[0]) == (1, 1, True)
+
+
+def test_without_torch_a_model_with_weights_says_what_to_install(tmp_path: Path) -> None:
+    """Without the packages that run weights, a hub id and a name get the install line, not a ModuleNotFoundError."""
+    missing = ("torch", "transformers", "tokenizers", "safetensors", "numpy", "huggingface_hub")
+    (tmp_path / "site" / "sitecustomize.py").write_text(
+        "import sys\n\nclass Missing:\n    def find_spec(self, name, path=None, target=None):\n"
+        f"        if name.partition('.')[0] in {missing!r}:\n"
+        "            raise ModuleNotFoundError(f'No module named {name!r}', name=name)\n\n"
+        "sys.meta_path.insert(0, Missing())\n",
+        encoding="utf-8",
+    )
+    for model in ("owner/name", "bge-reranker-base"):
+        done = run([*COMMAND, "rank", "panda", "-m", model], b"tea")
+        assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+        assert b"pip install 'rerank-core[torch]'" in done.stderr
+
+
+@posix
+def test_ctrl_c_while_a_model_loads_ends_in_one_line(tmp_path: Path) -> None:
+    """Ctrl-C exits with 130 and one line also where a plugin's code runs, which does not get the blame."""
+    code = (
+        "import sys, time\nfrom rerank_core import ModelSpec, hookimpl\n\n@hookimpl\n"
+        "def rerank_register_models(register):\n    register(ModelSpec(name='slow', scorer='rerank_slow:make'))\n\n"
+        "def make(spec, options):\n    print('loading', flush=True)\n    time.sleep(60)\n"
+    )
+    install(tmp_path / "site", "slow", code)
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "bufsize": 0}
+    with subprocess.Popen([*COMMAND, "rank", "q", "-m", "slow"], preexec_fn=heed, **pipes) as loading:
+        try:
+            assert loading.stderr.readline() == b"loading\n"
+            loading.send_signal(signal.SIGINT)
+            assert loading.communicate(timeout=60) == (b"", b"interrupted\n")
+        finally:
+            loading.kill()
+    assert loading.returncode == 130
 
 
 @posix

@@ -91,6 +91,8 @@ def test_what_is_wrong_is_named(data: dict[str, Any], said: str) -> None:
         ("=3", r"--set takes KEY=VALUE"),
         ("train.epochs.more=1", r"'epochs' is 2, which has no keys"),
         ("train.arguments=[1", r"--set 'train\.arguments=\[1': the value is not YAML"),
+        ("train.arguments=2020-13-45", "the value is not YAML: month must be in 1..12"),
+        ("train.arguments=" + "[" * 5000, "the value is nested too deeply"),
     ],
 )
 def test_assignments_that_are_none(told: str, said: str) -> None:
@@ -107,3 +109,8 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         (tmp_path / "run.yaml").write_text(text)
         with pytest.raises(InputError, match=said):
             read_config(tmp_path / "run.yaml")
+    (tmp_path / "run.yaml").write_bytes(b"a: \xff")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_config(tmp_path / "run.yaml")
+    with pytest.raises(InputError, match="cannot be read"):
+        read_config("x" * 5000)

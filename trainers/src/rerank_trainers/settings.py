@@ -33,14 +33,11 @@ def read_config(path: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: missing, not YAML, or no mapping.
     """
-    import yaml
-
     try:
-        data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise InputError(f"the configuration {str(path)!r} cannot be read: {error}") from error
-    except yaml.YAMLError as error:
-        raise InputError(f"the configuration {str(path)!r} is not YAML: {error}") from error
+        text = Path(path).read_text(encoding="utf-8")
+    except (OSError, ValueError) as error:
+        raise InputError(f"the configuration {short(str(path))} cannot be read: {error}") from error
+    data = _parsed(text, f"the configuration {str(path)!r}")
     if not isinstance(data, dict):
         raise InputError(f"the configuration {str(path)!r} is {short(data)}; it must be a mapping")
     return data
@@ -52,8 +49,6 @@ def set_values(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
     Raises:
         InputError: no ``KEY=VALUE``, or a key inside something that is no mapping.
     """
-    import yaml
-
     result: dict[str, Any] = copy.deepcopy(dict(data))
     for assignment in assignments:
         path, equals, text = assignment.partition("=")
@@ -71,11 +66,24 @@ def set_values(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
             if not isinstance(inner, dict):
                 raise InputError(f"--set {assignment!r}: {name!r} is {short(inner)}, which has no keys")
             place = inner
-        try:
-            place[last] = yaml.safe_load(text)
-        except yaml.YAMLError as error:
-            raise InputError(f"--set {assignment!r}: the value is not YAML: {error}") from error
+        place[last] = _parsed(text, f"--set {short(assignment)}: the value")
     return result
+
+
+def _parsed(text: str, what: str) -> Any:
+    """The value that YAML spells.
+
+    Raises:
+        InputError: not YAML, or a date, a number or a depth that Python cannot hold.
+    """
+    import yaml
+
+    try:
+        return yaml.safe_load(text)
+    except (yaml.YAMLError, ValueError) as error:
+        raise InputError(f"{what} is not YAML: {error}") from error
+    except RecursionError as error:
+        raise InputError(f"{what} is nested too deeply") from error
 
 
 def config_of(data: Mapping[str, Any]) -> Config:
