@@ -9,12 +9,15 @@ from collections.abc import Iterable, Iterator
 from rerank_core.errors import InputError, short
 from rerank_core.records.streams import Source
 
-__all__ = ["LONGEST", "checked_encoding", "encoding_of", "lines", "settled", "texts"]
+__all__ = ["LONGEST", "MARK", "checked_encoding", "encoding_of", "lines", "settled", "texts"]
 
 _LOG = logging.getLogger("rerank_core")
 
 # Characters that one record may have: what a compressed stream unpacks to has no other bound.
 LONGEST = 1 << 26
+
+# A byte order mark, decoded; where files were joined there is one inside.
+MARK = "\N{ZERO WIDTH NO-BREAK SPACE}"
 
 _BLOCK = 1 << 18
 # Text is searched this far for its first character beyond ASCII, which tells the encoding.
@@ -81,7 +84,7 @@ def encoding_of(head: bytes, encoding: str | None, name: str) -> str | None:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         if _is_chinese(head):
-            _LOG.warning("%s is no UTF-8, and is read as GB18030; --encoding says otherwise", name)
+            _LOG.warning("%s is no UTF-8, and is read as GB18030; if it is another, say it with --encoding", name)
             return "gb18030"
     return "utf-8"
 
@@ -145,7 +148,7 @@ def texts(source: Source, encoding: str | None = None, errors: str = "strict") -
         except UnicodeError as error:
             raise _undecodable(error, str(chosen), line, name) from error
         if first and text:
-            text, first = text.removeprefix("\N{ZERO WIDTH NO-BREAK SPACE}"), False
+            text, first = text.removeprefix(MARK), False
         line += text.count("\n")
         if text:
             yield text

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 from rerank_core.errors import InputError, short
 from rerank_core.records.arrays import items, reason_of
 from rerank_core.records.columns import kept_names
-from rerank_core.records.decoding import LONGEST, lines, texts
+from rerank_core.records.decoding import LONGEST, MARK, lines, texts
 from rerank_core.records.parquet import parquet_rows
 from rerank_core.records.reading import is_array, named_form, once_each
 from rerank_core.records.streams import PARQUET, Source, opened
@@ -107,8 +107,9 @@ def _guess(file: str, source: Source, begin: str, fields: Fields) -> Format:
             return Format.json if is_array(begin) else Format.jsonl
         if _ARRAY.match(begin):
             return Format.json
-        delimiter = first_row(iter([(1, first)]), partial(_named, fields=fields))[2:]
-        if delimiter[1] and all(name == name.strip() for name in first.split(delimiter[0])):
+        _, _, delimiter, header = first_row(iter([(1, first)]), partial(_named, fields=fields))
+        names = first.split(delimiter)
+        if header and len(names) > 1 and all(name == name.strip() for name in names):
             return Format.csv
         return Format.lines if stream else Format.text
     # Excel saves "Unicode text" as .txt.
@@ -118,15 +119,14 @@ def _guess(file: str, source: Source, begin: str, fields: Fields) -> Format:
 def _named(names: Sequence[str], fields: Fields) -> int:
     """How many of the two columns that documents are made of a header has; 0 without the text."""
     folded = [name.strip().casefold() for name in names]
-    found = len(folded) > 1 and fields.text.casefold() in folded
-    return found + (fields.id.casefold() in folded) if found else 0
+    return 1 + (fields.id.casefold() in folded) if fields.text.casefold() in folded else 0
 
 
 def _jsonl(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
     for number, line in lines(text, name):
         if line.strip():
             place = f"{name}:{number}"
-            yield _document(_parse(line.rstrip("\r\n"), place), place, fields)
+            yield _document(_parse(line.rstrip("\r\n").removeprefix(MARK), place), place, fields)
 
 
 def _json(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
@@ -248,9 +248,12 @@ def _document(value: object, place: str, fields: Fields) -> Document:
     if not isinstance(value, dict):
         raise InputError(f"{place}: a document is a JSON object or a string, and this is {_kind(value)}: {value!r:.60}")
     if fields.text not in value:
+        lists = (key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict))
+        listed = next(lists, None)
         raise InputError(
             f"{place}: the object has no {fields.text!r} (it has {short(sorted(value))}); "
-            "say with --text-field where the text is"
+            + (f"its {listed!r} is a list, which can be ranked alone: jq '.{listed}' FILE; or " if listed else "")
+            + "say with --text-field where the text is"
         )
     # BEIR and MTEB call it so.
     key = "_id" if fields.id == "id" and "id" not in value and "_id" in value else fields.id

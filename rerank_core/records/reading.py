@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeAlias
 from rerank_core.errors import InputError, short
 from rerank_core.records.arrays import items, reason_of
 from rerank_core.records.columns import Columns, fitting
-from rerank_core.records.decoding import lines, settled, texts
+from rerank_core.records.decoding import MARK, lines, settled, texts
 from rerank_core.records.fields import Record, RowError
 from rerank_core.records.streams import PACKED, PARQUET, opened
 from rerank_core.records.tables import DELIMITERS, cut, first_row, may_quote, quotes_count, rows
@@ -69,7 +69,7 @@ def loads(line: str) -> Record:
         RowError: no JSON, no object, or a key twice.
     """
     try:
-        value = _DECODER.decode(line)
+        value = _DECODER.decode(line.removeprefix(MARK))
     except (ValueError, RecursionError) as error:
         raise RowError(f"no JSON: {reason_of(error)}", "broken-json") from error
     if not isinstance(value, dict):
@@ -79,7 +79,7 @@ def loads(line: str) -> Record:
 
 def is_array(head: str) -> bool:
     """Whether JSON that begins so is an array of records, or an object over several lines, rather than JSON Lines."""
-    text = head.lstrip("\N{ZERO WIDTH NO-BREAK SPACE} \t\r\n")
+    text = head.lstrip(f"{MARK} \t\r\n")
     return text.startswith("[") or (text.startswith("{") and not text.partition("\n")[0][1:].strip())
 
 

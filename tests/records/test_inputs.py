@@ -152,7 +152,7 @@ def test_a_guessed_encoding_is_said(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert caplog.messages == []
     assert texts(read(tmp_path / "b.txt", CHINESE.encode("gb18030"))) == [CHINESE]
     (message,) = caplog.messages
-    assert message.endswith("b.txt is no UTF-8, and is read as GB18030; --encoding says otherwise")
+    assert message.endswith("b.txt is no UTF-8, and is read as GB18030; if it is another, say it with --encoding")
 
 
 @pytest.mark.parametrize(
@@ -260,6 +260,18 @@ def test_devices_and_pipes(tmp_path: Path) -> None:
 def test_line_ends(data: bytes, tmp_path: Path) -> None:
     """Lines end as Windows or old Macs end them."""
     assert texts(read(tmp_path / "a.txt", data, form=Format.lines)) == ["one", "two", "three"]
+
+
+def test_one_column_and_marks_inside(tmp_path: Path) -> None:
+    """A table may have the text alone; files that were joined may have a byte order mark inside."""
+    assert texts(read(tmp_path / "a.csv", b'text\n"a, b"\nc\n')) == ["a, b", "c"]
+    assert texts(read(tmp_path / "a.jsonl", b'\xef\xbb\xbf"a"\n\xef\xbb\xbf"b"\n')) == ["a", "b"]
+
+
+def test_an_array_inside_an_object(tmp_path: Path) -> None:
+    """An object that holds the documents is not one of them, and the error says where they seem to be."""
+    with pytest.raises(InputError, match=r"has no 'text' \(it has \['data'\]\); its 'data' is a list, .* jq '.data'"):
+        read(tmp_path / "a.json", b'{"data": [{"text": "a"}]}')
 
 
 def test_a_collection_of_ms_marco(tmp_path: Path) -> None:

@@ -69,7 +69,8 @@ def label(
     rows = open_rows(files, encoding=encoding)
     figures = LabellingStatistics()
     with load(model, **options) as reranker:
-        settings = {"files": rows.fingerprint(), "activation": activation, **as_settings(reranker, options)}
+        read = {"files": rows.fingerprint(), "encoding": encoding}
+        settings = {**read, "activation": activation, **as_settings(reranker, options)}
         settings["seed"] = seed
         writer = RowWriter(out, settings=settings, rows=rows, resume=resume, overwrite=overwrite)
         with kept(writer):

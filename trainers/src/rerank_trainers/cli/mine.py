@@ -132,6 +132,7 @@ def mine(
     figures = MiningStatistics()
     settings: dict[str, object] = {
         "files": rows.fingerprint(),
+        "encoding": encoding,
         "corpus": texts.fingerprint(),
         "rules": asdict(rules),
         "activation": activation,
