@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rerank_core.adapter_folder import spec_of_adapter
 from rerank_core.discovery import (
     DISABLE,
     Command,
@@ -90,7 +91,7 @@ class Registry:
             if isinstance(error, CheckpointError):  # of the plugin's kind, and damaged
                 raise error
         try:
-            return spec_of_directory(directory, self.named)
+            return spec_of_adapter(directory, self.named) or spec_of_directory(directory, self.named)
         except CheckpointError as error:
             if not failures:
                 raise

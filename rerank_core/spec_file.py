@@ -10,14 +10,24 @@ import dataclasses
 import json
 from collections.abc import Callable, Mapping
 from os import PathLike
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rerank_core.errors import CheckpointError, InputError, short
 from rerank_core.naming import file_path_of, model_name_of
 from rerank_core.spec import Head, ModelSpec, Template
 
-__all__ = ["FILE_NAME", "SCHEMA_VERSION", "differences", "read_json", "read_spec", "spec_of_directory", "write_spec"]
+__all__ = [
+    "FILE_NAME",
+    "SCHEMA_VERSION",
+    "differences",
+    "inside",
+    "max_length_of",
+    "read_json",
+    "read_spec",
+    "spec_of_directory",
+    "write_spec",
+]
 
 FILE_NAME = "reranker.json"
 SCHEMA_VERSION = 1
@@ -98,12 +108,24 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
         if "languages" in data:
             data["languages"] = tuple(data["languages"])
         data["checkpoint"] = str(Path(directory).resolve())
-        if base is None:
-            return ModelSpec(**data)
-        own: dict[str, Any] = {"aliases": (), "revision": None, "sha256": {}}
-        return dataclasses.replace(resolve_base(base), **own, **data)
+        like = None if base is None else resolve_base(base)
+        # What says where the base's own files are, and how they may be read, is not this folder's.
+        own: dict[str, Any] = {"aliases": (), "revision": None, "sha256": {}, "pickled": False}
+        spec = ModelSpec(**data) if like is None else dataclasses.replace(like, **own, **data)
     except (TypeError, ValueError, AttributeError) as error:
         raise CheckpointError(f"{path}: {error}") from error
+    if pickled := sorted(_pickled(spec) - (set() if like is None else _pickled(like))):
+        raise CheckpointError(
+            f"{path}: the projection is in {pickled[0]!r}, a pickled file, which only the spec of an installed model "
+            "may name; save its weight in safetensors and name that"
+        )
+    return spec
+
+
+def _pickled(spec: ModelSpec) -> set[str]:
+    """Pickled files that a spec reads tensors from."""
+    vectors = spec.head.vectors if spec.head is not None else None
+    return {place for place in (vectors.projection if vectors is not None else ()) if place.endswith(".pt")}
 
 
 def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[str], ModelSpec]) -> ModelSpec:
@@ -139,12 +161,12 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
         checkpoint=str(path.resolve()),
         template=Template.pair(),
         head=Head.classifier(),
-        max_length=_max_length(path, config),
+        max_length=max_length_of(path, config),
         description=f"{architectures[0]} from a directory",
     )
 
 
-def _max_length(path: Path, config: dict[str, Any]) -> int:
+def max_length_of(path: Path, config: Mapping[str, Any]) -> int:
     """What the tokenizer was saved with, where it is a real limit; else 512. The backend checks positions."""
     file = path / "tokenizer_config.json"
     tokenizer = read_json(file) if file.is_file() else {}
@@ -167,6 +189,22 @@ def differences(spec: ModelSpec, directory: str | PathLike[str]) -> dict[str, tu
     if base is not None and base.rpartition(":")[2] not in spec.names:
         pairs["base"] = (spec.name, base)
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def inside(directory: Path, name: object, said_by: Path) -> Path:
+    """The path of a file or folder that a checkpoint's own files name.
+
+    Args:
+        said_by: the file that names it.
+
+    Raises:
+        CheckpointError: no name, or one that leads out of the directory.
+    """
+    if isinstance(name, str) and name and "\0" not in name and ":" not in name:
+        path = PurePosixPath(name.replace("\\", "/"))
+        if not path.is_absolute() and ".." not in path.parts:
+            return directory / path
+    raise CheckpointError(f"{said_by} names {short(name)}; a checkpoint's files are inside its own folder")
 
 
 def read_json(path: Path) -> dict[str, Any]:

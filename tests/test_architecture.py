@@ -31,6 +31,7 @@ ORDER = [
     ["manners"],
     ["spec", "rows"],
     ["spec_file", "wording", "discovery"],
+    ["adapter_folder"],
     ["options", "indexing", "compat", "streaming", "outcomes"],
     ["pipeline", "requests", "explaining"],
     ["progress", "ranking", "registry", "settling"],

@@ -6,9 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rerank_core.adapter_folder import is_adapter
 from rerank_core.backends.checkpoints import locate
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import adapters, loading, packing
+from rerank_core.backends.torch.adapters import model_folder, tokenizer_folder
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.classifier import ClassifierScorer
 from rerank_core.backends.torch.decoder import DecoderScorer
@@ -33,7 +35,10 @@ from rerank_core.vectors import TokenVectors
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["build", "decoder_of", "encoder_of", "projected", "scorer_of"]
+__all__ = [
+    "build", "decoder_of", "encoder_of", "language_model_of", "model_folder", "projected", "scorer_of",
+    "tokenizer_folder",
+]  # fmt: skip
 
 
 def build(spec: ModelSpec, options: Options) -> TorchScorer:
@@ -51,13 +56,13 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     int8 = options.dtype == "int8"
     if head.vectors is None:
         return ClassifierScorer(module, tokenizer, spec, pack=True, int8=int8)
-    project = projected(module, directory, head.vectors)
+    project = projected(module, model_folder(directory, spec, options), head.vectors)
     return LateInteractionScorer(module, tokenizer, spec, pack=True, int8=int8, project=project)
 
 
 def encoder_of(spec: ModelSpec, options: Options, directory: Path) -> tuple[torch.nn.Module, TextTokenizer]:
     """The encoder of a directory and its tokenizer: the first half of `build`, for a plugin with its own scorer."""
-    if adapters.is_adapter(directory):
+    if is_adapter(directory):
         return _merged(spec, options, directory)
     module = loading.load_module(
         directory, _head(spec).kind, device=options.device, dtype=_dtype(options), pickled=spec.pickled
@@ -89,8 +94,8 @@ def decoder_of(
         ordinal: see `layer_reader`.
     """
     head = _head(spec)
-    if adapters.is_adapter(directory):
-        return _adapted(spec, options, directory, stack)
+    if is_adapter(directory):
+        return _adapted(spec, options, directory, config, stack, ordinal)
     depth: int | None = None
     layers: tuple[int, ...] = ()
     if head.kind == "layers":
@@ -118,12 +123,23 @@ def decoder_of(
     )
 
 
-def _adapted(spec: ModelSpec, options: Options, directory: Path, stack: Callable[[Any], Stack]) -> DecoderScorer:
+def language_model_of(spec: ModelSpec, options: Options, directory: Path) -> Any:
+    """The causal language model of a directory, an adapter merged: for a plugin that generates."""
+    if not is_adapter(directory):
+        return loading.load_module(directory, "causal", device=options.device, dtype=_dtype(options))
+    base = model_folder(directory, spec, options)
+    return adapters.merged(directory, base, "causal", options, _dtype(options), Head.last_token("yes"))
+
+
+def _adapted(
+    spec: ModelSpec, options: Options, directory: Path, config: Any, stack: Callable[[Any], Stack], ordinal: bool
+) -> DecoderScorer:
     head = _head(spec)
-    whole, tokenizer = _merged(spec, options, directory)
+    whole, tokenizer = _merged(spec, options, directory, config)
     module: Any = whole.base_model
     if isinstance(whole, LayeredModel):
-        reader: Reader = live_layer_reader(whole, _layers(head, options, len(module.layers), spec.name))
+        layers = _layers(head, options, len(module.layers), spec.name)
+        reader: Reader = live_layer_reader(whole, layers, ordinal=ordinal)
     else:
         reader = live_label_reader(whole, head, tokenizer, spec.name)
     int8 = options.dtype == "int8"
@@ -132,13 +148,13 @@ def _adapted(spec: ModelSpec, options: Options, directory: Path, stack: Callable
     )
 
 
-def _merged(spec: ModelSpec, options: Options, directory: Path) -> tuple[Any, TextTokenizer]:
+def _merged(spec: ModelSpec, options: Options, directory: Path, config: Any = None) -> tuple[Any, TextTokenizer]:
     """The model of an adapter's directory, and its tokenizer."""
-    head, base = _head(spec), adapters.base_of(directory, options)
-    own = directory if (directory / "tokenizer.json").is_file() else base
+    head, base = _head(spec), model_folder(directory, spec, options)
+    own = tokenizer_folder(directory, spec, options)
     tokenizer = TextTokenizer.from_directory(own, parse_special_tokens=options.parse_special_tokens)
     kind = "causal" if head.kind == "last_token" else head.kind
-    return adapters.merged(directory, base, kind, options, _dtype(options), head), tokenizer
+    return adapters.merged(directory, base, kind, options, _dtype(options), head, config=config), tokenizer
 
 
 def _layers(head: Head, options: Options, depth: int, model: str) -> tuple[int, ...]:

@@ -5,94 +5,121 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from rerank_core.adapter_folder import CONFIG, WEIGHTS, base_directory, base_name, is_adapter
 from rerank_core.backends.checkpoints import fetch
 from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch import loading
 from rerank_core.backends.torch.layered import LayeredModel
+from rerank_core.backends.torch.lora import AdapterTensors, adapter_tensors, merge
+from rerank_core.backends.torch.lora_settings import lora_settings
 from rerank_core.backends.torch.readers import head_layers
-from rerank_core.errors import CheckpointError, MissingDependencyError
+from rerank_core.backends.torch.weights import tensors_of
+from rerank_core.errors import CheckpointError, short
 from rerank_core.naming import is_hub_id
 from rerank_core.options import Options
-from rerank_core.spec import Head
+from rerank_core.spec import Head, ModelSpec
 from rerank_core.spec_file import read_json
 
-__all__ = ["base_of", "is_adapter", "merged"]
-
-_CONFIG = "adapter_config.json"
+__all__ = ["merge_into", "merged", "model_folder", "tokenizer_folder"]
 
 
-def is_adapter(directory: Path) -> bool:
-    """Whether a directory holds an adapter and not a model."""
-    return (directory / _CONFIG).is_file() and not (directory / "config.json").is_file()
-
-
-def base_of(directory: Path, options: Options) -> Path:
-    """The directory of the model that an adapter was trained on; fetched where it is a hub id.
+def model_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
+    """The folder whose config.json describes a checkpoint: its own, or of an adapter its base's, which is fetched where
+    it is a hub id.
 
     Raises:
         CheckpointError: no base is named, or it is not found.
     """
-    name = read_json(directory / _CONFIG).get("base_model_name_or_path")
-    if not isinstance(name, str) or not name:
-        raise CheckpointError(f"{directory}: {_CONFIG} names no base_model_name_or_path")
-    for place in (Path(name), directory / name):
-        if place.is_dir():
-            return place
-    if not is_hub_id(name):
-        raise CheckpointError(f"{directory}: its base model {name!r} is no directory here, and not a hub id")
-    return fetch(name, revision=read_json(directory / _CONFIG).get("revision"), offline=options.offline)
+    if not is_adapter(directory):
+        return directory
+    name, revision = base_name(directory), read_json(directory / CONFIG).get("revision")
+    if not (revision is None or isinstance(revision, str)):
+        raise CheckpointError(f"{directory}: revision in {CONFIG} is {short(revision)}; it must be a string")
+    if name in spec.names and is_hub_id(spec.checkpoint):
+        # A folder of the same name does not stand in for the files of the model itself.
+        return fetch(spec.checkpoint, revision=revision or spec.revision, offline=options.offline)
+    here = base_directory(directory)
+    if here is not None:
+        return here
+    pinned = spec.revision if Path(spec.checkpoint) == directory else None
+    return fetch(name, revision=revision or pinned, offline=options.offline)
 
 
-def merged(directory: Path, base: Path, kind: str, options: Options, dtype: str | None, head: Head) -> Any:
+def tokenizer_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
+    """The folder of a checkpoint's tokenizer: its own, or where an adapter's has none its base's."""
+    own = (directory / "tokenizer.json").is_file()
+    return directory if own else model_folder(directory, spec, options)
+
+
+def merged(
+    directory: Path, base: Path, kind: str, options: Options, dtype: str | None, head: Head, *, config: Any = None
+) -> Any:
     """The base model with the adapter merged into its weights, heads that were trained beside it included.
 
     Args:
         kind: of model: ``classifier``, ``causal``, or ``layers`` for a `LayeredModel`.
         head: says which layers the last has a score at.
+        config: the base's transformers configuration, in place of its config.json.
 
     Raises:
-        CheckpointError: an adapter that is pickled, or does not fit its base.
-        MissingDependencyError: peft is not installed.
+        CheckpointError: an adapter that is pickled, of a kind that cannot be merged, or does not fit its base.
     """
-    try:
-        from peft import PeftModel
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"{directory} is an adapter, which needs peft: pip install 'rerank-core[adapters]'"
-        ) from error
-    brought = _brought(directory)
-    config = loading.configuration(base)
+    settings = lora_settings(directory / CONFIG)
+    tensors = adapter_tensors(directory, directory / WEIGHTS)
+    config = config or loading.configuration(base)
     if kind == "classifier":
         config.num_labels = 1
         config.pad_token_id = _padding(directory, config.pad_token_id)
+    brought = frozenset(tensors.whole)
     module: Any = loading.load_module(base, kind, device=options.device, dtype=dtype, config=config, brought=brought)
-    try:
-        with loading.quiet():
-            if kind == "layers":
-                module = LayeredModel(module, head_layers(head, len(module.layers))).eval()
-            adapted = PeftModel.from_pretrained(module, str(directory), is_trainable=False)
-            return adapted.merge_and_unload().eval()
-    except (ValueError, RuntimeError, KeyError) as error:
-        raise CheckpointError(f"{directory} does not fit its base model {str(base)!r}: {error}") from error
+    if kind == "layers":
+        module = _with_heads(module, base, head, brought)
+    merge(module, tensors, settings)
+    return module.eval()
 
 
-def _brought(directory: Path) -> frozenset[str]:
-    """Names of the base's weights that the adapter replaces as a whole."""
-    from safetensors import SafetensorError, safe_open
+def merge_into(module: Any, directory: Path) -> AdapterTensors:
+    """Merge the adapter of a folder into its base, which is in memory, and return what the folder held.
 
-    file = directory / "adapter_model.safetensors"
-    if not file.is_file():
-        raise CheckpointError(f"{directory} has no {file.name}; other formats can run code")
-    try:
-        with safe_open(str(file), framework="pt") as tensors:
-            return frozenset(name.removeprefix("base_model.model.") for name in tensors.keys())  # noqa: SIM118
-    except (OSError, SafetensorError) as error:
-        raise CheckpointError(f"{file} cannot be read: {error}") from error
+    Raises:
+        CheckpointError: an adapter that is pickled, of a kind that cannot be merged, or does not fit the base.
+    """
+    tensors = adapter_tensors(directory, directory / WEIGHTS)
+    merge(module, tensors, lora_settings(directory / CONFIG))
+    return tensors
+
+
+def _with_heads(base: Any, directory: Path, head: Head, brought: frozenset[str]) -> LayeredModel:
+    """The base with its heads, but for those that the adapter brings."""
+    layers = head_layers(head, len(base.layers))
+    module = LayeredModel(base, layers)
+    own = {f"lm_head.{place}.linear_head.weight": place for place in range(len(layers))}
+    wanted = {name: (head.weights or "").replace("{i}", str(place)) for name, place in own.items()}
+    found = tensors_of(directory, [name for own_name, name in wanted.items() if own_name not in brought])
+    state = module.state_dict()
+    lost = []
+    for name, saved in wanted.items():
+        if name in brought:
+            continue
+        if saved not in found:
+            lost.append(saved)
+        elif found[saved].shape != state[name].shape:
+            raise CheckpointError(
+                f"{directory}: {saved!r} is {list(found[saved].shape)}, not {list(state[name].shape)}"
+            )
+        else:
+            state[name].copy_(found[saved])
+    if lost:
+        raise CheckpointError(
+            f"neither {directory} nor the adapter has {lost[0]!r} ({len(lost)} heads in all); their scores would be "
+            "random"
+        )
+    return module
 
 
 def _padding(directory: Path, otherwise: int | None) -> int | None:
     """The id of the padding token of the tokenizer beside an adapter, by which a decoder finds a row's last token."""
-    if not (directory / "tokenizer.json").is_file():
+    if not (directory / "tokenizer.json").is_file() or not (directory / "tokenizer_config.json").is_file():
         return otherwise
     token = read_json(directory / "tokenizer_config.json").get("pad_token")
     found = TextTokenizer.from_directory(directory).raw.token_to_id(token) if isinstance(token, str) else None

@@ -11,10 +11,13 @@ from typing import Any
 
 import torch
 
+from rerank_core.adapter_folder import is_adapter
 from rerank_core.backends.forked import Lock
+from rerank_core.backends.torch.pinning import check_config, pinned
+from rerank_core.backends.torch.weights import check_weights
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
 
-__all__ = ["configuration", "load_module", "max_positions", "position_offset", "quiet"]
+__all__ = ["configuration", "from_files", "load_module", "max_positions", "position_offset", "quiet"]
 
 # transformers changes settings of the whole process while it loads (torch's default dtype, and ours below).
 _ONE_AT_A_TIME = Lock()
@@ -53,33 +56,10 @@ def load_module(
     place = _device(device)
     whole: dict[str, Any] = {"classifier": AutoModelForSequenceClassification, "causal": AutoModelForCausalLM}
     auto = whole.get(kind, AutoModel)
-    safe = any(directory.glob("*.safetensors"))
-    if not safe and not pickled and any(directory.glob("pytorch_model*.bin")):
-        raise CheckpointError(
-            f"{directory} has no safetensors, only a pickled file, which is not opened. Convert it once: "
-            "transformers.AutoModel.from_pretrained(directory).save_pretrained(directory), with the class that it needs"
-        )
-    try:
-        with quiet():
-            config = config or configuration(directory)
-            if depth is not None:
-                _cut(config, depth)
-            module, report = auto.from_pretrained(
-                str(directory),
-                config=config,
-                dtype=getattr(torch, dtype or "float32"),
-                use_safetensors=safe or not pickled,
-                local_files_only=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # so that they are reported, and refused below by name
-                output_loading_info=True,
-            )
-    except RerankError:
-        raise
-    except ImportError as error:
-        raise MissingDependencyError(f"{directory} cannot be loaded: {error}") from error
-    except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
-        raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
+    config = config or configuration(directory)
+    if depth is not None:
+        _cut(config, depth)
+    module, report = from_files(auto, directory, config, getattr(torch, dtype or "float32"), pickled=pickled)
     missing = sorted(
         key for key in report["missing_keys"] if key not in brought and (kind in whole or not _pooler(key))
     )
@@ -108,6 +88,54 @@ def load_module(
     return loaded
 
 
+def from_files(
+    auto: Any, directory: Path, config: Any, dtype: torch.dtype, *, pickled: bool = False, **more: Any
+) -> tuple[Any, dict[str, Any]]:
+    """A module of transformers with a folder's weights, and transformers' report of what was missing, unexpected or of
+    other shapes. Nothing outside the folder is read, no adapter is laid over it, and no code of its choosing is run.
+
+    Args:
+        auto: the class of transformers that makes the module.
+        pickled: see `load_module`.
+        more: for ``from_pretrained``.
+
+    Raises:
+        CheckpointError: files that cannot be loaded.
+        MissingDependencyError: a checkpoint whose format needs a package that is not installed.
+    """
+    if is_adapter(directory):
+        raise CheckpointError(f"{directory} holds an adapter where a whole model is needed; give its base model")
+    check_config(directory / "config.json")
+    safe = check_weights(directory, quantized=getattr(config, "quantization_config", None) is not None)
+    if not safe and not pickled and any(directory.glob("pytorch_model*.bin")):
+        raise CheckpointError(
+            f"{directory} has no safetensors, only a pickled file, which is not opened. Convert it once: "
+            "transformers.AutoModel.from_pretrained(directory).save_pretrained(directory), with the class that it needs"
+        )
+    if not safe and not (pickled and (directory / "pytorch_model.bin").is_file()):
+        raise CheckpointError(f"{directory} has no weights: no model.safetensors, and no index of its shards")
+    try:
+        with quiet():
+            module, report = auto.from_pretrained(
+                str(directory),
+                config=pinned(config),
+                dtype=dtype,
+                use_safetensors=safe,
+                local_files_only=True,
+                trust_remote_code=False,
+                ignore_mismatched_sizes=True,  # so that they are reported, and refused by name
+                output_loading_info=True,
+                **more,
+            )
+    except RerankError:
+        raise
+    except ImportError as error:
+        raise MissingDependencyError(f"{directory} cannot be loaded: {error}") from error
+    except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
+        raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
+    return module, report
+
+
 def configuration(directory: Path) -> Any:
     """The transformers configuration of a directory.
 
@@ -118,7 +146,7 @@ def configuration(directory: Path) -> Any:
 
     try:
         return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, KeyError) as error:
+    except Exception as error:  # whatever a malformed file makes of the code that reads it
         raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
 
 

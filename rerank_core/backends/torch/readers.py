@@ -173,14 +173,19 @@ def layer_reader(
     return LayerReader(tuple(layers), heads, softcap)
 
 
-def live_layer_reader(module: LayeredModel, layers: Sequence[int] | None = None) -> LayerReader:
+def live_layer_reader(
+    module: LayeredModel, layers: Sequence[int] | None = None, *, ordinal: bool = False
+) -> LayerReader:
     """The heads of a module in memory, as they are whenever it scores.
 
     Args:
         layers: that are read, the last one ranks; by default all.
+        ordinal: see `layer_reader`.
     """
     found: Any = module.lm_head
     heads = {layer: head.linear_head.weight for layer, head in zip(module.scored_layers, found, strict=True)}
+    if ordinal and layers is not None:
+        heads = {layer: found[number].linear_head.weight for number, layer in enumerate(sorted(set(layers)))}
     return LayerReader(tuple(layers or heads), heads, module.softcap)
 
 

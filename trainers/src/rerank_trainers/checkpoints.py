@@ -7,11 +7,10 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-
-from rerank_core import CheckpointError, InputError, MissingDependencyError, ModelSpec, registry
+from rerank_core import CheckpointError, InputError, ModelSpec, registry
+from rerank_core.adapter_folder import CONFIG, is_adapter
 from rerank_core.backends.torch import scorer_of
-from rerank_core.backends.torch.loading import quiet
+from rerank_core.backends.torch.adapters import merge_into
 from rerank_core.spec_file import FILE_NAME, read_json
 from rerank_trainers.checkpoint_files import flaw_of, numbered, state_of, whole_checkpoints
 from rerank_trainers.config import Config, ModelConfig
@@ -21,9 +20,12 @@ from rerank_trainers.sources import tokenizer_of
 
 __all__ = ["config_beside", "find_checkpoint", "open_checkpoint"]
 
+<<<<<<< HEAD
 _LOG = logging.getLogger("rerank_trainers")
 
 _ADAPTER = "adapter_config.json"
+=======
+>>>>>>> d0ba2bf (Adapters: merged by their tensors, or refused by name)
 _KINDS = {"classifier": "cross-encoder", "last_token": "llm", "layers": "layerwise"}
 
 
@@ -73,7 +75,7 @@ def config_beside(checkpoint: Path) -> Config | None:
 
 
 def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model:
-    """The model of a checkpoint, in float32 and eval mode, an adapter around its base.
+    """The model of a checkpoint, in float32 and eval mode, an adapter merged into its base.
 
     Args:
         config: of the run; says where the base of an adapter lies.
@@ -81,23 +83,24 @@ def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model
     Raises:
         CheckpointError: files that cannot be loaded, or weights missing.
         InputError: a head that is not trained here, or a base that is not named.
-        MissingDependencyError: peft, for an adapter.
     """
     spec = registry.default().resolve(str(directory))
     base = read_json(directory / FILE_NAME).get("base")
     # A quantized base is loaded in full, or nothing could be merged into it.
     told = replace(config or _guessed(directory, spec), lora=None, gradient_checkpointing=False, name=spec.name)
-    adapter = (directory / _ADAPTER).is_file()
+    adapter = is_adapter(directory)
     if not adapter:
         told = replace(told, checkpoint=str(directory), like=None, template=None, answers=(), revision=None)
     model = open_model(told, name=spec.name)
     tokenizer = tokenizer_of(directory)
-    module, fresh = _adapted(model, directory) if adapter else (model.module, model.fresh)
+    held = merge_into(model.module, directory).whole if adapter else {}
+    fresh = [name for name in model.fresh if name not in held]
     if fresh:
         raise CheckpointError(f"{str(directory)!r} lacks weights: {list(fresh[:5])!r}, {len(fresh)} in all")
-    scorer = scorer_of(module.get_base_model() if adapter else module, tokenizer, spec)
+    module = model.module.eval()
+    scorer = scorer_of(module, tokenizer, spec)
     origin = (config or told).checkpoint
-    return Model(module.eval(), tokenizer, spec, scorer, base, (), origin)
+    return Model(module, tokenizer, spec, scorer, base, (), origin)
 
 
 def _guessed(directory: Path, spec: ModelSpec) -> ModelConfig:
@@ -106,32 +109,10 @@ def _guessed(directory: Path, spec: ModelSpec) -> ModelConfig:
     kind: Any = _KINDS.get(head.kind) if head else None
     if head is None or kind is None:
         raise InputError(f"{str(directory)!r} is no checkpoint of this trainer: its head is {head!r}")
-    path = directory / _ADAPTER
-    base = read_json(path).get("base_model_name_or_path") if path.is_file() else None
+    base = read_json(directory / CONFIG).get("base_model_name_or_path") if is_adapter(directory) else None
     told = ModelConfig(kind=kind, checkpoint=str(base or ""), max_length=spec.max_length)
     told = replace(told, max_query_length=spec.max_query_length, first_layer=head.first or told.first_layer)
     if head.kind == "classifier":
         return told
     answers = tuple(word for word in (head.positive, head.negative) if word is not None)
     return replace(told, template=asdict(spec.template), answers=answers)
-
-
-def _adapted(model: Model, directory: Path) -> tuple[Any, list[str]]:
-    """The model's module with a saved adapter, and what neither of them has ever been trained or saved."""
-    try:
-        from peft import PeftModel
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"{str(directory)!r} is an adapter, which needs peft: pip install 'rerank-trainers[lora]'"
-        ) from error
-    weights = directory / "adapter_model.safetensors"
-    if not weights.is_file():
-        raise CheckpointError(f"{str(directory)!r} has no {weights.name}; other formats can run code")
-    try:
-        with safe_open(str(weights), framework="pt") as file:
-            saved = {name.removeprefix("base_model.model.") for name in file.keys()}  # noqa: SIM118 -- no mapping
-        with quiet():
-            module = PeftModel.from_pretrained(model.module, str(directory), is_trainable=False)
-    except (ValueError, RuntimeError, KeyError, SafetensorError) as error:
-        raise CheckpointError(f"{str(directory)!r} does not fit its base {model.origin!r}: {error}") from error
-    return module, [name for name in model.fresh if name not in saved]

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core import CheckpointError, Head, InputError, ModelOption, ModelSpec, Template, UnknownModelError, registry
+from rerank_core.adapter_folder import is_adapter
 from rerank_core.backends.checkpoints import fetch, locate
 from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch.adapters import is_adapter
 from rerank_core.backends.torch.loading import quiet
 from rerank_core.naming import is_hub_id
 from rerank_core.options import Options

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from rerank_core import CheckpointError, InputError, MissingDependencyError
-from rerank_core.backends.torch.loading import configuration, quiet
+from rerank_core.backends.torch.loading import configuration, from_files
 from rerank_trainers.config import ModelConfig
 
 __all__ = ["classifier", "configured", "decoder", "language_model"]
@@ -89,20 +89,7 @@ def _refuse(directory: Path, lost: list[str]) -> None:
 def _loaded(auto: Any, directory: Path, told: Any, config: ModelConfig) -> tuple[Any, list[str]]:
     """A module, and the names of its weights that the files do not have, or have in another shape."""
     more = _quantized() if config.lora is not None and config.lora.bits == 4 else {}
-    try:
-        with quiet():
-            module, report = auto.from_pretrained(
-                str(directory),
-                config=told,
-                dtype=torch.float32,
-                local_files_only=True,
-                trust_remote_code=False,
-                ignore_mismatched_sizes=True,
-                output_loading_info=True,
-                **more,
-            )
-    except (OSError, ValueError, RuntimeError, KeyError, ImportError) as error:
-        raise CheckpointError(f"{directory} cannot be loaded for training: {error}") from error
+    module, report = from_files(auto, directory, told, torch.float32, **more)
     return module, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
 
 

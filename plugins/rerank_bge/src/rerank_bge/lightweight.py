@@ -16,7 +16,7 @@ import torch
 from transformers import Gemma2Config
 
 from rerank_core.backends.checkpoints import locate
-from rerank_core.backends.torch import decoder_of
+from rerank_core.backends.torch import decoder_of, model_folder
 from rerank_core.backends.torch.causal import CausalPacking
 from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.backends.torch.stack import Running, Stack
@@ -31,13 +31,14 @@ def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
     directory = locate(spec, options)
     own = options.model
     stack = partial(CompressingStack, layers=own["compress_layers"], ratio=own["compress_ratio"])
-    config = read_json(directory / "config.json")
+    described = model_folder(directory, spec, options)
+    config = read_json(described / "config.json")
     head = Head.layers(config.get("start_layer", 8), config.get("layer_sep", 1))
     return decoder_of(
         replace(spec, head=head),
         options,
         directory,
-        config=gemma2(directory, capped=options.compat != "flagembedding"),
+        config=gemma2(described, capped=options.compat != "flagembedding"),
         stack=stack,
         ordinal=own["head_index"] == "ordinal",
     )

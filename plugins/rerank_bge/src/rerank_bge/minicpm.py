@@ -15,7 +15,7 @@ from typing import Any
 from transformers import GraniteConfig
 
 from rerank_core.backends.checkpoints import locate
-from rerank_core.backends.torch import decoder_of
+from rerank_core.backends.torch import decoder_of, model_folder
 from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.errors import CheckpointError
 from rerank_core.options import Options
@@ -26,8 +26,9 @@ from rerank_core.spec_file import read_json
 def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
     """The factory that the spec names."""
     directory = locate(spec, options)
-    first = read_json(directory / "config.json").get("start_layer", 8)
-    return decoder_of(replace(spec, head=Head.layers(first)), options, directory, config=granite(directory))
+    described = model_folder(directory, spec, options)
+    first = read_json(described / "config.json").get("start_layer", 8)
+    return decoder_of(replace(spec, head=Head.layers(first)), options, directory, config=granite(described))
 
 
 def granite(directory: Path) -> GraniteConfig:

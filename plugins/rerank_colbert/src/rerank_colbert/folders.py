@@ -13,7 +13,7 @@ from typing import Any
 
 from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template, TokenVectors
 from rerank_core.naming import model_name_of
-from rerank_core.spec_file import read_json
+from rerank_core.spec_file import inside, read_json
 
 __all__ = ["spec_of"]
 
@@ -166,7 +166,9 @@ def _modules(directory: Path) -> tuple[tuple[str, ...], list[dict[str, Any]], bo
         if kind not in known:
             raise CheckpointError(f"{file}: {path!r} is a {kind}, which changes the vectors; known are {known!r}")
     dense = tuple(path for kind, path in listed if kind == "Dense")
-    masks = [_optional(directory / path / "config.json") for kind, path in listed if kind == "MultiVectorMask"]
+    masks = [
+        _optional(inside(directory, path, file) / "config.json") for kind, path in listed if kind == "MultiVectorMask"
+    ]
     return dense, masks, any(kind == "Normalize" for kind, _ in listed)
 
 

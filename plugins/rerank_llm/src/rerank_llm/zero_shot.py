@@ -9,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from rerank_core.backends.checkpoints import locate
-from rerank_core.backends.torch import decoder_of
+from rerank_core.backends.torch import decoder_of, tokenizer_folder
 from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.errors import InputError
 from rerank_core.options import Options
@@ -39,7 +39,7 @@ def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
     positive, negative = LABELS[own["language"]]
     worded = replace(
         spec,
-        template=template_of(own["prompt"] or PROMPTS[own["language"]], directory),
+        template=template_of(own["prompt"] or PROMPTS[own["language"]], tokenizer_folder(directory, spec, options)),
         head=Head.last_token(own["positive"] or positive, own["negative"] or negative),
     )
     return decoder_of(worded, options, directory)

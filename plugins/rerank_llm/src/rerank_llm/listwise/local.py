@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import torch
@@ -13,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from rerank_core.backends.checkpoints import locate
 from rerank_core.backends.forked import Lock
 from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch import loading
+from rerank_core.backends.torch import language_model_of, tokenizer_folder
 from rerank_core.backends.torch.output_layer import OutputLayer
 from rerank_core.errors import CheckpointError, InputError, NonFiniteScoreError
 from rerank_core.options import Options, check_count
@@ -38,13 +37,13 @@ def ranker(spec: ModelSpec, options: Options) -> SlidingRanker:
     if options.checkpoint is None:
         raise InputError(f"say which chat model shall rank: load({spec.name!r}, checkpoint='a hub id or a directory')")
     own = options.model
-    return SlidingRanker(LocalJudge(locate(spec, options), options), window=own["window"], stride=own["stride"])
+    return SlidingRanker(LocalJudge(spec, options), window=own["window"], stride=own["stride"])
 
 
 class LocalJudge:
     """Greedy answers of a model in memory; ``first-token`` orders by the logits of the first identifier."""
 
-    def __init__(self, directory: Path, options: Options) -> None:
+    def __init__(self, spec: ModelSpec, options: Options) -> None:
         own = options.model
         self._first = own["mode"] == "first-token"
         if self._first and own["window"] > _LETTERS:
@@ -54,9 +53,11 @@ class LocalJudge:
         check_count("max_new_tokens", own["max_new_tokens"], 1)
         if dtype == "int8":
             raise InputError("dtype is 'int8', which a model that writes has not; use float32, bfloat16 or float16")
-        self._chat = ChatTemplate(directory)
-        self._tokenizer = TextTokenizer.from_directory(directory)
-        self._model: Any = loading.load_module(directory, "causal", device=options.device, dtype=dtype)
+        directory = locate(spec, options)
+        texts = tokenizer_folder(directory, spec, options)
+        self._chat = ChatTemplate(texts)
+        self._tokenizer = TextTokenizer.from_directory(texts)
+        self._model: Any = language_model_of(spec, options, directory)
         self._model.generation_config = _greedy(self._model.generation_config)
         self._words, self._new = own["max_words"], own["max_new_tokens"]
         self._messages = first_token if self._first else PROMPTS[own["prompt"]]
