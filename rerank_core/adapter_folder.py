@@ -110,7 +110,7 @@ def spec_of_adapter(directory: Path, known: Callable[[str], ModelSpec]) -> Model
         )
     if task != "SEQ_CLS":
         raise CheckpointError(
-            f"{directory} is an adapter (task_type {short(task)}) of {short(name)}, and no file says what that model is "
+            f"{directory} is an adapter (task_type {short(task)}) of {short(name)}, and no file says what that is "
             "asked and what its answer is. Load it under the name of a model that is asked as it was trained, "
             f"rerank_core.load(NAME, checkpoint={str(directory)!r}) (`rerank models` lists them), or describe it with "
             "rerank_core.write_spec(spec, directory)"

@@ -140,9 +140,10 @@ def renamed(old: str, new: str) -> Callable[[dict[str, torch.Tensor]], dict[str,
 
 
 def without(*parts: str) -> Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]:
-    return lambda tensors: {name: own for name, own in tensors.items() if not any(part in name for part in parts)} or {
-        "base_model.model.nothing.lora_A.weight": torch.zeros(4, 4)
-    }
+    return lambda tensors: (
+        {name: own for name, own in tensors.items() if not any(part in name for part in parts)}
+        or {"base_model.model.nothing.lora_A.weight": torch.zeros(4, 4)}
+    )
 
 
 SPOILT: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {

@@ -7,6 +7,7 @@ sees it. What cannot be merged as plain low-rank adapters (Hu et al., 2021; DoRA
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,7 +31,7 @@ _BIASES = ("none", "all", "lora_only")
 _TASKS = (None, "SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION")
 
 # An expression that a stranger wrote gets this long for all names of a model together; real ones take milliseconds.
-_SECONDS = 2.0
+_SECONDS = 0.5
 _LONGEST = 10_000
 
 
@@ -135,8 +136,6 @@ class LoraSettings:
         left = [_SECONDS]
 
         def matches(name: str) -> bool:
-            import time
-
             start = time.perf_counter()
             try:
                 if left[0] <= 0:

@@ -20,12 +20,8 @@ from rerank_trainers.sources import tokenizer_of
 
 __all__ = ["config_beside", "find_checkpoint", "open_checkpoint"]
 
-<<<<<<< HEAD
 _LOG = logging.getLogger("rerank_trainers")
 
-_ADAPTER = "adapter_config.json"
-=======
->>>>>>> d0ba2bf (Adapters: merged by their tensors, or refused by name)
 _KINDS = {"classifier": "cross-encoder", "last_token": "llm", "layers": "layerwise"}
 
 
