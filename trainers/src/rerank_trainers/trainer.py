@@ -8,16 +8,19 @@ from __future__ import annotations
 
 import contextlib
 import math
+import shutil
 from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from rerank_core.backends.torch.loading import quiet
-from rerank_trainers.errors import NonFiniteLossError
+from rerank_trainers.errors import CheckpointWriteError, NonFiniteLossError
 from rerank_trainers.model import Model
 from rerank_trainers.objectives import Objective
 from rerank_trainers.passes import Pass, Passes
@@ -27,6 +30,9 @@ from rerank_trainers.saving import save_servable
 from rerank_trainers.stopping import Spread
 
 __all__ = ["RerankTrainer"]
+
+# Of torch's writer of zip archives, which has no error of its own.
+_UNWRITTEN = ("inline_container.cc", "iostream error")
 
 Evaluate = Callable[[], dict[str, float]]
 
@@ -208,6 +214,20 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(said in str(error) for said in _UNWRITTEN):
+                raise
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)  # half of it would only take up room
+            raise CheckpointWriteError(
+                f"{str(folder)!r} cannot be written: {error}. The checkpoints before it stand; free space, and go "
+                "on with --resume"
+            ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         with quiet():

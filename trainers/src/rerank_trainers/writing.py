@@ -115,8 +115,14 @@ class RowWriter:
             self._made_by.write_text(json.dumps(self._settings, indent=1), encoding="utf-8")
             self._file = self.partial.open("ab" if self.done else "wb")
         except OSError as error:
-            raise InputError(f"{str(self.partial)!r} cannot be written: {error.strerror or error}") from error
+            raise self._unwritten(error) from error
         return self
+
+    def _unwritten(self, error: OSError) -> InputError:
+        return InputError(
+            f"{str(self.partial)!r} cannot be written: {error.strerror or error}; what is there stays. Free space, and "
+            "go on with resume"
+        )
 
     def write(self, row: TrainingRow) -> None:
         """Append a row; it is the operating system's when this returns.
@@ -130,20 +136,28 @@ class RowWriter:
         except ValueError as error:
             raise InputError(f"row {row.id!r} has a number that is not finite: {error}") from error
         # A lone surrogate, which UTF-8 cannot hold, becomes its JSON escape.
-        self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
-        self._file.flush()
+        try:
+            self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
+            self._file.flush()
+        except OSError as error:
+            raise self._unwritten(error) from error
         self.written += 1
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._file is not None
-        with self._file:
-            self._file.flush()
-            os.fsync(self._file.fileno())
-        if kind is None:
-            self.partial.replace(self.out)
-        elif not self.written:
+        try:
+            with self._file:
+                self._file.flush()
+                os.fsync(self._file.fileno())
+            if kind is None:
+                self.partial.replace(self.out)
+        except OSError as full:
+            if kind is None:
+                raise self._unwritten(full) from full
+            return  # what ended the block is what is said; the partial file ends where it ends
+        if kind is not None and not self.written:
             self.partial.unlink()
         if kind is None or not self.written:
             self._made_by.unlink(missing_ok=True)
