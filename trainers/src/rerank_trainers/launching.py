@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from rerank_core import InputError
 from rerank_trainers import resuming
 from rerank_trainers.checked import checked
 from rerank_trainers.config import Config
@@ -16,7 +17,7 @@ from rerank_trainers.finishing import publish_run
 from rerank_trainers.preflight import check_out
 from rerank_trainers.publishing import check_target
 from rerank_trainers.recording import data_facts
-from rerank_trainers.running import Run, open_planned, plan, prepare
+from rerank_trainers.running import Run, objective_from, open_planned, plan, prepare
 from rerank_trainers.store import RowStore
 
 __all__ = ["Data", "Outcome", "read_data", "rehearse", "train"]
@@ -40,14 +41,19 @@ def read_data(config: Config, progress: Progress | None = None) -> Data:
     What `rerank train check` finds is logged, each kind with its count and first places.
 
     Raises:
-        InputError: bad rows where ``on_error`` says stop, or files that cannot be read.
+        InputError: bad rows where ``on_error`` says stop, rows that teach the objective nothing, or files that cannot
+            be read.
     """
     found = checked(config.data, progress=progress)
     # Before anything raises: what is only doubtful may be why the rest is wrong.
     for name, report in (("data.train", found.report), ("data.eval", found.dev_report)):
         if report is not None and report.counts:
             _LOG.warning("%s: %s", name, report.told())
-    return Data(*found.kept())
+    kept = found.kept()
+    lack = found.lack(objective_from(config).needs)
+    if lack is not None:
+        raise InputError(f"nothing can be learned from these rows: {lack}")
+    return Data(*kept)
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,7 @@ from rerank_trainers import model as models
 from rerank_trainers import resuming
 from rerank_trainers.arguments import arguments_of
 from rerank_trainers.checked import scale_of
-from rerank_trainers.config import Config, DataConfig, TrainConfig
+from rerank_trainers.config import Config, TrainConfig
 from rerank_trainers.evaluating import MEASURES, DevSet, measures_of
 from rerank_trainers.layerwise import Layerwise
 from rerank_trainers.needs import check_needs
@@ -27,12 +27,11 @@ from rerank_trainers.one_run import Run, live_reranker, measured
 from rerank_trainers.passes import Passes
 from rerank_trainers.preflight import check_queries, check_room, check_schedule, check_settings, checkpoint_bytes
 from rerank_trainers.reading import Groups
-from rerank_trainers.signal import check_signal
 from rerank_trainers.start_kind import check_start
 from rerank_trainers.stopping import CollapseWatch, Interrupt
 from rerank_trainers.trainer import RerankTrainer
 
-__all__ = ["Plan", "Run", "check_objective", "live_reranker", "objective_from", "plan", "prepare"]
+__all__ = ["Plan", "Run", "live_reranker", "objective_from", "plan", "prepare"]
 
 _LOG = logging.getLogger("rerank_trainers")
 
@@ -48,16 +47,6 @@ def objective_from(config: Config) -> Objective:
     parts = [(part.weight, objective_of(part.name, **part.options)) for part in config.objective]
     found = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else combined(parts)
     return Layerwise(found, config.model.self_distill) if config.model.kind == "layerwise" else found
-
-
-def check_objective(objective: Objective, rows: Sequence[TrainingRow], data: DataConfig) -> None:
-    """Refuse data of which the objective could learn nothing, before any model is loaded.
-
-    Raises:
-        InputError: rows without what it reads, or rows that all say the same.
-    """
-    check_needs(objective, rows, data.group_size)
-    check_signal(rows, scale_of(data), objective.needs, data.group_size)
 
 
 @dataclass(frozen=True, eq=False)
@@ -87,7 +76,7 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
     check_settings(config, evaluates=dev_rows is not None)
     check_start(config.model, registry.default())
     objective = objective_from(config)
-    check_objective(objective, rows, config.data)
+    check_needs(objective, rows, config.data.group_size)
     scale = scale_of(config.data)
     if dev_rows is not None:
         # ir_measures' own spelling, which its results have: MRR@10 is RR@10.

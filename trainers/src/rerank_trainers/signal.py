@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from rerank_core.errors import InputError
 from rerank_core.records.labels import LabelScale
 from rerank_core.records.row import TrainingRow
 
-__all__ = ["Signal", "Span", "check_signal"]
+__all__ = ["Needs", "Signal", "Span"]
 
 _MINE = "`rerank train mine FILES --out mined.jsonl` finds irrelevant ones (hard negatives)"
 
@@ -76,12 +75,11 @@ class Signal:
         if row.scores is not None:
             self.scores.add(row.scores)
 
-    def lack(self, *, labels: bool, scores: bool, docs: int = 1, group_size: int = 0) -> str | None:
-        """Why nothing can be learned from the rows by an objective that reads ``labels``, ``scores`` or both, of at
-        least ``docs`` documents of a query; None where something can."""
-        found = self._lack_of_labels(docs, group_size) if labels else None
-        if found is None and scores:
-            found = self._lack_of_scores(docs)
+    def lack(self, needs: Needs, group_size: int = 0) -> str | None:
+        """Why an objective with such needs could learn nothing from the rows; None where it could."""
+        found = self._lack_of_labels(needs.docs, group_size) if needs.labels else None
+        if found is None and needs.scores:
+            found = self._lack_of_scores(needs.docs)
         return found
 
     def _lack_of_labels(self, docs: int, group_size: int) -> str | None:
@@ -118,22 +116,3 @@ class Signal:
                 "several documents to a row"
             )
         return None
-
-
-def check_signal(rows: Iterable[TrainingRow], scale: LabelScale, needs: Needs, group_size: int = 0) -> None:
-    """Refuse rows of which an objective could learn nothing; reads no more of them than it takes to know.
-
-    Args:
-        needs: what the objective reads.
-
-    Raises:
-        InputError: says what is missing, and what to do.
-    """
-    signal = Signal(scale)
-    for row in rows:
-        signal.add(row)
-        if (signal.labels.apart or not needs.labels) and (signal.scores.apart or not needs.scores):
-            break
-    lack = signal.lack(labels=needs.labels, scores=needs.scores, docs=needs.docs, group_size=group_size)
-    if lack is not None:
-        raise InputError(f"nothing can be learned from these rows: {lack}")

@@ -98,15 +98,16 @@ def _lack(found: Checked, run: Config | None) -> str | None:
     if run is None:
         return found.lack()
     # Objectives are torch's, which takes seconds to import.
-    from rerank_trainers.running import check_objective, objective_from
+    from rerank_trainers.needs import check_needs
+    from rerank_trainers.running import objective_from
 
-    rows = found.rows.without(found.report.left_out)
+    objective, rows = objective_from(run), found.rows.without(found.report.left_out)
     try:
         if len(rows):
-            check_objective(objective_from(run), rows, run.data)
+            check_needs(objective, rows, run.data.group_size)
     except InputError as error:
         return str(error)
-    return None
+    return found.lack(objective.needs)
 
 
 def _show(report: Report, which: str = "") -> None:
