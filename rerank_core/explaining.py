@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from rerank_core.errors import IndexStoreError, short
 from rerank_core.indexable import Explains, Indexable
 from rerank_core.indexing import Index, IndexPlan
 from rerank_core.rows import Job, RowPlan, Rules
@@ -28,11 +29,18 @@ def explained(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules) -> tu
         return ()
     plan = RowPlan(scorer, [Job(job.query, [hit.document for hit in hits])], rules, once=False)
     windows = [[window for window in plan.windows if window.doc == place] for place in range(len(hits))]
+    if isinstance(job.documents, Index):
+        kept = IndexPlan(scorer, job, job.documents, rules)
+        for hit, own in zip(hits, windows, strict=True):
+            if kept.spans(hit.index) != [(window.start, window.stop) for window in own]:
+                raise IndexStoreError(
+                    f"the index holds other passages of document {hit.index} than its text makes "
+                    f"({short(kept.spans(hit.index))} tokens); make the index again"
+                )
     best = [own[_best(hit)] for own, hit in zip(windows, hits, strict=True)]
     rows = [plan.row(window) for window in best]
     embeddings: list[Any]
     if isinstance(job.documents, Index):
-        kept = IndexPlan(scorer, job, job.documents, rules)
         embeddings = [kept.embedding(replace(window, doc=hit.index)) for window, hit in zip(best, hits, strict=True)]
     else:
         embeddings = [scorer.encode([row])[0] for row in rows]

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol, overload
 
-from rerank_core.errors import InputError, short
+from rerank_core.errors import IndexStoreError, InputError, short
 from rerank_core.indexable import Indexable, ShelfWindow, Shelved, Storable
 from rerank_core.rows import Job, QueryRows, RowPlan, Rules, Window
 from rerank_core.scorer import NO_TOKENS, Output, QueryRow, Scorer
@@ -143,6 +143,9 @@ def build(
         found = _encode(scorer, [document for _, document in some], rules, part)
         shelf.add(dict(zip([digest for digest, _ in some], found, strict=True)))
     shelved = [shelf.find(digest) for digest in digests]
+    for number, (document, own) in enumerate(zip(documents, shelved, strict=True)):
+        if own is not None and directory is not None:
+            _check_spans(own, document, number, directory)
     return Index(
         documents=tuple(documents),
         owner=owner,
@@ -150,6 +153,25 @@ def build(
         drift=shelf.drift,
         _shelved=tuple(own for own in shelved if own is not None),
     )
+
+
+def _check_spans(shelved: Shelved, document: Document, number: int, directory: str) -> None:
+    """Refuse windows that cannot be of this text.
+
+    Raises:
+        IndexStoreError: characters or tokens beyond its end, or a part that no window has though all was read.
+    """
+    length = len(document.text)
+    chars = [window.chars for window in shelved.windows]
+    last = max(stop for _, stop in chars)
+    whole = chars[0][0] == 0 and last == length
+    # The longest compatibility form of a character has 18 characters of 3 bytes, of which each may be a token.
+    most = 64 * (length + 1)
+    if last > length or shelved.windows[-1].tokens[1] > most or not (whole or shelved.truncated):
+        raise IndexStoreError(
+            f"{directory!r} holds the characters {chars[0][0]} to {last} and {shelved.windows[-1].tokens[1]} tokens of "
+            f"document {number}, whose text has {length} characters; make the index again in another folder"
+        )
 
 
 def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, watch: Watch) -> list[Shelved]:
@@ -203,6 +225,10 @@ class IndexPlan:
     def embedding(self, window: Window) -> Any:
         """What the index holds of a window."""
         return self._index._shelved[window.doc].windows[window.number].embedding
+
+    def spans(self, doc: int) -> list[tuple[int, int]]:
+        """The tokens of a document's windows."""
+        return [window.tokens for window in self._index._shelved[doc].windows]
 
     def batches(self) -> list[list[int]]:
         return [list(range(len(self.windows)))] if self.windows else []

@@ -21,14 +21,12 @@ from rerank_core.backends.torch import residual
 from rerank_core.backends.torch.embeddings import Block, Embedding, Part, Place, pressed
 from rerank_core.backends.torch.manifest import AGAIN, MANIFEST, SCHEMA, manifest_of
 from rerank_core.backends.torch.shelf import Drift, laid_out
+from rerank_core.backends.torch.store_checks import OWN, PROBE, Fit, check_shard
 from rerank_core.backends.torch.store_files import collect, left_behind, settle, unfinished, writing
 from rerank_core.errors import IndexStoreError
 from rerank_core.indexable import ShelfWindow, Shelved
 
 __all__ = ["DiskShelf"]
-
-_OWN = "index."  # what begins so in a shard is the index's own, all else parts of embeddings
-_PROBE = "probe."
 
 # Length of the difference of the probe's vectors that is rounding, where both models compute in float32 and where not.
 _SAME, _ALIKE = 1e-3, 5e-2
@@ -38,13 +36,20 @@ class DiskShelf:
     """Embeddings in a folder. Use `open`."""
 
     def __init__(
-        self, directory: Path, manifest: dict[str, Any], probe: Embedding, exact: bool, device: torch.device
+        self,
+        directory: Path,
+        manifest: dict[str, Any],
+        probe: Embedding,
+        exact: bool,
+        device: torch.device,
+        fit: Fit,
     ) -> None:
         self._directory = directory
         self._manifest = manifest
         self._probe = probe
         self._exact = exact
         self._device = device
+        self._fit = fit
         self._held: dict[bytes, Shelved] = {}
         for shard in manifest["shards"]:
             self._read(shard)
@@ -59,19 +64,21 @@ class DiskShelf:
         *,
         exact: bool,
         device: torch.device,
+        fit: Fit,
     ) -> DiskShelf:
         """The shelf in a folder, a new one where there is none.
 
         Args:
             probe: the embedding of a fixed text, by which a model is known whatever it is called.
             exact: whether the model computes in float32.
+            fit: see `check_shard`.
 
         Raises:
             IndexStoreError: damaged files, another model, other settings or another precision, or a path that the
                 system refuses.
         """
         try:
-            shelf = cls._opened(Path(directory), precision, identity, probe, exact, device)
+            shelf = cls._opened(Path(directory), precision, identity, probe, exact, device, fit)
             shelf._delete_left_behind()
         except OSError as error:
             raise IndexStoreError(f"{directory!r} cannot be opened as an index: {error}") from error
@@ -86,6 +93,7 @@ class DiskShelf:
         probe: Embedding,
         exact: bool,
         device: torch.device,
+        fit: Fit,
     ) -> DiskShelf:
         directory = str(folder)
         identity = json.loads(json.dumps(identity))
@@ -94,7 +102,7 @@ class DiskShelf:
             if folder.exists() and (not folder.is_dir() or any(file.name[0] != "." for file in folder.iterdir())):
                 raise IndexStoreError(f"{directory!r} is no index and not empty; name a folder of its own")
             fresh = {"schema_version": SCHEMA, "identity": identity, "precision": precision or "float32", "shards": []}
-            return cls(folder, fresh, probe, exact, device)
+            return cls(folder, fresh, probe, exact, device, fit)
         manifest = manifest_of(folder / MANIFEST)
         if precision not in (None, manifest["precision"]):
             raise IndexStoreError(
@@ -111,7 +119,7 @@ class DiskShelf:
                 f"{directory!r} was made by another model or with other settings ({said}); load the same, or make "
                 "another index"
             )
-        return cls(folder, manifest, probe, exact, device)
+        return cls(folder, manifest, probe, exact, device, fit)
 
     @property
     def precision(self) -> str:
@@ -131,7 +139,7 @@ class DiskShelf:
         """Write one shard, then the manifest that knows of it."""
         block, placed = laid_out(texts)
         block, (mean, most, vectors) = pressed(block, self.precision)
-        tensors = {**_written(texts, placed), **{_PROBE + name: own for name, own in self._probe.items()}}
+        tensors = {**_written(texts, placed), **{PROBE + name: own for name, own in self._probe.items()}}
         for name, part in block.parts.items():
             tensors[name], tensors[f"{name}.bounds"] = part.data, part.bounds
             if part.coding is not None:
@@ -196,23 +204,27 @@ class DiskShelf:
                 raise IndexStoreError(f"{path} is not what {MANIFEST} says it is: damaged, or cut short. {AGAIN}")
             with safe_open(str(path), framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-            names = [name for name in tensors if f"{name}.bounds" in tensors and not name.startswith((_OWN, _PROBE))]
-            block = Block({name: _part(tensors, name, self._device) for name in names})
-            found = dict(_shelved(tensors, block))
-        except (OSError, SafetensorError, KeyError, RuntimeError, TypeError, ValueError) as error:
+        except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
             raise IndexStoreError(f"{path} cannot be read ({type(error).__name__}: {error}). {AGAIN}") from error
-        if set(names) != set(self._probe):
-            raise IndexStoreError(
-                f"{path} holds {sorted(names)!r}, and the model makes {sorted(self._probe)!r}. {AGAIN}"
-            )
+        check_shard(
+            path,
+            tensors,
+            shard,
+            self._probe,
+            precision=self.precision,
+            longest=self._manifest["identity"]["max_length"],
+            fit=self._fit,
+        )
+        block = Block({name: _part(tensors, name, self._device) for name in self._probe})
         self._check_model(tensors, exact=self._exact and shard["exact"])
-        self._held.update(found)
+        self._held.update(_shelved(tensors, block))
 
     def _check_model(self, tensors: Mapping[str, torch.Tensor], *, exact: bool) -> None:
         limit = _SAME if exact else _ALIKE
         for name, own in self._probe.items():
-            there = tensors.get(_PROBE + name)
-            if there is not None and there.shape == own.shape:
+            there = tensors.get(PROBE + name)
+            alike = there is not None and there.is_floating_point() == own.is_floating_point()
+            if there is not None and alike and there.shape == own.shape:
                 here = own.float().cpu().reshape(len(own), -1)
                 apart = (there.float().reshape(len(own), -1) - here).norm(dim=-1)
                 if float(apart.max()) <= limit * max(1.0, float(here.norm(dim=-1).max())):
@@ -227,16 +239,16 @@ def _written(texts: Mapping[bytes, Shelved], rows: Sequence[int]) -> dict[str, t
     """What is known of the texts, as tensors."""
     windows = [window for shelved in texts.values() for window in shelved.windows]
     return {
-        _OWN + "digests": torch.frombuffer(bytearray(b"".join(texts)), dtype=torch.uint8).view(len(texts), -1),
-        _OWN + "counts": torch.tensor([len(shelved.windows) for shelved in texts.values()]),
-        _OWN + "truncated": torch.tensor([shelved.truncated for shelved in texts.values()]),
-        _OWN + "windows": torch.tensor([[*w.tokens, *w.chars, row] for w, row in zip(windows, rows, strict=True)]),
+        OWN + "digests": torch.frombuffer(bytearray(b"".join(texts)), dtype=torch.uint8).view(len(texts), -1),
+        OWN + "counts": torch.tensor([len(shelved.windows) for shelved in texts.values()]),
+        OWN + "truncated": torch.tensor([shelved.truncated for shelved in texts.values()]),
+        OWN + "windows": torch.tensor([[*w.tokens, *w.chars, row] for w, row in zip(windows, rows, strict=True)]),
     }
 
 
 def _shelved(tensors: Mapping[str, torch.Tensor], block: Block) -> Iterator[tuple[bytes, Shelved]]:
     digests, counts, truncated, windows = (
-        tensors[_OWN + name] for name in ("digests", "counts", "truncated", "windows")
+        tensors[OWN + name] for name in ("digests", "counts", "truncated", "windows")
     )
     found = iter(windows.tolist())
     whole = digests.numpy()

@@ -191,6 +191,10 @@ class LateInteractionScorer(TorchScorer):
         return {"score": best.mean(dim=1) if self._mean else best.sum(dim=1)}
 
     # ------------------------------------------------------------------ index, explanations
+    def lengths_fit(self, lengths: Mapping[str, torch.Tensor]) -> str | None:
+        """What is wrong with the lengths of an index's rows, by part; None where nothing is."""
+        return "must give each row a vector" if bool((lengths[VECTORS] < 1).any()) else None
+
     def shelf(self, directory: str | None, precision: str | None, identity: Mapping[str, Any]) -> Shelf:
         if directory is None:
             return MemoryShelf(precision or "float32")
@@ -198,7 +202,9 @@ class LateInteractionScorer(TorchScorer):
         room = (self.max_positions or self.spec.max_length) - self.overhead(tokens, tokens)
         (probe,) = self.encode([self.row(tokens, tokens, 0, min(room, len(tokens)), (0, 0, 0))])
         exact = self._dtype == torch.float32 and not self.int8
-        return DiskShelf.open(directory, precision, identity, probe, exact=exact, device=self.device)
+        return DiskShelf.open(
+            directory, precision, identity, probe, exact=exact, device=self.device, fit=self.lengths_fit
+        )
 
     def explain(self, query: QueryRow, row: Row, embedding: Embedding | Place) -> list[tuple[int, int, float]]:
         (asked,) = self.ask([query])

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
-from rerank_core.errors import IndexStoreError
+from rerank_core.errors import IndexStoreError, short
 
 __all__ = ["AGAIN", "MANIFEST", "PRECISIONS", "SCHEMA", "manifest_of"]
 
@@ -15,7 +16,7 @@ SCHEMA = 1
 PRECISIONS = ("float32", "float16", "int8")
 AGAIN = "Make the index again in another folder"
 
-_SHARD = {"sha256": str, "bytes": int, "vectors": int, "drift": list, "exact": bool}
+_SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def manifest_of(path: Path) -> dict[str, Any]:
@@ -35,18 +36,38 @@ def manifest_of(path: Path) -> dict[str, Any]:
         if not isinstance(found["identity"], dict) or not isinstance(found["shards"], list):
             raise TypeError("identity must be an object and shards a list")
         for shard in found["shards"]:
-            _check(shard)
+            _check(shard, exact=found["precision"] == "float32")
+        files = [shard["file"] for shard in found["shards"]]
+        if len(set(files)) < len(files):
+            raise ValueError(f"it names a file twice: {short(sorted(files))}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise IndexStoreError(f"{path} cannot be read ({type(error).__name__}: {error}). {AGAIN}") from error
     return found
 
 
-def _check(shard: dict[str, Any]) -> None:
+def _check(shard: dict[str, Any], *, exact: bool) -> None:
+    """Args:
+    exact: whether the index keeps vectors as they are, so that nothing moved them.
+    """
     file = shard["file"]
     if not isinstance(file, str) or Path(file).name != file or "\0" in file:
-        raise ValueError(f"it names a file outside its folder: {file!r}")
-    for name, kind in _SHARD.items():
-        if not isinstance(shard[name], kind):
-            raise TypeError(f"{name} of a shard is {shard[name]!r}")
-    if len(shard["drift"]) != 2 or not all(isinstance(value, (int, float)) for value in shard["drift"]):
-        raise TypeError(f"drift of a shard is {shard['drift']!r}")
+        raise ValueError(f"it names a file outside its folder: {short(file)}")
+    for name in ("bytes", "texts", "vectors"):
+        if type(shard[name]) is not int or shard[name] < 0:
+            raise ValueError(f"{name} of {file} is {short(shard[name])}; it must be a whole number, 0 or more")
+    if not isinstance(shard["sha256"], str) or not _SHA256.fullmatch(shard["sha256"]):
+        raise ValueError(f"sha256 of {file} is {short(shard['sha256'])}")
+    if not isinstance(shard["exact"], bool):
+        raise TypeError(f"exact of {file} is {short(shard['exact'])}; it must be true or false")
+    drift = shard["drift"]
+    # Compared before any is taken for a float: a number of JSON may be larger than all of them.
+    right = (
+        isinstance(drift, list)
+        and len(drift) == 2
+        and all(type(value) in (int, float) and 0 <= value <= (0 if exact else 1e30) for value in drift)
+    )
+    # A mean of equal numbers may be rounded above them.
+    if not right or drift[0] > drift[1] * 1.001:
+        raise ValueError(
+            f"drift of {file} is {short(drift)}; it must be a mean and a maximum from 0 on, both 0 for float32"
+        )

@@ -84,6 +84,13 @@ class M3Scorer(LateInteractionScorer):
         ranks = str(self._values["score"])
         return {ranks: found[ranks], **found}
 
+    def lengths_fit(self, lengths: Mapping[str, torch.Tensor]) -> str | None:
+        if bool((lengths["dense"] != 1).any()):
+            return "must give each row one dense vector"
+        if not torch.equal(lengths["words"], lengths["weights"]):
+            return "must give each row as many weights as words"
+        return super().lengths_fit(lengths)
+
     def explain(self, query: QueryRow, row: Row, embedding: Embedding | Place) -> list[tuple[int, int, float]]:
         ranks = self._values["score"]
         if ranks == "colbert":
