@@ -13,7 +13,7 @@ from rerank_core.cli.output import AsJson, Encoding, emit_json, note
 from rerank_core.errors import InputError
 from rerank_core.isolation import output_aside
 from rerank_core.opening import load
-from rerank_core.records.documents import Fields, Format, read_documents
+from rerank_core.records.choices import Fields, Format
 from rerank_core.types import query_of
 
 __all__ = ["rank"]
@@ -128,6 +128,9 @@ def rank(
             raise InputError("stdin is closed, so no documents can be read from it; name their files after the query")
         if sys.stdin.isatty():
             note("reading documents from the terminal, one per line; Ctrl-D ends them")
+    # The other commands start without it.
+    from rerank_core.records.documents import read_documents
+
     documents = read_documents(files or [], form, Fields(text_field, id_field), encoding)
     # Whatever a plugin prints, stdout is the ranking.
     with output_aside(), load(model, **options) as reranker:

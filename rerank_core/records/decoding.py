@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import codecs
-import logging
 from collections.abc import Iterable, Iterator
 
 from rerank_core.errors import InputError, short
 from rerank_core.records.streams import Source
 
 __all__ = ["LONGEST", "MARK", "checked_encoding", "encoding_of", "lines", "settled", "texts"]
-
-_LOG = logging.getLogger("rerank_core")
 
 # Characters that one record may have: what a compressed stream unpacks to has no other bound.
 LONGEST = 1 << 26
@@ -84,7 +81,11 @@ def encoding_of(head: bytes, encoding: str | None, name: str) -> str | None:
         codecs.getincrementaldecoder("utf-8")().decode(head)
     except UnicodeDecodeError:
         if _is_chinese(head):
-            _LOG.warning("%s is no UTF-8, and is read as GB18030; if it is another, say it with --encoding", name)
+            import logging
+
+            logging.getLogger("rerank_core").warning(
+                "%s is no UTF-8, and is read as GB18030; if it is another, say it with --encoding", name
+            )
             return "gb18030"
     return "utf-8"
 

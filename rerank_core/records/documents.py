@@ -8,13 +8,12 @@ import math
 import os
 import re
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any, NoReturn
 
 from rerank_core.errors import InputError, short
 from rerank_core.records.arrays import items, reason_of
+from rerank_core.records.choices import Fields, Format
 from rerank_core.records.columns import kept_names
 from rerank_core.records.decoding import LONGEST, MARK, lines, texts
 from rerank_core.records.parquet import parquet_rows
@@ -23,30 +22,10 @@ from rerank_core.records.streams import PARQUET, Source, opened
 from rerank_core.records.tables import DELIMITERS, cut, first_row, may_quote, quotes_count, rows
 from rerank_core.types import Document
 
-__all__ = ["Fields", "Format", "read_documents"]
+__all__ = ["read_documents"]
 
 # What an array of documents on stdin begins with; a line of text may begin with a bracket, too.
 _ARRAY = re.compile(r'\[\s*(?:\{|"(?:[^"\\]|\\.)*"\s*[,\]]|\]\s*\Z)')
-
-
-class Format(str, Enum):
-    """How a file is cut into documents."""
-
-    auto = "auto"
-    jsonl = "jsonl"
-    json = "json"
-    csv = "csv"
-    parquet = "parquet"
-    lines = "lines"
-    text = "text"
-
-
-@dataclass(frozen=True)
-class Fields:
-    """Which keys of a JSON object, or columns of a table, hold the text and the id."""
-
-    text: str = "text"
-    id: str = "id"
 
 
 def read_documents(

@@ -9,7 +9,8 @@ from types import SimpleNamespace
 import pytest
 
 from rerank_core import Document, InputError
-from rerank_core.records.documents import Fields, Format, read_documents
+from rerank_core.records.choices import Fields, Format
+from rerank_core.records.documents import read_documents
 
 
 def write(folder: Path, name: str, content: str | bytes) -> str:

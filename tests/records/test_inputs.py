@@ -22,7 +22,8 @@ import pytest
 
 from rerank_core import Document, InputError
 from rerank_core.errors import MissingDependencyError
-from rerank_core.records.documents import Fields, Format, read_documents
+from rerank_core.records.choices import Fields, Format
+from rerank_core.records.documents import read_documents
 from rerank_core.records.streams import HEAD
 
 CHINESE = "大熊猫以竹子为食，主要生活在中国四川的山区。"

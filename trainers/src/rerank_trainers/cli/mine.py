@@ -13,7 +13,8 @@ import typer
 from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table, warn
 from rerank_core.errors import InputError
 from rerank_core.opening import load
-from rerank_core.records.documents import Fields, Format, read_documents
+from rerank_core.records.choices import Fields, Format
+from rerank_core.records.documents import read_documents
 from rerank_core.records.reading import named_form
 from rerank_core.records.row import TrainingRow
 from rerank_core.reranker import Reranker
