@@ -14,7 +14,7 @@ import pytest
 import torch
 
 import rerank_core
-from rerank_core import InputError, MissingDependencyError
+from rerank_core import CheckpointError, InputError, MissingDependencyError
 from rerank_core.records.row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.adapters import merged, unquantized
@@ -255,3 +255,20 @@ def test_missing_peft_names_the_extra(adapted: Prepared, monkeypatch: pytest.Mon
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(MissingDependencyError, match=r"rerank-trainers\[lora\]"):
         adapted("llm")
+
+
+def test_resuming_from_half_an_adapter_is_refused(
+    adapted: Prepared, tmp_path: Path, rows: Callable[..., list[TrainingRow]]
+) -> None:
+    """peft leaves what a checkpoint lacks as it was drawn; the run would go on with other weights than it had."""
+    from safetensors.torch import load_file, save_file
+
+    told = ("train.max_steps=2", "train.eval_steps=1", f"train.out={tmp_path / 'run'}")
+    adapted("cross-encoder", *told, rows=rows(4)).train()
+    checkpoint = tmp_path / "run" / "checkpoints" / "checkpoint-1"
+    file = checkpoint / "adapter_model.safetensors"
+    tensors = load_file(file)
+    save_file({name: own for name, own in tensors.items() if "lora_B" not in name}, file)
+
+    with pytest.raises(CheckpointError, match=r"lacks '.*lora_B"):
+        adapted("cross-encoder", *told, rows=rows(4)).train(resume=str(checkpoint))

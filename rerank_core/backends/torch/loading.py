@@ -59,7 +59,8 @@ def load_module(
     config = config or configuration(directory)
     if depth is not None:
         _cut(config, depth)
-    module, report = from_files(auto, directory, config, getattr(torch, dtype or "float32"), pickled=pickled)
+    number = getattr(torch, dtype or "float32")
+    module, report = from_files(auto, directory, config, number, depth=depth, pickled=pickled)
     missing = sorted(
         key for key in report["missing_keys"] if key not in brought and (kind in whole or not _pooler(key))
     )
@@ -67,16 +68,6 @@ def load_module(
         raise CheckpointError(
             f"{directory} lacks weights that the score depends on: {missing!r}. They would be random, and so would the "
             "scores. Is this an embedding or base model rather than a reranker?"
-        )
-    extra = sorted(
-        key
-        for key in report["unexpected_keys"]
-        if (found := _LAYER.search(key)) and (depth is None or int(found.group(1)) < depth)
-    )
-    if extra:
-        raise CheckpointError(
-            f"{directory} holds layers that config.json does not count ({extra[0]!r}, {len(extra)} weights in all); "
-            "without them the scores would be another model's"
         )
     mismatched = sorted(found for found in report["mismatched_keys"] if found[0] not in brought)
     if mismatched:
@@ -89,14 +80,21 @@ def load_module(
 
 
 def from_files(
-    auto: Any, directory: Path, config: Any, dtype: torch.dtype, *, pickled: bool = False, **more: Any
+    auto: Any,
+    directory: Path,
+    config: Any,
+    dtype: torch.dtype,
+    *,
+    depth: int | None = None,
+    pickled: bool = False,
+    **more: Any,
 ) -> tuple[Any, dict[str, Any]]:
     """A module of transformers with a folder's weights, and transformers' report of what was missing, unexpected or of
     other shapes. Nothing outside the folder is read, no adapter is laid over it, and no code of its choosing is run.
 
     Args:
         auto: the class of transformers that makes the module.
-        pickled: see `load_module`.
+        depth, pickled: see `load_module`.
         more: for ``from_pretrained``.
 
     Raises:
@@ -133,6 +131,16 @@ def from_files(
         raise MissingDependencyError(f"{directory} cannot be loaded: {error}") from error
     except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
         raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
+    extra = sorted(
+        key
+        for key in report["unexpected_keys"]
+        if (found := _LAYER.search(key)) and (depth is None or int(found.group(1)) < depth)
+    )
+    if extra:
+        raise CheckpointError(
+            f"{directory} holds layers that config.json does not count ({extra[0]!r}, {len(extra)} weights in all); "
+            "without them the scores would be another model's"
+        )
     return module, report
 
 

@@ -44,6 +44,7 @@ class AdapterTensors:
         directory: that the file is in.
         parts: ``{layer: {"down": [rank, in], "up": [out, rank], ...}}``.
         whole: weights that replace the base's, by their names in it.
+        written: names of the tensors as the file has them.
     """
 
     directory: Path

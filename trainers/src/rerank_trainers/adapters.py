@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
 
-from rerank_core import InputError, MissingDependencyError
+from rerank_core import CheckpointError, InputError, MissingDependencyError
+from rerank_core.adapter_folder import WEIGHTS
+from rerank_core.backends.torch.lora import adapter_tensors
 from rerank_trainers.config import ModelConfig
 from rerank_trainers.start_kind import DEFAULT
 
-__all__ = ["adapted", "merged", "unquantized"]
+__all__ = ["adapted", "check_saved", "merged", "unquantized"]
 
 
 def adapted(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
@@ -70,6 +73,27 @@ def merged(module: Any) -> Any:
         return module
     own = copy.deepcopy(module)
     return unquantized(own) if _is_quantized(own) else own.merge_and_unload()
+
+
+def check_saved(module: Any, checkpoint: Path) -> None:
+    """Refuse to go on from a checkpoint whose adapter is not the whole of the module's: peft would leave the rest as it
+    began.
+
+    Raises:
+        CheckpointError: names the tensors that are absent, or too many.
+    """
+    if not hasattr(module, "peft_config"):
+        return
+    import peft
+
+    wanted = set(peft.get_peft_model_state_dict(module, save_embedding_layers=False))
+    held = set(adapter_tensors(checkpoint, checkpoint / WEIGHTS).written.values())
+    if wrong := sorted(wanted ^ held):
+        lost = wrong[0] in wanted
+        raise CheckpointError(
+            f"{checkpoint} {'lacks' if lost else 'holds'} {wrong[0]!r}, which the run's adapter "
+            f"{'has' if lost else 'has not'} ({len(wrong)} tensors in all); resume from another checkpoint"
+        )
 
 
 def unquantized(module: Any) -> Any:

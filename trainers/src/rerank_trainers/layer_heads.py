@@ -14,7 +14,7 @@ from rerank_core.backends.torch.layered import LayeredModel
 from rerank_core.backends.torch.loading import configuration
 from rerank_core.backends.torch.readers import head_layers, label_reader, layer_reader
 from rerank_core.backends.torch.stack import Stack
-from rerank_core.backends.torch.weights import tensors_of
+from rerank_core.backends.torch.weights import names_of
 from rerank_core.options import Options
 from rerank_core.spec_file import read_json
 from rerank_trainers.config import ModelConfig
@@ -80,7 +80,9 @@ def _own_head(source: Source) -> tuple[Any, Head] | None:
     like, directory = source.like, source.directory
     if like is None or like.head is None or like.head.kind != "layers":
         return None
-    if not tensors_of(directory, [(like.head.weights or "").replace("{i}", "0")]):
+    before, _, after = (like.head.weights or "").partition("{i}")
+    # One head is enough to say that there are heads: those that lack are named when they are read.
+    if not any(name.startswith(before) and name.endswith(after) for name in names_of(directory)):
         return None
     if like.scorer is None:
         return configuration(directory), like.head

@@ -13,6 +13,7 @@ from rerank_core import Reranker
 from rerank_core.records.row import TrainingRow
 from rerank_trainers import model as models
 from rerank_trainers import resuming
+from rerank_trainers.adapters import check_saved
 from rerank_trainers.checkpoint_files import unfinished
 from rerank_trainers.config import Config
 from rerank_trainers.evaluating import DevSet, Result
@@ -73,6 +74,7 @@ class Run:
         if self.trainer.args.process_index == 0:
             resuming.check_same(self.config, self.facts, checkpoint)
             resuming.check_start(self.model.spec, self.config, checkpoint)
+            check_saved(self.model.module, checkpoint)
             resuming.check_steps(checkpoint, self.steps)
         return checkpoint
 
