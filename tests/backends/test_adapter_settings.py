@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import shutil
 import sys
@@ -30,9 +31,11 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("adapter")
     base = tiny_cross_encoder(folder / "base", "bert", layers=2)
     tensors = {}
+    drawn = torch.Generator().manual_seed(4)
     for layer in range(2):
         at = f"base_model.model.bert.encoder.layer.{layer}.attention.self.query.lora_"
-        tensors |= {f"{at}A.weight": torch.ones(2, 32) * 0.1, f"{at}B.weight": torch.ones(32, 2) * 0.1}
+        shapes = {f"{at}A.weight": (2, 32), f"{at}B.weight": (32, 2)}
+        tensors |= {name: torch.randn(shape, generator=drawn) for name, shape in shapes.items()}
     (folder / "lora").mkdir()
     save_file(tensors, folder / "lora" / "adapter_model.safetensors")
     written = {**SETTINGS, "base_model_name_or_path": str(base)}
@@ -149,6 +152,27 @@ def test_an_expression_that_never_ends_is_stopped(key: str, told: Any) -> None:
 
     with pytest.raises(CheckpointError, match="takes too long"):
         scores(folder)
+    assert time.perf_counter() - start < 60
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"target_modules": [f"layer{number}" for number in range(200_000)] + ["query"]},
+        {"rank_pattern": {f"layer{number}": 2 for number in range(200_000)}},
+        {"rank_pattern": {f"(?:.|.)+(?<=[0-9]){number}": 2 for number in range(1_000)}},
+        {"layers_to_transform": [0, 1, *range(200_000)]},
+        {"modules_to_save": [f"layer{number}" for number in range(200_000)]},
+    ],
+    ids=lambda value: next(iter(value)),
+)
+def test_many_settings_end_too(settings: dict[str, Any], told: Any) -> None:
+    """A list as long as a file may be is followed or refused in seconds."""
+    folder = told(**settings)
+    start = time.perf_counter()
+    with contextlib.suppress(CheckpointError):
+        scores(folder)
+
     assert time.perf_counter() - start < 60
 
 

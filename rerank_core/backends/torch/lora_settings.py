@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -30,9 +30,10 @@ _INITIAL = (True, False, None, "gaussian", "orthogonal", "eva")
 _BIASES = ("none", "all", "lora_only")
 _TASKS = (None, "SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION")
 
-# An expression that a stranger wrote gets this long for all names of a model together; real ones take milliseconds.
-_SECONDS = 0.5
-_LONGEST = 10_000
+# Expressions that a stranger wrote get this long, all together; real ones take milliseconds.
+_SECONDS = 1.0
+# Characters of one, and how many values a setting may hold that is gone through for every layer.
+_LONGEST, _MOST = 10_000, 2_000
 
 
 @dataclass(frozen=True)
@@ -51,6 +52,7 @@ class LoraSettings:
         up_biases: the second matrix has a bias.
         biases: ``none``, ``all`` or ``lora_only``: biases that were trained too.
         task: ``SEQ_CLS``, ``CAUSAL_LM``, ``FEATURE_EXTRACTION`` or None.
+        spent: seconds on expressions until now.
     """
 
     file: Path
@@ -68,6 +70,7 @@ class LoraSettings:
     up_biases: bool
     biases: str
     task: str | None
+    spent: list[float] = field(default_factory=list, compare=False, repr=False)
 
     @property
     def all_linear(self) -> bool:
@@ -99,8 +102,13 @@ class LoraSettings:
     def _chooser(self, key: str, chosen: tuple[str, ...] | str) -> Callable[[str], bool]:
         if isinstance(chosen, str):
             return self._expression(key, chosen)
-        endings = tuple(f".{name}" for name in chosen)
-        return lambda name: name in chosen or name.endswith(endings)
+        names = frozenset(chosen)
+
+        def ends(name: str) -> bool:
+            parts = name.split(".")
+            return any(".".join(parts[place:]) in names for place in range(len(parts)))
+
+        return ends
 
     def _deep(self, name: str) -> bool:
         """Whether the number in a layer's name is one of those adapted."""
@@ -129,25 +137,26 @@ class LoraSettings:
         # Of transformers' own dependencies; unlike Python's module it can be given a limit.
         import regex
 
+        start = time.perf_counter()
         try:
             compiled = regex.compile(expression)
         except (regex.error, RecursionError, OverflowError, MemoryError) as error:
             raise CheckpointError(f"{self.file}: {key} {short(expression)} is no expression: {error}") from error
-        left = [_SECONDS]
+        self.spent.append(time.perf_counter() - start)
 
         def matches(name: str) -> bool:
             start = time.perf_counter()
             try:
-                if left[0] <= 0:
+                if (left := _SECONDS - sum(self.spent)) <= 0:
                     raise TimeoutError
-                return compiled.fullmatch(name, timeout=left[0]) is not None
+                return compiled.fullmatch(name, timeout=left) is not None
             except TimeoutError as error:
                 raise CheckpointError(
                     f"{self.file}: {key} {short(expression)} takes too long to match; list the names of the layers "
                     "in its place"
                 ) from error
             finally:
-                left[0] -= time.perf_counter() - start
+                self.spent[:] = [sum(self.spent) + time.perf_counter() - start]
 
         return matches
 
@@ -210,8 +219,8 @@ class _Reader:
         value = self._said.pop(key, None) or {}
         if not isinstance(value, Mapping):
             raise self._wrong(key, value, "it must be an object")
-        if any(len(name) > _LONGEST for name in value):
-            raise self._wrong(key, value, "its expressions must be shorter")
+        if any(len(name) > _LONGEST for name in value) or len(value) > _MOST:
+            raise self._wrong(key, value, "its expressions must be fewer and shorter")
         return {str(name): self._number(key, each, whole=whole) for name, each in value.items()}
 
     def names(self, key: str, *, expression: bool) -> tuple[str, ...] | str:
@@ -229,13 +238,15 @@ class _Reader:
         names = tuple(self.names(key, expression=False))
         if wrong := [name for name in names if not _is_plain(name)]:
             raise self._wrong(key, wrong[0], "it must hold names of layers")
+        if len(names) > _MOST:
+            raise self._wrong(key, names, "it must hold fewer names")
         return names
 
     def counts(self, key: str) -> tuple[int, ...]:
         value = self._said.pop(key, None)
         value = [] if value is None else value
         listed = value if isinstance(value, list) else [value]
-        if not all(isinstance(each, int) and not isinstance(each, bool) for each in listed):
+        if len(listed) > _MOST or not all(isinstance(each, int) and not isinstance(each, bool) for each in listed):
             raise self._wrong(key, value, "it must be numbers of layers")
         return tuple(listed)
 
