@@ -9,8 +9,9 @@ from pathlib import Path
 
 from rerank_core.errors import CheckpointError, UnknownModelError, short
 from rerank_core.naming import is_hub_id, model_name_of
+from rerank_core.reading import read_json
 from rerank_core.spec import Head, ModelSpec, Template
-from rerank_core.spec_file import FILE_NAME, max_length_of, read_json, read_spec
+from rerank_core.spec_file import FILE_NAME, max_length_of, read_spec
 
 __all__ = ["CONFIG", "WEIGHTS", "base_directory", "base_name", "is_adapter", "spec_of_adapter"]
 

@@ -12,6 +12,7 @@ from rerank_core.errors import MissingDependencyError, PluginError, RerankError
 from rerank_core.isolation import described, is_users_interrupt, output_aside
 from rerank_core.options import Options
 from rerank_core.pipeline import AnyScorer
+from rerank_core.reading import reading
 from rerank_core.spec import ModelSpec
 
 __all__ = ["build", "spec_from_hub"]
@@ -25,7 +26,9 @@ def build(spec: ModelSpec, options: Options) -> AnyScorer:
         CheckpointError: missing, wrong or incomplete files.
     """
     if spec.scorer is None:
-        scorer: AnyScorer = _backend("torch").build(spec, options)
+        backend = _backend("torch")
+        with reading(options.checkpoint or spec.checkpoint):
+            scorer: AnyScorer = backend.build(spec, options)
         return scorer
     module, _, factory = spec.scorer.partition(":")
     try:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 from typing import Any
 
 from rerank_core import building, registry
-from rerank_core.errors import CheckpointError, UnknownModelError
+from rerank_core.errors import CheckpointError, InputError, NonFiniteScoreError, UnknownModelError
 from rerank_core.naming import is_hub_id, text_of
 from rerank_core.options import Options
+from rerank_core.reading import reading
 from rerank_core.reranker import Reranker
+from rerank_core.scorer import Scorer
 
 __all__ = ["load"]
 
@@ -43,4 +46,21 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
         except CheckpointError as absent:
             raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
     chosen = Options.of(spec, options)
-    return Reranker(building.build(spec, chosen), spec, chosen, loaded=True)
+    reranker = Reranker(building.build(spec, chosen), spec, chosen, loaded=True)
+    source = chosen.checkpoint or spec.checkpoint
+    if source and not source.startswith("package:"):
+        _try(reranker, source)
+    return reranker
+
+
+def _try(reranker: Reranker, folder: str) -> None:
+    """One short call, where weights are in this process: files that load and then fail in use are found out here, and
+    not at the first request of a server.
+
+    Raises:
+        CheckpointError: whatever the folder's files make of it.
+    """
+    scorer = reranker.scorer
+    if isinstance(scorer, Scorer):
+        with contextlib.suppress(InputError, NonFiniteScoreError), reading(folder):
+            reranker.rerank("a", ["b"])

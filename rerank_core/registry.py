@@ -27,7 +27,7 @@ from rerank_core.entry_points import entry_points, normal
 from rerank_core.errors import CheckpointError, DuplicateModelError, RerankError, UnknownModelError, short
 from rerank_core.naming import directory_of, is_hub_id, is_path
 from rerank_core.spec import ModelSpec
-from rerank_core.spec_file import FILE_NAME, spec_of_directory
+from rerank_core.spec_file import has_spec, spec_of_directory
 
 __all__ = ["Registry", "default", "first_party"]
 
@@ -181,7 +181,7 @@ class Registry:
         fails keeps no other from answering."""
         found: list[tuple[str, ModelSpec]] = []
         failures: list[RerankError] = []
-        if (directory / FILE_NAME).exists():
+        if has_spec(directory):
             return None, failures
         for plugin in self.plugins:
             answer = None if plugin.matches is None else _answer(plugin, plugin.matches, directory)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import os
 from collections.abc import Callable, Mapping
 from os import PathLike
 from pathlib import Path, PurePosixPath
@@ -15,15 +16,16 @@ from typing import Any
 
 from rerank_core.errors import CheckpointError, InputError, short
 from rerank_core.naming import file_path_of, model_name_of
+from rerank_core.reading import read_json, reading
 from rerank_core.spec import Head, ModelSpec, Template
 
 __all__ = [
     "FILE_NAME",
     "SCHEMA_VERSION",
     "differences",
+    "has_spec",
     "inside",
     "max_length_of",
-    "read_json",
     "read_spec",
     "spec_of_directory",
     "write_spec",
@@ -100,20 +102,20 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
     base = data.pop("base", None)
     if base is not None and not isinstance(base, str):
         raise CheckpointError(f"{path}: base is {short(base)}; it must be a string like 'plugin:model'")
-    try:
+    with reading(path, inputs=False):
+        for name in ("name", "activation", "longdoc", "score_space", "description", "license"):
+            data.of(name, str, "")
         if "template" in data:
-            data["template"] = Template(**data["template"])
+            data["template"] = Template(**data.inner("template"))
         if "head" in data:
-            data["head"] = Head(**data["head"]) if data["head"] else None
+            data["head"] = Head(**data.inner("head")) if data["head"] else None
         if "languages" in data:
-            data["languages"] = tuple(data["languages"])
+            data["languages"] = data.texts("languages") or ()
         data["checkpoint"] = str(Path(directory).resolve())
         like = None if base is None else resolve_base(base)
         # What says where the base's own files are, and how they may be read, is not this folder's.
         own: dict[str, Any] = {"aliases": (), "revision": None, "sha256": {}, "pickled": False}
         spec = ModelSpec(**data) if like is None else dataclasses.replace(like, **own, **data)
-    except (TypeError, ValueError, AttributeError) as error:
-        raise CheckpointError(f"{path}: {error}") from error
     if pickled := sorted(_pickled(spec) - (set() if like is None else _pickled(like))):
         raise CheckpointError(
             f"{path}: the projection is in {pickled[0]!r}, a pickled file, which only the spec of an installed model "
@@ -135,9 +137,9 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
         CheckpointError: neither file, or an architecture that is no reranker.
     """
     path = Path(directory)
-    if (path / FILE_NAME).exists():
+    if has_spec(path):
         return read_spec(directory, resolve_base)
-    if not (path / "config.json").is_file():
+    if not os.path.lexists(path / "config.json"):
         raise CheckpointError(
             f"{str(directory)!r} holds neither {FILE_NAME} nor config.json; a checkpoint directory has one of them"
         )
@@ -156,22 +158,28 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
         raise CheckpointError(
             f"{str(directory)!r} classifies into {labels} labels; a reranker has one. Fine-tune it with num_labels=1"
         )
-    return ModelSpec(
-        name=model_name_of(path),
-        checkpoint=str(path.resolve()),
-        template=Template.pair(),
-        head=Head.classifier(),
-        max_length=max_length_of(path, config),
-        description=f"{architectures[0]} from a directory",
-    )
+    with reading(path, inputs=False):
+        return ModelSpec(
+            name=model_name_of(path),
+            checkpoint=str(path.resolve()),
+            template=Template.pair(),
+            head=Head.classifier(),
+            max_length=max_length_of(path, config),
+            description=f"{architectures[0]} from a directory",
+        )
+
+
+def has_spec(directory: str | PathLike[str]) -> bool:
+    """Whether a directory has a ``reranker.json``, be it a link that leads nowhere: then it is not passed over."""
+    return os.path.lexists(Path(directory) / FILE_NAME)
 
 
 def max_length_of(path: Path, config: Mapping[str, Any]) -> int:
     """What the tokenizer was saved with, where it is a real limit; else 512. The backend checks positions."""
     file = path / "tokenizer_config.json"
-    tokenizer = read_json(file) if file.is_file() else {}
+    tokenizer = read_json(file) if os.path.lexists(file) else {}
     values = [tokenizer.get("model_max_length"), config.get("max_position_embeddings")]
-    limits = [value for value in values if isinstance(value, int) and 0 < value < 1_000_000]
+    limits = [value for value in values if type(value) is int and 0 < value < 1_000_000]
     return min(limits, default=512)
 
 
@@ -180,7 +188,7 @@ def differences(spec: ModelSpec, directory: str | PathLike[str]) -> dict[str, tu
 
     Empty where the directory has no such file. Only what changes a score is compared.
     """
-    if not (Path(directory) / FILE_NAME).exists():
+    if not has_spec(directory):
         return {}
     other = read_spec(directory, lambda name: spec)
     fields = ("template", "head", "max_length", "max_query_length", "activation", "longdoc", "raw_space")
@@ -205,20 +213,3 @@ def inside(directory: Path, name: object, said_by: Path) -> Path:
         if not path.is_absolute() and ".." not in path.parts:
             return directory / path
     raise CheckpointError(f"{said_by} names {short(name)}; a checkpoint's files are inside its own folder")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
-
-    Raises:
-        CheckpointError: missing, not JSON, or not an object.
-    """
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise CheckpointError(f"{path} is missing; a checkpoint directory needs it") from error
-    except (OSError, ValueError, RecursionError) as error:
-        raise CheckpointError(f"{path} cannot be read as JSON: {error}") from error
-    if not isinstance(data, Mapping):
-        raise CheckpointError(f"{path} holds {type(data).__name__}, not a JSON object")
-    return dict(data)

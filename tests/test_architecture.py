@@ -25,7 +25,7 @@ HEAVY = {"torch", "transformers", "numpy", "onnxruntime", "tokenizers", "safeten
 # Each room may import only rooms to its left (docs/architecture.md).
 ORDER = [
     ["errors", "isolation"],
-    ["types"],
+    ["types", "reading"],
     ["scorer", "longdoc", "batching", "hookspecs", "naming", "template", "vectors", "model_option", "records"],
     ["head", "indexable", "entry_points"],
     ["manners"],

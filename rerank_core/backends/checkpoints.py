@@ -6,6 +6,8 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
+from rerank_core.backends.claims import check_settings
+from rerank_core.backends.trial import trust
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError
 from rerank_core.naming import is_hub_id
 from rerank_core.options import Options
@@ -39,10 +41,16 @@ def locate(spec: ModelSpec, options: Options) -> Path:
                 f"the reranker.json in {options.checkpoint!r} contradicts {spec.name!r} ({lines}). "
                 f"Load the directory by itself, rerank_core.load({options.checkpoint!r}), to follow its file"
             )
+        check_settings(directory)
         return directory
     directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline, pickled=spec.pickled)
     for name, digest in spec.sha256.items():
         _check_digest(directory / name, digest, spec.name)
+    # A pinned commit is its publisher's, and an installed package could run code anyway.
+    pinned = spec.revision is not None and options.revision is None and is_hub_id(spec.checkpoint)
+    if pinned or spec.checkpoint.startswith("package:"):
+        trust(directory / "tokenizer.json")
+    check_settings(directory)
     return directory
 
 

@@ -14,15 +14,19 @@ from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
-from rerank_core.errors import CheckpointError
+from rerank_core.backends.claims import check_files
+from rerank_core.backends.trial import try_tokenizer
+from rerank_core.errors import CheckpointError, short
+from rerank_core.reading import read_json, reading
 from rerank_core.scorer import Tokens
-from rerank_core.spec_file import read_json
 
-__all__ = ["TextTokenizer"]
+__all__ = ["TextTokenizer", "check_tokenizer"]
 
 # Texts of one encode_batch call: enough for its threads, few enough that Encoding objects (about 100 bytes a token)
 # stay small beside the compact arrays they become.
 _CHUNK = 256
+
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -45,7 +49,8 @@ class TextTokenizer:
         self._spelt_out: dict[int, list[tuple[int, int]]] = {}
         self._specials: frozenset[int] = frozenset()
         if not parse_special_tokens:
-            self._spelt_out = _spelt_out(tokenizer)
+            with reading("the tokenizer", "cannot spell its own special tokens"):
+                self._spelt_out = _spelt_out(tokenizer)
             self._specials = frozenset(self._spelt_out)
         tokenizer.encode_special_tokens = not parse_special_tokens
 
@@ -57,16 +62,16 @@ class TextTokenizer:
             CheckpointError: no tokenizer that can be read.
         """
         path = Path(directory) / "tokenizer.json"
-        try:
+        check_tokenizer(Path(directory))
+        with reading(f"{directory}: the tokenizer", "cannot be read"):
             raw = Tokenizer.from_file(str(path)) if path.is_file() else _converted(Path(directory))
-        except Exception as error:  # tokenizers raises bare Exception for a file it cannot read
-            raise CheckpointError(f"{directory}: the tokenizer cannot be read: {error}") from error
         if raw.get_vocab_size() <= len(raw.get_added_tokens_decoder()):
             # Where no vocabulary file is found, transformers makes up a tokenizer of special tokens alone.
             raise CheckpointError(
                 f"{directory} has no tokenizer: neither tokenizer.json nor a vocabulary to make it from"
             )
-        return cls(raw, parse_special_tokens=parse_special_tokens, bos=_first_token(Path(directory)))
+        with reading(f"{directory}: the tokenizer", inputs=False):
+            return cls(raw, parse_special_tokens=parse_special_tokens, bos=_first_token(Path(directory)))
 
     def encode(self, texts: Sequence[str], before: str = "", after: str = "") -> list[Tokens]:
         """Tokens of each text, one for one.
@@ -79,7 +84,8 @@ class TextTokenizer:
             # A lone surrogate is no Unicode text; U+FFFD takes its one place, so offsets still hold.
             chunk = [_LONE_SURROGATE.sub("\ufffd", text) for text in texts[start : start + _CHUNK]]
             wrapped = [before + text + after for text in chunk] if before or after else chunk
-            encodings = self.raw.encode_batch(wrapped, add_special_tokens=False)
+            with reading("the tokenizer", "fails on a text"):
+                encodings = self.raw.encode_batch(wrapped, add_special_tokens=False)
             result.extend(
                 self._tokens(encoding, len(before), len(text)) for encoding, text in zip(encodings, chunk, strict=True)
             )
@@ -91,7 +97,8 @@ class TextTokenizer:
         kept = self.raw.encode_special_tokens
         self.raw.encode_special_tokens = False
         try:
-            return tuple(self.raw.encode(text, add_special_tokens=False).ids)
+            with reading("the tokenizer", f"fails on the template's text {short(text)}"):
+                return tuple(self.raw.encode(text, add_special_tokens=False).ids)
         finally:
             self.raw.encode_special_tokens = kept
 
@@ -127,6 +134,20 @@ class TextTokenizer:
         return new_ids, new_offsets
 
 
+def check_tokenizer(directory: Path) -> None:
+    """Refuse a tokenizer's files that would end this process, or are not what they should be.
+
+    Raises:
+        CheckpointError: names the file.
+    """
+    check_files(directory)
+    for name in _SETTINGS:
+        if (directory / name).is_file():
+            read_json(directory / name)
+    if (directory / "tokenizer.json").is_file():
+        try_tokenizer(directory / "tokenizer.json")
+
+
 def _spelt_out(tokenizer: Tokenizer) -> dict[int, list[tuple[int, int]]]:
     """For each special token, the ordinary tokens that spell it, with their widths in characters.
 
@@ -152,7 +173,7 @@ def _spelt_out(tokenizer: Tokenizer) -> dict[int, list[tuple[int, int]]]:
 def _first_token(directory: Path) -> str | None:
     """The token that starts a text, as the tokenizer's files name it; config.json's ids are not to be trusted for
     that (Qwen2's has a bos that its tokenizer does not use)."""
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
+    for name in _SETTINGS:
         file = directory / name
         if not file.is_file():
             continue

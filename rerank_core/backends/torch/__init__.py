@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from rerank_core.adapter_folder import is_adapter
 from rerank_core.backends.checkpoints import locate
@@ -29,6 +30,7 @@ from rerank_core.backends.torch.readers import (
 from rerank_core.backends.torch.stack import Stack
 from rerank_core.errors import InputError
 from rerank_core.options import Options
+from rerank_core.reading import reading
 from rerank_core.spec import Head, ModelSpec
 from rerank_core.vectors import TokenVectors
 
@@ -39,6 +41,23 @@ __all__ = [
     "build", "decoder_of", "encoder_of", "language_model_of", "model_folder", "projected", "scorer_of",
     "tokenizer_folder",
 ]  # fmt: skip
+
+
+_P = ParamSpec("_P")
+_R = TypeVar("_R")
+
+
+def _reading(
+    function: Callable[Concatenate[ModelSpec, Options, Path, _P], _R],
+) -> Callable[Concatenate[ModelSpec, Options, Path, _P], _R]:
+    """A function of a folder, whose errors are about the folder: a plugin that calls it is not to blame for one."""
+
+    @functools.wraps(function)
+    def named(spec: ModelSpec, options: Options, directory: Path, /, *args: _P.args, **more: _P.kwargs) -> _R:
+        with reading(directory):
+            return function(spec, options, directory, *args, **more)
+
+    return named
 
 
 def build(spec: ModelSpec, options: Options) -> TorchScorer:
@@ -60,6 +79,7 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     return LateInteractionScorer(module, tokenizer, spec, pack=True, int8=int8, project=project)
 
 
+@_reading
 def encoder_of(spec: ModelSpec, options: Options, directory: Path) -> tuple[torch.nn.Module, TextTokenizer]:
     """The encoder of a directory and its tokenizer: the first half of `build`, for a plugin with its own scorer."""
     if is_adapter(directory):
@@ -74,9 +94,11 @@ def projected(module: torch.nn.Module, directory: Path, vectors: TokenVectors) -
     """The projection beside an encoder, on its device and in its dtype."""
     live: Any = module
     width = live.config.hidden_size
-    return projection_of(directory, vectors.projection, width, device=live.device, dtype=live.dtype)
+    with reading(directory):
+        return projection_of(directory, vectors.projection, width, device=live.device, dtype=live.dtype)
 
 
+@_reading
 def decoder_of(
     spec: ModelSpec,
     options: Options,

@@ -17,8 +17,8 @@ from rerank_core.backends.torch.weights import tensors_of
 from rerank_core.errors import CheckpointError, short
 from rerank_core.naming import is_hub_id
 from rerank_core.options import Options
+from rerank_core.reading import read_json
 from rerank_core.spec import Head, ModelSpec
-from rerank_core.spec_file import read_json
 
 __all__ = ["merge_into", "merged", "model_folder", "tokenizer_folder"]
 

@@ -12,10 +12,13 @@ from typing import Any
 import torch
 
 from rerank_core.adapter_folder import is_adapter
+from rerank_core.backends.claims import check_claims, check_files
 from rerank_core.backends.forked import Lock
+from rerank_core.backends.torch.conversion import conversion
 from rerank_core.backends.torch.pinning import check_config, pinned
 from rerank_core.backends.torch.weights import check_weights
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
+from rerank_core.reading import read_json, reason
 
 __all__ = ["configuration", "from_files", "load_module", "max_positions", "position_offset", "quiet"]
 
@@ -103,12 +106,13 @@ def from_files(
     """
     if is_adapter(directory):
         raise CheckpointError(f"{directory} holds an adapter where a whole model is needed; give its base model")
+    check_claims(directory)
     check_config(directory / "config.json")
     safe = check_weights(directory, quantized=getattr(config, "quantization_config", None) is not None)
     if not safe and not pickled and any(directory.glob("pytorch_model*.bin")):
         raise CheckpointError(
-            f"{directory} has no safetensors, only a pickled file, which is not opened. Convert it once: "
-            "transformers.AutoModel.from_pretrained(directory).save_pretrained(directory), with the class that it needs"
+            f"{directory} has no safetensors, only a pickled file, which is not opened. "
+            + conversion(directory, "pytorch_model*.bin")
         )
     if not safe and not (pickled and (directory / "pytorch_model.bin").is_file()):
         raise CheckpointError(f"{directory} has no weights: no model.safetensors, and no index of its shards")
@@ -128,9 +132,11 @@ def from_files(
     except RerankError:
         raise
     except ImportError as error:
-        raise MissingDependencyError(f"{directory} cannot be loaded: {error}") from error
+        raise MissingDependencyError(f"{directory} cannot be loaded: {reason(error)}") from error
+    except torch.OutOfMemoryError:
+        raise
     except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
-        raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
+        raise CheckpointError(f"{directory} cannot be loaded: {reason(error)}") from error
     extra = sorted(
         key
         for key in report["unexpected_keys"]
@@ -150,12 +156,21 @@ def configuration(directory: Path) -> Any:
     Raises:
         CheckpointError: none that can be read, or a kind of model that this transformers does not know.
     """
-    from transformers import AutoConfig
+    from transformers import CONFIG_MAPPING, AutoConfig
 
+    check_files(directory)
+    said = read_json(directory / "config.json")
+    kind = said.of("model_type", str, "")
+    if said.inner("auto_map") and kind not in CONFIG_MAPPING:
+        raise CheckpointError(
+            f"{said.file}: a model of type {kind!r} is code in the folder itself (auto_map), which is never run, and "
+            "this transformers has no model of that type. Load it by the name that a plugin gives it, as `rerank "
+            "models` lists them, with checkpoint=<this directory>; or upgrade transformers, if it has the type by now"
+        )
     try:
         return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # whatever a malformed file makes of the code that reads it
-        raise CheckpointError(f"{directory} cannot be loaded: {error}") from error
+    except Exception as error:  # transformers raises dozens of kinds for settings that make no sense
+        raise CheckpointError(f"{directory / 'config.json'} cannot be loaded: {reason(error)}") from error
 
 
 def _cut(config: Any, depth: int) -> None:

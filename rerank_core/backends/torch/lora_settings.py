@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core.errors import CheckpointError, short
-from rerank_core.spec_file import read_json
+from rerank_core.reading import read_json
 
 __all__ = ["LoraSettings", "lora_settings"]
 

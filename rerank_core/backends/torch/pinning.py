@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core.errors import CheckpointError, short
-from rerank_core.spec_file import read_json
+from rerank_core.reading import read_json
 
 __all__ = ["check_config", "pinned"]
 
@@ -44,6 +44,8 @@ def pinned(config: Any) -> Any:
     be one of the hub's kernels, which are code that is downloaded."""
     for name in ("_attn_implementation", "_experts_implementation"):
         setattr(config, name, None)  # for the models inside it too
+    # Nor what a forward pass gives: the scorers ask for what they read.
+    config.return_dict, config.output_attentions, config.output_hidden_states = True, False, False
     return config
 
 

@@ -10,7 +10,8 @@ from typing import Any
 import torch
 
 from rerank_core.errors import CheckpointError, short
-from rerank_core.spec_file import inside, read_json
+from rerank_core.reading import read_json
+from rerank_core.spec_file import inside
 
 __all__ = ["check_weights", "names_of", "rows_of", "tensors_of", "weight_files"]
 

@@ -11,7 +11,8 @@ from rerank_core import CheckpointError, InputError, ModelSpec, registry
 from rerank_core.adapter_folder import CONFIG, is_adapter
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.adapters import merge_into
-from rerank_core.spec_file import FILE_NAME, read_json
+from rerank_core.reading import read_json
+from rerank_core.spec_file import FILE_NAME
 from rerank_trainers.checkpoint_files import flaw_of, numbered, state_of, whole_checkpoints
 from rerank_trainers.config import Config, ModelConfig
 from rerank_trainers.model import Model, open_model

@@ -16,7 +16,7 @@ from rerank_core.backends.torch.readers import head_layers, label_reader, layer_
 from rerank_core.backends.torch.stack import Stack
 from rerank_core.backends.torch.weights import names_of
 from rerank_core.options import Options
-from rerank_core.spec_file import read_json
+from rerank_core.reading import read_json
 from rerank_trainers.config import ModelConfig
 from rerank_trainers.sources import Source
 from rerank_trainers.weights import configured, decoder

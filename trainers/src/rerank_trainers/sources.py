@@ -15,7 +15,8 @@ from rerank_core.backends.tokens import TextTokenizer
 from rerank_core.backends.torch.loading import quiet
 from rerank_core.naming import is_hub_id
 from rerank_core.options import Options
-from rerank_core.spec_file import FILE_NAME, read_json
+from rerank_core.reading import read_json
+from rerank_core.spec_file import FILE_NAME
 from rerank_trainers.config import ModelConfig
 from rerank_trainers.start_kind import DEFAULT, check_kind
 

@@ -22,8 +22,8 @@ from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.backends.torch.stack import Running, Stack
 from rerank_core.errors import CheckpointError
 from rerank_core.options import Options
+from rerank_core.reading import read_json, reading
 from rerank_core.spec import Head, ModelSpec
-from rerank_core.spec_file import read_json
 
 
 def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
@@ -32,13 +32,15 @@ def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
     own = options.model
     stack = partial(CompressingStack, layers=own["compress_layers"], ratio=own["compress_ratio"])
     described = model_folder(directory, spec, options)
-    config = read_json(described / "config.json")
-    head = Head.layers(config.get("start_layer", 8), config.get("layer_sep", 1))
+    said = read_json(described / "config.json")
+    with reading(said.file, inputs=False):
+        head = Head.layers(said.of("start_layer", int, 8), said.of("layer_sep", int, 1))
+        config = gemma2(described, capped=options.compat != "flagembedding")
     return decoder_of(
         replace(spec, head=head),
         options,
         directory,
-        config=gemma2(described, capped=options.compat != "flagembedding"),
+        config=config,
         stack=stack,
         ordinal=own["head_index"] == "ordinal",
     )

@@ -19,16 +19,17 @@ from rerank_core.backends.torch import decoder_of, model_folder
 from rerank_core.backends.torch.decoder import DecoderScorer
 from rerank_core.errors import CheckpointError
 from rerank_core.options import Options
+from rerank_core.reading import read_json, reading
 from rerank_core.spec import Head, ModelSpec
-from rerank_core.spec_file import read_json
 
 
 def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
     """The factory that the spec names."""
     directory = locate(spec, options)
-    described = model_folder(directory, spec, options)
-    first = read_json(described / "config.json").get("start_layer", 8)
-    return decoder_of(replace(spec, head=Head.layers(first)), options, directory, config=granite(described))
+    said = read_json(model_folder(directory, spec, options) / "config.json")
+    with reading(said.file, inputs=False):
+        head, config = Head.layers(said.of("start_layer", int, 8)), granite(said.file.parent)
+    return decoder_of(replace(spec, head=head), options, directory, config=config)
 
 
 def granite(directory: Path) -> GraniteConfig:
@@ -58,8 +59,8 @@ def granite(directory: Path) -> GraniteConfig:
         hidden_act=config.get("hidden_act", "silu"),
         rope_parameters={"rope_type": "default", "rope_theta": config.get("rope_theta", 10000.0)},
         attention_bias=config.get("attention_bias", False),
-        embedding_multiplier=float(config.get("scale_emb", 1)),
-        residual_multiplier=config.get("scale_depth", 1) / math.sqrt(depth),
+        embedding_multiplier=config.of("scale_emb", float, 1.0),
+        residual_multiplier=config.of("scale_depth", float, 1.0) / math.sqrt(depth),
         attention_multiplier=(width // heads) ** -0.5,
         pad_token_id=config.get("pad_token_id"),
         bos_token_id=config.get("bos_token_id", 1),

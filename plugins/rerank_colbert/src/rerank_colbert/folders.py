@@ -6,6 +6,7 @@ and RAG-Retrieval; formats as their loaders read them.
 
 from __future__ import annotations
 
+import os
 import string
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +14,8 @@ from typing import Any
 
 from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template, TokenVectors
 from rerank_core.naming import model_name_of
-from rerank_core.spec_file import inside, read_json
+from rerank_core.reading import Settings, read_json, reading, reason, regular
+from rerank_core.spec_file import inside
 
 __all__ = ["spec_of"]
 
@@ -28,95 +30,105 @@ def spec_of(directory: Path, m3_options: tuple[ModelOption, ...]) -> ModelSpec |
     """
     saved = _optional(directory / "config_sentence_transformers.json")
     config = _optional(directory / "config.json")
-    if saved.get("model_type") == "MultiVectorEncoder":
-        return _sentence_transformers(directory, saved, config)
-    if saved.get("model_type") == "ColBERT" or "query_prefix" in saved:
-        return _pylate(directory, saved, config)
-    if "HF_ColBERT" in (config.get("architectures") or ()):
-        return _stanford(directory, config)
-    if (directory / "colbert_linear.pt").is_file():
-        return _bge_m3(directory, config, m3_options)
+    with reading(directory, inputs=False):
+        if saved.get("model_type") == "MultiVectorEncoder":
+            return _sentence_transformers(directory, saved, config)
+        if saved.get("model_type") == "ColBERT" or "query_prefix" in saved:
+            return _pylate(directory, saved)
+        if isinstance(listed := config.get("architectures"), list) and "HF_ColBERT" in listed:
+            return _stanford(directory)
+        if (directory / "colbert_linear.pt").is_file():
+            return _bge_m3(directory, config, m3_options)
     return None
 
 
-def _sentence_transformers(directory: Path, saved: Mapping[str, Any], config: Mapping[str, Any]) -> ModelSpec:
+def _sentence_transformers(directory: Path, saved: Settings, config: Settings) -> ModelSpec:
     dense, masks, normalize = _modules(directory)
     own = _optional(directory / "sentence_bert_config.json")
     if len(masks) > 1 or any(mask.get("keep_only_token_ids") for mask in masks):
         raise CheckpointError(f"{directory} scores only chosen tokens, as models of images do; that is not supported")
-    mask = masks[0] if masks else {}
-    tasks = mask.get("skiplist_tasks") or ["document"]
-    words = tuple(mask.get("skiplist_words") or ()) if "document" in tasks else ()
-    expansion = own.get("query_expansion") or {}
+    mask = masks[0] if masks else Settings({}, directory)
+    tasks = mask.texts("skiplist_tasks") or ("document",)
+    words = (mask.texts("skiplist_words") or ()) if "document" in tasks else ()
+    expansion = own.inner("query_expansion")
     vectors = TokenVectors(
         projection=dense,
         normalize=normalize,
         skip=words,
         skip_in_queries=bool(words) and "query" in tasks,
-        **_expanded(directory, expansion.get("length"), expansion.get("token"), bool(expansion.get("attend"))),
+        **_expanded(
+            directory,
+            expansion.of("length", int, 0),
+            expansion.of("token", str, ""),
+            expansion.of("attend", bool, False),
+        ),
     )
-    prompts = saved.get("prompts") or {}
-    asked = _before(directory, prompts.get("query") or "", added_only=True)
-    read = next((prompts[key] for key in ("document", "passage", "corpus") if prompts.get(key)), "")
+    prompts = saved.inner("prompts")
+    asked = _before(directory, prompts.of("query", str, ""), added_only=True)
+    read = next((text for key in ("document", "passage", "corpus") if (text := prompts.of(key, str, ""))), "")
     told = _before(directory, read, added_only=True)
     return _spec(
         directory,
         template=_template(asked, told),
         head=Head.maxsim("mean" if saved.get("similarity_fn_name") == "meanmaxsim" else "sum", vectors),
-        max_length=own.get("document_length") or own.get("max_seq_length") or _limit(directory, config),
+        max_length=own.of("document_length", int, 0) or own.of("max_seq_length", int, 0) or _limit(directory, config),
         kind="MultiVectorEncoder of sentence-transformers",
     )
 
 
-def _pylate(directory: Path, saved: Mapping[str, Any], config: Mapping[str, Any]) -> ModelSpec:
+def _pylate(directory: Path, saved: Settings) -> ModelSpec:
     dense, _, _ = _modules(directory)
-    words = saved.get("skiplist_words")
-    length = saved.get("query_length") or 32
-    expands = saved.get("do_query_expansion") is not False
+    words = saved.texts("skiplist_words")
+    length = saved.of("query_length", int, 0) or 32
+    expands = saved.of("do_query_expansion", bool, True)
     vectors = TokenVectors(
         projection=dense,
-        skip=PUNCTUATION if words is None else tuple(words),
-        **_expanded(directory, length if expands else None, None, bool(saved.get("attend_to_expansion_tokens"))),
+        skip=PUNCTUATION if words is None else words,
+        **_expanded(directory, length if expands else 0, "", saved.of("attend_to_expansion_tokens", bool, False)),
     )
-    prompts = saved.get("prompts") or {}
-    markers = (saved.get("query_prefix", "[Q] ") or "", saved.get("document_prefix", "[D] ") or "")
+    prompts = saved.inner("prompts")
+    # An empty prefix, or null, is none at all.
+    markers = [
+        saved.of(name, str, "") if name in saved else usual
+        for name, usual in (("query_prefix", "[Q] "), ("document_prefix", "[D] "))
+    ]
     asked, told = (_before(directory, marker, added_only=False) for marker in markers)
     return _spec(
         directory,
         template=_template(
-            (asked[0], asked[1] + (prompts.get("query") or "")), (told[0], told[1] + (prompts.get("document") or ""))
+            (asked[0], asked[1] + prompts.of("query", str, "")), (told[0], told[1] + prompts.of("document", str, ""))
         ),
         head=Head.maxsim("sum", vectors),
-        max_length=saved.get("document_length") or 180,
+        max_length=saved.of("document_length", int, 0) or 180,
         kind="ColBERT of PyLate",
     )
 
 
-def _stanford(directory: Path, config: Mapping[str, Any]) -> ModelSpec:
-    file = directory / "artifact.metadata"
-    said = read_json(file) if file.is_file() else {}
+def _stanford(directory: Path) -> ModelSpec:
+    said = _optional(directory / "artifact.metadata")
     if said.get("similarity", "cosine") != "cosine":
-        raise CheckpointError(f"{file}: similarity is {said['similarity']!r}; only 'cosine' is supported")
-    attends = bool(said.get("attend_to_mask_tokens"))
+        raise said.wrong("similarity", "only 'cosine' is supported")
+    attends = said.of("attend_to_mask_tokens", bool, False)
     return _spec(
         directory,
         template=Template.each(
-            query_marker=said.get("query_token_id") or "[unused0]", doc_marker=said.get("doc_token_id") or "[unused1]"
+            query_marker=said.of("query_token_id", str, "") or "[unused0]",
+            doc_marker=said.of("doc_token_id", str, "") or "[unused1]",
         ),
         head=Head.maxsim(
             "sum",
             TokenVectors(
                 projection=("linear.weight",),
-                skip=PUNCTUATION if said.get("mask_punctuation", True) else (),
-                **_expanded(directory, said.get("query_maxlen") or 32, None, attends),
+                skip=PUNCTUATION if said.of("mask_punctuation", bool, True) else (),
+                **_expanded(directory, said.of("query_maxlen", int, 0) or 32, "", attends),
             ),
         ),
-        max_length=said.get("doc_maxlen") or 220,
+        max_length=said.of("doc_maxlen", int, 0) or 220,
         kind="ColBERT",
     )
 
 
-def _bge_m3(directory: Path, config: Mapping[str, Any], m3_options: tuple[ModelOption, ...]) -> ModelSpec:
+def _bge_m3(directory: Path, config: Settings, m3_options: tuple[ModelOption, ...]) -> ModelSpec:
     whole = (directory / "sparse_linear.pt").is_file()
     return _spec(
         directory,
@@ -147,19 +159,20 @@ def _spec(
     )
 
 
-def _modules(directory: Path) -> tuple[tuple[str, ...], list[dict[str, Any]], bool]:
+def _modules(directory: Path) -> tuple[tuple[str, ...], list[Settings], bool]:
     """Folders of the dense layers, settings of the masks, whether vectors are normalised: from ``modules.json``, whose
     first is the encoder in the folder itself."""
     import json
 
     file = directory / "modules.json"
     try:
-        listed = [(item["type"].rpartition(".")[2], item["path"]) for item in json.loads(file.read_text("utf-8"))]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise CheckpointError(f"{file} cannot be read: {type(error).__name__}: {error}") from error
+        items = [Settings(item, file) for item in json.loads(regular(file).read_text("utf-8"))]
+        listed = [(item.of("type", str, "").rpartition(".")[2], item.of("path", str, "")) for item in items]
+    except (OSError, ValueError, TypeError, RecursionError) as error:
+        raise CheckpointError(f"{file} cannot be read as a list of modules: {reason(error)}") from error
     if not listed or listed[0] != ("Transformer", ""):
         raise CheckpointError(f"{file}: the encoder must be a Transformer in the folder itself, not {listed[:1]!r}")
-    if _optional(directory / "sentence_bert_config.json").get("do_lower_case"):
+    if _optional(directory / "sentence_bert_config.json").of("do_lower_case", bool, False):
         raise CheckpointError(f"{directory}: do_lower_case outside the tokenizer is not supported")
     known = ("Dense", "MultiVectorMask", "Normalize")
     for kind, path in listed[1:]:
@@ -178,7 +191,7 @@ def _before(directory: Path, prompt: str, *, added_only: bool) -> tuple[str, str
     if not prompt:
         return "", ""
     file = read_json(directory / "tokenizer.json")
-    known = {token["content"] for token in file.get("added_tokens", ())}
+    known = {Settings(token, file.file).of("content", str, "") for token in file.of("added_tokens", list, [])}
     if not added_only:
         known.update(_vocabulary(file))
     if prompt in known:
@@ -188,8 +201,8 @@ def _before(directory: Path, prompt: str, *, added_only: bool) -> tuple[str, str
     return "", prompt
 
 
-def _vocabulary(file: Mapping[str, Any]) -> list[str]:
-    listed = file.get("model", {}).get("vocab", ())
+def _vocabulary(file: Settings) -> list[str]:
+    listed = file.inner("model").get("vocab") or ()
     return list(listed) if isinstance(listed, dict) else [token for token, _ in listed]
 
 
@@ -197,27 +210,27 @@ def _template(query: tuple[str, str], doc: tuple[str, str]) -> Template:
     return Template.each(query[1] + "{query}", doc[1] + "{doc}", query_marker=query[0], doc_marker=doc[0])
 
 
-def _expanded(directory: Path, length: int | None, token: str | None, attend: bool) -> dict[str, Any]:
+def _expanded(directory: Path, length: int, token: str, attend: bool) -> dict[str, Any]:
     """Fields of `TokenVectors`: the mask fills a query up, or where there is none what ends a text."""
-    if length is None:
+    if not length:
         return {}
-    if token is None:
+    if not token:
         said = {**_optional(directory / "special_tokens_map.json"), **_optional(directory / "tokenizer_config.json")}
         named = said.get("mask_token") or said.get("eos_token")
         token = named.get("content") if isinstance(named, Mapping) else named
-    if not token:
+    if not token or not isinstance(token, str):
         raise CheckpointError(f"{directory}: queries are filled up, and the tokenizer names neither mask nor eos token")
     return {"expand_to": length, "expand_with": token, "attend_expansion": attend}
 
 
-def _limit(directory: Path, config: Mapping[str, Any]) -> int:
+def _limit(directory: Path, config: Settings) -> int:
     """What the tokenizer was saved with, where it is a real limit; else 512. The backend checks positions."""
     values = (
         _optional(directory / "tokenizer_config.json").get("model_max_length"),
         config.get("max_position_embeddings"),
     )
-    return min((value for value in values if isinstance(value, int) and 0 < value < 1_000_000), default=512)
+    return min((value for value in values if type(value) is int and 0 < value < 1_000_000), default=512)
 
 
-def _optional(path: Path) -> dict[str, Any]:
-    return read_json(path) if path.is_file() else {}
+def _optional(path: Path) -> Settings:
+    return read_json(path) if os.path.lexists(path) else Settings({}, path)

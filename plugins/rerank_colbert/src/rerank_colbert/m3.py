@@ -19,6 +19,7 @@ from rerank_core.backends.torch import encoder_of, projected
 from rerank_core.backends.torch.embeddings import Block, Embedding, Place
 from rerank_core.backends.torch.late_interaction import VECTORS, LateInteractionScorer
 from rerank_core.backends.torch.projection import linear_of_file
+from rerank_core.reading import reading
 
 __all__ = ["M3Scorer", "build"]
 
@@ -29,10 +30,12 @@ def build(spec: ModelSpec, options: Options) -> M3Scorer:
     module, tokenizer = encoder_of(spec, options, directory)
     assert spec.head is not None
     assert spec.head.vectors is not None
-    return M3Scorer(
-        module, tokenizer, spec, pack=True, int8=options.dtype == "int8",
-        project=projected(module, directory, spec.head.vectors), directory=directory, options=options.model,
-    )  # fmt: skip
+    project = projected(module, directory, spec.head.vectors)
+    with reading(directory):
+        return M3Scorer(
+            module, tokenizer, spec, pack=True, int8=options.dtype == "int8", project=project, directory=directory,
+            options=options.model,
+        )  # fmt: skip
 
 
 class M3Scorer(LateInteractionScorer):
@@ -41,7 +44,8 @@ class M3Scorer(LateInteractionScorer):
     def __init__(self, *given: Any, directory: Path, options: Mapping[str, Any], **more: Any) -> None:
         super().__init__(*given, **more)
         live: Any = self.module
-        self._sparse = linear_of_file(directory / "sparse_linear.pt").to(live.device, live.dtype)
+        self._sparse = linear_of_file(directory / "sparse_linear.pt", live.config.hidden_size, 1)
+        self._sparse.to(live.device, live.dtype)
         self._values = dict(options)
         special = self.tokenizer.raw.get_added_tokens_decoder().items()
         self._silent = frozenset(number for number, token in special if token.special)

@@ -8,7 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
+from rerank_core.backends.tokens import check_tokenizer
+from rerank_core.backends.trial import try_template
 from rerank_core.errors import CheckpointError
+from rerank_core.reading import reading
 from rerank_llm.thoughts import closing
 
 __all__ = ["ChatTemplate", "Message"]
@@ -39,12 +42,11 @@ class ChatTemplate:
         from transformers import AutoTokenizer
 
         self._directory = directory
-        try:
+        check_tokenizer(directory)
+        with reading(f"{directory}: the tokenizer", "cannot be read"):
             tokenizer: Any = AutoTokenizer.from_pretrained(
                 str(directory), local_files_only=True, trust_remote_code=False
             )
-        except (OSError, ValueError, KeyError) as error:
-            raise CheckpointError(f"{directory}: the tokenizer cannot be read: {error}") from error
         if not tokenizer.chat_template:
             raise CheckpointError(
                 f"{directory} has no chat template, so it is probably a base model; use its -Instruct or -Chat sibling"
@@ -78,15 +80,18 @@ class ChatTemplate:
         Raises:
             CheckpointError: the template fails.
         """
-        write = self._tokenizer.apply_chat_template
         try:
-            return str(write(messages, tokenize=False, add_generation_prompt=True, **_QUIET))
-        except Exception:  # noqa: BLE001 -- some templates raise where a model cannot be asked not to think
-            pass
-        try:
-            return str(write(messages, tokenize=False, add_generation_prompt=True))
-        except Exception as error:  # whatever a template raises on purpose (a role it does not take) or by mistake
-            raise CheckpointError(f"{self._directory}: the chat template fails: {error}") from error
+            return self._rendered(messages, _QUIET)
+        except CheckpointError:  # some templates raise where a model cannot be asked not to think
+            return self._rendered(messages, {})
+
+    def _rendered(self, messages: list[dict[str, str]], quiet: dict[str, Any]) -> str:
+        # A template raises on purpose too, for a role that it does not take, and one of a stranger may never end.
+        with reading(f"{self._directory}: the chat template", "fails"):
+            asked = {**quiet, "add_generation_prompt": True}
+            values = {**self._tokenizer.special_tokens_map, **asked, "messages": messages}
+            try_template(self._tokenizer.get_chat_template(), values, self._directory)
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **asked))
 
     def _tell(self, end: str) -> None:
         if not self._told:

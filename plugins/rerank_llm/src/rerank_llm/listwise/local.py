@@ -16,6 +16,7 @@ from rerank_core.backends.torch import language_model_of, tokenizer_folder
 from rerank_core.backends.torch.output_layer import OutputLayer
 from rerank_core.errors import CheckpointError, InputError, NonFiniteScoreError
 from rerank_core.options import Options, check_count
+from rerank_core.reading import reading
 from rerank_core.spec import ModelSpec
 from rerank_llm.chat import ChatTemplate, Message
 from rerank_llm.listwise.permutation import Answer, parse
@@ -37,7 +38,9 @@ def ranker(spec: ModelSpec, options: Options) -> SlidingRanker:
     if options.checkpoint is None:
         raise InputError(f"say which chat model shall rank: load({spec.name!r}, checkpoint='a hub id or a directory')")
     own = options.model
-    return SlidingRanker(LocalJudge(spec, options), window=own["window"], stride=own["stride"])
+    with reading(options.checkpoint):
+        judge = LocalJudge(spec, options)
+    return SlidingRanker(judge, window=own["window"], stride=own["stride"])
 
 
 class LocalJudge:
