@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 from rerank_core.adapter_folder import is_adapter
 from rerank_core.backends.checkpoints import locate
 from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch import adapters, loading, packing
+from rerank_core.backends.torch import adapters, caches, loading, packing
 from rerank_core.backends.torch.adapters import model_folder, tokenizer_folder
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.classifier import ClassifierScorer
@@ -36,6 +36,8 @@ from rerank_core.vectors import TokenVectors
 
 if TYPE_CHECKING:
     import torch
+
+caches.bound()
 
 __all__ = [
     "build", "decoder_of", "encoder_of", "language_model_of", "model_folder", "projected", "scorer_of",
