@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
 from rerank_core import CheckpointError, ModelSpec, registry
+from rerank_core.testing import tiny_causal_lm
 from rerank_trainers import sources
 from rerank_trainers.card import public_name
 from rerank_trainers.config import ModelConfig
@@ -54,3 +56,15 @@ def test_a_path_that_is_not_there_is_said(missing: str, here: Path) -> None:
 def test_a_snapshot_of_the_hubs_cache_is_published_under_its_hub_id(tmp_path: Path) -> None:
     """The card of a model trained from the hub's cache names the hub id, not the commit's 40 digits."""
     assert public_name(str(tmp_path / "models--BAAI--bge-m3" / "snapshots" / ("a" * 40))) == "BAAI/bge-m3"
+
+
+@pytest.mark.parametrize(("name", "value"), [("continuing_subword_prefix", "\0"), ("dropout", 5), ("type", 3)])
+def test_a_tokenizer_that_ends_processes_ends_no_training(name: str, value: object, tmp_path: Path) -> None:
+    """Training reads a stranger's tokenizer as serving does: what aborts or cannot be read names its file."""
+    folder = tiny_causal_lm(tmp_path / "model")
+    said = json.loads((folder / "tokenizer.json").read_text("utf-8"))
+    said["model"][name] = value
+    (folder / "tokenizer.json").write_text(json.dumps(said), encoding="utf-8")
+
+    with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
+        sources.tokenizer_of(folder)

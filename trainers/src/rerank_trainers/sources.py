@@ -11,11 +11,11 @@ from typing import Any
 from rerank_core import CheckpointError, Head, InputError, ModelOption, ModelSpec, Template, UnknownModelError, registry
 from rerank_core.adapter_folder import is_adapter
 from rerank_core.backends.checkpoints import fetch, locate
-from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.tokens import TextTokenizer, check_tokenizer
 from rerank_core.backends.torch.loading import quiet
 from rerank_core.naming import is_hub_id
 from rerank_core.options import Options
-from rerank_core.reading import read_json
+from rerank_core.reading import read_json, reading
 from rerank_core.spec_file import FILE_NAME
 from rerank_trainers.config import ModelConfig
 from rerank_trainers.start_kind import DEFAULT, check_kind
@@ -231,11 +231,9 @@ def tokenizer_of(directory: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    try:
-        with quiet():
-            tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-    except (OSError, ValueError, ImportError) as error:
-        raise CheckpointError(f"{directory}: the tokenizer cannot be read: {error}") from error
+    check_tokenizer(directory)
+    with reading(f"{directory}: the tokenizer", "cannot be read"), quiet():
+        tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(f"{directory}: rerank-core needs a tokenizer.json, and this tokenizer has none")
     return tokenizer
