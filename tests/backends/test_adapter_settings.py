@@ -85,6 +85,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"r": 3}, r"is \[2, 32\], not \[3, 32\]"),
     ({"lora_alpha": float("nan")}, "lora_alpha is nan"),
     ({"lora_alpha": float("inf")}, "lora_alpha is inf"),
+    ({"lora_alpha": 10**400}, "lora_alpha is 1000"),
     ({"lora_alpha": None}, "lora_alpha is None"),
     ({"target_modules": None}, "names no target_modules"),
     ({"target_modules": []}, "names no target_modules"),

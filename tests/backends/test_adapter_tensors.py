@@ -161,6 +161,7 @@ SPOILT: dict[str, tuple[Callable[[dict[str, torch.Tensor]], Any], str]] = {
     "another width": (lambda t: t | {f"{_Q}lora_B.weight": torch.ones(64, 4)}, r"is \[64, 4\], not \[32, 4\]"),
     "more": (lambda t: t | {"base_model.model.model.norm.weight": torch.ones(32)}, r"holds 1.*model\.norm\.weight"),
     "integers": (lambda t: t | {f"{_Q}lora_A.weight": torch.ones(4, 32).char()}, "int8"),
+    "no numbers": (lambda t: t | {f"{_Q}lora_B.weight": torch.full((32, 4), torch.nan)}, r"lora_B\.weight holds NaN"),
     "another head": (lambda t: t | {"base_model.model.lm_head.weight": torch.ones(9, 32)}, r"\[9, 32\].*merge"),
 }
 _Q = "base_model.model.model.layers.0.self_attn.q_proj."

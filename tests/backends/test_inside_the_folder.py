@@ -111,6 +111,18 @@ def test_weights_that_another_reader_would_take_are_refused(copy: Path) -> None:
         scores(copy)
 
 
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_layers_that_are_no_numbers_are_refused(value: float, copy: Path) -> None:
+    """Attention swallows a NaN of its queries, and the scores would be numbers all the same."""
+    weights = load_file(copy / "model.safetensors")
+    name = "bert.encoder.layer.0.attention.self.query.weight"
+    weights[name][3] = value
+    save_file(weights, copy / "model.safetensors", {"format": "pt"})
+
+    with pytest.raises(CheckpointError, match=r"query\.weight holds NaN or infinity"):
+        scores(copy)
+
+
 @pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation", "experts_implementation"])
 @pytest.mark.parametrize("value", ["kernels-community/evil", "eager", "flash_attention_3", {"": "owner/name"}])
 def test_config_does_not_choose_the_attention(key: str, value: object, copy: Path) -> None:

@@ -26,6 +26,8 @@ __all__ = ["configuration", "from_files", "load_module", "max_positions", "posit
 _ONE_AT_A_TIME = Lock()
 
 
+# Weights that make queries and keys, alone or with values.
+_ASKED = re.compile(r"\b(?:query|key|(?:q|k|qk|qkv)_?(?:proj|lin|norm)?|w?qkv|in_proj\w*|c_attn)\b", re.IGNORECASE)
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 
 
@@ -147,7 +149,20 @@ def from_files(
             f"{directory} holds layers that config.json does not count ({extra[0]!r}, {len(extra)} weights in all); "
             "without them the scores would be another model's"
         )
+    _check_finite(module, directory)
     return module, report
+
+
+def _check_finite(module: torch.nn.Module, directory: Path) -> None:
+    """Refuse queries and keys that are no numbers: kernels of attention drop such a NaN, and the scores are finite all
+    the same. Anywhere else it shows in the scores that it spoils, which is said when they are computed."""
+    bad = [
+        name
+        for name, part in module.named_parameters()
+        if part.is_floating_point() and part.numel() and not all(map(torch.isfinite, torch.aminmax(part.detach())))
+    ]
+    if bad and all(_ASKED.search(name) for name in bad):
+        raise CheckpointError(f"{directory}: {bad[0]} holds NaN or infinity; download the checkpoint again")
 
 
 def configuration(directory: Path) -> Any:

@@ -81,6 +81,8 @@ def adapter_tensors(directory: Path, file: Path) -> AdapterTensors:
                 f"{file}: {name!r} ({tensor.dtype}) is no tensor of an adapter; peft names them {_PREFIX}..., and they "
                 "are floating point"
             )
+        if not torch.isfinite(tensor).all():
+            raise CheckpointError(f"{file}: {name} holds NaN or infinity; save the adapter again")
         own = name.removeprefix(_PREFIX)
         ending = next((each for each in _ENDINGS if own.endswith(each)), None)
         if ending is None:

@@ -32,6 +32,7 @@ _TASKS = (None, "SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION")
 
 # Expressions that a stranger wrote get this long, all together; real ones take milliseconds.
 _SECONDS = 1.0
+_LARGEST = 1e9
 # Characters of one, and how many values a setting may hold that is gone through for every layer.
 _LONGEST, _MOST = 10_000, 2_000
 
@@ -211,7 +212,7 @@ class _Reader:
 
     def _number(self, key: str, value: Any, *, whole: bool) -> float:
         right = isinstance(value, int if whole else (int, float)) and not isinstance(value, bool)
-        if not right or not -math.inf < value < math.inf or (whole and not 1 <= value <= 1_000_000):
+        if not right or not -_LARGEST < value < _LARGEST or (whole and not 1 <= value <= 1_000_000):
             raise self._wrong(key, value, "it must be " + ("a positive integer" if whole else "a number"))
         return float(value)
 
