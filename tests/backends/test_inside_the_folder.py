@@ -17,6 +17,7 @@ import rerank_core
 from backends.late import saved
 from backends.plain import QUERIES
 from rerank_core import CheckpointError, Head, ModelSpec, Template, TokenVectors, write_spec
+from rerank_core.backends.torch.projection import projection_of
 from rerank_core.spec_file import inside, read_spec
 from rerank_core.testing.checkpoints import Family
 
@@ -184,6 +185,28 @@ def test_nothing_is_inherited_that_a_folder_may_not_say(copy: Path) -> None:
         write_spec(spec, copy, base=like)
         with pytest.raises(CheckpointError, match=r"\.pt', a pickled file"):
             read_spec(copy, lambda _: base)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "bias", "said"),
+    [
+        ({"linear.weight": torch.ones(4, 8)}, True, "bias is True; and 'linear.bias' is not in"),
+        ({"linear.weight": torch.ones(4, 8), "linear.bias": torch.ones(4)}, False, "bias is False; and"),
+        ({"linear.weight": torch.ones(4, 8), "linear.scale": torch.ones(4)}, False, r"holds 'linear\.scale'"),
+        ({"dense.weight": torch.ones(4, 8)}, False, r"holds no 'linear\.weight'"),
+    ],
+)
+def test_a_projections_tensors_are_those_it_says(
+    tensors: dict[str, torch.Tensor], bias: bool, said: str, tmp_path: Path
+) -> None:
+    """A bias that is promised and absent, or there and not followed, would give other vectors without a word."""
+    folder = tmp_path / "1_Dense"
+    folder.mkdir()
+    save_file(tensors, folder / "model.safetensors")
+    (folder / "config.json").write_text(json.dumps({"bias": bias, "activation_function": "torch.nn.Identity"}))
+
+    with pytest.raises(CheckpointError, match=said):
+        projection_of(tmp_path, ["1_Dense"], 8, device=torch.device("cpu"), dtype=torch.float32)
 
 
 def test_a_pickled_index_is_not_followed(copy: Path) -> None:

@@ -108,7 +108,6 @@ def from_files(
     """
     if is_adapter(directory):
         raise CheckpointError(f"{directory} holds an adapter where a whole model is needed; give its base model")
-    check_claims(directory)
     check_config(directory / "config.json")
     safe = check_weights(directory, quantized=getattr(config, "quantization_config", None) is not None)
     if not safe and not pickled and any(directory.glob("pytorch_model*.bin")):
@@ -118,6 +117,7 @@ def from_files(
         )
     if not safe and not (pickled and (directory / "pytorch_model.bin").is_file()):
         raise CheckpointError(f"{directory} has no weights: no model.safetensors, and no index of its shards")
+    check_claims(directory)
     try:
         with quiet():
             module, report = auto.from_pretrained(

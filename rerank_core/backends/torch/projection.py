@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from rerank_core.backends.torch.conversion import conversion
-from rerank_core.backends.torch.weights import tensors_of
-from rerank_core.errors import CheckpointError
+from rerank_core.backends.torch.weights import names_of, tensors_of
+from rerank_core.errors import CheckpointError, short
 from rerank_core.reading import read_json, reason, regular
 
 __all__ = ["Projection", "linear_of_file", "projection_of"]
@@ -123,6 +123,8 @@ def linear_of_file(path: Path, given: int, made: int | None = None) -> Projectio
     weight, bias = (saved.get("weight"), saved.get("bias")) if isinstance(saved, dict) else (None, None)
     if not isinstance(weight, torch.Tensor) or not (bias is None or isinstance(bias, torch.Tensor)):
         raise CheckpointError(f"{path} holds no tensor 'weight', which a linear layer has")
+    if other := sorted(map(str, saved.keys() - {"weight", "bias"})):
+        raise CheckpointError(f"{path} holds {short(other[0])}, which a linear layer has not")
     layer = Projection(str(path), given, weight, bias)
     if made is not None and layer.width != made:
         raise CheckpointError(f"{path} gives vectors of {layer.width}; it must give {made}")
@@ -142,8 +144,12 @@ def _dense(folder: Path, given: int) -> Projection:
         raise CheckpointError(
             f"{folder} holds no 'linear.weight' in safetensors; the model's scores depend on it{advice}"
         )
+    if other := sorted(names_of(folder) - saved.keys()):
+        raise CheckpointError(f"{folder} holds {other[0]!r}, which no layer of sentence-transformers' Dense has")
     residual = saved.get("residual.weight", config.of("use_residual", bool, False))
     weight, bias = saved["linear.weight"], saved.get("linear.bias")
+    if config.of("bias", bool, bias is not None) != (bias is not None):
+        raise config.wrong("bias", f"and 'linear.bias' is {'not ' if bias is None else ''}in the weights beside it")
     return Projection(str(folder), given, weight, bias, activation=activation, residual=residual)
 
 
