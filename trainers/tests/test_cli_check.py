@@ -68,15 +68,16 @@ def test_json_is_the_report(bad: Path) -> None:
 
 def test_options_reach_the_check(tmp_path: Path) -> None:
     """Label range, query length, evaluation data, strictness and the meaning of scores each change the outcome."""
-    graded, lines = EXAMPLES / "pos_neg_scores.jsonl", EXAMPLES / "canonical.jsonl"
+    graded, lines, unlabeled = EXAMPLES / "pos_neg_scores.jsonl", tmp_path / "lines.jsonl", EXAMPLES / "canonical.jsonl"
+    lines.write_text("".join(unlabeled.read_text(encoding="utf-8").splitlines(keepends=True)[:2]), encoding="utf-8")
     assert run(lines, "--label-range", "0,3").exit_code == 0
     assert run(lines, "--label-range", "0,2").exit_code == 1
     assert run(lines, "--label-range", "rag-retrieval-2024").exit_code == 0
-    assert run(graded, "--label-range", "0,1").exit_code == 0
-    assert run(graded, "--label-range", "0,1", "--scores-are", "labels").exit_code == 1
+    assert "outside 0 to 1" not in run(graded, "--label-range", "0,1").stdout
+    assert "outside 0 to 1" in run(graded, "--label-range", "0,1", "--scores-are", "labels").stdout
     assert "long-query" in run(lines, "--max-query-chars", 20).stdout
     assert "pair-in-eval" in run(lines, "--eval", lines).stdout
-    assert run(lines, "--error", "unlabeled").exit_code == 1
+    assert "unlabeled" in run(unlabeled, "--error", "unlabeled", "--label-range", "0,3").stdout
 
 
 def test_what_holds_of_all_rows_is_asked_too(tmp_path: Path) -> None:
@@ -92,13 +93,42 @@ def test_what_holds_of_all_rows_is_asked_too(tmp_path: Path) -> None:
     assert (told.exit_code, told.stdout.count("rerank train mine")) == (1, 1)
     assert json.loads(run(positives, "--json").stdout)["ok"] is False
     assert run(positives, good).exit_code == run(good, "--objective", "softmax_ce").exit_code == 0
-    assert "--objective names another, like kl" in run(scored).stdout
     assert run(scored, "--objective", "kl").exit_code == 0
-    assert "as 1 rows have none (--objective kl)" in run(scored, good).stdout
-    assert "needs labels" in run(scored, "--objective", "bce").stdout
+    for files in ([scored], [scored, good], [unjudged, good]):
+        told, named = run(*files), run(*files, "--objective", "bce")
+        assert (told.exit_code, told.stdout) == (named.exit_code, named.stdout) == (1, told.stdout)
+        assert "Training would stop: the objective 'bce' needs labels, and the row" in told.stdout
     assert run(unjudged).exit_code == 1
     assert "a dev set needs labels" in run(good, "--eval", unjudged).stdout
     assert "none of 2 dev rows" in run(good, "--eval", positives).stdout
+
+
+def test_the_last_line_tells_of_errors_of_the_dev_set_and_of_nothing_left(bad: Path, tmp_path: Path) -> None:
+    """Training rows that are sound are not called fit where training would stop at the dev set, or none is left."""
+    good = tmp_path / "good.jsonl"
+    good.write_text('{"query": "c", "pos": ["x"], "neg": ["y"]}\n')
+    assert "Training would stop; --on-error drop or warn says" in run(good, "--eval", bad).stdout.splitlines()[-1]
+    good.write_text('{"query": "c", "pos": "x"}\n')
+    assert "with on_error=drop no row is left." in run(good, "--on-error", "drop").stdout.splitlines()[-1]
+
+
+def test_settings_are_checked_as_training_checks_them(tmp_path: Path) -> None:
+    """Numbers that no run can have are an error of the check, whatever part of a configuration they are in."""
+    (tmp_path / "good.jsonl").write_text('{"query": "c", "pos": ["x"], "neg": ["y"]}\n')
+    for setting in ("data.group_size=-1", "train.learning_rate=-1", "publish.calibrate=true"):
+        assert setting.partition("=")[0] in str(run(tmp_path / "good.jsonl", "--set", setting).exception)
+
+
+def test_the_check_asks_what_the_default_objective_asks() -> None:
+    """What stands in for the default objective, so that torch need not be imported, says what that one says."""
+    from rerank_trainers.config import Config
+    from rerank_trainers.needs import Bce
+    from rerank_trainers.running import objective_from
+
+    objective = objective_from(Config())
+
+    assert (Bce().name, Bce().needs) == (objective.name, objective.needs)
+    assert Bce().needs.distances == objective.needs.distances
 
 
 def test_a_configuration_is_checked_as_it_is_trained(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
     "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
 )
-STEPS = "--set train.max_steps=1 --set train.device=cpu --set model.max_length=64"
+STEPS = "--set train.max_steps=1 --set train.warmup=0 --set train.device=cpu --set model.max_length=64"
 
 
 def rerank(*arguments: str) -> Result:
@@ -137,6 +137,7 @@ def test_the_hint_about_missing_labels_works(name: str) -> None:
             "needs scores.*rerank train label FILES --model",
         ),
         (objective_of("ranknet"), [TrainingRow("q", ("a", "b"))], "rerank train label.*target=teacher"),
+        (objective_of("bce"), [TrainingRow("q", ("a", "b"), scores=(-2.0, -1.0))], "set objective=ranknet --set"),
         (combined([(1.0, objective_of("softmax_ce")), (0.5, objective_of("ranknet"))]), ROWS, "target: teacher among"),
         (objective_of("kl"), [TrainingRow("q", ("a", "b"), scores=(-2.0, -1.0))], "all rows are ranks"),
     ],

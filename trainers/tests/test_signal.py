@@ -111,6 +111,8 @@ def test_training_and_the_check_agree(tmp_path: Path, encoder: Path) -> None:
         "scored": [{"query": "q", "docs": ["a", "b"], "scores": [1, 0]}],
         "nothing": [{"query": "q", "docs": ["a", "b"]}],
         "broken": [{"query": "q", "pos": "a"}],
+        "partly": [{"query": "q", "docs": ["a", "b"]}, {"query": "r", "docs": ["a", "b"], "labels": [1, 0]}],
+        "partly scored": [{"query": "q", "docs": ["a"], "scores": [1]}, {"query": "r", "pos": ["a"], "neg": ["b"]}],
     }
     cases: list[tuple[str, ...]] = [
         *((name,) for name in files),
@@ -119,6 +121,7 @@ def test_training_and_the_check_agree(tmp_path: Path, encoder: Path) -> None:
         ("taught", "--scores-are", "labels"), ("taught", "--scores-are", "labels", "--label-range", "0,2"),
         ("taught", "--objective", "kl"), ("taught", "--objective", "kl", "--set", "data.label_map={1: 0, 0: 0}"),
         ("taught", "--set", "data.label_map={1: 0, 0: 0}"), ("graded", "--on-error", "drop"),
+        ("partly", "--set", "data.group_size=-1"), ("taught", "--set", "train.warmup=5"),
     ]  # fmt: skip
     agreed = {}
     for name, *more in cases:
@@ -129,7 +132,7 @@ def test_training_and_the_check_agree(tmp_path: Path, encoder: Path) -> None:
 
         assert check == code, (name, more, told)
     assert [case for case, code in agreed.items() if code == 0] == [
-        ("taught",), *(cases[at] for at in (8, 9, 13, 14, 15))
+        ("taught",), *(cases[at] for at in (10, 11, 15, 16, 17))
     ]  # fmt: skip
 
 

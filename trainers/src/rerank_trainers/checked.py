@@ -10,8 +10,8 @@ from rerank_core.records.labels import LabelScale
 from rerank_trainers.checking import CheckOptions, check, usable_rows
 from rerank_trainers.config import DataConfig
 from rerank_trainers.evaluating import DevSet
+from rerank_trainers.needs import Needs
 from rerank_trainers.problems import Report
-from rerank_trainers.signal import Needs
 from rerank_trainers.store import RowStore, open_rows
 
 __all__ = ["Checked", "checked", "checks_of", "dev_rows", "scale_of"]
@@ -29,15 +29,6 @@ def scale_of(data: DataConfig) -> LabelScale:
 def checks_of(data: DataConfig) -> CheckOptions:
     """What training counts as a problem, and what it does about errors."""
     return CheckOptions(scale_of(data), on_error=data.on_error)
-
-
-@dataclass(frozen=True)
-class _Labels:
-    """What bce needs; the objectives themselves are torch's, which takes seconds to import."""
-
-    labels: bool = True
-    scores: bool = False
-    docs: int = 1
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,23 +56,9 @@ class Checked:
             return rows, None
         return rows, usable_rows(self.dev, self.dev_report)
 
-    def lack(self, needs: Needs | None = None) -> str | None:
-        """Why nothing can be learned from rows that are each sound; None where something can.
-
-        Args:
-            needs: of the objective. By default those of bce, training's own default; but rows without labels are then
-                accepted beside others, as another objective may not read them.
-        """
-        signal = self.report.signal
-        if needs is not None:
-            return signal.lack(needs, self.data.group_size)
-        if not signal.rows or signal.labels.rows:
-            return signal.lack(_Labels(), self.data.group_size)
-        if signal.scores.rows:
-            return (
-                "no row has labels, which bce reads; --objective names another, like kl, which reads a teacher's scores"
-            )
-        return "no row has labels or a teacher's scores"
+    def lack(self, needs: Needs) -> str | None:
+        """Why an objective with such needs could learn nothing from rows that are each sound; None where it could."""
+        return self.report.signal.lack(needs, self.data.group_size)
 
     def dev_lack(self) -> str | None:
         """Why nothing can be measured on the dev set; None where something can."""

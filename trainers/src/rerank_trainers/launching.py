@@ -14,6 +14,7 @@ from rerank_trainers.checked import checked
 from rerank_trainers.config import Config
 from rerank_trainers.evaluating import Result
 from rerank_trainers.finishing import publish_run
+from rerank_trainers.limits import check_settings
 from rerank_trainers.preflight import check_out
 from rerank_trainers.publishing import check_target
 from rerank_trainers.recording import data_facts
@@ -109,6 +110,9 @@ def _ready(
     config: Config, *, resume: bool | str, overwrite: bool, publish: bool, progress: Progress | None
 ) -> tuple[Data, dict[str, Any]]:
     """The data and what is recorded of them, after the folder of the run was looked at."""
+    # Reading the data may take long; what is wrong with the settings is said before that.
+    check_settings(config, evaluates=bool(config.data.eval))
+    objective_from(config)
     check_out(config)
     if publish:
         check_target(Path(config.train.out) / "final", overwrite=True)

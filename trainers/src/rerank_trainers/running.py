@@ -21,11 +21,12 @@ from rerank_trainers.checked import scale_of
 from rerank_trainers.config import Config, TrainConfig
 from rerank_trainers.evaluating import MEASURES, DevSet, measures_of
 from rerank_trainers.layerwise import Layerwise
+from rerank_trainers.limits import check_settings
 from rerank_trainers.needs import check_needs
 from rerank_trainers.objectives import Objective, combined, objective_of
 from rerank_trainers.one_run import Run, live_reranker, measured
 from rerank_trainers.passes import Passes
-from rerank_trainers.preflight import check_queries, check_room, check_schedule, check_settings, checkpoint_bytes
+from rerank_trainers.preflight import check_queries, check_room, check_schedule, checkpoint_bytes
 from rerank_trainers.reading import Groups
 from rerank_trainers.start_kind import check_start
 from rerank_trainers.stopping import CollapseWatch, Interrupt

@@ -5,25 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from rerank_core.records.labels import LabelScale
 from rerank_core.records.row import TrainingRow
+from rerank_trainers.needs import Needs
 
-__all__ = ["Needs", "Signal", "Span"]
+__all__ = ["Signal", "Span"]
 
 _MINE = "`rerank train mine FILES --out mined.jsonl` finds irrelevant ones (hard negatives)"
-
-
-class Needs(Protocol):
-    """What an objective reads; `objectives.Needs`, which torch comes with, is one."""
-
-    @property
-    def labels(self) -> bool: ...
-    @property
-    def scores(self) -> bool: ...
-    @property
-    def docs(self) -> int: ...
 
 
 @dataclass

@@ -15,6 +15,8 @@ from rerank_core.cli.output import AsJson, Encoding, emit_json, show, table
 from rerank_trainers.checked import Checked, checked
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
 from rerank_trainers.config import Config
+from rerank_trainers.limits import check_settings
+from rerank_trainers.needs import Bce, Reader, check_needs
 from rerank_trainers.problems import KINDS, Report
 from rerank_trainers.recipes import overlaid
 from rerank_trainers.settings import config_of, read_config, set_values
@@ -64,8 +66,8 @@ def check(
       rerank train check train.jsonl --json | jq '.problems[] | select(.severity == "error")'
 
     Flags, --config and --set mean what they mean to `rerank train reranker`, defaults included. Every row is read, in
-    whichever format it is, and asked what the objective reads of it: with none named, labels, which may be missing
-    here and there. With --json the first 1000 problems of each kind are listed.
+    whichever format it is, and asked what the objective reads of it: with none named, labels, which bce reads. With
+    --json the first 1000 problems of each kind are listed.
     """
     flags: dict[str, Any] = {"data": data_settings(data, evaluation, label_range, scores_are, on_error, encoding)}
     if objective is not None:
@@ -73,6 +75,8 @@ def check(
     told = set_values(overlaid({} if config is None else read_config(config), flags), settings or [])
     with _bar("checking", not as_json) as progress:
         run = config_of(told)
+        check_settings(run, evaluates=bool(run.data.eval))
+        reader = _reader(run) if "objective" in told else Bce()
         found = checked(
             run.data,
             max_query=max_query_chars,
@@ -80,7 +84,7 @@ def check(
             examples=_LISTED if as_json else examples,
             progress=progress,
         )
-    lacks = [lack for lack in (_lack(found, run if "objective" in told else None), found.dev_lack()) if lack]
+    lacks = [lack for lack in (_lack(found, reader), found.dev_lack()) if lack]
     bad = bool(found.report.errors or lacks or (found.dev_report is not None and found.dev_report.errors))
     if as_json:
         dev = {} if found.dev_report is None else {"eval": found.dev_report.to_dict()}
@@ -93,21 +97,22 @@ def check(
     raise typer.Exit(1 if bad else 0)
 
 
-def _lack(found: Checked, run: Config | None) -> str | None:
-    """Why training would refuse rows that are each sound; of the objective's needs too, where one is named."""
-    if run is None:
-        return found.lack()
-    # Objectives are torch's, which takes seconds to import.
-    from rerank_trainers.needs import check_needs
+def _reader(run: Config) -> Reader:
+    # Objectives need torch, which takes seconds to import.
     from rerank_trainers.running import objective_from
 
-    objective, rows = objective_from(run), found.rows.without(found.report.left_out)
+    return objective_from(run)
+
+
+def _lack(found: Checked, reader: Reader) -> str | None:
+    """Why training would refuse rows that are each sound."""
+    rows = found.rows.without(found.report.left_out)
     try:
         if len(rows):
-            check_needs(objective, rows, run.data.group_size)
+            check_needs(reader, rows, found.data.group_size)
     except InputError as error:
         return str(error)
-    return found.lack(objective.needs)
+    return found.lack(reader.needs)
 
 
 def _show(report: Report, which: str = "") -> None:
@@ -137,21 +142,21 @@ def _conclude(found: Checked, lacks: list[str]) -> None:
             counted = (
                 f"{report.rows:,} {which}: {report.errors:,} errors in {bad:,} of them, {report.warnings:,} warnings."
             )
-            typer.echo(f"{counted} {_outcome(report, lacks) if report is found.report else ''}".rstrip())
+            typer.echo(f"{counted} {_outcome(found, lacks) if report is found.report else ''}".rstrip())
 
 
-def _outcome(report: Report, lacks: list[str]) -> str:
+def _outcome(found: Checked, lacks: list[str]) -> str:
+    report, dev_errors = found.report, 0 if found.dev_report is None else found.dev_report.errors
     if lacks:
         return f"Training would stop: {'; '.join(lacks)}."
-    if report.errors and report.on_error == "error":
+    if not report.errors and not dev_errors:
+        return "Fit to train on."
+    if report.on_error == "error":
         return "Training would stop; --on-error drop or warn says what else it could do."
-    if report.errors:
-        left = report.rows - len(report.left_out)
-        return f"With on_error={report.on_error} training would go on with {left:,} rows."
-    missing = report.signal.rows - report.signal.labels.rows
-    if missing:
-        return f"Fit to train on by objectives that read no labels, as {missing:,} rows have none (--objective kl)."
-    return "Fit to train on."
+    left = report.rows - len(report.left_out)
+    if not left:
+        return f"Training would stop: with on_error={report.on_error} no row is left."
+    return f"With on_error={report.on_error} training would go on with {left:,} rows."
 
 
 @contextmanager

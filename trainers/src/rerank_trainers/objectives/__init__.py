@@ -76,5 +76,5 @@ def objective_of(name: str, **options: object) -> Objective:
 
 def _nearest(word: object, valid: list[str]) -> str:
     near = get_close_matches(str(word).lower(), valid)
-    guess = f"did you mean {' or '.join(map(repr, near))}? " if near else ""
-    return f"{guess}It must be one of {', '.join(map(repr, valid))}"
+    guess = f"did you mean {' or '.join(map(repr, near))}? It" if near else "it"
+    return f"{guess} must be one of {', '.join(map(repr, valid))}"

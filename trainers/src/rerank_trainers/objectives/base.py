@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, field
 from typing import ClassVar, Literal, Protocol, TypeAlias, runtime_checkable
 
 import torch
 from torch import Tensor
 
 from rerank_core.errors import InputError, short
+from rerank_trainers.needs import Needs
 
 __all__ = ["TARGETS", "GroupObjective", "Groups", "Needs", "Objective", "Target", "needs_of", "positive", "ratio"]
 
@@ -20,31 +20,6 @@ TARGETS = ("labels", "teacher")
 
 # Stands for minus infinity: its exponential is 0 beside any score, and a group of nothing else still has no NaN.
 FLOOR = -1e30
-
-
-@dataclass(frozen=True, slots=True)
-class Needs:
-    """What the training rows must bring.
-
-    Attributes:
-        labels: what each document is worth.
-        scores: a teacher's score of each document.
-        docs: documents below which a group can only give a loss of 0.
-        distances: it reads how far apart scores are, which ranks do not say.
-    """
-
-    labels: bool = False
-    scores: bool = False
-    docs: int = 1
-    distances: bool = field(default=False, compare=False)
-
-    def __or__(self, other: Needs) -> Needs:
-        return Needs(
-            self.labels or other.labels,
-            self.scores or other.scores,
-            max(self.docs, other.docs),
-            self.distances or other.distances,
-        )
 
 
 def needs_of(target: Target) -> Needs:
