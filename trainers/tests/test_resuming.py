@@ -142,8 +142,14 @@ def test_the_whole_command_refuses_before_a_model_is_opened(
     write(data, rows(4))
     config = configured(f"data.train=[{data}]", "train.max_steps=2", "train.warmup=0", f"train.out={tmp_path / 'run'}")
     train(config, publish=False)
-    write(data, rows(5))
     before = contents(tmp_path / "run")
+    write(tmp_path / "renamed.jsonl", [dataclasses.replace(row, id=None) for row in rows(4)])
+    renamed = dataclasses.replace(
+        config, data=dataclasses.replace(config.data, train=(str(tmp_path / "renamed.jsonl"),))
+    )
+    with pytest.raises(InputError, match=r"holds 4 rows .* and held 4 rows .* named by its file and line"):
+        train(renamed, resume=True)
+    write(data, rows(5))
     broken = dataclasses.replace(config, model=dataclasses.replace(config.model, checkpoint="nowhere/at-all"))
     with pytest.raises(InputError, match=r"data\.train holds 5 rows .* and held 4 rows"):
         train(broken, resume=True)
@@ -196,6 +202,12 @@ def test_half_written_checkpoints_are_passed_over(
                 find_checkpoint(copy, 4)
         elif damage is Path.unlink:
             assert find_checkpoint(copy, 4).name == "checkpoint-4", name
+
+
+def test_a_state_without_a_step_is_no_checkpoint(run: Path, tmp_path: Path) -> None:
+    """JSON that is whole and says nothing is passed over as well."""
+    copy = broken(run, tmp_path / "run", "trainer_state.json", lambda path: path.write_text("{}"))
+    assert resuming.checkpoint_of(True, copy).name == "checkpoint-2"
 
 
 def test_publishing_takes_the_best_whatever_was_being_written(run: Path, tmp_path: Path) -> None:

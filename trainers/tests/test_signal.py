@@ -187,6 +187,24 @@ def test_a_misspelled_key_is_found_beside_good_files(tmp_path: Path, encoder: Pa
     assert (code, json.loads(out)["rows"]) == (0, 8)
 
 
+def test_labels_that_a_teacher_stands_beside_may_be_all_alike(tmp_path: Path, encoder: Path) -> None:
+    """Distillation on positives alone is sound, and a key more is no error there."""
+    scored = [{"query": f"q {at}", "pos": ["a", "b"], "pos_scores": [2, at], "url": "u"} for at in range(4)]
+    path = written(tmp_path, "train.jsonl", *scored)
+
+    assert dry("--train", path, "--objective", "kl", model=encoder)[0] == 0
+    assert CliRunner().invoke(app, ["train", "check", path, "--objective", "kl"]).exit_code == 0
+
+
+def test_the_last_line_of_the_check_does_not_hide_a_misspelled_key(tmp_path: Path) -> None:
+    """What is wrong with rows comes before what they lack together, which may follow from it."""
+    path = written(tmp_path, "train.jsonl", *({"query": f"q {at}", "pos": ["a"], "negs": ["b"]} for at in range(4)))
+    told = CliRunner().invoke(app, ["train", "check", path]).stdout
+
+    assert "did you mean 'neg'?" in told
+    assert "rerank train mine" not in told
+
+
 def test_advice_can_be_followed(tmp_path: Path, encoder: Path) -> None:
     """The label range that the message names, and mining, each make the data fit to train on."""
     graded = written(tmp_path, "graded.jsonl", {"query": "q", "docs": ["a", "b", "c"], "labels": [4, 1.5, 0]})

@@ -114,3 +114,15 @@ def test_the_command_says_it_in_one_line(flags: tuple[str, ...], tmp_path: Path)
     assert done.exit_code == 1
     assert "--set model.kind=cross-encoder" in done.stderr
     assert not list(tmp_path.glob("run/*"))
+
+
+@pytest.mark.parametrize("name", ["llm-listwise", "llm-listwise-api"])
+@pytest.mark.parametrize("kind", [(), ("--set", "model.kind=cross-encoder"), ("--set", "model.kind=llm")])
+def test_a_name_without_weights_is_not_trained(name: str, kind: tuple[str, ...], tmp_path: Path) -> None:
+    """A name that runs whatever an option names has nothing to start from, whatever kind is asked for."""
+    path = tmp_path / "train.jsonl"
+    path.write_text(json.dumps(ROW) + "\n")
+    done = CliRunner().invoke(app, ["train", "reranker", "--train", str(path), "-m", name, *kind, "--dry-run"])
+
+    assert done.exit_code == 1
+    assert f"model.checkpoint {name!r} has no weights of its own; give the folder or hub id" in done.stderr

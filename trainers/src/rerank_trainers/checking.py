@@ -209,8 +209,10 @@ class _Check:
         """A key that nobody reads is a warning; an error where it can be why labels are all the same."""
         message = f"the format {found.form} does not read {key!r}, which {found.count} rows of this file have"
         near = [known for known in keys_of(found.form) if known not in found.keys and alike(key, known)]
-        guess = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
-        rows = found.rows if found.same and (near or self.report.signal.labels.constant) else ()
+        guess = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
+        signal = self.report.signal
+        # Where a teacher's scores differ, labels may be all alike for a reason.
+        rows = found.rows if found.same and (near or (signal.labels.constant and not signal.scores.apart)) else ()
         if rows:
             guess = f", and all of their labels are {found.labels.low:g}{guess or '; rename it, or leave it out'}"
         self._problem("unread-keys", file, found.line, message + guess, error=bool(rows))

@@ -72,6 +72,8 @@ def flaw_of(folder: Path, *, resumable: bool = False) -> str | None:
     for path in sorted(folder.iterdir()):
         if path.is_file() and not _readable(path):
             return f"its {path.name} is cut short or damaged"
+    if (folder / STATE).is_file() and not isinstance(state_of(folder).get("global_step"), int):
+        return f"its {STATE} does not say at which step it is"
     index = folder / "model.safetensors.index.json"
     shards = set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()) if index.is_file() else ()
     missing = sorted(name for name in shards if not (folder / name).is_file())

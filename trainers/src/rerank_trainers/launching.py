@@ -99,17 +99,17 @@ def rehearse(
     Raises:
         InputError, CheckpointError: as `train` would.
     """
-    data, _ = _ready(config, resume=resume, overwrite=overwrite, publish=True, progress=progress)
+    data, _, checkpoint = _ready(config, resume=resume, overwrite=overwrite, publish=True, progress=progress)
     model, _ = open_planned(plan(config, data.rows, data.dev), config, data.rows, data.dev)
-    if resume is not False:
-        resuming.check_start(model.spec, config, resuming.checkpoint_of(resume, config.train.out))
+    if checkpoint is not None:
+        resuming.check_start(model.spec, config, checkpoint)
     return data
 
 
 def _ready(
     config: Config, *, resume: bool | str, overwrite: bool, publish: bool, progress: Progress | None
-) -> tuple[Data, dict[str, Any]]:
-    """The data and what is recorded of them, after the folder of the run was looked at."""
+) -> tuple[Data, dict[str, Any], Path | None]:
+    """The data, what is recorded of them, and where training goes on, after the folder of the run was looked at."""
     # Reading the data may take long; what is wrong with the settings is said before that.
     check_settings(config, evaluates=bool(config.data.eval))
     objective_from(config)
@@ -120,10 +120,12 @@ def _ready(
         resuming.check_fresh(config.train.out)
     data = read_data(config, progress)
     facts = data_facts(data.rows, data.dev)
-    if resume is not False:
-        # Before a model is opened; `Run.train` looks at the rest.
-        resuming.check_same(config, facts, resuming.checkpoint_of(resume, config.train.out))
-    return data, facts
+    if resume is False:
+        return data, facts, None
+    checkpoint = resuming.checkpoint_of(resume, config.train.out)
+    # Before a model is opened; `Run.train` looks at the rest.
+    resuming.check_same(config, facts, checkpoint)
+    return data, facts, checkpoint
 
 
 def train(
@@ -149,13 +151,13 @@ def train(
         NonFiniteLossError: training broke down; the last checkpoint stands.
         PublishError: the folder did not load with equal scores.
     """
-    data, facts = _ready(config, resume=resume, overwrite=overwrite, publish=publish, progress=progress)
+    data, facts, checkpoint = _ready(config, resume=resume, overwrite=overwrite, publish=publish, progress=progress)
     run = prepare(config, data.rows, data.dev)
     run.facts = facts
     for callback in callbacks or []:
         run.trainer.add_callback(callback)
     before = None if resume else run.evaluate()
-    run.train(resume=resume, overwrite=overwrite)
+    run.train(resume=False if checkpoint is None else str(checkpoint), overwrite=overwrite)
     if run.interrupted or run.collapsed:
         return Outcome(run, data, before, None, None)
     after = run.evaluate()

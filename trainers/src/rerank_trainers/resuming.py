@@ -53,6 +53,9 @@ _REMEDY = (
     "model.checkpoint"
 )
 
+# The same texts may have other names.
+_NAMED = ", of other texts, in another order, or of other names (a row without an id is named by its file and line)"
+
 
 class CurrentSettings(transformers.TrainerCallback):  # type: ignore[misc]
     """transformers takes the steps between logs from the checkpoint, whatever a resumed run is told."""
@@ -105,9 +108,6 @@ def check_same(config: Config, data: Mapping[str, Any], checkpoint: Path) -> Non
     """
     out = _run_of(checkpoint, config)
     told, before = read_record(out, "config"), read_record(out, "data")
-    for name, found in (("config.json", told), ("data.json", before)):
-        if found is None:
-            _LOG.warning("%s has no %s that can be read: nothing says what %s was trained with", out, name, checkpoint)
     try:
         then = config if told is None else config_of(told)
     except InputError as error:
@@ -116,20 +116,24 @@ def check_same(config: Config, data: Mapping[str, Any], checkpoint: Path) -> Non
     for part, name in (("train", "data.train"), ("eval", "data.eval")):
         old, new = (data if before is None else before).get(part) or {}, data.get(part) or {}
         if old.get("rows_sha256") != new.get("rows_sha256"):
-            differ.append(f"{name} holds {_told(new)} and held {_told(old)}")
+            named = _NAMED if old.get("rows") == new.get("rows") else ""
+            differ.append(f"{name} holds {_told(new)} and held {_told(old)}{named}")
     if differ:
         raise InputError(f"--resume: {'; '.join(differ)}; {_REMEDY}")
 
 
 def check_start(spec: ModelSpec, config: Config, checkpoint: Path) -> None:
-    """Refuse to resume around another model; warn where the libraries are others.
+    """Refuse to resume around another model; warn where the libraries are others, and of what nothing was written down.
 
     Raises:
         InputError: names the files that differ, or the template and head.
     """
-    before = read_record(_run_of(checkpoint, config), "start")
+    out = _run_of(checkpoint, config)
+    for name, what in (("config", "settings"), ("data", "data"), ("start", "model")):
+        if read_record(out, name) is None:
+            _LOG.warning("%s has no %s.json that can be read: the run's %s cannot be compared", out, name, what)
+    before = read_record(out, "start")
     if before is None:
-        _LOG.warning("nothing in %s says which model its run started from; it is not compared", checkpoint)
         return
     now = start_facts(spec)
     old, new = before.get("files", {}), now["files"]

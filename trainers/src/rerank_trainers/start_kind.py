@@ -33,7 +33,7 @@ def check_start(config: ModelConfig, known: Registry) -> None:
     """`check_kind` of what can be looked at without fetching anything: installed names and directories.
 
     Raises:
-        InputError: as `check_kind`.
+        InputError: as `check_kind`; or the model has no weights that could be trained.
     """
     if not config.checkpoint:
         return
@@ -45,6 +45,11 @@ def check_start(config: ModelConfig, known: Registry) -> None:
         named = known.named(config.checkpoint)
     except UnknownModelError:
         return  # a hub id, perhaps
+    if not named.checkpoint:
+        raise InputError(
+            f"model.checkpoint {config.checkpoint!r} has no weights of its own; give the folder or hub id of a model "
+            "that has"
+        )
     check_kind(config, known, named)
 
 

@@ -147,13 +147,14 @@ def _conclude(found: Checked, lacks: list[str]) -> None:
 
 def _outcome(found: Checked, lacks: list[str]) -> str:
     report, dev_errors = found.report, 0 if found.dev_report is None else found.dev_report.errors
-    if lacks:
+    # Errors first: a misspelled key may be why all labels are alike.
+    if (report.errors or dev_errors) and report.on_error == "error":
+        return "Training would stop; --on-error drop or warn says what else it could do."
+    left = report.rows - len(report.left_out)
+    if left and lacks:
         return f"Training would stop: {'; '.join(lacks)}."
     if not report.errors and not dev_errors:
         return "Fit to train on."
-    if report.on_error == "error":
-        return "Training would stop; --on-error drop or warn says what else it could do."
-    left = report.rows - len(report.left_out)
     if not left:
         return f"Training would stop: with on_error={report.on_error} no row is left."
     return f"With on_error={report.on_error} training would go on with {left:,} rows."
