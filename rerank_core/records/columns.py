@@ -20,6 +20,8 @@ _NUMBER_LISTS = frozenset({"labels", "scores", "pos_scores", "neg_scores"})
 _NEEDED = frozenset(key for form in FORMATS.values() for group in form.needs for key in group)
 _QUERIES = frozenset({"query", "anchor", "question", "sentence1"})
 _KNOWN = re.compile("|".join([*map(re.escape, sorted(KEYS, key=len, reverse=True)), r"negative_\d+"]))
+# A list of texts as pandas writes one into a cell, and NumPy's arrays without commas.
+_PYTHON = re.compile(r"""\[\s*['"].*\]""", re.DOTALL)
 # The row numbers that pandas writes as a column.
 _PANDAS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
@@ -103,9 +105,14 @@ class Columns:
             if field.lstrip().startswith("["):
                 try:
                     return json.loads(field)
-                except (ValueError, RecursionError):
-                    # Reading the row says what is wrong with it, or it is a text that begins so.
-                    pass
+                except (ValueError, RecursionError) as error:
+                    # Otherwise it is a text that begins so, or reading the row says what is wrong with it.
+                    if _PYTHON.fullmatch(field.strip()):
+                        raise RowError(
+                            f"{name} is {short(field)}, a list as Python prints it; write lists into cells by "
+                            "json.dumps, or the rows as JSON Lines",
+                            "not-a-list",
+                        ) from error
             return [self._number(field) if name in _NUMBER_LISTS else field]
         return field
 

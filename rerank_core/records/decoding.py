@@ -41,7 +41,9 @@ def checked_encoding(name: str) -> str:
     """
     try:
         found = codecs.lookup(name).name
+        # Codecs that are no encodings of texts fail here, and so does that of domain names.
         "".encode(found)
+        b"a".decode(found, "replace")
     except (LookupError, ValueError, TypeError) as error:
         raise InputError(
             f"encoding is {short(name)}, which Python does not know; such are utf-8, utf-16, gb18030, big5, shift_jis, "
@@ -73,32 +75,34 @@ def encoding_of(head: bytes, encoding: str | None, name: str) -> str | None:
         wide = _wide(head)
         if wide is not None:
             return wide
-        if head.count(0) > len(head) // 20:
+        if head.count(0) > len(head) // 20 or not _decodes(head, "utf-8"):
             raise InputError(f"{name!r} holds NUL bytes, so it is no text; name text files, or say its encoding")
     if head.isascii():
         return None
-    try:
-        codecs.getincrementaldecoder("utf-8")().decode(head)
-    except UnicodeDecodeError:
-        if _is_chinese(head):
-            import logging
+    if not _decodes(head, "utf-8") and _is_chinese(head):
+        import logging
 
-            logging.getLogger("rerank_core").warning(
-                "%s is no UTF-8, and is read as GB18030; if it is another, say it with --encoding", name
-            )
-            return "gb18030"
+        logging.getLogger("rerank_core").warning(
+            "%s is no UTF-8, and is read as GB18030; if it is another, say it with --encoding", name
+        )
+        return "gb18030"
     return "utf-8"
+
+
+def _decodes(head: bytes, encoding: str) -> bool:
+    """Whether bytes are of an encoding; the last character may be cut off."""
+    try:
+        codecs.getincrementaldecoder(encoding)().decode(head)
+    except UnicodeDecodeError:
+        return False
+    return True
 
 
 def _wide(head: bytes) -> str | None:
     """UTF-16 without a mark: its ASCII characters have their NULs on one side."""
     even, odd = head[0::2].count(0), head[1::2].count(0)
     for encoding, here, other in (("utf-16-le", odd, even), ("utf-16-be", even, odd)):
-        if here >= 2 and here > 20 * other and here * 50 > len(head):
-            try:
-                codecs.getincrementaldecoder(encoding)().decode(head)
-            except UnicodeDecodeError:
-                continue
+        if here >= 2 and here > 20 * other and here * 50 > len(head) and _decodes(head, encoding):
             return encoding
     return None
 

@@ -16,6 +16,7 @@ from rerank_core.records.arrays import items, reason_of
 from rerank_core.records.choices import Fields, Format
 from rerank_core.records.columns import kept_names
 from rerank_core.records.decoding import LONGEST, MARK, lines, texts
+from rerank_core.records.fields import list_within
 from rerank_core.records.parquet import parquet_rows
 from rerank_core.records.reading import is_array, named_form, once_each
 from rerank_core.records.streams import PARQUET, Source, opened
@@ -25,7 +26,7 @@ from rerank_core.types import Document
 __all__ = ["read_documents"]
 
 # What an array of documents on stdin begins with; a line of text may begin with a bracket, too.
-_ARRAY = re.compile(r'\[\s*(?:\{|"(?:[^"\\]|\\.)*"\s*[,\]]|\]\s*\Z)')
+_ARRAY = re.compile(r'\[\s*(?:\{|"(?:[^"\\]|\\.)*"\s*(?:,|\]\s*(?:\Z|\n))|\]\s*\Z)')
 
 
 def read_documents(
@@ -227,11 +228,10 @@ def _document(value: object, place: str, fields: Fields) -> Document:
     if not isinstance(value, dict):
         raise InputError(f"{place}: a document is a JSON object or a string, and this is {_kind(value)}: {value!r:.60}")
     if fields.text not in value:
-        lists = (key for key, item in value.items() if isinstance(item, list) and item and isinstance(item[0], dict))
-        listed = next(lists, None)
+        listed = list_within(value)
         raise InputError(
-            f"{place}: the object has no {fields.text!r} (it has {short(sorted(value))}); "
-            + (f"its {listed!r} is a list, which can be ranked alone: jq '.{listed}' FILE; or " if listed else "")
+            f"{place}: the object has no {short(fields.text)} (it has {short(sorted(value))}); "
+            + (f"its {listed!r} is a list, which can be ranked alone: jq '.[\"{listed}\"]' FILE; or " if listed else "")
             + "say with --text-field where the text is"
         )
     # BEIR and MTEB call it so.
@@ -247,5 +247,7 @@ def _document(value: object, place: str, fields: Fields) -> Document:
 
 def _kind(value: object) -> str:
     """What JSON calls a parsed value."""
-    kinds = {dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null"}
+    kinds = {
+        dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null", bytes: "bytes"
+    }  # fmt: skip
     return kinds.get(type(value), "a number")

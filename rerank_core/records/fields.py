@@ -7,7 +7,7 @@ from typing import TypeAlias, TypeVar
 
 from rerank_core.errors import InputError, short
 
-__all__ = ["Record", "RowError", "number", "numbers", "one_or_more", "present", "text", "texts"]
+__all__ = ["Record", "RowError", "list_within", "number", "numbers", "one_or_more", "present", "text", "texts"]
 
 Record: TypeAlias = Mapping[str, object]
 _T = TypeVar("_T")
@@ -33,6 +33,12 @@ class RowError(InputError):
     def at(self, file: str, line: int) -> RowError:
         """The same, with where it is."""
         return RowError(self.reason, self.kind, file, line)
+
+
+def list_within(record: Record) -> str | None:
+    """The key of a list of objects in a record, which is then likely to be what was meant to be read."""
+    lists = (key for key, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict))
+    return next(lists, None)
 
 
 def present(record: Record, *keys: str) -> str | None:

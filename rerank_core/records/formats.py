@@ -22,9 +22,9 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import Literal, TypeAlias
 
-from rerank_core.errors import one_of
+from rerank_core.errors import one_of, short
 from rerank_core.records.chats import messages_row
-from rerank_core.records.fields import Record, RowError, number, numbers, one_or_more, present, text, texts
+from rerank_core.records.fields import Record, RowError, list_within, number, numbers, one_or_more, present, text, texts
 from rerank_core.records.row import TrainingRow
 
 __all__ = ["FORMATS", "KEYS", "ScoresAre", "format_of", "joined", "keys_of", "row_of", "unread"]
@@ -123,8 +123,11 @@ def _find(record: Record) -> tuple[str, _Format]:
             raise RowError(
                 f"its keys {sorted(keys)} fit {' and '.join(fitting)}; keep those of one format", "ambiguous-format"
             )
-    known = "; ".join(f"{name}: {_spelled(form)}" for name, form in FORMATS.items())
-    raise RowError(f"its keys {sorted(record)} are no format known here. Known are {known}", "unknown-format")
+    listed = list_within(record)
+    hint = "Known are " + "; ".join(f"{name}: {_spelled(form)}" for name, form in FORMATS.items())
+    if listed is not None:
+        hint = f"If the rows are in its {listed!r}, take them out: jq '.[\"{listed}\"]' FILE > rows.json"
+    raise RowError(f"its keys {short(sorted(record))} are no format known here. {hint}", "unknown-format")
 
 
 @lru_cache(maxsize=256)

@@ -29,8 +29,8 @@ def parquet_rows(file: Any, name: str) -> Iterator[Record]:
     """
     opened = _opened(file, name)
     names = kept_names(opened.schema_arrow.names, name)
-    batches = _guarded(opened.iter_batches(batch_size=_BATCH), name)
-    return (_record(record, names) for batch in batches for record in batch.to_pylist())
+    rows = _guarded((row for batch in opened.iter_batches(batch_size=_BATCH) for row in batch.to_pylist()), name)
+    return (_record(row, names) for row in rows)
 
 
 class ParquetRecords:
@@ -68,7 +68,8 @@ class ParquetRecords:
             if len(self._groups) > _KEPT:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(group)
-        (record,) = self._groups[group].slice(place - start, 1).to_pylist()
+        taken = self._groups[group].slice(place - start, 1)
+        (record,) = _guarded((row for one in [taken] for row in one.to_pylist()), self.name)
         return _record(record, self._names)
 
     def line(self, place: int) -> int:
@@ -102,5 +103,10 @@ def _guarded(items: Iterator[Any], name: str) -> Iterator[Any]:
     arrow = import_module("pyarrow")
     try:
         yield from items
+    except UnicodeDecodeError as error:
+        raise InputError(
+            f"{name!r} holds a text that is not UTF-8 ({error}); write it again from its source"
+        ) from error
     except (OSError, arrow.ArrowException) as error:
-        raise InputError(f"{name!r} cannot be read as Parquet: {error}; copy or download it again") from error
+        said = " ".join(str(error).split())
+        raise InputError(f"{name!r} cannot be read as Parquet: {said}; copy or download it again") from error

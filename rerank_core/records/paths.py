@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from rerank_core.errors import InputError
+from rerank_core.errors import InputError, short
 from rerank_core.records.reading import SUFFIXES, named_form
 from rerank_core.records.streams import PACKED
 
@@ -28,21 +28,22 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
         path = Path(given)
         if str(given) == "-":
             raise InputError("'-' is stdin, and training reads its data more than once; write it to a file")
-        if glob.has_magic(str(given)) and not path.exists():
+        if glob.has_magic(str(given)) and not os.path.exists(path):
             matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True)) if os.path.isfile(match)]
             if not matches:
                 raise InputError(f"no file matches {str(given)!r}")
             found.extend(matches)
-        elif path.is_file():
+        # os.path, because those of Path raise for a name that is too long.
+        elif os.path.isfile(path):
             found.append(path)
-        elif path.is_dir():
+        elif os.path.isdir(path):
             raise InputError(f"{str(given)!r} is a folder; name its files, such as FOLDER/*.jsonl")
-        elif path.exists():
+        elif os.path.exists(path):
             raise InputError(
                 f"{str(given)!r} is a pipe or device, and training reads its data more than once; write it to a file"
             )
         else:
-            raise InputError(f"{str(given)!r} is not there")
+            raise InputError(f"{short(str(given))} is not there")
     if not found:
         raise InputError("no files are named")
     seen: set[Path] = set()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import stat
 import sys
 import zlib
@@ -14,7 +15,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import IO, Any
 
-from rerank_core.errors import InputError, MissingDependencyError
+from rerank_core.errors import InputError, MissingDependencyError, short
 
 __all__ = ["HEAD", "PACKED", "PARQUET", "Source", "opened"]
 
@@ -28,6 +29,8 @@ _PACKINGS = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
 }
+# A frame that zstd skips; pzstd begins with one.
+_SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 PACKED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 
 # What is often given instead of text: how it begins, what it is, what to do.
@@ -40,7 +43,17 @@ _OTHERS = (
     (b"7z\xbc\xaf\x27\x1c", "a 7z archive", "unpack it and name the files that come out"),
     (b"Rar!\x1a\x07", "a RAR archive", "unpack it and name the files that come out"),
     (b"SQLite format 3\x00", "an SQLite database", "export the table as CSV"),
-    (b"\x80\x04\x95", "a pickle, which is never opened", "write it as JSON Lines or Parquet"),
+    (b"\x80\x02", "a pickle", "write it as JSON Lines or Parquet"),
+    (b"\x80\x03", "a pickle", "write it as JSON Lines or Parquet"),
+    (b"\x80\x04\x95", "a pickle", "write it as JSON Lines or Parquet"),
+    (b"\x80\x05\x95", "a pickle", "write it as JSON Lines or Parquet"),
+    (b"\x93NUMPY", "a NumPy array", "write it as JSON Lines or Parquet"),
+    (b"Obj\x01", "an Avro file", "write it as JSON Lines or Parquet"),
+    (b"ORC", "an ORC file", "write it as Parquet"),
+    (b"\x04\x22\x4d\x18", "compressed by lz4", "unpack it first: lz4 -d FILE"),
+    (b"\x1f\x9d", "compressed by compress", "unpack it first: gzip -d FILE"),
+    (b"\xff\x06\x00\x00sNaPpY", "compressed by Snappy", "unpack it first"),
+    (b"LZIP\x01", "compressed by lzip", "unpack it first: lzip -d FILE"),
 )
 _EXCEL = (b"xl/", b"[Content_Types].xml")
 _TAR = slice(257, 262)
@@ -92,7 +105,7 @@ def _file(path: str | os.PathLike[str], stack: ExitStack) -> IO[bytes]:
         raise
     except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-        raise InputError(f"{str(path)!r} cannot be read: {reason}") from error
+        raise InputError(f"{short(str(path))} cannot be read: {reason}") from error
 
 
 def _check_kind(mode: int, path: str) -> None:
@@ -106,6 +119,8 @@ def _check_kind(mode: int, path: str) -> None:
 def _source(file: IO[bytes], name: str) -> Source:
     raw = _Guarded(file, name, None)
     packing = next((kind for magic, kind in _PACKINGS.items() if raw.head.startswith(magic)), None)
+    if _SKIPPED.match(raw.head):
+        packing = "zstd"
     if packing is not None:
         raw = _Guarded(_unpacked(io.BufferedReader(raw), packing, name), name, packing)
     _refuse(raw.head, name, packing)

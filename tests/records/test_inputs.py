@@ -9,6 +9,7 @@ import io
 import json
 import lzma
 import os
+import pickle
 import sys
 import tarfile
 import threading
@@ -93,6 +94,19 @@ def test_what_a_gzip_unpacks_to_is_bounded(tmp_path: Path, monkeypatch: pytest.M
         read(tmp_path / "zeros.jsonl.gz", gzip.compress(bytes(1 << 20)))
 
 
+def test_zstd_in_parallel(tmp_path: Path) -> None:
+    """What pzstd writes begins with a frame that is skipped, and has several others."""
+    data = b"\x50\x2a\x4d\x18\4\0\0\0size" + zstd(jsonl(TEXTS[:1])) + zstd(jsonl(TEXTS[1:]))
+    assert texts(read(tmp_path / "a.jsonl.zst", data)) == TEXTS
+
+
+@pytest.mark.parametrize("encoding", ["idna", "rot13", "base64", "undefined", "", "x" * 5000, "a\0b"])
+def test_what_is_no_encoding_is_refused(encoding: str, tmp_path: Path) -> None:
+    """Codecs of Python's that are not for texts are named like those that it does not know."""
+    with pytest.raises(InputError, match="which Python does not know; such are utf-8"):
+        read(tmp_path / "a.jsonl", jsonl(), encoding=encoding)
+
+
 def test_a_beir_corpus(tmp_path: Path) -> None:
     """Ids are under ``_id`` there, and ``id`` wins where both are."""
     rows = [{"_id": "d1", "title": "Panda", "text": "a"}, {"_id": "x", "id": 7, "text": "b"}]
@@ -124,7 +138,8 @@ def test_objects_over_several_lines(tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 
 @pytest.mark.parametrize(
-    "line", ["[INFO] started", "[a link](x)", "[1] a footnote", "[] a task", "text, images, sound"]
+    "line",
+    ["[INFO] started", "[a link](x)", "[1] a footnote", "[] a task", '["a"] is a list', "text, images, sound"],
 )
 def test_lines_stay_lines(line: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Text on stdin that begins with a bracket or has commas is no array and no table."""
@@ -216,6 +231,12 @@ def archive(kind: str) -> bytes:
     return written.getvalue()
 
 
+def not_utf8() -> bytes:
+    arrow = pytest.importorskip("pyarrow")
+    buffers = [None, arrow.py_buffer(b"\0\0\0\0\1\0\0\0"), arrow.py_buffer(b"\xff")]
+    return parquet({"text": arrow.Array.from_buffers(arrow.string(), 1, buffers)})
+
+
 @pytest.mark.parametrize(
     ("name", "data", "said"),
     [
@@ -226,6 +247,12 @@ def archive(kind: str) -> bytes:
         ("a.pdf", b"%PDF-1.7", "a PDF"),
         ("a.jsonl.gz", gzip.compress(gzip.compress(b"{}")), "compressed twice"),
         ("a.parquet", b"hello", "holds no Parquet"),
+        ("a.parquet", not_utf8(), r"holds a text that is not UTF-8 .*; write it again"),
+        ("a.parquet", parquet({"text": [b"a"]}), r"'text' is b'a' \(bytes\)"),
+        ("a.npy", b"\x93NUMPY\x01\x00v\x00{'descr': ", "a NumPy array"),
+        ("a.pkl", pickle.dumps([{"text": "a"}]), "a pickle, which cannot be read"),
+        ("a.jsonl.lz4", b"\x04\x22\x4d\x18d@\xa7", "compressed by lz4, .*; unpack it first: lz4 -d FILE"),
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(1, 256)), "holds NUL bytes, so it is no text"),
         ("a.csv", b"a,b\nc,d\n", r":1: the columns are \['a', 'b'\], and none is 'text'; say with --text-field"),
         ("a.csv", b"id,text\n1\n", ":2: it has 1 columns, and the header 2"),
         ("a.csv", b'id,text\n1,"a\n2,b\n', ":2: the quotes of this row"),
@@ -271,7 +298,9 @@ def test_one_column_and_marks_inside(tmp_path: Path) -> None:
 
 def test_an_array_inside_an_object(tmp_path: Path) -> None:
     """An object that holds the documents is not one of them, and the error says where they seem to be."""
-    with pytest.raises(InputError, match=r"has no 'text' \(it has \['data'\]\); its 'data' is a list, .* jq '.data'"):
+    with pytest.raises(
+        InputError, match=r"has no 'text' \(it has \['data'\]\); its 'data' is a list, .* jq '.\[\"data\"\]'"
+    ):
         read(tmp_path / "a.json", b'{"data": [{"text": "a"}]}')
 
 

@@ -261,6 +261,7 @@ def test_paths_that_name_nothing_usable(tmp_path: Path) -> None:
         ([tmp_path / "bare.csv"], "bare.csv:1: the first line is 'q,a,1'; it must name the columns"),
         ([tmp_path / "rows.xlsx"], "is none of .jsonl"),
         (["/dev/null"], "is a pipe or device"),
+        (["x" * 5000], "'xxx.*xxx' is not there"),
         (["-"], "is stdin"),
     ]:
         with pytest.raises(InputError, match=reason):
