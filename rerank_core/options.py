@@ -177,6 +177,8 @@ def _device(value: Any) -> str | None:
     Raises:
         InputError: anything else.
     """
+    if isinstance(value, str) and value.isdecimal():
+        return f"cuda:{value}"  # a command line has no other numbers
     if value is None or (isinstance(value, str) and value.strip()):
         return value
     if _of_torch(value, "device"):
@@ -230,4 +232,4 @@ def _refuse_unknown(given: Mapping[str, Any], valid: list[str], model: str) -> N
         if name not in valid:
             near = difflib.get_close_matches(name, valid, n=1)
             hint = f"Did you mean {near[0]!r}? " if near else ""
-            raise InputError(f"unknown option {name!r} for {model!r}. {hint}Valid options: {', '.join(valid)}")
+            raise InputError(f"unknown option {short(name)} for {model!r}. {hint}Valid options: {', '.join(valid)}")

@@ -133,6 +133,13 @@ def test_a_result_that_cannot_be_written_is_said_in_one_line(arguments: str) -> 
         assert not any("Traceback" in line or "Exception ignored" in line for line in lines)
     assert ended(f"rerank {arguments} >&- 2>&-")[0] == 1
     assert ended(f"rerank {arguments} >/dev/null 2>&-") == (0, [])
+    assert ended(f"rerank {arguments} >/dev/null 2>/dev/full") == (0, [])
+
+
+@posix
+def test_wrong_usage_keeps_its_exit_code() -> None:
+    """Where stderr is on a full disk, the exit code is all that is left of a usage error."""
+    assert ended("rerank nothing 2>/dev/full") == (2, [])
 
 
 @posix

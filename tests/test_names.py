@@ -151,7 +151,7 @@ def test_a_snapshot_of_the_hubs_cache_has_its_hub_id_for_a_name(tmp_path: Path) 
     assert repr(reranker) == "<Reranker 'Acme/my-Reranker'>"
 
 
-@pytest.mark.parametrize(("device", "meant"), [(0, "cuda:0"), (3, "cuda:3"), ("cpu", "cpu"), ("cuda:1", "cuda:1")])
+@pytest.mark.parametrize(("device", "meant"), [(0, "cuda:0"), ("3", "cuda:3"), ("cpu", "cpu"), ("cuda:1", "cuda:1")])
 def test_a_number_is_a_device(device: Any, meant: str) -> None:
     """A number names a GPU, as in torch and transformers."""
     assert Options.of(fake_spec(), {"device": device}).device == meant

@@ -106,7 +106,8 @@ def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = F
     except (OSError, ValueError, HfHubHTTPError) as error:
         where = "in the local cache (offline=True)" if offline else "on the hub"
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{hub_id!r} at revision {revision!r} was not found {where}: {first_line}") from error
+        what = repr(hub_id) if revision is None else f"{hub_id!r} at revision {revision!r}"
+        raise CheckpointError(f"{what} was not found {where}: {first_line}") from error
 
 
 def _check_digest(path: Path, expected: str, model: str) -> None:

@@ -85,7 +85,9 @@ def main() -> None:
     try:
         app(prog_name="rerank")
     except SystemExit as end:
-        unwritten = finish()
-        if unwritten and not end.code:
-            sys.exit(unwritten)
-        raise
+        sys.exit(end.code or finish(failed=False))
+    except OSError as error:
+        # typer could not show a usage error, whose exit code is all that is left of it.
+        sys.exit(getattr(error.__context__, "exit_code", 1))
+    finally:
+        finish(failed=True)

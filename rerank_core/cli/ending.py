@@ -11,7 +11,7 @@ from typing import NoReturn, TextIO
 
 import typer
 
-from rerank_core.cli.output import plain
+from rerank_core.cli.output import plain, unheard
 from rerank_core.errors import RerankError
 from rerank_core.isolation import described
 
@@ -57,8 +57,8 @@ def _fail(message: str, error: BaseException) -> NoReturn:
 
 
 def _say(message: str) -> None:
-    # stderr may be closed, or on a full disk; the exit code still tells.
-    with contextlib.suppress(OSError, ValueError):
+    # A failure is told by the exit code, too.
+    with unheard():
         typer.echo(plain(message), err=True)
 
 
@@ -82,19 +82,29 @@ def prepare() -> None:
             reconfigure(errors="replace")
 
 
-def finish() -> int:
-    """Write what is still unwritten, so that the interpreter has nothing to say about it when it ends; the exit code
-    of a command that came so far."""
-    return max(_written(sys.stdout, "the result"), _written(sys.stderr, "a message"))
+def finish(*, failed: bool) -> int:
+    """Write what is still unwritten, so that the interpreter has nothing to say about it when it ends.
+
+    Args:
+        failed: the command has said what failed.
+
+    Returns:
+        the exit code of a command that came so far: whether its result was written. A message that nobody can read
+        changes nothing.
+    """
+    error = _unwritten(sys.stdout)
+    if error is not None and not failed and getattr(error, "errno", None) != errno.EPIPE:
+        _say(f"error: the result could not be written: {described(error)}")
+    _unwritten(sys.stderr)
+    return 0 if error is None else 1
 
 
-def _written(stream: TextIO, what: str) -> int:
+def _unwritten(stream: TextIO) -> Exception | None:
+    """Why the rest of a stream cannot be written, which is thrown away then."""
     try:
         stream.flush()
     except (OSError, ValueError) as error:
-        if getattr(error, "errno", None) != errno.EPIPE:
-            _say(f"error: {what} could not be written: {described(error)}")
         with contextlib.suppress(OSError, ValueError):
             os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())
-        return 1
-    return 0
+        return error
+    return None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
 import sys
@@ -15,7 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["AsJson", "Encoding", "emit_json", "note", "plain", "show", "table", "terminal_width", "warn"]
+__all__ = ["AsJson", "Encoding", "emit_json", "note", "plain", "show", "table", "terminal_width", "unheard", "warn"]
 
 Encoding = Annotated[
     str | None, typer.Option(metavar="NAME", help="Of files that are not UTF-8, such as gb18030 or cp1252.")
@@ -32,14 +33,21 @@ def emit_json(data: Mapping[str, Any]) -> None:
     typer.echo(text.encode("utf-8", "backslashreplace"))
 
 
+def unheard() -> contextlib.suppress:
+    """Go on where a message cannot be written: stderr is on a full disk, or its reader has gone."""
+    return contextlib.suppress(OSError, ValueError)
+
+
 def note(message: str) -> None:
     """A dim line on stderr."""
-    typer.secho(plain(message), err=True, dim=True)
+    with unheard():
+        typer.secho(plain(message), err=True, dim=True)
 
 
 def warn(message: str) -> None:
     """A warning on stderr."""
-    typer.secho(f"warning: {plain(message)}", err=True, fg=typer.colors.YELLOW)
+    with unheard():
+        typer.secho(f"warning: {plain(message)}", err=True, fg=typer.colors.YELLOW)
 
 
 def plain(text: str) -> str:

@@ -64,7 +64,9 @@ def rank(
     activation: Annotated[
         str | None, typer.Option(help="Of the scores: default (as its authors ship the model), none, sigmoid.")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; by default the best.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="cpu, cuda, cuda:1 or its number 1, mps; by default the best.")
+    ] = None,
     dtype: Annotated[str | None, typer.Option(help="float32 (default), float16, bfloat16, or int8 (CPU).")] = None,
     token_budget: Annotated[int | None, typer.Option(help="Tokens computed in one forward pass.")] = None,
     checkpoint: Annotated[

@@ -237,7 +237,9 @@ def _device(name: str | None) -> torch.device:
         torch.zeros(1, device=device).tolist()  # the meta device makes tensors that hold nothing
     except (RuntimeError, AssertionError, ImportError) as error:
         said = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(f"device {short(name)} cannot be used here: {said}") from error
+        raise InputError(
+            f"device {short(name)} cannot be used here: {said}. Without it, the best one is used"
+        ) from error
     if device.type == "cpu" and device.index:
         raise InputError(f"device {name!r} cannot be used here: there is one CPU device, 'cpu'")
     return device
