@@ -103,5 +103,8 @@ def hub_name_of(directory: str | os.PathLike[str]) -> str | None:
 
 def model_name_of(directory: str | os.PathLike[str]) -> str:
     """What a model is called whose files give it no name: by its hub id, or by its directory."""
-    own = re.sub(r"[^a-z0-9]+", "-", Path(directory).resolve().name.lower()).strip("-")
+    place = Path(directory).resolve()
+    if place.parent.name == "snapshots":  # of the hub's cache, whose folders are called by commits
+        place = place.parent.parent
+    own = re.sub(r"[^a-z0-9]+", "-", place.name.removeprefix("models--").lower()).strip("-")
     return hub_name_of(directory) or own or "checkpoint"

@@ -16,7 +16,7 @@ import rerank_core
 from plugin_factory import install
 from rerank_core import CheckpointError, InputError, Options, UnknownModelError
 from rerank_core.cli import app
-from rerank_core.naming import text_of
+from rerank_core.naming import model_name_of, text_of
 from rerank_core.registry import Registry
 from rerank_core.testing import fake_spec, tiny_cross_encoder
 
@@ -149,6 +149,11 @@ def test_a_snapshot_of_the_hubs_cache_has_its_hub_id_for_a_name(tmp_path: Path) 
 
     assert reranker.spec.name == ranking.model == ranking.to_dict()["model"] == "Acme/my-Reranker"
     assert repr(reranker) == "<Reranker 'Acme/my-Reranker'>"
+
+
+def test_a_commit_is_no_name(tmp_path: Path) -> None:
+    """A model of the hub's first years, without an owner, is not called by the commit's digits either."""
+    assert model_name_of(tmp_path / "models--tinybert" / "snapshots" / ("a" * 40)) == "tinybert"
 
 
 @pytest.mark.parametrize(("device", "meant"), [(0, "cuda:0"), ("3", "cuda:3"), ("cpu", "cpu"), ("cuda:1", "cuda:1")])
