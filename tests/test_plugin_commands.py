@@ -162,3 +162,20 @@ def test_a_command_that_is_not_there_says_how_to_get_it(
     monkeypatch.setattr("rerank_core.cli.added.default", lambda: found)
     done = CliRunner().invoke(app, ["train", "reranker"])
     assert (done.exit_code, "pip install rerank-trainers" in done.output) == (2, True)
+
+
+@pytest.mark.parametrize("body", ["raise SystemExit(0)", "raise KeyboardInterrupt"])
+def test_a_model_that_exits_while_it_scores_is_an_error(body: str, tmp_path: Path, run: Callable[..., object]) -> None:
+    """A ranking that was never made does not look like one that went well."""
+    code = (
+        "from rerank_core import ModelSpec, hookimpl\nfrom rerank_core.testing import FakeTextScorer\n\n@hookimpl\n"
+        "def rerank_register_models(register):\n    register(ModelSpec(name='quits', scorer='rerank_quits:make'))\n\n"
+        f"class Quits(FakeTextScorer):\n    def score(self, query, docs):\n        {body}\n\n"
+        "def make(spec, options):\n    return Quits()\n"
+    )
+    install(tmp_path, "quits", code)
+    (tmp_path / "docs.txt").write_text("tea", encoding="utf-8")
+    result = run("rank", "q", str(tmp_path / "docs.txt"), "-m", "quits")
+
+    assert (result.exit_code, result.stdout) == (1, "")
+    assert "the code of 'quits' asked the process to end" in result.stderr

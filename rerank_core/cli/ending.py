@@ -12,10 +12,10 @@ from typing import NoReturn, TextIO
 import typer
 
 from rerank_core.cli.output import plain, unheard
-from rerank_core.errors import RerankError
-from rerank_core.isolation import described
+from rerank_core.errors import PluginError, RerankError, short
+from rerank_core.isolation import described, is_users_interrupt
 
-__all__ = ["TRACEBACK", "explained", "finish", "prepare"]
+__all__ = ["TRACEBACK", "explained", "finish", "prepare", "staying"]
 
 TRACEBACK = "RERANK_TRACEBACK"
 """The environment variable that shows where an unexpected error came from."""
@@ -49,6 +49,19 @@ def explained(command: Callable[[], str] = lambda: "`rerank`") -> Iterator[None]
         if isinstance(error, OSError):
             _fail(f"{command()}: {described(error)}", error)
         _fail(f"{command()} failed: {described(error)}. {TRACEBACK}=1 shows where; report it to its authors", error)
+
+
+@contextlib.contextmanager
+def staying(model: str) -> Iterator[None]:
+    """Raise as `PluginError` what the code of a model would end the process by; only the user's own Ctrl-C passes."""
+    try:
+        yield
+    except (SystemExit, KeyboardInterrupt, GeneratorExit) as error:
+        if is_users_interrupt(error):
+            raise
+        raise PluginError(
+            f"the code of {short(model)} asked the process to end ({described(error)}); report it to its authors"
+        ) from error
 
 
 def _fail(message: str, error: BaseException) -> NoReturn:

@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rerank_core.cli.ending import staying
 from rerank_core.cli.hits import show_ranking
 from rerank_core.cli.output import AsJson, Encoding, emit_json, note
 from rerank_core.errors import InputError
@@ -135,7 +136,7 @@ def rank(
 
     documents = read_documents(files or [], form, Fields(text_field, id_field), encoding)
     # Whatever a plugin prints, stdout is the ranking.
-    with output_aside(), load(model, **options) as reranker:
+    with output_aside(), staying(model), load(model, **options) as reranker:
         asked = documents if index is None else reranker.index(documents, index, progress=True)
         explained = explain and reranker.explains
         ranking = reranker.rerank(query, asked, top_k=top_k, min_score=min_score, explain=explained, progress=True)
