@@ -66,8 +66,9 @@ def check(
       rerank train check train.jsonl --json | jq '.problems[] | select(.severity == "error")'
 
     Flags, --config and --set mean what they mean to `rerank train reranker`, defaults included. Every row is read, in
-    whichever format it is, and asked what the objective reads of it: with none named, labels, which bce reads. With
-    --json the first 1000 problems of each kind are listed.
+    whichever format it is, and asked what the objective reads of it: with none named, labels, which bce reads. For
+    `rerank train llm`, whose objective is softmax_ce, give --objective softmax_ce. With --json the first 1000 problems
+    of each kind are listed.
     """
     flags: dict[str, Any] = {"data": data_settings(data, evaluation, label_range, scores_are, on_error, encoding)}
     if objective is not None:
@@ -106,9 +107,11 @@ def _reader(run: Config) -> Reader:
 
 def _lack(found: Checked, reader: Reader) -> str | None:
     """Why training would refuse rows that are each sound."""
-    rows = found.rows.without(found.report.left_out)
+    rows, signal = found.rows.without(found.report.left_out), found.report.signal
+    # Where every row has the labels that bce reads, nothing is left to ask of each.
+    labelled = reader.needs == Bce().needs and signal.labels.rows == signal.rows
     try:
-        if len(rows):
+        if len(rows) and not labelled:
             check_needs(reader, rows, found.data.group_size)
     except InputError as error:
         return str(error)
