@@ -73,7 +73,8 @@ def publish(
     from rerank_trainers.finishing import publish_checkpoint
     from rerank_trainers.pushing import push as pushed
 
-    config = config_beside(find_checkpoint(run, checkpoint))
+    folder = find_checkpoint(run, checkpoint)
+    config = config_beside(folder)
     given: dict[str, Any] = {
         "dtype": None if dtype is None else dtype.value,
         "activation": None if activation is None else activation.value,
@@ -84,7 +85,7 @@ def publish(
         **{name: value for name, value in given.items() if value is not None},
     )
     dev = _dev_rows(config) if evaluate and config is not None and config.data.eval else None
-    found = publish_checkpoint(run, out, settings, checkpoint=checkpoint, dev_rows=dev, overwrite=overwrite)
+    found = publish_checkpoint(folder, out, settings, dev_rows=dev, overwrite=overwrite)
     address = None if push is None else pushed(found.directory, push, private=private)
     if as_json:
         emit_json({"schema_version": 1, **found.to_dict(), "pushed": address})
