@@ -16,6 +16,8 @@ __all__ = ["directory_of", "file_path_of", "hub_name_of", "is_hub_id", "is_path"
 _PATH = re.compile(r"\.{1,2}(?:$|[/\\])|[/\\~]|[A-Za-z]:[/\\]")
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 _HUB_ID_CHARACTERS = 96
+# What the file systems of Linux, macOS and Windows hold at most.
+_NAME_BYTES, _PATH_BYTES = 255, 4095
 
 
 def is_path(text: str) -> bool:
@@ -64,7 +66,8 @@ def file_path_of(path: object, what: str) -> str:
     if not isinstance(text, str) or not text:
         raise InputError(f"{what} is {short(path)}; it must be a string or a path")
     try:
-        impossible = b"\0" in os.fsencode(text)
+        name = os.fsencode(text)
+        impossible = b"\0" in name or len(name) > _PATH_BYTES or max(map(len, name.split(b"/"))) > _NAME_BYTES
     except UnicodeEncodeError:
         impossible = True
     if impossible:

@@ -16,7 +16,7 @@ import rerank_core
 from plugin_factory import install
 from rerank_core import CheckpointError, InputError, Options, UnknownModelError
 from rerank_core.cli import app
-from rerank_core.naming import model_name_of, text_of
+from rerank_core.naming import file_path_of, model_name_of, text_of
 from rerank_core.registry import Registry
 from rerank_core.testing import fake_spec, tiny_cross_encoder
 
@@ -174,3 +174,13 @@ def test_what_is_no_device_is_refused(device: Any) -> None:
     """Truth values, negative numbers and other objects are no devices, whatever their string would say."""
     with pytest.raises(InputError, match="device is"):
         Options.of(fake_spec(), {"device": device})
+
+
+@pytest.mark.parametrize(
+    "path", ["", "a\0b", "\ud800", "x" * 5000, "a/" + "x" * 256 + "/b", "\u5927" * 86, "x/" * 2500]
+)
+def test_a_path_that_no_file_system_holds_is_an_input_error(path: str) -> None:
+    """Impossible paths are named before anything asks the system for them."""
+    with pytest.raises(InputError, match="the place is"):
+        file_path_of(path, "the place")
+    assert file_path_of("x" * 255, "the place")

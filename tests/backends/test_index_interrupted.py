@@ -17,7 +17,7 @@ import pytest
 import rerank_core
 from backends.late import NEW, TEXTS, reading, shards
 from backends.plain import QUERIES, Plain, assert_close
-from rerank_core import IndexStoreError, Reranker, indexing
+from rerank_core import IndexStoreError, InputError, Reranker, indexing
 from rerank_core.backends.torch import disk_shelf
 from rerank_core.backends.torch.store_files import writing
 
@@ -159,12 +159,13 @@ def test_files_of_a_writer_at_work_are_left_alone(tiny: Reranker, kept: Path) ->
 
 
 def test_a_path_that_the_system_refuses_is_a_typed_error(tiny: Reranker, tmp_path: Path) -> None:
-    """A name too long for the file system, and a folder inside a file, are errors of the index that name it."""
+    """A name too long for any file system, and a folder inside a file, are errors that name it."""
     (tmp_path / "file").touch()
 
-    for path in (tmp_path / ("x" * 5000), tmp_path / "file" / "index"):
-        with pytest.raises(IndexStoreError, match="cannot be"):
-            tiny.index(NEW, path)
+    with pytest.raises(InputError, match="which no file can be called"):
+        tiny.index(NEW, tmp_path / ("x" * 5000))
+    with pytest.raises(IndexStoreError, match="cannot be"):
+        tiny.index(NEW, tmp_path / "file" / "index")
 
 
 @pytest.mark.parametrize("point", POINTS, ids=str)

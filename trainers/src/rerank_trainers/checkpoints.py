@@ -11,6 +11,7 @@ from rerank_core import CheckpointError, InputError, ModelSpec, registry
 from rerank_core.adapter_folder import CONFIG, is_adapter
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.adapters import merge_into
+from rerank_core.naming import file_path_of
 from rerank_core.reading import read_json
 from rerank_core.spec_file import FILE_NAME
 from rerank_trainers.checkpoint_files import flaw_of, numbered, state_of, whole_checkpoints
@@ -35,6 +36,7 @@ def find_checkpoint(path: Path, number: int | None = None) -> Path:
     Raises:
         InputError: no checkpoint there, none of that number, or one that is not whole.
     """
+    file_path_of(path, "the folder of the run")
     if (path / FILE_NAME).is_file() and number is None:
         return _checked(path)
     there = numbered(path)

@@ -14,6 +14,7 @@ import torch
 import transformers
 
 from rerank_core import InputError
+from rerank_core.naming import file_path_of
 from rerank_core.records.row import TrainingRow
 from rerank_trainers.config import Config
 from rerank_trainers.hashing import digest
@@ -33,9 +34,7 @@ def check_out(config: Config) -> None:
     Raises:
         InputError: names the folder.
     """
-    out = Path(config.train.out)
-    if "\0" in config.train.out:
-        raise InputError(f"train.out is {config.train.out!r}; a path holds no NUL")
+    out = Path(file_path_of(config.train.out, "train.out"))
     for place in (out, out / "checkpoints", out / "final"):
         if place.exists() and not place.is_dir():
             raise InputError(f"train.out is {config.train.out!r}, and {str(place)!r} is no folder; give another")

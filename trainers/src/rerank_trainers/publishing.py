@@ -19,6 +19,7 @@ from rerank_core import InputError, ModelSpec, Reranker, write_spec
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.loading import quiet
 from rerank_core.errors import NonFiniteScoreError, short
+from rerank_core.naming import file_path_of
 from rerank_core.spec_file import FILE_NAME
 from rerank_trainers.aside import aside, move
 from rerank_trainers.calibration import Scaling, fold, platt
@@ -139,7 +140,7 @@ def check_target(directory: str | os.PathLike[str], *, overwrite: bool) -> Path:
     Raises:
         InputError: something is there that may not be replaced.
     """
-    target = Path(directory).resolve()
+    target = Path(file_path_of(directory, "the folder to publish")).resolve()
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return target
     if not overwrite:

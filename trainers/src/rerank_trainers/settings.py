@@ -21,6 +21,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from rerank_core import InputError
 from rerank_core.errors import short
+from rerank_core.records.reading import named_form
 from rerank_trainers.config import Config, Part
 from rerank_trainers.whole_files import write_whole
 
@@ -31,8 +32,13 @@ def read_config(path: str | PathLike[str]) -> dict[str, Any]:
     """The mapping in a YAML or JSON file.
 
     Raises:
-        InputError: missing, not YAML, or no mapping.
+        InputError: missing, not YAML, no mapping, or a file of data.
     """
+    form, suffix = named_form(Path(path).name)
+    if form is not None and suffix != ".json":
+        raise InputError(
+            f"{short(str(path))} is a file of data where the configuration belongs; name it as data.train (--train)"
+        )
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
