@@ -75,7 +75,6 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
         raise InputError("there is no row to train on")
     train = config.train
     check_settings(config, evaluates=dev_rows is not None)
-    check_start(config.model, registry.default())
     objective = objective_from(config)
     check_needs(objective, rows, config.data.group_size)
     scale = scale_of(config.data)
@@ -84,6 +83,7 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
         train = dataclasses.replace(train, metric=str(measures_of([train.metric])[0]))
     args = arguments_of(train, evaluates=dev_rows is not None)
     check_schedule(args, resuming.steps_of(config, len(rows)))
+    check_start(config.model, registry.default())
     if dev_rows is None:
         return Plan(objective, train, args, scale, None)
     measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
