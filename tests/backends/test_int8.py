@@ -37,6 +37,17 @@ def test_scores_are_nearly_those_of_float32(reranker: Reranker, int8: Reranker) 
         assert 0 < max(off) < spread(exact)
 
 
+def test_the_largest_products_are_exact() -> None:
+    """Rows of the largest bytes and weights give the sum of float32. A CPU without VNNI cuts such sums off where the
+    weights are rounded to 127."""
+    linear = torch.nn.Linear(96, 48, bias=False)
+    torch.nn.init.constant_(linear.weight, 0.5)
+    x = torch.ones(5, 96)
+    x[:, 0] = 0.0
+
+    assert torch.allclose(Int8Linear(linear)(x), linear(x), rtol=1e-5)
+
+
 def test_a_score_depends_on_no_neighbour(int8: Reranker) -> None:
     """Alone, in another order and in other batches: the same to rounding in float32."""
     together = int8.rerank(QUERIES[0], DOCUMENTS).scores()

@@ -8,6 +8,7 @@ that torch's compiler uses; torch's own quantized tensors are deprecated.
 
 from __future__ import annotations
 
+import functools
 import threading
 import weakref
 
@@ -28,7 +29,7 @@ class Int8Linear(torch.nn.Module):
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()
-        scales = (weight.abs().amax(dim=1) / 127).clamp(min=_TINY)
+        scales = (weight.abs().amax(dim=1) / _largest_weight()).clamp(min=_TINY)
         rounded = (weight / scales[:, None]).round()
         self._weight = torch.ops.onednn.qlinear_prepack(rounded.to(torch.int8), [_ROWS, linear.in_features])
         self._scales, self._zeros = scales, torch.zeros(len(scales), dtype=torch.long)
@@ -44,6 +45,23 @@ class Int8Linear(torch.nn.Module):
         torch.addcmul(self._bias, out, steps, out=out)
         out.addcmul_(lows, self._sums)
         return out.view(*x.shape[:-1], self.out_features)
+
+
+@functools.lru_cache(maxsize=1)
+def _largest_weight() -> int:
+    """What the largest weight of a channel is rounded to: 127 where this CPU's products are exact, else 64.
+
+    Without VNNI (AVX2) a CPU adds two products in 16 bits and cuts the sum off at 32,767: 255 * 127 * 2 does not fit,
+    255 * 64 * 2 does. That is tried, because oneDNN chooses among instructions by itself.
+    """
+    width = 64
+    largest = torch.full((width, width), 127, dtype=torch.int8)
+    prepacked = torch.ops.onednn.qlinear_prepack(largest, [_ROWS, width])
+    found = torch.ops.onednn.qlinear_pointwise(
+        torch.full((width, width), 255, dtype=torch.uint8), 1.0, 0, prepacked, torch.ones(width),
+        torch.zeros(width, dtype=torch.long), None, 1.0, 0, torch.float32, "none", [], "",
+    )  # fmt: skip
+    return 127 if bool((found == 255 * 127 * width).all()) else 64
 
 
 Quantized = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
