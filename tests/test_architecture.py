@@ -221,19 +221,31 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
     return environment
 
 
-def test_import_is_quick(compiled: dict[str, str]) -> None:
-    """`import rerank_core` costs less than 100 ms over a bare interpreter, measured inside."""
-    code = "import time; t = time.perf_counter(); import rerank_core; print(time.perf_counter() - t)"
-
-    def measure() -> float:
-        command = [sys.executable, "-c", code]
-        return float(subprocess.run(command, capture_output=True, text=True, env=compiled, check=True).stdout)
-
-    assert best(measure, 0.1) < 0.1
+def import_seconds(module: str, environment: dict[str, str]) -> float:
+    """What importing a module costs over a bare interpreter, measured inside."""
+    code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
+    command = [sys.executable, "-c", code]
+    return float(subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout)
 
 
-def test_listing_models_is_quick(compiled: dict[str, str]) -> None:
-    """`rerank models` answers in half a second, interpreter and discovery included."""
+@pytest.fixture(scope="module")
+def asyncio_seconds(compiled: dict[str, str]) -> float:
+    """What the standard library's asyncio costs to import here: the measure of a slow machine."""
+    import_seconds("asyncio", compiled)
+    return best(lambda: import_seconds("asyncio", compiled), 0.05)
+
+
+def test_import_is_quick(compiled: dict[str, str], asyncio_seconds: float) -> None:
+    """`import rerank_core` costs less than 100 ms, or on a slow machine than 1.8 times the import of asyncio."""
+    limit = max(0.1, 1.8 * asyncio_seconds)
+
+    assert best(lambda: import_seconds("rerank_core", compiled), limit) < limit
+
+
+def test_listing_models_is_quick(compiled: dict[str, str], asyncio_seconds: float) -> None:
+    """`rerank models` answers in half a second, or on a slow machine in 9 times the import of asyncio; interpreter and
+    discovery included."""
+    limit = max(0.5, 9 * asyncio_seconds)
 
     def measure() -> float:
         started = time.perf_counter()
@@ -241,4 +253,4 @@ def test_listing_models_is_quick(compiled: dict[str, str]) -> None:
         subprocess.run(command, capture_output=True, env=compiled, check=True)
         return time.perf_counter() - started
 
-    assert best(measure, 0.5) < 0.5
+    assert best(measure, limit) < limit
