@@ -27,12 +27,12 @@ from judged import readers
 from measuring import bm25, chance, measured
 
 import rerank_core
-from rerank_core.records.row import TrainingRow
-from rerank_trainers.labelling import label
-from rerank_trainers.launching import train
+from rerank_core.records.training_row import TrainingRow
+from rerank_trainers.config.parse import config_of
+from rerank_trainers.loop.prepare import live_reranker
 from rerank_trainers.mining import BM25, Corpus, MiningRules, mine
-from rerank_trainers.running import live_reranker
-from rerank_trainers.settings import config_of
+from rerank_trainers.teachers.label import label
+from rerank_trainers.train import train
 
 RESULTS = Path(__file__).parent / "results" / "fine_tuning.json"
 WORK = Path(tempfile.gettempdir()) / "rerank-fine-tuning"

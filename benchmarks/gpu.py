@@ -34,7 +34,7 @@ from gpu_subjects import QUICK, SHAPES, Subject, judged, linears, made_up, subje
 from gpu_timing import Way, matmul_peak, measure
 from gpu_ways import from_texts, hugging_face, least_tokens, ours, sentence_transformers
 
-from rerank_core.rows import Job
+from rerank_core.planning.row_plan import Job
 from rerank_core.types import Document
 
 BUDGETS = (2048, 4096, 8192, 16384, 32768, 65536)

@@ -15,11 +15,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 
 import rerank_core
 from rerank_core import Head, ModelSpec, Template
-from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
-from rerank_core.backends.torch.classifier import ClassifierScorer
-from rerank_core.backends.torch.decoder import DecoderScorer
-from rerank_core.backends.torch.readers import live_label_reader
+from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
+from rerank_core.backends.torch.decoder.heads import live_label_reader
 from rerank_core.testing.checkpoints import tiny_tokenizer
 from rerank_core.testing.decoders import tiny_causal_tokenizer
 

@@ -13,9 +13,9 @@ from gpu_timing import Way
 from qwen3_card import SETTINGS
 
 from rerank_core.backends.torch.base import TorchScorer
-from rerank_core.backends.torch.decoder import DecoderScorer
-from rerank_core.longdoc import FirstP
-from rerank_core.rows import Job, RowPlan, Rules
+from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
+from rerank_core.planning.longdoc import FirstP
+from rerank_core.planning.row_plan import Job, RowPlan, Rules
 
 __all__ = ["from_texts", "hugging_face", "least_tokens", "ours", "sentence_transformers"]
 

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy
 
-from rerank_core.records.row import TrainingRow
+from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.mining import BM25
 
 __all__ = [
@@ -125,7 +125,7 @@ def t2rank_teacher(data: Path) -> list[TrainingRow]:
 
 def write(rows: Iterable[TrainingRow], path: Path) -> Path:
     """Rows as JSONL, which `rerank train` reads."""
-    from rerank_trainers.writing import row_to_json
+    from rerank_trainers.data.row_writer import row_to_json
 
     path.parent.mkdir(parents=True, exist_ok=True)
     text = "".join(json.dumps(row_to_json(row), ensure_ascii=False) + "\n" for row in rows)

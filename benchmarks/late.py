@@ -24,7 +24,7 @@ from bench import Engine, machine
 from environments import home
 
 from rerank_core import load
-from rerank_core.backends.torch.maxsim import maxsim
+from rerank_core.backends.torch.late_interaction.maxsim import maxsim
 from rerank_core.testing.checkpoints import tiny_cross_encoder, tiny_encoder
 
 ROOT = Path(__file__).resolve().parent.parent

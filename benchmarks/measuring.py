@@ -7,8 +7,8 @@ from statistics import mean
 from typing import Any
 
 import rerank_core
-from rerank_core.records.row import TrainingRow
-from rerank_trainers.evaluating import DevSet
+from rerank_core.records.training_row import TrainingRow
+from rerank_trainers.evaluation.dev_set import DevSet
 from rerank_trainers.mining import BM25
 
 __all__ = ["bm25", "chance", "measured"]

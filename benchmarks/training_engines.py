@@ -34,10 +34,10 @@ Make = Callable[[str, dict[str, Any], dict[str, Any]], Any]
 
 def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **options: Any) -> Any:
     """`prepare`, as ``rerank train`` does, with the run's own trainer."""
-    from rerank_core.records.row import TrainingRow
-    from rerank_trainers.running import prepare
-    from rerank_trainers.sampling import Item, Steps
-    from rerank_trainers.settings import config_of
+    from rerank_core.records.training_row import TrainingRow
+    from rerank_trainers.config.parse import config_of
+    from rerank_trainers.loop.dataset import Item, Steps
+    from rerank_trainers.loop.prepare import prepare
 
     class InOrder(Steps):
         """Rows as they lie in the file, where a run would shuffle them."""

@@ -20,13 +20,13 @@ from rerank_core.errors import (
     RerankError,
     UnknownModelError,
 )
-from rerank_core.hookspecs import API_VERSION, hookimpl
-from rerank_core.indexable import Explains, Indexable
-from rerank_core.indexing import Index
-from rerank_core.longdoc import FirstP, KMaxP, MaxP, MeanP
-from rerank_core.opening import load
+from rerank_core.index.index import Index
+from rerank_core.index.protocols import Explains, Indexable
+from rerank_core.loading import load
 from rerank_core.options import CallOptions, Options
-from rerank_core.registry import default as _registry
+from rerank_core.planning.longdoc import FirstP, KMaxP, MaxP, MeanP
+from rerank_core.plugins.hookspecs import API_VERSION, hookimpl
+from rerank_core.plugins.registry import default as _registry
 from rerank_core.reranker import Reranker
 from rerank_core.scorer import (
     Batch,
@@ -41,10 +41,9 @@ from rerank_core.scorer import (
     TextScorer,
     Tokens,
 )
-from rerank_core.spec import Head, ModelOption, ModelSpec, Template
-from rerank_core.spec_file import write_spec
+from rerank_core.spec import Head, ModelOption, ModelSpec, Template, TokenVectors
+from rerank_core.spec.reranker_json import write_spec
 from rerank_core.types import Document, Hit, Match, Passage, Ranking, Usage
-from rerank_core.vectors import TokenVectors
 
 __version__ = "0.1.0"
 

@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import rerank_core
-from rerank_core import registry
-from rerank_core.discovery import DISABLE, PluginRecord
 from rerank_core.errors import RerankError
-from rerank_core.isolation import is_users_interrupt
-from rerank_core.opening import load
-from rerank_core.registry import Registry
+from rerank_core.loading import load
+from rerank_core.plugins import registry
+from rerank_core.plugins.discovery import DISABLE, PluginRecord
+from rerank_core.plugins.isolation import is_users_interrupt
+from rerank_core.plugins.registry import Registry
 from rerank_core.reranker import Reranker
 
 __all__ = ["Check", "examine"]

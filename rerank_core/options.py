@@ -10,10 +10,10 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
 from rerank_core.errors import InputError, PluginError, one_of, short
-from rerank_core.longdoc import LongDoc, longdoc_of
-from rerank_core.naming import text_of
-from rerank_core.rows import Rules
+from rerank_core.planning.longdoc import LongDoc, longdoc_of
+from rerank_core.planning.row_plan import Rules
 from rerank_core.spec import ModelSpec
+from rerank_core.spec.hub_or_folder import text_of
 
 __all__ = ["CallOptions", "Options"]
 

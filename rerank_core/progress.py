@@ -1,14 +1,23 @@
-"""A progress bar on stderr, for whoever asks, where a terminal shows it."""
+"""How far a long call is: the callback that says so, and a progress bar on stderr."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Protocol
 
-from rerank_core.pipeline import Progress, silent
+__all__ = ["Progress", "bar", "silent"]
 
-__all__ = ["bar"]
+
+class Progress(Protocol):
+    """Called as work goes on, with what is done and what there is in all; may raise to stop the work."""
+
+    def __call__(self, done: int, total: int) -> None: ...
+
+
+def silent(done: int, total: int) -> None:
+    """The progress of a call that nobody watches."""
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import Any
 
-from rerank_core import building, indexing, pipeline, streaming
+from rerank_core.backends import build
 from rerank_core.errors import (
     InputError,
     NonFiniteScoreError,
@@ -18,20 +18,21 @@ from rerank_core.errors import (
     one_of,
     short,
 )
-from rerank_core.explaining import explained
-from rerank_core.indexable import Explains
-from rerank_core.indexing import Index
-from rerank_core.naming import file_path_of
+from rerank_core.index.explain import explained
+from rerank_core.index.index import Index, build_index
+from rerank_core.index.protocols import Explains
 from rerank_core.options import CallOptions, Options, check_flag
-from rerank_core.outcomes import finished
-from rerank_core.pipeline import AnyScorer, Progress
-from rerank_core.progress import bar
-from rerank_core.ranking import presentation, ranking_of
-from rerank_core.requests import job_of, jobs_of_pairs, requests_in
-from rerank_core.rows import Job, Rules
-from rerank_core.scorer import Configurable, ListRanker, Scorer, TextScorer, is_listwise
-from rerank_core.settling import identity_of, rules_of_call, settle
+from rerank_core.pipeline import streaming
+from rerank_core.pipeline.outcomes import finished
+from rerank_core.pipeline.ranking import presentation, ranking_of
+from rerank_core.pipeline.requests import job_of, jobs_of_pairs, requests_in
+from rerank_core.pipeline.run import run
+from rerank_core.planning.row_plan import Job, Rules
+from rerank_core.progress import Progress, bar
+from rerank_core.rules import identity_of, rules_of_call, settle
+from rerank_core.scorer import AnyScorer, Configurable, ListRanker, Scorer, TextScorer, is_listwise
 from rerank_core.spec import ModelSpec
+from rerank_core.spec.hub_or_folder import file_path_of
 from rerank_core.types import Ranking, ScoreSpace, documents_of
 
 __all__ = ["Reranker"]
@@ -150,7 +151,7 @@ class Reranker:
         jobs, places = jobs_of_pairs(pairs)
         try:
             with bar(call.progress) as progress:
-                outcomes = pipeline.run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
+                outcomes = run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
             results = list(finished(outcomes))
         except NonFiniteScoreError as error:
             bad = [places[job][doc] for job, doc in error.documents]
@@ -192,7 +193,7 @@ class Reranker:
         place = None if directory is None else file_path_of(directory, "directory")
         check_flag("progress", progress)
         with bar(progress) as watch:
-            return indexing.build(
+            return build_index(
                 scorer,
                 documents_of(documents),
                 self._rules,
@@ -238,7 +239,7 @@ class Reranker:
             raise InputError("longdoc and overlap are settled when an index is made; pass them to load")
         rules = self._rules_for(scorer, call)
         with bar(call.progress and watch is None) as progress:
-            outcomes = pipeline.run(scorer, jobs, rules, watch or progress, named=named, apart=apart)
+            outcomes = run(scorer, jobs, rules, watch or progress, named=named, apart=apart)
         for job, scored in zip(jobs, finished(outcomes), strict=False):
             ranking = ranking_of(self.spec, job, scored, call, activation, space)
             yield replace(ranking, hits=explained(scorer, job, ranking.hits, rules)) if call.explain else ranking
@@ -286,7 +287,7 @@ class Reranker:
 
 
 def _reload(spec: ModelSpec, options: Options) -> Reranker:
-    return Reranker(building.build(spec, options), spec, options, loaded=True)
+    return Reranker(build(spec, options), spec, options, loaded=True)
 
 
 class _CancelledError(RerankError):

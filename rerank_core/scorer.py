@@ -237,3 +237,7 @@ class ListRanker(Protocol):
 def is_listwise(scorer: object) -> bool:
     """Whether a scorer has an order and no scores; one that has scores may well have an attribute ``rank`` too."""
     return isinstance(scorer, ListRanker) and not isinstance(scorer, (Scorer, TextScorer))
+
+
+AnyScorer: TypeAlias = Scorer | TextScorer | ListRanker
+"""What a loaded model may be."""

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from rerank_core import registry
-from rerank_core.registry import Registry
+from rerank_core.plugins import registry
+from rerank_core.plugins.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
 

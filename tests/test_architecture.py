@@ -1,14 +1,11 @@
-"""The rules of the house: who may import whom, how large a file may be, what is public, what an import costs."""
+"""The rules of the tree: who may import whom, how large files and folders may be, what is public."""
 
 from __future__ import annotations
 
 import ast
 import json
-import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -22,30 +19,52 @@ TRAINERS = ROOT / "trainers" / "src" / "rerank_trainers"
 
 HEAVY = {"torch", "transformers", "numpy", "onnxruntime", "tokenizers", "safetensors", "huggingface_hub"}
 
-# Each room may import only rooms to its left (docs/architecture.md).
-ORDER = [
-    ["errors", "isolation"],
-    ["types", "reading"],
-    ["scorer", "longdoc", "batching", "hookspecs", "naming", "template", "vectors", "model_option", "records"],
-    ["head", "indexable", "entry_points"],
-    ["manners"],
-    ["spec", "rows"],
-    ["spec_file", "wording", "discovery"],
-    ["adapter_folder"],
-    ["options", "indexing", "compat", "streaming", "outcomes"],
-    ["pipeline", "requests", "explaining"],
-    ["progress", "ranking", "registry", "settling"],
-    ["building"],
-    ["reranker"],
-    ["opening"],
-    ["doctor"],
-    ["cli"],
-    ["__main__"],
-]
-LEVEL = {name: level for level, names in enumerate(ORDER) for name in names}
-
-# `__init__` lists public names and `pytest_plugin` one line for pytest; neither is a room.
-ELSEWHERE = {"__init__", "pytest_plugin", "testing", "backends"}
+# Who may import whom (docs/architecture.md): a file or folder imports only what stands in an earlier line.
+LAWS: dict[str, list[str]] = {
+    "rerank_core": [
+        "errors progress",
+        "types",
+        "scorer",
+        "planning records",
+        "spec index",
+        "options plugins",
+        "rules pipeline backends",
+        "reranker",
+        "loading testing",
+        "doctor",
+        "cli",
+        "__main__",
+    ],
+    "rerank_core.backends.torch": [
+        "kernel_caches pickle_conversion safe_config safetensors_reader trainable",
+        "load_weights check_tokenizer linear",
+        "attention",
+        "base",
+        "cross_encoder decoder late_interaction",
+        "lora",
+    ],
+    "rerank_trainers": [
+        "errors",
+        "atomic_files",
+        "config",
+        "data model objectives",
+        "teachers",
+        "retrieval",
+        "evaluation",
+        "checks",
+        "loop mining",
+        "publish",
+        "train",
+        "cli",
+    ],
+}
+FOLDERS = {
+    "rerank_core": CORE,
+    "rerank_core.backends.torch": CORE / "backends" / "torch",
+    "rerank_trainers": TRAINERS,
+}
+# `__init__` lists public names or loads the folder's parts, and `pytest_plugin` is one line for pytest.
+FREE = {"__init__", "pytest_plugin"}
 
 
 def imports(path: Path, *, module_level: bool) -> set[str]:
@@ -76,10 +95,9 @@ def files(folder: Path) -> list[Path]:
     return sorted(path for path in folder.rglob("*.py") if "__pycache__" not in path.parts)
 
 
-def room(module: str) -> str:
-    """The room of ``rerank_core.room...``; empty for the package itself."""
-    parts = module.split(".")
-    return parts[1] if len(parts) > 1 else ""
+def level_of(law: str, name: str) -> int | None:
+    """Which line of a law a file or folder stands in; None where it stands in none."""
+    return next((level for level, names in enumerate(LAWS[law]) if name in names.split()), None)
 
 
 def light_files() -> list[Path]:
@@ -98,18 +116,57 @@ def test_core_stays_light(path: Path) -> None:
     assert not {name for name in roots if name.startswith("rerank_") and name != "rerank_core"}
 
 
-@pytest.mark.parametrize("path", files(CORE), ids=lambda path: str(path.relative_to(CORE)))
-def test_imports_point_one_way(path: Path) -> None:
-    """A room imports only rooms to its left; backends/ imports neither registry, reranker nor pipeline."""
-    here = path.relative_to(CORE).parts[0].removesuffix(".py")
-    used = {room(name) for name in imports(path, module_level=False) if name.startswith("rerank_core.")} - {here, ""}
-    if here == "backends":
-        assert not used & {"registry", "reranker", "pipeline", "ranking", "indexing", "cli", "doctor", "testing"}
-    elif here not in ELSEWHERE:
-        # `from rerank_core import batching` names a module, `from rerank_core import __version__` a value.
-        rooms = {name for name in used if name in LEVEL or name in ELSEWHERE}
-        assert here in LEVEL, f"{path.name} is a new room: give it a place in ORDER and in docs/architecture.md"
-        assert {name for name in rooms if LEVEL.get(name, 99) >= LEVEL[here]} == set()
+@pytest.mark.parametrize("law", LAWS)
+def test_every_file_and_folder_has_its_place(law: str) -> None:
+    """A new file or folder is given a line in LAWS and a word in docs/architecture.md."""
+    here = {path.stem for path in FOLDERS[law].iterdir() if path.suffix == ".py" or (path / "__init__.py").exists()}
+
+    assert here - FREE == {name for names in LAWS[law] for name in names.split()}
+
+
+@pytest.mark.parametrize(
+    ("law", "path"),
+    [(law, path) for law in LAWS for path in files(FOLDERS[law])],
+    ids=lambda value: value if isinstance(value, str) else str(value.relative_to(ROOT)),
+)
+def test_imports_point_one_way(law: str, path: Path) -> None:
+    """A file imports its own folder and what stands in an earlier line, nothing else."""
+    here = path.relative_to(FOLDERS[law]).parts[0].removesuffix(".py")
+    if here in FREE:
+        return
+    used = {
+        name.removeprefix(f"{law}.").partition(".")[0]
+        for name in imports(path, module_level=False)
+        if name.startswith(f"{law}.")
+    }
+    levels = {name: level_of(law, name) for name in used - {here}}
+    own = level_of(law, here)
+
+    assert own is not None
+    # What stands in no line is a value, as in `from rerank_core import __version__`.
+    assert {name for name, level in levels.items() if level is not None and level >= own} == set()
+
+
+PACKAGES = sorted({path.parent for folder in (CORE, TRAINERS, *PLUGINS) for path in files(folder)})
+
+
+@pytest.mark.parametrize("folder", PACKAGES, ids=lambda folder: str(folder.relative_to(ROOT)))
+def test_every_folder_says_what_is_inside(folder: Path) -> None:
+    """Its `__init__` begins with one line about it, and it holds about a dozen files at most."""
+    text = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+
+    assert text
+    assert text.splitlines()[0].endswith(".")
+    assert len(list(folder.glob("*.py"))) <= 14
+
+
+def test_tests_mirror_the_sources() -> None:
+    """A folder of tests has the name of the folder that it tests."""
+    others = {"helpers", "hostile", "benchmarks", "parity", "folders", "examples"}
+    for tests, sources in ((ROOT / "tests", CORE), (ROOT / "trainers" / "tests", TRAINERS)):
+        for path in tests.rglob("*"):
+            if path.is_dir() and path.name != "__pycache__" and not others & set(path.relative_to(tests).parts):
+                assert (sources / path.relative_to(tests)).is_dir(), path
 
 
 @pytest.mark.parametrize("package", [*PLUGINS, TRAINERS], ids=lambda path: path.name)
@@ -187,70 +244,6 @@ def test_known_models_are_those_of_our_plugins() -> None:
         "print(json.dumps([tool['table'](), tool['commands']()]))"
     )
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
-    written = [
-        json.loads((CORE / file).read_text(encoding="utf-8")) for file in ("known_models.json", "known_commands.json")
-    ]
+    names = ("known_models.json", "known_commands.json")
+    written = [json.loads((CORE / "plugins" / name).read_text(encoding="utf-8")) for name in names]
     assert json.loads(done.stdout) == written
-
-
-@pytest.mark.parametrize("statement", ["import rerank_core", "import rerank_core; rerank_core.models()"])
-def test_import_and_listing_bring_nothing_heavy(statement: str) -> None:
-    """Neither importing the core nor listing every model imports torch and friends."""
-    code = f"{statement}; import sys; print(sorted({HEAVY!r} & set(sys.modules)))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"
-
-
-def best(measure: Callable[[], float], enough: float) -> float:
-    """The smallest of up to fifteen times: a busy machine makes any one of them longer, never shorter."""
-    least = float("inf")
-    for _ in range(15):
-        least = min(least, measure())
-        if least < enough:
-            break
-    return least
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
-    """An environment whose processes find compiled bytecode, as users' do: pip compiles what it installs, and a
-    working tree under PYTHONDONTWRITEBYTECODE would be compiled anew at each start."""
-    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
-    environment = {**kept, "PYTHONPYCACHEPREFIX": str(tmp_path_factory.mktemp("bytecode"))}
-    subprocess.run([sys.executable, "-m", "rerank_core", "models"], capture_output=True, env=environment, check=True)
-    return environment
-
-
-def import_seconds(module: str, environment: dict[str, str]) -> float:
-    """What importing a module costs over a bare interpreter, measured inside."""
-    code = f"import time; t = time.perf_counter(); import {module}; print(time.perf_counter() - t)"
-    command = [sys.executable, "-c", code]
-    return float(subprocess.run(command, capture_output=True, text=True, env=environment, check=True).stdout)
-
-
-@pytest.fixture(scope="module")
-def asyncio_seconds(compiled: dict[str, str]) -> float:
-    """What the standard library's asyncio costs to import here: the measure of a slow machine."""
-    import_seconds("asyncio", compiled)
-    return best(lambda: import_seconds("asyncio", compiled), 0.05)
-
-
-def test_import_is_quick(compiled: dict[str, str], asyncio_seconds: float) -> None:
-    """`import rerank_core` costs less than 100 ms, or on a slow machine than 1.8 times the import of asyncio."""
-    limit = max(0.1, 1.8 * asyncio_seconds)
-
-    assert best(lambda: import_seconds("rerank_core", compiled), limit) < limit
-
-
-def test_listing_models_is_quick(compiled: dict[str, str], asyncio_seconds: float) -> None:
-    """`rerank models` answers in half a second, or on a slow machine in 9 times the import of asyncio; interpreter and
-    discovery included."""
-    limit = max(0.5, 9 * asyncio_seconds)
-
-    def measure() -> float:
-        started = time.perf_counter()
-        command = [sys.executable, "-m", "rerank_core", "models"]
-        subprocess.run(command, capture_output=True, env=compiled, check=True)
-        return time.perf_counter() - started
-
-    assert best(measure, limit) < limit

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 import rerank_core
-from rerank_core import registry
+from rerank_core.plugins import registry
 
 # What has been shown for each model so far, and what waits for weights that cannot be had where this is developed.
 PROOF = json.loads((Path(__file__).parent / "proof.json").read_text(encoding="utf-8"))

@@ -11,11 +11,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from rerank_core.discovery import PluginRecord
-from rerank_core.registry import Registry
+from rerank_core.plugins.discovery import PluginRecord
+from rerank_core.plugins.registry import Registry
 
 ROOT = Path(__file__).resolve().parent.parent
-CORE = ROOT / "rerank_core"
+TABLES = ROOT / "rerank_core" / "plugins"
 
 
 def _ours() -> list[PluginRecord]:
@@ -36,4 +36,4 @@ def commands() -> dict[str, str]:
 
 if __name__ == "__main__":
     for file, made in (("known_models.json", table()), ("known_commands.json", commands())):
-        (CORE / file).write_text(json.dumps(made, indent=2, sort_keys=True) + "\n", encoding="utf-8")
+        (TABLES / file).write_text(json.dumps(made, indent=2, sort_keys=True) + "\n", encoding="utf-8")

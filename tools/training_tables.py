@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
-from rerank_trainers import config
-from rerank_trainers.intervals import paired
+from rerank_trainers.config import schema
+from rerank_trainers.evaluation.intervals import paired
 from rerank_trainers.objectives import OBJECTIVES
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "fine_tuning.json"
@@ -26,21 +26,21 @@ def table(titles: tuple[str, ...], rows: list[tuple[str, ...]], right: int = 0) 
 def settings() -> str:
     """Every setting with its default and what its docstring says."""
     rows = []
-    for part in dataclasses.fields(config.Config):
-        kind: Any = getattr(config, {"data": "DataConfig", "model": "ModelConfig", "train": "TrainConfig",
+    for part in dataclasses.fields(schema.Config):
+        kind: Any = getattr(schema, {"data": "DataConfig", "model": "ModelConfig", "train": "TrainConfig",
                                      "publish": "PublishConfig"}.get(part.name, "Part"))  # fmt: skip
-        if kind is config.Part:
+        if kind is schema.Part:
             rows.append(("`objective`", "`bce`", "a name, or several with `weight` and `options`; see below"))
             continue
         told = _attributes(kind)
         rows += [
             (f"`{part.name}.{item.name}`", _default(item), told.get(item.name, "")) for item in dataclasses.fields(kind)
         ]
-        if kind is config.ModelConfig:
-            told = _attributes(config.LoraOptions)
+        if kind is schema.ModelConfig:
+            told = _attributes(schema.LoraOptions)
             rows += [
                 (f"`model.lora.{item.name}`", _default(item), told.get(item.name, ""))
-                for item in dataclasses.fields(config.LoraOptions)
+                for item in dataclasses.fields(schema.LoraOptions)
             ]
     return table(("setting", "default", ""), rows)
 

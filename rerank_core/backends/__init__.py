@@ -1,1 +1,63 @@
-"""What turns a `ModelSpec` into a `Scorer`. Imported only when a model is loaded."""
+"""From a `ModelSpec` to its `Scorer`. The modules in here are imported only when a model is loaded."""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+from rerank_core.errors import MissingDependencyError, PluginError, RerankError
+from rerank_core.options import Options
+from rerank_core.plugins.isolation import described, is_users_interrupt, output_aside
+from rerank_core.scorer import AnyScorer
+from rerank_core.spec import ModelSpec
+from rerank_core.spec.untrusted_files import reading
+
+__all__ = ["build", "import_backend"]
+
+
+def build(spec: ModelSpec, options: Options) -> AnyScorer:
+    """The scorer of a spec: its own factory's, or the torch backend's.
+
+    Raises:
+        MissingDependencyError: a package that it needs is not installed.
+        CheckpointError: missing, wrong or incomplete files.
+    """
+    if spec.scorer is None:
+        backend = import_backend("torch")
+        with reading(options.checkpoint or spec.checkpoint):
+            scorer: AnyScorer = backend.build(spec, options)
+        return scorer
+    module, _, factory = spec.scorer.partition(":")
+    try:
+        with output_aside():
+            scorer = getattr(importlib.import_module(module), factory)(spec, options)
+    except RerankError:
+        raise
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{spec.name!r} is scored by {spec.scorer!r}, which needs {error.name!r}; install it"
+        ) from error
+    except BaseException as error:  # SystemExit and a native extension's panic are no Exception
+        if is_users_interrupt(error):
+            raise
+        raise PluginError(f"{spec.name!r} is scored by {spec.scorer!r}, which failed: {described(error)}") from error
+    return scorer
+
+
+def import_backend(name: str) -> Any:
+    """A module of this folder.
+
+    Raises:
+        MissingDependencyError: a package that it needs is missing or broken.
+    """
+    try:
+        return importlib.import_module(f"rerank_core.backends.{name}")
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"models that run weights need {error.name or str(error)!r}, which is not installed: "
+            "pip install 'rerank-core[torch]'"
+        ) from error
+    except (ImportError, OSError) as error:  # OSError: a shared library that is missing or does not fit
+        raise MissingDependencyError(
+            f"a package that models with weights need cannot be imported: {described(error)}; `rerank doctor` says more"
+        ) from error

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.errors import CheckpointError
 from rerank_core.scorer import Batch, QueryRow, Row, Tokens
 

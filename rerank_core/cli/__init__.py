@@ -13,8 +13,8 @@ import typer
 from typer.core import TyperGroup
 
 from rerank_core import __version__
-from rerank_core.cli import added, checkup, listings, rank
-from rerank_core.cli.ending import explained, finish, prepare
+from rerank_core.cli import doctor, models, plugin_commands, rank
+from rerank_core.cli.exit_codes import explained, finish, prepare
 
 __all__ = ["app", "main"]
 
@@ -27,19 +27,19 @@ class _Commands(TyperGroup):
             return super().make_context(info_name, args, parent=parent, **extra)
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return [*self.commands, *(name for name in added.names() if name not in self.commands)]
+        return [*self.commands, *(name for name in plugin_commands.names() if name not in self.commands)]
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         # Ours need no plugin to be read.
-        return self.commands.get(cmd_name) or added.command(cmd_name)
+        return self.commands.get(cmd_name) or plugin_commands.command(cmd_name)
 
     def resolve_command(self, ctx: Any, args: list[str]) -> Any:
         if args and self.get_command(ctx, args[0]) is None and not args[0].startswith("-"):
-            ctx.fail(added.unknown(args[0], self.list_commands(ctx)))
+            ctx.fail(plugin_commands.unknown(args[0], self.list_commands(ctx)))
         return super().resolve_command(ctx, args)
 
     def invoke(self, ctx: Any) -> Any:
-        with explained(lambda: added.whose(ctx.invoked_subcommand)):
+        with explained(lambda: plugin_commands.whose(ctx.invoked_subcommand)):
             return super().invoke(ctx)
 
 
@@ -53,7 +53,7 @@ app = typer.Typer(
     pretty_exceptions_show_locals=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
 )
-for _command in (rank.rank, listings.models, listings.plugins, checkup.doctor):
+for _command in (rank.rank, models.models, models.plugins, doctor.doctor):
     app.command()(_command)
 
 

@@ -8,13 +8,13 @@ from typing import Annotated, Any
 
 import typer
 
-from rerank_core.cli.ending import staying
-from rerank_core.cli.hits import show_ranking
+from rerank_core.cli.exit_codes import staying
 from rerank_core.cli.output import AsJson, Encoding, emit_json, note
+from rerank_core.cli.show_ranking import show_ranking
 from rerank_core.errors import InputError
-from rerank_core.isolation import output_aside
-from rerank_core.opening import load
-from rerank_core.records.choices import Fields, Format
+from rerank_core.loading import load
+from rerank_core.plugins.isolation import output_aside
+from rerank_core.records.document_options import Fields, Format
 from rerank_core.types import query_of
 
 __all__ = ["rank"]

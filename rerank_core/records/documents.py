@@ -12,15 +12,15 @@ from functools import partial
 from typing import Any, NoReturn
 
 from rerank_core.errors import InputError, short
-from rerank_core.records.arrays import items, reason_of
-from rerank_core.records.choices import Fields, Format
 from rerank_core.records.columns import kept_names
-from rerank_core.records.decoding import LONGEST, MARK, lines, texts
+from rerank_core.records.document_options import Fields, Format
 from rerank_core.records.fields import list_within
 from rerank_core.records.parquet import parquet_rows
-from rerank_core.records.reading import is_array, named_form, once_each
-from rerank_core.records.streams import PARQUET, Source, opened
-from rerank_core.records.tables import DELIMITERS, cut, first_row, may_quote, quotes_count, rows
+from rerank_core.records.record_files import is_array, named_form, once_each
+from rerank_core.records.text.decoding import LONGEST, MARK, lines, texts
+from rerank_core.records.text.json_arrays import items, reason_of
+from rerank_core.records.text.streams import PARQUET, Source, opened
+from rerank_core.records.text.tables import DELIMITERS, cut, first_row, may_quote, quotes_count, rows
 from rerank_core.types import Document
 
 __all__ = ["read_documents"]

@@ -23,9 +23,9 @@ from functools import lru_cache
 from typing import Literal, TypeAlias
 
 from rerank_core.errors import one_of, short
-from rerank_core.records.chats import messages_row
 from rerank_core.records.fields import Record, RowError, list_within, number, numbers, one_or_more, present, text, texts
-from rerank_core.records.row import TrainingRow
+from rerank_core.records.ms_swift import messages_row
+from rerank_core.records.training_row import TrainingRow
 
 __all__ = ["FORMATS", "KEYS", "ScoresAre", "format_of", "joined", "keys_of", "row_of", "unread"]
 

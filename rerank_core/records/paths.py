@@ -8,8 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rerank_core.errors import InputError, short
-from rerank_core.records.reading import SUFFIXES, named_form
-from rerank_core.records.streams import PACKED
+from rerank_core.records.record_files import SUFFIXES, named_form
+from rerank_core.records.text.streams import PACKED
 
 __all__ = ["expand", "names_of"]
 

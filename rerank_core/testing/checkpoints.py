@@ -240,7 +240,7 @@ def _save(auto: Any, config: Any, directory: Path, seed: int, without: str | Non
     """Draw the weights and save them, leaving torch's seed and transformers' logging as they were."""
     import torch
 
-    from rerank_core.backends.torch.loading import quiet
+    from rerank_core.backends.torch.load_weights import quiet
 
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)

@@ -14,11 +14,11 @@ from typing import Any
 
 import pytest
 
-from rerank_core import registry
 from rerank_core.errors import InputError
-from rerank_core.indexable import Indexable
-from rerank_core.longdoc import MaxP
-from rerank_core.ranking import sigmoid
+from rerank_core.index.protocols import Indexable
+from rerank_core.pipeline.ranking import sigmoid
+from rerank_core.planning.longdoc import MaxP
+from rerank_core.plugins import registry
 from rerank_core.reranker import Reranker
 from rerank_core.scorer import Resumable, Scorer, is_listwise
 from rerank_core.types import Ranking

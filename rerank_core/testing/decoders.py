@@ -57,7 +57,7 @@ def tiny_causal_lm(
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from rerank_core.backends.torch.loading import quiet
+    from rerank_core.backends.torch.load_weights import quiet
 
     directory = Path(directory)
     size = write_tokenizer(directory, tokenizer)

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import rerank_core
-from backends.late import TEXTS, saved
-from backends.plain import PlainCrossEncoder
+from helpers.late import TEXTS, saved
+from helpers.plain import PlainCrossEncoder
 from rerank_core import Reranker
 from rerank_core.testing.checkpoints import Family, tiny_cross_encoder, tiny_encoder
 

@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from tokenizers import Tokenizer
 from transformers import AutoTokenizer
 
-from backends.plain import TEXTS, PlainCrossEncoder
+from helpers.plain import TEXTS, PlainCrossEncoder
 from rerank_core.testing.checkpoints import Family, tiny_cross_encoder, tiny_encoder, tiny_tokenizer
 
 FAMILIES: tuple[Family, ...] = ("xlm-roberta", "bert")

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 import rerank_core
-from backends.plain import PARAGRAPH, assert_close
+from helpers.plain import PARAGRAPH, assert_close
 from parity.conftest import Originals
 from parity.texts import LONG_QUERY, Case, cases
 from rerank_core import Reranker

@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import rerank_core
-from backends.plain import assert_close
+from helpers.plain import assert_close
 from parity.conftest import Originals
 from parity.texts import Case, cases
 from rerank_core import Reranker, Scorer

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from backends.plain import CHINESE, EMOJI, ODD, PARAGRAPH, SHORT
+from helpers.plain import CHINESE, EMOJI, ODD, PARAGRAPH, SHORT
 
 __all__ = ["LONG_QUERY", "ODD_CASE", "Case", "cases"]
 

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from rerank_core import Document, InputError
-from rerank_core.records.choices import Fields, Format
+from rerank_core.records.document_options import Fields, Format
 from rerank_core.records.documents import read_documents
 
 

@@ -14,7 +14,7 @@ from rerank_core.errors import InputError
 from rerank_core.records import formats
 from rerank_core.records.fields import RowError
 from rerank_core.records.formats import FORMATS, format_of, row_of, unread
-from rerank_core.records.row import TrainingRow
+from rerank_core.records.training_row import TrainingRow
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
 

@@ -20,9 +20,9 @@ import pytest
 
 from rerank_core import Document, InputError
 from rerank_core.errors import MissingDependencyError
-from rerank_core.records.choices import Fields, Format
+from rerank_core.records.document_options import Fields, Format
 from rerank_core.records.documents import read_documents
-from rerank_core.records.streams import HEAD
+from rerank_core.records.text.streams import HEAD
 
 CHINESE = "大熊猫以竹子为食，主要生活在中国四川的山区。"
 TEXTS = [CHINESE, 'says "bamboo",\nthen sleeps; often', "été"]
@@ -84,7 +84,7 @@ def test_packed_files(
 
 def test_what_a_gzip_unpacks_to_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file of one endless line stops at the longest record, and is not unpacked into memory whole."""
-    monkeypatch.setattr("rerank_core.records.decoding.LONGEST", 1 << 20)
+    monkeypatch.setattr("rerank_core.records.text.decoding.LONGEST", 1 << 20)
     with pytest.raises(InputError, match="is longer than 1,048,576 characters"):
         read(tmp_path / "bomb.jsonl.gz", gzip.compress(b" " * (1 << 24)))
     with pytest.raises(InputError, match="holds NUL bytes"):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rerank_core.errors import InputError
-from rerank_core.records.labels import LabelScale
+from rerank_core.records.label_scale import LabelScale
 
 
 def test_linear() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import itertools
 import pickle
 import tarfile
 import zipfile
@@ -69,6 +70,7 @@ def not_utf8() -> bytes:
         ("a.json", b'["a"]\n["b"]', ":2: not JSON: the array is closed, and more follows"),
         ("a.json", b'["a",\n"b"', ":2: not JSON: the array is not closed"),
     ],
+    ids=itertools.count(),
 )
 def test_what_is_no_text_is_named(name: str, data: bytes, said: str, tmp_path: Path) -> None:
     """Archives, workbooks, broken tables and arrays say what they are, where, and what to do."""

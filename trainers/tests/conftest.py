@@ -12,11 +12,11 @@ import pytest
 import torch
 import transformers
 
-from rerank_core.records.row import TrainingRow
+from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
-from rerank_trainers.config import Config
-from rerank_trainers.running import Run, prepare
-from rerank_trainers.settings import config_of, set_values
+from rerank_trainers.config.parse import config_of, set_values
+from rerank_trainers.config.schema import Config
+from rerank_trainers.loop.prepare import Run, prepare
 
 # What every run of the tests starts from. Dropout and Adam are asked for where they are what is tested: dropout draws
 # anew for each layout, and Adam makes a step of full length out of rounding noise.

@@ -9,7 +9,7 @@ import pytest
 
 import rerank_core
 from rerank_core import Reranker
-from rerank_core.ranking import sigmoid
+from rerank_core.pipeline.ranking import sigmoid
 from rerank_core.testing import ScorerConformance, tiny_cross_encoder
 
 PANDA = (

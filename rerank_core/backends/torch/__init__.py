@@ -7,18 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
-from rerank_core.adapter_folder import is_adapter
-from rerank_core.backends.checkpoints import locate
-from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch import adapters, caches, loading, packing
-from rerank_core.backends.torch.adapters import model_folder, tokenizer_folder
+from rerank_core.backends.locate import locate
+from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.torch import kernel_caches, load_weights
+from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.base import TorchScorer
-from rerank_core.backends.torch.classifier import ClassifierScorer
-from rerank_core.backends.torch.decoder import DecoderScorer
-from rerank_core.backends.torch.late_interaction import LateInteractionScorer
-from rerank_core.backends.torch.layered import LayeredModel
-from rerank_core.backends.torch.projection import projection_of
-from rerank_core.backends.torch.readers import (
+from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
+from rerank_core.backends.torch.decoder.heads import (
     Reader,
     check_layers,
     head_layers,
@@ -27,17 +23,22 @@ from rerank_core.backends.torch.readers import (
     live_label_reader,
     live_layer_reader,
 )
-from rerank_core.backends.torch.stack import Stack
+from rerank_core.backends.torch.decoder.layer_runner import Stack
+from rerank_core.backends.torch.decoder.layered_model import LayeredModel
+from rerank_core.backends.torch.late_interaction.maxsim_scorer import LateInteractionScorer
+from rerank_core.backends.torch.late_interaction.projection import projection_of
+from rerank_core.backends.torch.lora import load
+from rerank_core.backends.torch.lora.load import model_folder, tokenizer_folder
 from rerank_core.errors import InputError
 from rerank_core.options import Options
-from rerank_core.reading import reading
-from rerank_core.spec import Head, ModelSpec
-from rerank_core.vectors import TokenVectors
+from rerank_core.spec import Head, ModelSpec, TokenVectors
+from rerank_core.spec.adapter_folder import is_adapter
+from rerank_core.spec.untrusted_files import reading
 
 if TYPE_CHECKING:
     import torch
 
-caches.bound()
+kernel_caches.bound()
 
 __all__ = [
     "build", "decoder_of", "encoder_of", "language_model_of", "model_folder", "projected", "scorer_of",
@@ -86,7 +87,7 @@ def encoder_of(spec: ModelSpec, options: Options, directory: Path) -> tuple[torc
     """The encoder of a directory and its tokenizer: the first half of `build`, for a plugin with its own scorer."""
     if is_adapter(directory):
         return _merged(spec, options, directory)
-    module = loading.load_module(
+    module = load_weights.load_module(
         directory, _head(spec).kind, device=options.device, dtype=_dtype(options), pickled=spec.pickled
     )
     return module, TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
@@ -123,10 +124,10 @@ def decoder_of(
     depth: int | None = None
     layers: tuple[int, ...] = ()
     if head.kind == "layers":
-        config = config or loading.configuration(directory)
+        config = config or load_weights.configuration(directory)
         layers = _layers(head, options, config.num_hidden_layers, spec.name)
         depth = max(layers)
-    module: Any = loading.load_module(
+    module: Any = load_weights.load_module(
         directory, head.kind, device=options.device, dtype=_dtype(options), config=config, depth=depth
     )
     tokenizer = TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
@@ -150,9 +151,9 @@ def decoder_of(
 def language_model_of(spec: ModelSpec, options: Options, directory: Path) -> Any:
     """The causal language model of a directory, an adapter merged: for a plugin that generates."""
     if not is_adapter(directory):
-        return loading.load_module(directory, "causal", device=options.device, dtype=_dtype(options))
+        return load_weights.load_module(directory, "causal", device=options.device, dtype=_dtype(options))
     base = model_folder(directory, spec, options)
-    return adapters.merged(directory, base, "causal", options, _dtype(options), Head.last_token("yes"))
+    return load.merged(directory, base, "causal", options, _dtype(options), Head.last_token("yes"))
 
 
 def _adapted(
@@ -178,7 +179,7 @@ def _merged(spec: ModelSpec, options: Options, directory: Path, config: Any = No
     own = tokenizer_folder(directory, spec, options)
     tokenizer = TextTokenizer.from_directory(own, parse_special_tokens=options.parse_special_tokens)
     kind = "causal" if head.kind == "last_token" else head.kind
-    return adapters.merged(directory, base, kind, options, _dtype(options), head, config=config), tokenizer
+    return load.merged(directory, base, kind, options, _dtype(options), head, config=config), tokenizer
 
 
 def _layers(head: Head, options: Options, depth: int, model: str) -> tuple[int, ...]:

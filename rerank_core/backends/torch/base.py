@@ -12,12 +12,13 @@ from typing import Any, Literal
 
 import torch
 
-from rerank_core.backends.tokens import TextTokenizer
-from rerank_core.backends.torch import int8 as quantization
-from rerank_core.backends.torch import packing, prepack
-from rerank_core.backends.torch.belonging import check_pieces, check_vocabulary
-from rerank_core.backends.torch.loading import max_positions, position_offset
-from rerank_core.backends.torch.padding import forget_long_rows, neutral, padded, rotary_limit
+from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.torch.attention import packing
+from rerank_core.backends.torch.attention.padding import forget_long_rows, neutral, padded, rotary_limit
+from rerank_core.backends.torch.check_tokenizer import check_pieces, check_vocabulary
+from rerank_core.backends.torch.linear import int8 as quantization
+from rerank_core.backends.torch.linear import onednn
+from rerank_core.backends.torch.load_weights import max_positions, position_offset
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
@@ -26,9 +27,9 @@ __all__ = ["TorchScorer"]
 
 _LOG = logging.getLogger(__name__)
 
-# Tokens of a forward pass, by device. Packed on CPU, 1,024, 2,048 and 4,096 lie within 5 % of each other and 2,048 was
-# best at 12 x 384 and 12 x 768; padded rows want a wider batch, which sorted rows of like length fill. On an H200 in
-# bfloat16, where launches of small kernels cost most, 65,536 was best packed and 32,768 padded, at both sizes.
+# Tokens of a forward pass, by device. On CPU 2,048 packed tokens were best at 12 x 384 and 12 x 768 (1,024 and 4,096
+# lay within 5 %); padded rows gain from a wider batch. On an H200 in bfloat16, where launching kernels costs most,
+# 65,536 was best packed and 32,768 padded, at both sizes.
 _PACKED_BUDGETS = {"cpu": 2048, "cuda": 65536}
 _PADDED_BUDGETS = {"cpu": 4096, "cuda": 32768}
 
@@ -115,10 +116,10 @@ class TorchScorer(ABC):
             module.set_attn_implementation(attention)
         elif (undo := self.shorten()) is not None and not right(packed=True):
             undo()
-        if prepacked and prepack.available(module):
-            replaced = prepack.prepack(module)
+        if prepacked and onednn.available(module):
+            replaced = onednn.prepack(module)
             if not right(self.packed):
-                prepack.restore(replaced)
+                onednn.restore(replaced)
 
     def manners(self) -> list[dict[str, Any]]:
         """Settings of this scorer under which packing is tried in turn, the fastest first."""

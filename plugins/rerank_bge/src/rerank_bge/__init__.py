@@ -4,8 +4,8 @@ from collections.abc import Callable
 from typing import Literal
 
 from rerank_core import Head, ModelOption, ModelSpec, Template, hookimpl
-from rerank_core.longdoc import FirstP
-from rerank_core.manners import Manner, Profile
+from rerank_core.planning.longdoc import FirstP
+from rerank_core.spec import Manner, Profile
 
 PROMPT = (
     "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "

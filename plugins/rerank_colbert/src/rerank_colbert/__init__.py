@@ -1,5 +1,4 @@
-"""Late interaction: BGE-M3, ColBERTv2, and whatever sentence-transformers, PyLate, Stanford's ColBERT or
-RAG-Retrieval saved in a folder."""
+"""Late interaction: BGE-M3, ColBERTv2, folders of sentence-transformers, PyLate, Stanford ColBERT and RAG-Retrieval."""
 
 import string
 from collections.abc import Callable

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template, TokenVectors
-from rerank_core.naming import model_name_of
-from rerank_core.reading import Settings, read_json, reading, reason, regular
-from rerank_core.spec_file import inside
+from rerank_core.spec.hub_or_folder import model_name_of
+from rerank_core.spec.reranker_json import inside
+from rerank_core.spec.untrusted_files import Settings, read_json, reading, reason, regular
 
 __all__ = ["spec_of"]
 

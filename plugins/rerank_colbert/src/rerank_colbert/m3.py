@@ -14,12 +14,12 @@ from typing import Any
 import torch
 
 from rerank_core import InputError, ModelSpec, Options, QueryRow, Row
-from rerank_core.backends.checkpoints import locate
+from rerank_core.backends.locate import locate
 from rerank_core.backends.torch import encoder_of, projected
-from rerank_core.backends.torch.embeddings import Block, Embedding, Place
-from rerank_core.backends.torch.late_interaction import VECTORS, LateInteractionScorer
-from rerank_core.backends.torch.projection import linear_of_file
-from rerank_core.reading import reading
+from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, Place
+from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, LateInteractionScorer
+from rerank_core.backends.torch.late_interaction.projection import linear_of_file
+from rerank_core.spec.untrusted_files import reading
 
 __all__ = ["M3Scorer", "build"]
 

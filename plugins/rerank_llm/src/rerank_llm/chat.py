@@ -8,10 +8,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from rerank_core.backends.tokens import check_tokenizer
-from rerank_core.backends.trial import try_template
+from rerank_core.backends.tokenizer import check_tokenizer
+from rerank_core.backends.try_in_child import try_template
 from rerank_core.errors import CheckpointError
-from rerank_core.reading import reading
+from rerank_core.spec.untrusted_files import reading
 from rerank_llm.thoughts import closing
 
 __all__ = ["ChatTemplate", "Message"]

@@ -1,8 +1,8 @@
 """Models that say yes or no to one document at a time, as data."""
 
 from rerank_core import Head, ModelOption, ModelSpec, Template
-from rerank_core.longdoc import FirstP
-from rerank_core.manners import Manner, Profile
+from rerank_core.planning.longdoc import FirstP
+from rerank_core.spec import Manner, Profile
 
 _CUT = Manner(FirstP())
 # The card's body is one string, cut from the right. Its tokens can be had in two pieces: Qwen's tokenizer merges

@@ -8,9 +8,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rerank_core.backends.checkpoints import locate
+from rerank_core.backends.locate import locate
 from rerank_core.backends.torch import decoder_of, tokenizer_folder
-from rerank_core.backends.torch.decoder import DecoderScorer
+from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
 from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec, Template

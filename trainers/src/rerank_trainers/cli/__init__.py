@@ -8,7 +8,7 @@ from rerank_trainers.cli.check import check
 from rerank_trainers.cli.label import label
 from rerank_trainers.cli.mine import mine
 from rerank_trainers.cli.publish import publish
-from rerank_trainers.cli.training import llm, reranker
+from rerank_trainers.cli.train import llm, reranker
 
 __all__ = ["app"]
 

@@ -12,14 +12,14 @@ import typer
 
 from rerank_core import InputError
 from rerank_core.cli.output import AsJson, Encoding, emit_json, show, table
-from rerank_trainers.checked import Checked, checked
+from rerank_trainers.checks.open_rows import Checked, checked
+from rerank_trainers.checks.report import KINDS, Report
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
-from rerank_trainers.config import Config
-from rerank_trainers.limits import check_settings
-from rerank_trainers.needs import Bce, Reader, check_needs
-from rerank_trainers.problems import KINDS, Report
-from rerank_trainers.recipes import overlaid
-from rerank_trainers.settings import config_of, read_config, set_values
+from rerank_trainers.config.limits import check_settings
+from rerank_trainers.config.parse import config_of, read_config, set_values
+from rerank_trainers.config.recipes import overlaid
+from rerank_trainers.config.schema import Config
+from rerank_trainers.objectives.required_data import Bce, Reader, check_needs
 
 __all__ = ["check"]
 
@@ -100,7 +100,7 @@ def check(
 
 def _reader(run: Config) -> Reader:
     # Objectives need torch, which takes seconds to import.
-    from rerank_trainers.running import objective_from
+    from rerank_trainers.loop.prepare import objective_from
 
     return objective_from(run)
 

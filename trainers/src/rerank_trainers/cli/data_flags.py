@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rerank_core.records.labels import LabelScale
+from rerank_core.records.label_scale import LabelScale
 
 __all__ = ["LabelRange", "Objective", "OnErrorFlag", "ScoresAreFlag", "Settings", "data_settings"]
 

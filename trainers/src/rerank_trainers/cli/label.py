@@ -8,8 +8,8 @@ from typing import Annotated
 import typer
 
 from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table, warn
-from rerank_core.opening import load
-from rerank_trainers.cli.loading import (
+from rerank_core.loading import load
+from rerank_trainers.cli.common import (
     Device,
     Dtype,
     ModelOptions,
@@ -19,10 +19,10 @@ from rerank_trainers.cli.loading import (
     options_of,
     seen,
 )
-from rerank_trainers.labelling import LabellingStatistics
-from rerank_trainers.labelling import label as labelled
-from rerank_trainers.store import open_rows
-from rerank_trainers.writing import RowWriter
+from rerank_trainers.data.row_store import open_rows
+from rerank_trainers.data.row_writer import RowWriter
+from rerank_trainers.teachers.label import LabellingStatistics
+from rerank_trainers.teachers.label import label as labelled
 
 __all__ = ["label"]
 

@@ -12,13 +12,13 @@ import typer
 
 from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table, warn
 from rerank_core.errors import InputError
-from rerank_core.opening import load
-from rerank_core.records.choices import Fields, Format
+from rerank_core.loading import load
+from rerank_core.records.document_options import Fields, Format
 from rerank_core.records.documents import read_documents
-from rerank_core.records.reading import named_form
-from rerank_core.records.row import TrainingRow
+from rerank_core.records.record_files import named_form
+from rerank_core.records.training_row import TrainingRow
 from rerank_core.reranker import Reranker
-from rerank_trainers.cli.loading import (
+from rerank_trainers.cli.common import (
     Device,
     Dtype,
     ModelOptions,
@@ -28,8 +28,8 @@ from rerank_trainers.cli.loading import (
     options_of,
     seen,
 )
-from rerank_trainers.store import open_rows
-from rerank_trainers.writing import RowWriter
+from rerank_trainers.data.row_store import open_rows
+from rerank_trainers.data.row_writer import RowWriter
 
 # numpy comes with the mining room, and `--help` has no use for it.
 if TYPE_CHECKING:

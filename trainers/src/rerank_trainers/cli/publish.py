@@ -13,8 +13,8 @@ from rerank_core.cli.output import AsJson, emit_json, note, show, table
 from rerank_core.errors import InputError
 
 if TYPE_CHECKING:
-    from rerank_trainers.config import Config
-    from rerank_trainers.store import RowStore
+    from rerank_trainers.config.schema import Config
+    from rerank_trainers.data.row_store import RowStore
 
 __all__ = ["publish"]
 
@@ -68,10 +68,10 @@ def publish(
     already stays until then.
     """
     # torch comes with these, and `--help` has no use for it.
-    from rerank_trainers.checkpoints import config_beside, find_checkpoint
-    from rerank_trainers.config import PublishConfig
-    from rerank_trainers.finishing import publish_checkpoint
-    from rerank_trainers.pushing import push as pushed
+    from rerank_trainers.config.schema import PublishConfig
+    from rerank_trainers.model.checkpoints import config_beside, find_checkpoint
+    from rerank_trainers.publish.from_run import publish_checkpoint
+    from rerank_trainers.publish.hub import push as pushed
 
     folder = find_checkpoint(run, checkpoint)
     config = config_beside(folder)
@@ -109,7 +109,7 @@ def publish(
 
 
 def _dev_rows(config: Config) -> RowStore:
-    from rerank_trainers.checked import dev_rows
+    from rerank_trainers.checks.open_rows import dev_rows
 
     try:
         return dev_rows(config.data)

@@ -7,15 +7,15 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rerank_core.errors import InputError, one_of, short
-from rerank_core.ranking import sigmoid
-from rerank_core.records.row import TrainingRow
+from rerank_core.pipeline.ranking import sigmoid
+from rerank_core.records.training_row import TrainingRow
 from rerank_core.reranker import Reranker
-from rerank_trainers.hashing import digest
-from rerank_trainers.mining.corpus import Corpus, key_of
-from rerank_trainers.mining.retrievers import Retriever, best_first
+from rerank_trainers.data.hashing import digest
 from rerank_trainers.mining.rules import Candidate, MiningRules, choose
 from rerank_trainers.mining.statistics import MiningStatistics
-from rerank_trainers.teacher import Answer, Request, ask, name_of
+from rerank_trainers.retrieval.corpus import Corpus, key_of
+from rerank_trainers.retrieval.retrievers import Retriever, best_first
+from rerank_trainers.teachers.scores import Answer, Request, ask, name_of
 
 __all__ = ["mine", "positives_of"]
 

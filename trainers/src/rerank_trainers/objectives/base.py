@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.needs import Needs
+from rerank_trainers.objectives.required_data import Needs
 
 __all__ = ["TARGETS", "GroupObjective", "Groups", "Needs", "Objective", "Target", "needs_of", "positive", "ratio"]
 

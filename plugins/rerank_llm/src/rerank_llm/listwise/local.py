@@ -9,15 +9,15 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from rerank_core.backends.checkpoints import locate
-from rerank_core.backends.forked import Lock
-from rerank_core.backends.tokens import TextTokenizer
+from rerank_core.backends.after_fork import Lock
+from rerank_core.backends.locate import locate
+from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import language_model_of, tokenizer_folder
-from rerank_core.backends.torch.output_layer import OutputLayer
+from rerank_core.backends.torch.decoder.output_layer import OutputLayer
 from rerank_core.errors import CheckpointError, InputError, NonFiniteScoreError
 from rerank_core.options import Options, check_count
-from rerank_core.reading import reading
 from rerank_core.spec import ModelSpec
+from rerank_core.spec.untrusted_files import reading
 from rerank_llm.chat import ChatTemplate, Message
 from rerank_llm.listwise.permutation import Answer, parse
 from rerank_llm.listwise.prompts import PROMPTS, first_token, letter, shortened, shown

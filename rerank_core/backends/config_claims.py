@@ -1,0 +1,158 @@
+"""What a folder's ``config.json`` claims, held against the weights that lie beside it, before anything is built.
+
+A model of 100,000 layers takes minutes to build and a vocabulary of 10**12 more memory than there is, whatever the
+weights are. Nothing here reads a tensor: the headers of safetensors say which there are, and of what shape.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+from rerank_core.errors import CheckpointError
+from rerank_core.spec.untrusted_files import Settings, read_json, reading, regular
+
+__all__ = ["check_claims", "check_files", "check_settings", "shapes_of"]
+
+# What transformers, peft, tokenizers or we open in a folder.
+_OPENED = (".json", ".jinja", ".safetensors", ".txt", ".model", ".metadata", ".pt", ".bin")
+
+_DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers",
+           "num_encoder_layers", "num_decoder_layers")  # fmt: skip
+_VOCABULARIES = ("vocab_size",)
+_WIDTHS = ("hidden_size", "d_model", "n_embd", "dim")
+_SIZES = (
+    *_VOCABULARIES, *_WIDTHS, "embedding_size", "intermediate_size", "d_ff", "n_inner", "ffn_dim", "encoder_ffn_dim",
+    "decoder_ffn_dim", "moe_intermediate_size", "num_attention_heads", "n_head", "num_heads", "num_key_value_heads",
+    "head_dim", "d_kv", "num_labels", "num_experts", "num_local_experts", "n_routed_experts",
+)  # fmt: skip
+_COUNTS = (*_SIZES, *_DEPTHS, "max_position_embeddings", "n_positions")
+_NUMBERS = (
+    "logits_scaling", "final_logit_softcapping", "attn_logit_softcapping", "embedding_multiplier",
+    "residual_multiplier", "attention_multiplier", "rope_theta", "layer_norm_eps", "rms_norm_eps", "norm_eps",
+)  # fmt: skip
+_INTEGERS = ("sliding_window", "local_attention", "type_vocab_size", "pad_token_id", "max_relative_positions")
+_SWITCHES = ("tie_word_embeddings", "return_dict", "output_attentions", "output_hidden_states", "use_cache")
+
+_NUMBERED = re.compile(r"(?:^|\.)(?:layers?|h|block|blocks)\.(\d+)\.")
+_LONGEST_HEADER = 100_000_000  # that safetensors reads
+# Weights of 4 bits lie eight to an integer, and a matrix may be kept in parts: room for both.
+_SLACK = 16
+# Deeper than any model there is; where weights cannot be counted by layer.
+_DEEPEST = 2_000
+_LARGEST_INTEGER = 2**40
+
+
+def check_files(directory: Path) -> None:
+    """Refuse a folder in which something else than a file goes by the name of one.
+
+    Raises:
+        CheckpointError: names it.
+    """
+    with reading(directory):
+        for path in sorted(directory.iterdir()):
+            if path.suffix in _OPENED:
+                regular(path)
+
+
+def check_settings(directory: Path) -> None:
+    """Refuse a folder whose ``config.json``, where it has one, holds values that no model has.
+
+    Raises:
+        CheckpointError: names the file and the setting.
+    """
+    check_files(directory)
+    if (directory / "config.json").is_file():
+        for settings in _all(read_json(directory / "config.json")):
+            _check_types(settings)
+
+
+def check_claims(directory: Path) -> None:
+    """Refuse a ``config.json`` that says more than the weights beside it hold.
+
+    Raises:
+        CheckpointError: names the file and the setting.
+    """
+    check_settings(directory)
+    config = read_json(directory / "config.json")
+    shapes = shapes_of(directory)
+    pickled = sum(path.stat().st_size for path in directory.glob("pytorch_model*.bin"))
+    for settings in _all(config):
+        if shapes or pickled:
+            _check_sizes(settings, shapes, sum(map(math.prod, shapes.values())) or pickled)
+
+
+def _all(config: Settings) -> Iterator[Settings]:
+    """The settings of a model and of its parts (``text_config``)."""
+    yield config
+    for name, value in config.items():
+        if name.endswith("_config") and name != "quantization_config" and isinstance(value, dict):
+            yield Settings(value, config.file)
+
+
+def _check_types(settings: Settings) -> None:
+    for name in _COUNTS:
+        if name in settings and settings.of(name, int, 1) < 1:
+            raise settings.wrong(name, "it must be at least 1")
+    for names, kind in ((_NUMBERS, float), (_INTEGERS, int), (_SWITCHES, bool)):
+        for name in names:
+            settings.of(name, kind, kind())
+    for name, value in settings.items():
+        if type(value) is int and abs(value) > _LARGEST_INTEGER:
+            raise settings.wrong(name, "no setting of a model is as large")
+    for name in ("architectures", "layer_types"):
+        settings.texts(name)
+
+
+def _check_sizes(settings: Settings, shapes: Mapping[str, tuple[int, ...]], held: int) -> None:
+    """Sizes against the tensors: each has its place in one of them, and so has each product of two that is a matrix."""
+    last = max((int(found[1]) for name in shapes if (found := _NUMBERED.search(name))), default=None)
+    for name in _DEPTHS:
+        depth = settings.of(name, int, 1)
+        if last is not None and depth > last + 1:
+            example = next(own for own in shapes if (found := _NUMBERED.search(own)) and int(found[1]) == last)
+            wanted = _NUMBERED.sub(lambda found: found[0].replace(str(last), str(last + 1)), example, count=1)
+            raise settings.wrong(
+                name, f"the weights have {last + 1} layers, and {wanted!r} is missing. It would be random"
+            )
+        if depth > _DEEPEST:
+            raise settings.wrong(name, f"no model of more than {_DEEPEST} layers is loaded")
+    largest = max((size for shape in shapes.values() for size in shape), default=held) * _SLACK
+    for name in (*_SIZES, "type_vocab_size"):
+        if settings.of(name, int, 1) > largest:
+            raise settings.wrong(name, f"no tensor in the weights has a side of more than {largest // _SLACK}")
+    width = max(settings.of(name, int, 1) for name in _WIDTHS)
+    narrow = settings.of("embedding_size", int, width)
+    tables = any("position" in name and "embed" in name for name in shapes) or not shapes
+    for names, beside in (
+        ((*_VOCABULARIES, *(("max_position_embeddings", "n_positions") if tables else ())), narrow),
+        (tuple(name for name in _SIZES if name not in (*_VOCABULARIES, "embedding_size")), width),
+    ):
+        for name in names:
+            if settings.of(name, int, 1) * beside > held * _SLACK:
+                raise settings.wrong(
+                    name, f"a matrix of {settings[name]} by {beside} is larger than all weights in the folder"
+                )
+
+
+def shapes_of(directory: Path) -> dict[str, tuple[int, ...]]:
+    """The shape of every tensor in a folder's safetensors, by name, as their headers say.
+
+    Raises:
+        CheckpointError: a file that is no safetensors.
+    """
+    found: dict[str, tuple[int, ...]] = {}
+    for path in sorted(directory.glob("*.safetensors")):
+        size = regular(path).stat().st_size
+        with reading(path), path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if size < 8 or length > min(_LONGEST_HEADER, size - 8):
+                raise CheckpointError(f"{path} cannot be loaded: it is cut short, or no safetensors file at all")
+            header = json.loads(file.read(length))
+            for name, tensor in header.items():
+                if name != "__metadata__":
+                    found[name] = tuple(int(side) for side in tensor["shape"])
+    return found

@@ -1,0 +1,194 @@
+"""Texts to `Tokens`, on the ``tokenizers`` package alone: fast, thread-safe, the same in every transformers release.
+
+Truncation and padding are switched off once, at load, and never touched again: toggling them is what makes shared
+tokenizers fail with "Already borrowed".
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from collections.abc import Sequence
+from os import PathLike
+from pathlib import Path
+
+from tokenizers import Encoding, Tokenizer
+
+from rerank_core.backends.config_claims import check_files
+from rerank_core.backends.try_in_child import try_tokenizer
+from rerank_core.errors import CheckpointError, short
+from rerank_core.scorer import Tokens
+from rerank_core.spec.untrusted_files import read_json, reading
+
+__all__ = ["TextTokenizer", "check_tokenizer"]
+
+# Texts of one encode_batch call: enough for its threads, few enough that Encoding objects (about 100 bytes a token)
+# stay small beside the compact arrays they become.
+_CHUNK = 256
+
+_SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+_LONE_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class TextTokenizer:
+    """A tokenizer that never cuts, never pads and adds no special tokens.
+
+    Args:
+        tokenizer: taken over; its truncation, padding and special-token settings are changed.
+        parse_special_tokens: read special tokens spelt out in user text as such (what the original frameworks
+            do); by default such text is only text.
+        bos: the token that starts a text, where the model has one.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, *, parse_special_tokens: bool = False, bos: str | None = None) -> None:
+        tokenizer.no_truncation()
+        tokenizer.no_padding()
+        self.raw = tokenizer
+        self.bos = bos
+        self._spelt_out: dict[int, list[tuple[int, int]]] = {}
+        self._specials: frozenset[int] = frozenset()
+        if not parse_special_tokens:
+            with reading("the tokenizer", "cannot spell its own special tokens"):
+                self._spelt_out = _spelt_out(tokenizer)
+            self._specials = frozenset(self._spelt_out)
+        tokenizer.encode_special_tokens = not parse_special_tokens
+
+    @classmethod
+    def from_directory(cls, directory: str | PathLike[str], *, parse_special_tokens: bool = False) -> TextTokenizer:
+        """The tokenizer of a checkpoint directory.
+
+        Raises:
+            CheckpointError: no tokenizer that can be read.
+        """
+        path = Path(directory) / "tokenizer.json"
+        check_tokenizer(Path(directory))
+        with reading(f"{directory}: the tokenizer", "cannot be read"):
+            raw = Tokenizer.from_file(str(path)) if path.is_file() else _converted(Path(directory))
+        if raw.get_vocab_size() <= len(raw.get_added_tokens_decoder()):
+            # Where no vocabulary file is found, transformers makes up a tokenizer of special tokens alone.
+            raise CheckpointError(
+                f"{directory} has no tokenizer: neither tokenizer.json nor a vocabulary to make it from"
+            )
+        with reading(f"{directory}: the tokenizer", inputs=False):
+            return cls(raw, parse_special_tokens=parse_special_tokens, bos=_first_token(Path(directory)))
+
+    def encode(self, texts: Sequence[str], before: str = "", after: str = "") -> list[Tokens]:
+        """Tokens of each text, one for one.
+
+        Args:
+            before, after: literal text of the template piece around it, tokenized together with it.
+        """
+        result: list[Tokens] = []
+        for start in range(0, len(texts), _CHUNK):
+            # A lone surrogate is no Unicode text; U+FFFD takes its one place, so offsets still hold.
+            chunk = [_LONE_SURROGATE.sub("\ufffd", text) for text in texts[start : start + _CHUNK]]
+            wrapped = [before + text + after for text in chunk] if before or after else chunk
+            with reading("the tokenizer", "fails on a text"):
+                encodings = self.raw.encode_batch(wrapped, add_special_tokens=False)
+            result.extend(
+                self._tokens(encoding, len(before), len(text)) for encoding, text in zip(encodings, chunk, strict=True)
+            )
+        return result
+
+    def literal(self, text: str) -> tuple[int, ...]:
+        """Ids of a template's own text, in which special tokens are special. Not for use beside `encode` in another
+        thread: a scorer asks when it is made."""
+        kept = self.raw.encode_special_tokens
+        self.raw.encode_special_tokens = False
+        try:
+            with reading("the tokenizer", f"fails on the template's text {short(text)}"):
+                return tuple(self.raw.encode(text, add_special_tokens=False).ids)
+        finally:
+            self.raw.encode_special_tokens = kept
+
+    def _tokens(self, encoding: Encoding, before: int, length: int) -> Tokens:
+        ids, offsets = encoding.ids, encoding.offsets
+        if not self._specials.isdisjoint(ids):
+            ids, offsets = self._expand(ids, offsets)
+        first, last = 0, len(ids)
+        if before:
+            first = next((i for i, (_, stop) in enumerate(offsets) if stop > before), last)
+        while last > first and offsets[last - 1][0] >= before + length and offsets[last - 1][1] > before + length:
+            last -= 1
+        own = offsets[first:last]
+        return Tokens(
+            array("i", ids[first:last]),
+            array("I", [max(0, start - before) for start, _ in own]),
+            array("I", [min(length, stop - before) for _, stop in own]),
+            tuple(ids[:first]),
+            tuple(ids[last:]),
+        )
+
+    def _expand(
+        self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]
+    ) -> tuple[list[int], list[tuple[int, int]]]:
+        """Write special tokens that stand in user text as ordinary tokens."""
+        new_ids: list[int] = []
+        new_offsets: list[tuple[int, int]] = []
+        for id_, (start, stop) in zip(ids, offsets, strict=True):
+            for piece, width in self._spelt_out.get(id_, [(id_, stop - start)]):
+                new_ids.append(piece)
+                new_offsets.append((start, min(stop, start + width)))
+                start = min(stop, start + width)
+        return new_ids, new_offsets
+
+
+def check_tokenizer(directory: Path) -> None:
+    """Refuse a tokenizer's files that would end this process, or are not what they should be.
+
+    Raises:
+        CheckpointError: names the file.
+    """
+    check_files(directory)
+    for name in _SETTINGS:
+        if (directory / name).is_file():
+            read_json(directory / name)
+    if (directory / "tokenizer.json").is_file():
+        try_tokenizer(directory / "tokenizer.json")
+
+
+def _spelt_out(tokenizer: Tokenizer) -> dict[int, list[tuple[int, int]]]:
+    """For each special token, the ordinary tokens that spell it, with their widths in characters.
+
+    `encode_special_tokens` keeps them from being cut out of the text, but a unigram vocabulary such as XLM-R's holds
+    ``</s>`` and ``<mask>`` as pieces too, and its model would still find them.
+    """
+    # The unknown token is special too, and ordinary text makes it rightly: whatever this vocabulary calls it, it is
+    # what a character that no vocabulary holds becomes.
+    try:
+        unknown = {token.id for token in tokenizer.model.tokenize("\U0010ffff")}
+    except Exception:  # noqa: BLE001 -- tokenizers' bare Exception where a vocabulary has no unknown token
+        unknown = set()
+    result: dict[int, list[tuple[int, int]]] = {}
+    for id_, token in tokenizer.get_added_tokens_decoder().items():
+        text = token.content
+        if not token.special or id_ in unknown or len(text) < 2:
+            continue
+        pieces = [*tokenizer.model.tokenize(text[:1]), *tokenizer.model.tokenize(text[1:])]
+        result[id_] = [(piece.id, len(piece.value)) for piece in pieces]
+    return result
+
+
+def _first_token(directory: Path) -> str | None:
+    """The token that starts a text, as the tokenizer's files name it; config.json's ids are not to be trusted for
+    that (Qwen2's has a bos that its tokenizer does not use)."""
+    for name in _SETTINGS:
+        file = directory / name
+        if not file.is_file():
+            continue
+        settings = read_json(file)
+        if "bos_token" in settings:
+            token = settings["bos_token"]
+            content = token.get("content") if isinstance(token, dict) else token
+            return content if isinstance(content, str) and content else None
+    return None
+
+
+def _converted(directory: Path) -> Tokenizer:
+    """A checkpoint without ``tokenizer.json``: let transformers convert its vocabulary."""
+    from transformers import AutoTokenizer
+
+    loaded = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
+    raw: Tokenizer = loaded.backend_tokenizer
+    return raw

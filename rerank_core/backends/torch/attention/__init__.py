@@ -1,0 +1,1 @@
+"""Attention over rows of several lengths: packed end to end, or padded."""

@@ -1,0 +1,1 @@
+"""Sequence classifiers that read query and document together."""

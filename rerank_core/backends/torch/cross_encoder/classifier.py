@@ -1,0 +1,86 @@
+"""Cross-encoders: a sequence classifier with one label reads query and document together."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+
+from rerank_core.backends.frames import pair_frame, stacked_frame
+from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.cross_encoder.last_layer import gather_first_tokens, shorten_last_layer
+from rerank_core.errors import CheckpointError, InputError
+from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
+from rerank_core.spec import ModelSpec
+
+__all__ = ["ClassifierScorer"]
+
+
+class ClassifierScorer(TorchScorer):
+    """Score = the single logit, in float32 whatever the model computes in."""
+
+    layout: Layout = "joint"
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        tokenizer: TextTokenizer,
+        spec: ModelSpec,
+        *,
+        pack: bool,
+        int8: bool = False,
+        live: bool = False,
+    ) -> None:
+        labels = getattr(module.config, "num_labels", None)
+        if labels != 1:
+            raise CheckpointError(f"model {spec.name!r}: the module has {labels} labels; a reranker has one")
+        if spec.template.wrap != "pair":
+            raise InputError(f"model {spec.name!r}: a classifier takes Template.pair(), not {spec.template!r}")
+        if hasattr(module, "score") and getattr(module.config, "pad_token_id", None) is None:
+            raise CheckpointError(
+                f"model {spec.name!r}: a decoder classifier finds its last token by pad_token_id, and config.json has "
+                "none; set it to the tokenizer's padding token"
+            )
+        if pack:
+            gather_first_tokens(module)
+        super().__init__(module, tokenizer, spec, pack=pack, int8=int8, live=live)
+        self._frame = pair_frame(tokenizer, typed=self.typed)
+
+    def overhead(self, query: Tokens, doc: Tokens) -> int:
+        return self._frame.overhead(query, doc)
+
+    def query_row(self, query: Tokens) -> QueryRow | None:
+        return None
+
+    def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
+        return self._frame.row(query, doc, start, stop, owner)
+
+    def stacked(self) -> ClassifierScorer:
+        other = copy.copy(self)
+        other._frame = stacked_frame(self.tokenizer, typed=self.typed)
+        return other
+
+    def shorten(self) -> Callable[[], None] | None:
+        return shorten_last_layer(self.module, live=self.live)
+
+    def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
+        return self.laid_out([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=packed)
+
+    def answered(self, output: Any) -> torch.Tensor:
+        logits: torch.Tensor = output.logits[:, 0].float()
+        return logits
+
+    def score(self, batch: Batch) -> Output:
+        logits = self.read([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=self.packed)
+        scores: list[float] = logits.float().tolist()
+        return Output({"score": scores})
+
+    def read(
+        self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool
+    ) -> torch.Tensor:
+        """Logits ``[len(rows)]``."""
+        logits: torch.Tensor = self.outputs(rows, types, packed=packed).logits[:, 0]
+        return logits

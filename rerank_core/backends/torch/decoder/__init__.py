@@ -1,0 +1,1 @@
+"""Causal language models: rows after a shared prefix, run layer by layer, scored at the last token."""

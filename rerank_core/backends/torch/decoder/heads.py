@@ -1,0 +1,208 @@
+"""From the last token's hidden state to scores: label rows of the output layer, or a head for each layer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.torch.decoder.layered_model import LayeredModel
+from rerank_core.backends.torch.decoder.output_layer import OutputLayer
+from rerank_core.backends.torch.safetensors_reader import tensors_of
+from rerank_core.errors import CheckpointError, InputError
+from rerank_core.spec import Head
+
+__all__ = [
+    "LabelReader",
+    "LayerReader",
+    "Reader",
+    "check_layers",
+    "head_layers",
+    "label_ids",
+    "label_reader",
+    "layer_reader",
+    "live_label_reader",
+    "live_layer_reader",
+]
+
+
+class Reader(Protocol):
+    """Scores of ``[rows, width]`` hidden states after some of the layers."""
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        """Where scores are asked for, by count of layers run; the last one ranks."""
+        ...
+
+    def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        """``[rows]`` in float32."""
+        ...
+
+    def name(self, layer: int) -> str:
+        """What the score of a layer is called."""
+        ...
+
+
+@dataclass(frozen=True)
+class LabelReader:
+    """The logit of one token, or the log-odds of two: no other row of the output layer is multiplied.
+
+    Attributes:
+        rows: of the positive label, and of the negative one where there is one, in the output layer.
+        logits: ``[rows, labels]`` in float32 of hidden states.
+    """
+
+    layers: tuple[int, ...]
+    rows: tuple[int, ...]
+    logits: Callable[[torch.Tensor], torch.Tensor]
+
+    def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        logits = self.logits(hidden)
+        return logits[:, 0] if len(self.rows) == 1 else logits[:, 0] - logits[:, 1]
+
+    def name(self, layer: int) -> str:
+        return "score"
+
+
+@dataclass(frozen=True)
+class LayerReader:
+    """A linear head of its own at each layer that is read.
+
+    Attributes:
+        heads: ``[1, width]`` for each layer.
+    """
+
+    layers: tuple[int, ...]
+    heads: Mapping[int, torch.Tensor]
+    softcap: float | None = None
+
+    def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        logits = torch.nn.functional.linear(hidden.float(), self.heads[layer].float())[:, 0]
+        if self.softcap is not None:
+            logits = torch.tanh(logits / self.softcap) * self.softcap
+        return logits
+
+    def name(self, layer: int) -> str:
+        return "score" if len(self.layers) == 1 else f"layer_{layer}"
+
+
+def label_ids(head: Head, tokenizer: TextTokenizer, model: str) -> tuple[int, ...]:
+    """The ids of a head's labels.
+
+    Raises:
+        CheckpointError: a label that the tokenizer spells with several tokens, or knows no token for.
+    """
+    found = []
+    for label in (head.positive, head.negative):
+        if label is None:
+            continue
+        ids = tokenizer.encode([label])[0].ids
+        if len(ids) != 1:
+            raise CheckpointError(
+                f"model {model!r}: the label {label!r} is {len(ids)} tokens here, {list(ids)!r}; a logit is that of "
+                "one token. Choose labels that this tokenizer has whole"
+            )
+        found.append(ids[0])
+    if len(set(found)) != len(found):
+        raise CheckpointError(f"model {model!r}: both labels are the token {found[0]}; the score would always be 0")
+    return tuple(found)
+
+
+def label_reader(directory: Path, module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelReader:
+    """The label rows of a checkpoint's output layer.
+
+    Raises:
+        CheckpointError: no output layer, or labels that are not single tokens.
+    """
+    ids = label_ids(head, tokenizer, model)
+    layer = OutputLayer.of(directory, module, ids, model)
+    layer.check(module)
+    return LabelReader((module.config.num_hidden_layers,), ids, layer)
+
+
+def live_label_reader(module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelReader:
+    """The label rows of a causal language model in memory, as they are whenever it scores.
+
+    Raises:
+        CheckpointError: a module without an output layer, or labels that are not single tokens.
+    """
+    rows = label_ids(head, tokenizer, model)
+    layer = OutputLayer(module, rows, model)
+    layer.check(module.base_model)
+    return LabelReader((module.config.num_hidden_layers,), rows, layer)
+
+
+def layer_reader(
+    directory: Path,
+    module: Any,
+    head: Head,
+    layers: Sequence[int],
+    *,
+    ordinal: bool = False,
+    softcap: float | None = None,
+) -> LayerReader:
+    """The heads of a checkpoint for the layers that were loaded.
+
+    Args:
+        layers: that are read; the last one ranks.
+        ordinal: the first layer asked for gets the first head, the next the second (FlagEmbedding's lightweight
+            reranker does that); else each layer has the head it was trained with.
+
+    Raises:
+        CheckpointError: a head missing from the files, or of another width.
+    """
+    weights = head.weights or ""
+    numbers = {layer: number for number, layer in enumerate(head_layers(head, len(module.layers)))}
+    if ordinal:
+        numbers = {layer: number for number, layer in enumerate(sorted(set(layers)))}
+    names = {layer: weights.replace("{i}", str(number)) for layer, number in numbers.items()}
+    found = tensors_of(directory, list(names.values()))
+    width = module.config.hidden_size
+    embeddings = module.get_input_embeddings().weight
+    heads = {}
+    for layer, name in names.items():
+        if name not in found:
+            raise CheckpointError(f"{directory} has no {name!r}, the head of layer {layer}; its scores would be random")
+        if found[name].shape != (1, width):
+            raise CheckpointError(f"{directory}: {name!r} is {list(found[name].shape)}, not [1, {width}]")
+        heads[layer] = found[name].to(embeddings)
+    return LayerReader(tuple(layers), heads, softcap)
+
+
+def live_layer_reader(
+    module: LayeredModel, layers: Sequence[int] | None = None, *, ordinal: bool = False
+) -> LayerReader:
+    """The heads of a module in memory, as they are whenever it scores.
+
+    Args:
+        layers: that are read, the last one ranks; by default all.
+        ordinal: see `layer_reader`.
+    """
+    found: Any = module.lm_head
+    heads = {layer: head.linear_head.weight for layer, head in zip(module.scored_layers, found, strict=True)}
+    if ordinal and layers is not None:
+        heads = {layer: found[number].linear_head.weight for number, layer in enumerate(sorted(set(layers)))}
+    return LayerReader(tuple(layers or heads), heads, module.softcap)
+
+
+def head_layers(head: Head, depth: int) -> range:
+    """The layers with a score, of a model with ``depth`` of them."""
+    return range(head.first or 1, depth + 1, head.step or 1)
+
+
+def check_layers(head: Head, layers: Sequence[int], depth: int, model: str) -> None:
+    """Refuse layers that have no head.
+
+    Raises:
+        InputError: names the layers there are.
+    """
+    valid = head_layers(head, depth)
+    if wrong := [layer for layer in layers if layer not in valid]:
+        every = f", every {valid.step}" if valid.step != 1 else ""
+        raise InputError(
+            f"layer {wrong[0]!r} was asked for; {model!r} has scores at layers {valid.start} to {depth}{every}"
+        )

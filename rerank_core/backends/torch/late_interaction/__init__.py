@@ -1,0 +1,1 @@
+"""Token vectors: encoding, MaxSim, and stores of document embeddings."""

@@ -1,0 +1,55 @@
+"""``rerank doctor``: the checks of `rerank_core.doctor`, shown."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from rerank_core.cli.output import AsJson, emit_json, plain, show
+from rerank_core.doctor import Check, examine
+from rerank_core.plugins.isolation import output_aside
+
+__all__ = ["doctor"]
+
+_STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
+
+
+def doctor(
+    model: Annotated[
+        str | None,
+        typer.Argument(metavar="MODEL", help="Also load this model, downloaded if need be, and rank with it."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Check this installation; exit code 1 if something failed.
+
+    \b
+    Examples:
+      rerank doctor
+      rerank doctor mini
+      rerank doctor --json | jq '.checks[] | select(.status != "ok")'
+    """
+    with output_aside():
+        checks = examine(model)
+    ok = all(check.status != "fail" for check in checks)
+    if as_json:
+        emit_json({"schema_version": 1, "ok": ok, "checks": [check.to_dict() for check in checks]})
+    else:
+        _show(checks)
+    raise typer.Exit(0 if ok else 1)
+
+
+def _show(checks: list[Check]) -> None:
+    from rich.table import Table
+    from rich.text import Text
+
+    grid = Table.grid(padding=(0, 2, 0, 0))
+    for check in checks:
+        detail = Text(plain(check.detail), overflow="fold")
+        if check.fix:
+            detail.append(f"\nfix: {plain(check.fix)}", "bold")
+        grid.add_row(Text(check.status, _STYLES[check.status]), Text(plain(check.name), no_wrap=True), detail)
+    show(grid)
+    counts = (f"{sum(check.status == status for check in checks)} {status}" for status in _STYLES)
+    show(Text(", ".join(counts), "dim"))

@@ -1,0 +1,1 @@
+"""Documents encoded before any query is known, and explanations of late-interaction scores."""

@@ -1,0 +1,69 @@
+"""What became of each job of a call: its scores, or the error that stopped it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, TypeAlias
+
+from rerank_core.errors import NonFiniteScoreError
+from rerank_core.planning.row_plan import Job
+from rerank_core.types import Passage, Usage
+
+__all__ = ["Outcome", "Scored", "finished", "finite"]
+
+
+@dataclass(frozen=True)
+class Scored:
+    """What the model said of one job; lists are in the order of the job's documents.
+
+    ``stages`` counts how far a document went in a cascade; a later stage always ranks above an earlier one.
+    """
+
+    scores: list[float]
+    all_scores: list[dict[str, float]]
+    passages: list[tuple[Passage, ...]]
+    truncated: list[bool | None]
+    stages: list[int]
+    usage: Usage
+    query_truncated: bool = False
+    statistics: Mapping[str, Any] = field(default_factory=dict)
+
+
+Outcome: TypeAlias = Scored | Exception
+
+
+def finite(found: Sequence[Outcome], jobs: Sequence[Job]) -> list[Outcome]:
+    """The outcomes; in place of the first with a score that is NaN or infinite, the error that names all such
+    documents, and nothing after it."""
+    bad = [
+        (job, doc)
+        for job, result in zip(jobs, found, strict=False)
+        if isinstance(result, Scored)
+        for doc, scores in enumerate(result.all_scores)
+        if not all(map(math.isfinite, [*scores.values(), *(passage.score for passage in result.passages[doc])]))
+    ]
+    if not bad:
+        return list(found)
+    named = [(job.number, doc, job.documents[doc].id) for job, doc in bad[:10]]
+    names = ", ".join(
+        f"{doc} of query {query}" + ("" if own is None else f" (id {own!r})") for query, doc, own in named
+    )
+    total = sum(len(job.documents) for job in jobs)
+    error = NonFiniteScoreError(
+        f"the model gave NaN or infinity for {len(bad)} of {total} documents: {names}; "
+        "check its weights for NaN (and dtype: float16 overflows where float32 does not), or what the remote scorer "
+        "answers",
+        [(job.number, doc) for job, doc in bad],
+    )
+    first = next(place for place, job in enumerate(jobs) if job is bad[0][0])
+    return [*found[:first], error]
+
+
+def finished(outcomes: Iterable[Outcome]) -> Iterator[Scored]:
+    """What was scored; raises the error at its turn."""
+    for outcome in outcomes:
+        if isinstance(outcome, Exception):
+            raise outcome
+        yield outcome

@@ -1,0 +1,80 @@
+"""From raw scores to a `Ranking`: order, activation, cut. The activation changes how scores look, never the order."""
+
+from __future__ import annotations
+
+import math
+
+from rerank_core.errors import InputError
+from rerank_core.options import CallOptions
+from rerank_core.pipeline.outcomes import Scored
+from rerank_core.planning.row_plan import Job
+from rerank_core.spec import ModelSpec
+from rerank_core.types import Hit, Ranking, ScoreSpace
+
+__all__ = ["presentation", "ranking_of", "sigmoid"]
+
+
+def sigmoid(x: float) -> float:
+    """The logistic function in float64, without overflow.
+
+    >>> sigmoid(0.0), sigmoid(-1000.0)
+    (0.5, 0.0)
+    """
+    if x >= 0:
+        return 1.0 / (1.0 + math.exp(-x))
+    z = math.exp(x)
+    return z / (1.0 + z)
+
+
+def presentation(spec: ModelSpec, space: ScoreSpace, activation: str) -> tuple[str, ScoreSpace]:
+    """The activation to apply to scores in ``space``, and the space they are in afterwards.
+
+    Raises:
+        InputError: a sigmoid over scores that are not logits.
+    """
+    chosen = spec.activation if activation == "default" else activation
+    if chosen == "none":
+        return chosen, space
+    if space != "logit":
+        raise InputError(
+            f"activation={activation!r} needs logits, and {spec.name!r} gives {space!r} scores; use 'none'"
+        )
+    return chosen, "probability"
+
+
+def ranking_of(
+    spec: ModelSpec, job: Job, scored: Scored, call: CallOptions, activation: str, space: ScoreSpace
+) -> Ranking:
+    """Sort by (stage, score), equal scores in the caller's order; then apply ``min_score`` and ``top_k``."""
+    if call.min_score is not None and any(scored.stages):
+        raise InputError(
+            f"min_score={call.min_score!r} means nothing after a cascade, whose stages score on scales of their own"
+        )
+    chosen, shown_space = presentation(spec, space, activation)
+    shown = [sigmoid(score) if chosen == "sigmoid" else score for score in scored.scores]
+    order = sorted(range(len(shown)), key=lambda doc: (-scored.stages[doc], -scored.scores[doc], doc))
+    kept = [doc for doc in order if call.min_score is None or shown[doc] >= call.min_score]
+    hits = tuple(
+        Hit(
+            document=job.documents[doc],
+            score=shown[doc],
+            rank=rank,
+            index=doc,
+            passages=scored.passages[doc],
+            truncated=scored.truncated[doc],
+            scores=scored.all_scores[doc],
+            stage=scored.stages[doc],
+        )
+        for rank, doc in enumerate(kept[: call.top_k], start=1)
+    )
+    return Ranking(
+        query=job.query,
+        hits=hits,
+        model=spec.name,
+        score_space=shown_space,
+        activation=chosen,
+        usage=scored.usage,
+        query_truncated=scored.query_truncated,
+        statistics=scored.statistics,
+        _scores=tuple(shown),
+    )

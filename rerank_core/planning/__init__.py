@@ -1,0 +1,1 @@
+"""Pure functions of lengths: windows of long documents, planned rows, batches."""

@@ -1,0 +1,1 @@
+"""Hook specifications, discovery of installed plugins, and the registry of model names."""

@@ -1,0 +1,203 @@
+"""Reading one installed plugin: import it, check it, ask it; what goes wrong is kept on its `PluginRecord`."""
+
+from __future__ import annotations
+
+import inspect
+import re
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import pluggy
+
+from rerank_core.errors import CheckpointError, DuplicateModelError, PluginError, PluginLoadError, RerankError, short
+from rerank_core.plugins import hookspecs
+from rerank_core.plugins.entry_points import distribution_of, normal
+from rerank_core.plugins.isolation import PluginFault, contained, described
+from rerank_core.spec import ModelSpec
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
+__all__ = ["DISABLE", "Command", "PluginRecord", "asked", "read_plugin", "unreadable"]
+
+DISABLE = "RERANK_DISABLE_PLUGINS"
+"""The environment variable that switches plugins off, by name or distribution, with commas between."""
+
+
+_COMMAND = re.compile(r"[a-z][a-z0-9-]{0,39}")
+
+
+@dataclass(frozen=True)
+class Command:
+    """A subcommand of ``rerank``: ``target`` is ``package.module:app``, a Typer app that nobody has imported yet."""
+
+    name: str
+    target: str
+    help: str
+
+
+@dataclass(frozen=True)
+class PluginRecord:
+    """One installed plugin and how it fared.
+
+    Attributes:
+        name: of its entry point; the ``plugin`` in ``plugin:model``.
+        status: ``ok``; ``disabled`` by the environment; ``failed`` on import; ``incompatible`` with this core's
+            hook API; ``invalid`` hooks or models.
+        error: one line; empty where the status is ``ok``.
+        opens: finds the model of ``plugin:source`` for a source that no model is called; None for most plugins.
+        matches: finds the model of a checkpoint directory; None for most plugins.
+        commands: what it adds to the ``rerank`` command.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    module: str
+    status: Literal["ok", "disabled", "failed", "incompatible", "invalid"] = "ok"
+    error: str = ""
+    traceback: str = ""
+    models: tuple[ModelSpec, ...] = ()
+    opens: Callable[[str], ModelSpec | None] | None = None
+    matches: Callable[[Path], ModelSpec | None] | None = None
+    commands: tuple[Command, ...] = ()
+
+
+def read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
+    distribution, version = distribution_of(point)
+    record = PluginRecord(point.name, distribution, version, point.value)
+    if {normal(point.name), normal(distribution)} & disabled:
+        return replace(record, status="disabled", error=f"switched off by {DISABLE}")
+    try:
+        with contained():
+            module = point.load()
+    except PluginFault as fault:
+        return _broken(record, "failed", fault.error)
+    try:
+        with contained():
+            wanted = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
+            if type(wanted) is not int or wanted != hookspecs.API_VERSION:
+                problem = PluginLoadError(
+                    f"written for hook API {short(wanted)}, and this rerank-core has {hookspecs.API_VERSION}; "
+                    f"upgrade {distribution} or rerank-core"
+                )
+                return _broken(record, "incompatible", problem)
+            return _ask(module, record)
+    except PluginFault as fault:
+        return _broken(record, "invalid", fault.error)
+
+
+def unreadable(name: str, error: Exception) -> PluginRecord:
+    """The record of a distribution whose metadata cannot be read, so that nobody can say what plugin it brings."""
+    problem = PluginLoadError(f"its metadata cannot be read: {described(error)}; install it again")
+    return _broken(PluginRecord(name, name, "unknown", ""), "failed", problem)
+
+
+def _ask(module: object, record: PluginRecord) -> PluginRecord:
+    """Call the hooks of one plugin, alone in a manager of its own, and write down what they say."""
+    manager = pluggy.PluginManager(hookspecs.GROUP)
+    manager.add_hookspecs(hookspecs.HookSpecs)
+    manager.register(module, record.name)
+    manager.check_pending()
+    if not manager.get_hookcallers(module):
+        raise PluginLoadError(f"the module {module!r} implements no hook; is @hookimpl missing?")
+    for caller in manager.get_hookcallers(module) or ():
+        for implementation in caller.get_hookimpls():
+            _check_kind(caller.name, implementation)
+    models: list[ModelSpec] = []
+    asked = True
+
+    def register(spec: ModelSpec) -> None:
+        if not asked:
+            raise PluginLoadError("register() was called after the hook had returned; call it inside the hook")
+        if type(spec) is not ModelSpec:  # plain data, so that no property of a subclass runs later
+            raise PluginLoadError(f"register() was given {short(spec)}; it takes a ModelSpec")
+        if "/" in spec.name:
+            raise PluginLoadError(
+                f"register() was given a model named {spec.name!r}; a registered name is kebab-case, like "
+                "'family-variant', and its hub id is an alias"
+            )
+        taken = {known for model in models for known in model.names}.intersection(spec.names)
+        if taken:
+            raise DuplicateModelError(f"the plugin registers {sorted(taken)!r} twice")
+        models.append(spec)
+
+    commands: dict[str, Command] = {}
+
+    def register_command(name: str, target: str, help: str) -> None:  # noqa: A002 -- what every CLI calls it
+        if not all(isinstance(value, str) for value in (name, target, help)) or not _COMMAND.fullmatch(name):
+            raise PluginLoadError(
+                f"register({short(name)}, {short(target)}, {short(help)}): a command is a lower-case word, "
+                "'package.module:app' and a line of help"
+            )
+        if not re.fullmatch(r"[\w.]+:\w+", target):
+            raise PluginLoadError(f"the command {name!r} is {short(target)}; it must be 'package.module:app'")
+        if name in commands:
+            raise PluginLoadError(f"the plugin registers the command {name!r} twice")
+        commands[name] = Command(name, target, help)
+
+    _check_answer("rerank_register_models", manager.hook.rerank_register_models(register=register))
+    asked = False
+    _check_answer("rerank_register_commands", manager.hook.rerank_register_commands(register=register_command))
+    opens, matches = manager.hook.rerank_open_model, manager.hook.rerank_match_checkpoint
+    return replace(
+        record,
+        models=tuple(models),
+        opens=(lambda source: opens(source=source)) if opens.get_hookimpls() else None,
+        matches=(lambda directory: matches(directory=directory)) if matches.get_hookimpls() else None,
+        commands=tuple(commands.values()),
+    )
+
+
+def _check_kind(hook: str, implementation: pluggy.HookImpl) -> None:
+    """Raise PluginLoadError for an implementation that would never run, or has nothing to do."""
+    function = implementation.function
+    if implementation.hookwrapper or implementation.wrapper:
+        raise PluginLoadError(f"{hook} is a wrapper, and each plugin is asked alone, so there is nothing to wrap")
+    if (
+        inspect.isgeneratorfunction(function)
+        or inspect.iscoroutinefunction(function)
+        or inspect.isasyncgenfunction(function)
+    ):
+        raise PluginLoadError(
+            f"{hook} is a generator or coroutine, whose body does not run when it is called; make it a plain function"
+        )
+
+
+def _check_answer(hook: str, answers: list[Any]) -> None:
+    """Raise PluginLoadError where a hook returned something, which nobody reads."""
+    for answer in answers:
+        if inspect.iscoroutine(answer):
+            answer.close()
+        raise PluginLoadError(f"{hook} returned {short(answer)}; it must call register(), and return nothing")
+
+
+def asked(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], value: object) -> ModelSpec | None:
+    """What a plugin's hook says.
+
+    Raises:
+        CheckpointError: the plugin says that the files are of its kind, and damaged.
+        PluginError: the hook failed, or returned something else than a spec.
+    """
+    try:
+        with contained():
+            spec = hook(value)
+    except PluginFault as fault:
+        if isinstance(fault.error, CheckpointError):
+            raise fault.error from fault.error.__cause__
+        raise PluginError(f"{plugin.name!r} could not open {short(value)}: {fault}") from fault.error
+    if spec is not None and type(spec) is not ModelSpec:
+        raise PluginError(f"{plugin.name!r} opened {short(value)} as {short(spec)}, which is no ModelSpec")
+    return spec
+
+
+def _broken(
+    record: PluginRecord, status: Literal["failed", "incompatible", "invalid"], error: BaseException
+) -> PluginRecord:
+    shown = "".join(traceback.format_exception(error))
+    line = described(error)
+    text = line.partition(": ")[2] if isinstance(error, RerankError) else line
+    return replace(record, status=status, error=text, traceback=shown)

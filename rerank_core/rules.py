@@ -1,0 +1,134 @@
+"""The rules of a reranker and of each of its calls: options, the model's own values and the scorer's limits, as one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, replace
+from typing import Any
+
+from rerank_core.errors import InputError, short
+from rerank_core.options import CallOptions, Options
+from rerank_core.planning.longdoc import FirstP, KMaxP, MaxP, MeanP, longdoc_of
+from rerank_core.planning.row_plan import Rules
+from rerank_core.scorer import AnyScorer, Resumable, Scorer, Stackable, Templated
+from rerank_core.spec import ModelSpec
+from rerank_core.spec.compat import PROFILES, Manner, Profile
+
+__all__ = ["identity_of", "rules_of_call", "settle"]
+
+_ROW_OPTIONS = ("longdoc", "overlap", "compat", "max_length", "max_query_length", "token_budget")
+
+
+def settle(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Rules, Profile | None]:
+    """What holds for every call, and the framework that ``compat=`` names.
+
+    Raises:
+        InputError: options that this scorer cannot follow.
+    """
+    rules = options.rules(spec)
+    if not isinstance(scorer, Scorer):
+        given = [name for name in _ROW_OPTIONS if getattr(options, name) is not None]
+        if given:
+            raise InputError(f"{spec.name!r} takes whole texts, so {given!r} mean nothing to it")
+        return rules, None
+    profile = profile_of(spec, options.compat)
+    manners = () if profile is None else (profile.pairs, profile.lists)
+    if any(
+        (manner.stacked and not isinstance(scorer, Stackable)) or (manner.beside and not isinstance(scorer, Templated))
+        for manner in manners
+    ):
+        raise InputError(
+            f"compat is {options.compat!r}, and the scorer of {spec.name!r}, a {type(scorer).__name__}, cannot lay its "
+            "rows out as that framework does"
+        )
+    limit = scorer.max_positions
+    if limit is None:
+        return rules, profile
+    if options.max_length is not None and options.max_length > limit:
+        raise InputError(
+            f"max_length is {options.max_length!r}, and {spec.name!r} has {limit} positions; use at most {limit}"
+        )
+    return replace(rules, max_length=min(rules.max_length, limit)), profile
+
+
+def rules_of_call(
+    rules: Rules, profile: Profile | None, scorer: AnyScorer, spec: ModelSpec, call: CallOptions, *, pairs: bool
+) -> Rules:
+    """The rules of one call; ``pairs`` for ``score``, whose texts some frameworks read otherwise than a list's.
+
+    Raises:
+        InputError: ``longdoc`` or ``overlap`` where they mean nothing; pairs in a cascade.
+    """
+    if pairs and isinstance(scorer, Resumable) and scorer.keep:
+        raise InputError(
+            f"score gives scores that compare, and a cascade ({list(scorer.keep)!r} documents of a query go on) leaves "
+            "them at different depths; use rerank, or leave the cascade out (cascade=None where it was given to load)"
+        )
+    given = [name for name in ("longdoc", "overlap") if getattr(call, name) is not None]
+    if given and not isinstance(scorer, Scorer):
+        raise InputError(f"{spec.name!r} takes whole texts, so longdoc and overlap mean nothing to it")
+    if profile is not None:
+        if given:
+            raise InputError(f"compat= says what happens to long documents; {given!r} cannot be set beside it")
+        parts = scorer.parts if isinstance(scorer, Templated) else {}
+        return in_manner(rules, profile.pairs if pairs else profile.lists, parts)
+    rules = rules if call.longdoc is None else replace(rules, longdoc=longdoc_of(call.longdoc))
+    return rules if call.overlap is None else replace(rules, overlap=call.overlap)
+
+
+def profile_of(spec: ModelSpec, compat: str | None) -> Profile | None:
+    """The profile that ``compat=`` names for a model.
+
+    Raises:
+        InputError: no such framework, or none that reads this kind of model.
+    """
+    if compat is None:
+        return None
+    known = {**(PROFILES.get(spec.head.kind, {}) if spec.head is not None else {}), **spec.compat}
+    if compat not in known:
+        valid = (
+            f"one of {', '.join(map(repr, known))}" if known else "left out, as no framework's rules are known for it"
+        )
+        raise InputError(f"compat is {short(compat)}; for {spec.name!r} it must be {valid}")
+    return known[compat]
+
+
+def in_manner(rules: Rules, manner: Manner, parts: Mapping[str, int]) -> Rules:
+    """The rules of a call, in this manner. A ``max_query_length`` that the caller set wins over the share.
+
+    Args:
+        parts: tokens of the template's parts.
+    """
+    limit = rules.max_query_length
+    if limit is None and manner.query_share is not None:
+        limit = rules.max_length * manner.query_share[0] // manner.query_share[1]
+    return replace(
+        rules,
+        longdoc=manner.longdoc,
+        max_length=rules.max_length + sum(parts[name] for name in manner.beside),
+        max_query_length=limit,
+        max_piece=rules.max_length if manner.pieces else None,
+        longest_first=manner.longest_first,
+        stacked=manner.stacked,
+        max_chars=manner.max_chars,
+    )
+
+
+def identity_of(spec: ModelSpec, rules: Rules, options: Options) -> dict[str, Any]:
+    """What an index in a folder must have been made with, beside the weights: plain data."""
+    strategy = type(rules.longdoc)
+    whole = {MaxP: "all", MeanP: "all", KMaxP: "all", FirstP: "first"}
+    return {
+        "template": asdict(spec.template),
+        "head": None if spec.head is None else asdict(spec.head),
+        "max_length": rules.max_length,
+        "windows": whole.get(strategy)
+        or f"{strategy.__module__}.{strategy.__qualname__} {getattr(rules.longdoc, '__dict__', rules.longdoc)!r}",
+        "overlap": rules.overlap,
+        "parse_special_tokens": options.parse_special_tokens,
+        "options": {
+            option.name: options.model[option.name]
+            for option in spec.options
+            if option.when == "load" and not option.secret
+        },
+    }

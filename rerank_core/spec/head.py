@@ -1,0 +1,110 @@
+"""`Head`: how a score is read off a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, TypeAlias
+
+from rerank_core.errors import InputError, one_of, short
+from rerank_core.spec.token_vectors import TokenVectors
+from rerank_core.types import ScoreSpace
+
+__all__ = ["Head", "HeadKind"]
+
+HeadKind: TypeAlias = Literal["classifier", "maxsim", "last_token", "layers"]
+
+# What each kind takes, and so what `Head` refuses for the others.
+_FIELDS: dict[str, tuple[str, ...]] = {
+    "classifier": (),
+    "maxsim": ("reduce", "vectors"),
+    "last_token": ("positive", "negative"),
+    "layers": ("first", "step", "weights"),
+}
+
+
+@dataclass(frozen=True)
+class Head:
+    """How a score is read off the model. Use the constructors, one per kind.
+
+    Attributes:
+        kind: ``classifier`` (one-label sequence classification), ``maxsim`` (late interaction), ``last_token`` (a
+            causal language model's logit of a word) or ``layers`` (a causal model with a score at every layer).
+        reduce: for ``maxsim``, how the best similarities of the query's tokens become one score.
+        vectors: for ``maxsim``, what the tokens' vectors are.
+        positive, negative: for ``last_token``, the words whose logits make the score.
+        first, step, weights: for ``layers``, see `layers`.
+    """
+
+    kind: HeadKind
+    reduce: Literal["mean", "sum"] | None = None
+    positive: str | None = None
+    negative: str | None = None
+    first: int | None = None
+    step: int | None = None
+    weights: str | None = None
+    vectors: TokenVectors | None = None
+
+    def __post_init__(self) -> None:
+        one_of(self.kind, tuple(_FIELDS), "Head.kind")
+        for name in sorted(set().union(*_FIELDS.values()) - set(_FIELDS[self.kind])):
+            if getattr(self, name) is not None:
+                raise InputError(f"Head(kind={self.kind!r}) takes no {name}={getattr(self, name)!r}")
+        if self.kind == "maxsim":
+            one_of(self.reduce, ("mean", "sum"), "Head.reduce")
+            vectors: Any = self.vectors
+            if vectors is None or isinstance(vectors, Mapping):  # as it stands in a file
+                object.__setattr__(self, "vectors", TokenVectors(**(vectors or {})))
+            elif not isinstance(vectors, TokenVectors):
+                raise InputError(f"Head.maxsim(vectors={short(vectors)}): it must be TokenVectors")
+        for name in ("positive", "negative"):
+            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
+                raise InputError(f"Head.last_token({name}={short(getattr(self, name))}): it must be a string")
+        if self.kind == "last_token" and (not self.positive or self.positive == self.negative):
+            raise InputError(
+                f"Head.last_token(positive={short(self.positive)}, negative={short(self.negative)}): "
+                "a positive label is needed, and another one as the negative"
+            )
+        if self.kind == "layers":
+            for name in ("first", "step"):
+                value = getattr(self, name)
+                if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+                    raise InputError(f"Head.layers({name}={short(value)}): it must be a positive integer")
+            if not isinstance(self.weights, str) or self.weights.count("{i}") != 1:
+                raise InputError(f"Head.layers(weights={short(self.weights)}): it must hold {{i}} exactly once")
+
+    @classmethod
+    def classifier(cls) -> Head:
+        """The single logit of a sequence classifier (a cross-encoder; Nogueira & Cho, 2019)."""
+        return cls("classifier")
+
+    @classmethod
+    def maxsim(cls, reduce: Literal["mean", "sum"] = "sum", vectors: TokenVectors | None = None) -> Head:
+        """MaxSim over token vectors: for each query token its best document token, then summed (ColBERT; Khattab &
+        Zaharia, 2020) or averaged over the query's tokens.
+
+        Args:
+            vectors: what the tokens' vectors are; by default the encoder's, normalised, for every token.
+        """
+        return cls("maxsim", reduce=reduce, vectors=vectors)
+
+    @classmethod
+    def last_token(cls, positive: str, negative: str | None = None) -> Head:
+        """The logit that a causal language model gives ``positive`` as the next token of a row; with ``negative``,
+        the log-odds of the two. Each must be a single token (monoT5, Nogueira et al., 2020; here decoder-only)."""
+        return cls("last_token", positive=positive, negative=negative)
+
+    @classmethod
+    def layers(cls, first: int, step: int = 1, weights: str = "lm_head.{i}.linear_head.weight") -> Head:
+        """A causal model with a linear head of its own at layers ``first``, ``first + step``, ... (FlagEmbedding's
+        layerwise rerankers). The model's option ``layer`` says which are read.
+
+        Args:
+            weights: names of the heads in the checkpoint, ``{i}`` counting from 0.
+        """
+        return cls("layers", first=first, step=step, weights=weights)
+
+    @property
+    def score_space(self) -> ScoreSpace:
+        """What the raw score is."""
+        return "maxsim" if self.kind == "maxsim" else "logit"

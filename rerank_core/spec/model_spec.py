@@ -1,0 +1,174 @@
+"""What a plugin author writes: `ModelSpec` = `Template` + `Head` + limits. Plain frozen data, no torch."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, get_args
+
+from rerank_core.errors import InputError, one_of, short
+from rerank_core.planning.longdoc import longdoc_of
+from rerank_core.spec.compat import Profile
+from rerank_core.spec.head import Head
+from rerank_core.spec.hub_or_folder import is_hub_id
+from rerank_core.spec.model_option import ModelOption
+from rerank_core.spec.template import Template
+from rerank_core.types import ScoreSpace
+
+__all__ = ["ModelSpec"]
+
+_NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
+_LONGEST_NAME = 96
+_SCORER = re.compile(r"[\w.]+:\w+")
+# An alias may be a hub id, "owner/name"; a colon would be taken for "plugin:name".
+_ALIAS = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
+
+# What every model with a score at several layers can be told, where no code of its own says otherwise.
+_LAYER_OPTIONS = (
+    ModelOption(
+        "layer", "ints",
+        "the layer that scores, by default the deepest; or several: the last listed ranks, deeper ones are not loaded",
+    ),
+    ModelOption(
+        "cascade", "counts", "{8: 30}: score all documents at layer 8, and the best 30 of them at `layer`", when="call"
+    ),
+)  # fmt: skip
+
+
+def _is_name(name: str) -> bool:
+    return len(name) <= _LONGEST_NAME and _NAME.fullmatch(name) is not None
+
+
+@dataclass(frozen=True)
+class ModelSpec:
+    """A model as data.
+
+    Attributes:
+        name: kebab-case ``family-variant``; for a model that is known only by its files, its hub id.
+        checkpoint: a hub id, or ``package:NAME/FOLDER`` for files inside an installed Python package.
+        max_length: tokens of one row (of the document's row for late interaction), template included.
+        aliases: other exact names; the hub id is always one.
+        activation: what the model's authors apply to the raw score when they ship it.
+        longdoc: strategy for documents longer than one row (see ``rerank_core.planning.longdoc``).
+        revision: hub commit that ``checkpoint`` is pinned to.
+        sha256: file name in the checkpoint to hex digest, checked on load.
+        pickled: the publisher offers no safetensors, so the weights are read from ``pytorch_model.bin`` by torch's
+            weights-only unpickler, which runs nothing; honoured from installed plugins only.
+        scorer: ``package.module:factory`` for a model with its own code; honoured from installed plugins only.
+            The factory takes ``(spec, options)`` and returns a Scorer, TextScorer or ListRanker.
+        score_space: what a raw score is; by default what the head says.
+        options: what can be set beyond the common options; ``layer`` and ``cascade`` come with `Head.layers`.
+        compat: how frameworks that also run this model make rows, by what ``compat=`` says; beside those that are
+            known for its kind of head.
+    """
+
+    name: str
+    checkpoint: str = ""
+    template: Template = field(default_factory=Template.pair)
+    head: Head | None = None
+    max_length: int = 512
+    max_query_length: int | None = None
+    aliases: tuple[str, ...] = ()
+    activation: Literal["none", "sigmoid"] = "none"
+    longdoc: str = "maxp"
+    revision: str | None = None
+    sha256: Mapping[str, str] = field(default_factory=dict)
+    pickled: bool = False
+    scorer: str | None = None
+    score_space: ScoreSpace | None = None
+    options: tuple[ModelOption, ...] = ()
+    compat: Mapping[str, Profile] = field(default_factory=dict)
+    description: str = ""
+    languages: tuple[str, ...] = ()
+    license: str = ""
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not (_is_name(self.name) or is_hub_id(self.name)):
+            raise InputError(f"model name {short(self.name)} is not kebab-case, like 'family-variant'")
+        if self.head is None and self.scorer is None:
+            raise InputError(f"model {self.name!r} has neither a head nor a scorer; nothing could score with it")
+        me = f"model {self.name!r}: "
+        for name, optional in (("max_length", False), ("max_query_length", True)):
+            value = getattr(self, name)
+            if (isinstance(value, bool) or not isinstance(value, int) or value < 1) and not (
+                optional and value is None
+            ):
+                raise InputError(f"{me}{name} is {short(value)}; it must be a positive integer")
+        for name, kind in (("template", Template), ("head", Head)):
+            value = getattr(self, name)
+            if not isinstance(value, kind) and not (name == "head" and value is None):
+                raise InputError(f"{me}{name} is {short(value)}; it must be a {kind.__name__}")
+        for name in ("aliases", "languages"):
+            value = getattr(self, name)
+            if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
+                raise InputError(f"{me}{name} is {short(value)}; it must be a tuple of strings")
+        for name in ("checkpoint", "description", "license"):
+            if not isinstance(getattr(self, name), str):
+                raise InputError(f"{me}{name} is {short(getattr(self, name))}; it must be a string")
+        if self.revision is not None and not isinstance(self.revision, str):
+            raise InputError(f"{me}revision is {short(self.revision)}; it must be a string")
+        if not isinstance(self.options, tuple) or not all(isinstance(item, ModelOption) for item in self.options):
+            raise InputError(f"{me}options is {short(self.options)}; it must be a tuple of ModelOption")
+        for name in ("sha256", "compat"):
+            if not isinstance(getattr(self, name), Mapping):
+                raise InputError(f"{me}{name} is {short(getattr(self, name))}; it must be a mapping")
+        if not isinstance(self.pickled, bool):
+            raise InputError(f"{me}pickled is {short(self.pickled)}; it must be True or False")
+        for alias in self.aliases:
+            if not _ALIAS.fullmatch(alias):
+                raise InputError(f"{me}alias {short(alias)} must be a name or a hub id like 'owner/name'")
+        if self.scorer is not None and not (isinstance(self.scorer, str) and _SCORER.fullmatch(self.scorer)):
+            raise InputError(f"{me}scorer is {short(self.scorer)}; it must be 'package.module:factory'")
+        one_of(self.activation, ("none", "sigmoid"), f"{me}activation")
+        one_of(self.score_space, (None, *get_args(ScoreSpace)), f"{me}score_space")
+        longdoc_of(self.longdoc)
+        if self.head is not None and self.head.kind == "layers" and self.scorer is None:
+            given = {option.name for option in self.options}
+            own = tuple(option for option in _LAYER_OPTIONS if option.name not in given)
+            object.__setattr__(self, "options", (*self.options, *own))
+        if self.head is not None and self.head.kind == "maxsim" and self.template.wrap == "pair":
+            raise InputError(
+                f"model {self.name!r}: late interaction keeps query and document apart; use Template.each()"
+            )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every exact name of the model: its own, its aliases, its hub id."""
+        hub = (self.checkpoint,) if self.checkpoint and not self.checkpoint.startswith("package:") else ()
+        return tuple(dict.fromkeys((self.name, *self.aliases, *hub)))
+
+    @property
+    def raw_space(self) -> ScoreSpace:
+        """What a raw score of this model is."""
+        if self.score_space is not None:
+            return self.score_space
+        return self.head.score_space if self.head is not None else "logit"
+
+    def facts(self) -> dict[str, Any]:
+        """Plain data for listings."""
+        return {
+            "name": self.name,
+            "aliases": [name for name in self.names if name != self.name],
+            "description": self.description,
+            "head": self.head.kind if self.head else None,
+            "checkpoint": self.checkpoint,
+            "revision": self.revision,
+            "max_length": self.max_length,
+            "longdoc": self.longdoc,
+            "score_space": self.raw_space,
+            "activation": self.activation,
+            "languages": list(self.languages),
+            "license": self.license,
+            "options": [
+                {
+                    "name": option.name,
+                    "type": option.type,
+                    "default": option.default,
+                    "choices": list(option.choices),
+                    "when": option.when,
+                    "help": option.help,
+                }
+                for option in self.options
+            ],
+        }

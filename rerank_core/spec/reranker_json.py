@@ -1,0 +1,217 @@
+"""The spec of a checkpoint directory: its ``reranker.json``, or what its ``config.json`` says.
+
+Both are untrusted data and never name code. The trainers write the first; the second is how a folder saved by
+transformers loads by its path.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Callable, Mapping
+from os import PathLike
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from rerank_core.errors import CheckpointError, InputError, short
+from rerank_core.spec.head import Head
+from rerank_core.spec.hub_or_folder import file_path_of, model_name_of
+from rerank_core.spec.model_spec import ModelSpec
+from rerank_core.spec.template import Template
+from rerank_core.spec.untrusted_files import read_json, reading
+
+__all__ = [
+    "FILE_NAME",
+    "SCHEMA_VERSION",
+    "differences",
+    "has_spec",
+    "inside",
+    "max_length_of",
+    "read_spec",
+    "spec_of_directory",
+    "write_spec",
+]
+
+FILE_NAME = "reranker.json"
+SCHEMA_VERSION = 1
+
+# What a published folder may say of itself. The rest of a spec (scorer, checkpoint, sha256, revision, aliases,
+# options) is the business of installed code or of whoever loads the folder.
+_FIELDS = (
+    "name",
+    "max_length",
+    "max_query_length",
+    "activation",
+    "longdoc",
+    "score_space",
+    "description",
+    "license",
+)
+
+
+def write_spec(spec: ModelSpec, directory: str | PathLike[str], *, base: str | None = None) -> Path:
+    """Write ``reranker.json`` into a checkpoint directory and return its path.
+
+    Args:
+        base: ``plugin:model`` whose code scores this checkpoint; needed where ``spec.scorer`` is set.
+
+    Raises:
+        InputError: a spec with its own scorer and no base.
+    """
+    if spec.scorer is not None and base is None:
+        raise InputError(
+            f"model {spec.name!r} is scored by {spec.scorer!r}, and {FILE_NAME} never names code; "
+            "pass base='plugin:model' of the installed model that brings it"
+        )
+    data: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
+    data.update({key: getattr(spec, key) for key in _FIELDS})
+    data["languages"] = list(spec.languages)
+    data["template"] = dataclasses.asdict(spec.template)
+    data["head"] = dataclasses.asdict(spec.head) if spec.head else None
+    data["base"] = base
+    path = Path(file_path_of(directory, "directory")) / FILE_NAME
+    try:
+        path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    except UnicodeEncodeError as error:
+        raise InputError(f"model {spec.name!r} holds half of a character, which {FILE_NAME} cannot: {error}") from error
+    return path
+
+
+def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], ModelSpec]) -> ModelSpec:
+    """The spec in a directory's ``reranker.json``; its checkpoint is the directory.
+
+    Args:
+        resolve_base: finds the installed spec of a ``plugin:model`` name. Where the file names a base, what the
+            file does not say is the base's, code and options included.
+
+    Raises:
+        CheckpointError: not JSON, an unknown ``schema_version``, an unknown key or a value that cannot be used.
+        UnknownModelError: the base is not installed.
+    """
+    path = Path(directory) / FILE_NAME
+    data = read_json(path)
+    version = data.pop("schema_version", None)
+    if version != SCHEMA_VERSION:
+        raise CheckpointError(
+            f"{path}: schema_version is {version!r}; this rerank-core reads {SCHEMA_VERSION}. "
+            "Upgrade rerank-core, or write the file again with rerank_core.write_spec"
+        )
+    valid = {*_FIELDS, "languages", "template", "head", "base"}
+    unknown = sorted(set(data) - valid)
+    if unknown:
+        raise CheckpointError(f"{path}: unknown keys {unknown!r}; valid ones are {sorted(valid)!r}")
+    base = data.pop("base", None)
+    if base is not None and not isinstance(base, str):
+        raise CheckpointError(f"{path}: base is {short(base)}; it must be a string like 'plugin:model'")
+    with reading(path, inputs=False):
+        for name in ("name", "activation", "longdoc", "score_space", "description", "license"):
+            data.of(name, str, "")
+        if "template" in data:
+            data["template"] = Template(**data.inner("template"))
+        if "head" in data:
+            data["head"] = Head(**data.inner("head")) if data["head"] else None
+        if "languages" in data:
+            data["languages"] = data.texts("languages") or ()
+        data["checkpoint"] = str(Path(directory).resolve())
+        like = None if base is None else resolve_base(base)
+        # What says where the base's own files are, and how they may be read, is not this folder's.
+        own: dict[str, Any] = {"aliases": (), "revision": None, "sha256": {}, "pickled": False}
+        spec = ModelSpec(**data) if like is None else dataclasses.replace(like, **own, **data)
+    if pickled := sorted(_pickled(spec) - (set() if like is None else _pickled(like))):
+        raise CheckpointError(
+            f"{path}: the projection is in {pickled[0]!r}, a pickled file, which only the spec of an installed model "
+            "may name; save its weight in safetensors and name that"
+        )
+    return spec
+
+
+def _pickled(spec: ModelSpec) -> set[str]:
+    """Pickled files that a spec reads tensors from."""
+    vectors = spec.head.vectors if spec.head is not None else None
+    return {place for place in (vectors.projection if vectors is not None else ()) if place.endswith(".pt")}
+
+
+def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[str], ModelSpec]) -> ModelSpec:
+    """The spec of a checkpoint directory: its ``reranker.json``, or what ``config.json`` says.
+
+    Raises:
+        CheckpointError: neither file, or an architecture that is no reranker.
+    """
+    path = Path(directory)
+    if has_spec(path):
+        return read_spec(directory, resolve_base)
+    if not os.path.lexists(path / "config.json"):
+        raise CheckpointError(
+            f"{str(directory)!r} holds neither {FILE_NAME} nor config.json; a checkpoint directory has one of them"
+        )
+    config = read_json(path / "config.json")
+    architectures = config.get("architectures") or []
+    if not isinstance(architectures, list) or not isinstance(config.get("id2label", {}), Mapping):
+        raise CheckpointError(f"{path / 'config.json'}: architectures must be a list and id2label an object")
+    if not any(str(name).endswith("ForSequenceClassification") for name in architectures):
+        raise CheckpointError(
+            f"{str(directory)!r} is no reranker that can be recognised: its architectures are {architectures!r}, not a "
+            "sequence classifier. An embedding or base model has no score head. If a plugin knows this kind of "
+            "model, load its name with checkpoint=<this directory>"
+        )
+    labels = len(config["id2label"]) if "id2label" in config else config.get("num_labels", 2)
+    if labels != 1:
+        raise CheckpointError(
+            f"{str(directory)!r} classifies into {labels} labels; a reranker has one. Fine-tune it with num_labels=1"
+        )
+    with reading(path, inputs=False):
+        return ModelSpec(
+            name=model_name_of(path),
+            checkpoint=str(path.resolve()),
+            template=Template.pair(),
+            head=Head.classifier(),
+            max_length=max_length_of(path, config),
+            description=f"{architectures[0]} from a directory",
+        )
+
+
+def has_spec(directory: str | PathLike[str]) -> bool:
+    """Whether a directory has a ``reranker.json``, be it a link that leads nowhere: then it is not passed over."""
+    return os.path.lexists(Path(directory) / FILE_NAME)
+
+
+def max_length_of(path: Path, config: Mapping[str, Any]) -> int:
+    """What the tokenizer was saved with, where it is a real limit; else 512. The backend checks positions."""
+    file = path / "tokenizer_config.json"
+    tokenizer = read_json(file) if os.path.lexists(file) else {}
+    values = [tokenizer.get("model_max_length"), config.get("max_position_embeddings")]
+    limits = [value for value in values if type(value) is int and 0 < value < 1_000_000]
+    return min(limits, default=512)
+
+
+def differences(spec: ModelSpec, directory: str | PathLike[str]) -> dict[str, tuple[Any, Any]]:
+    """Fields in which a directory's ``reranker.json`` contradicts ``spec``: ``{field: (spec's, file's)}``.
+
+    Empty where the directory has no such file. Only what changes a score is compared.
+    """
+    if not has_spec(directory):
+        return {}
+    other = read_spec(directory, lambda name: spec)
+    fields = ("template", "head", "max_length", "max_query_length", "activation", "longdoc", "raw_space")
+    pairs = {name: (getattr(spec, name), getattr(other, name)) for name in fields}
+    base = read_json(Path(directory) / FILE_NAME).get("base")
+    if base is not None and base.rpartition(":")[2] not in spec.names:
+        pairs["base"] = (spec.name, base)
+    return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
+
+
+def inside(directory: Path, name: object, said_by: Path) -> Path:
+    """The path of a file or folder that a checkpoint's own files name.
+
+    Args:
+        said_by: the file that names it.
+
+    Raises:
+        CheckpointError: no name, or one that leads out of the directory.
+    """
+    if isinstance(name, str) and name and "\0" not in name and ":" not in name:
+        path = PurePosixPath(name.replace("\\", "/"))
+        if not path.is_absolute() and ".." not in path.parts:
+            return directory / path
+    raise CheckpointError(f"{said_by} names {short(name)}; a checkpoint's files are inside its own folder")

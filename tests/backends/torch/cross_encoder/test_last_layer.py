@@ -1,0 +1,102 @@
+"""The last layer of a classifier in training computes first tokens alone: exact, and the module stays its owner's."""
+
+from __future__ import annotations
+
+import copy
+import io
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from backends.torch.test_trainable import apart, batch_of, gradients, live
+from rerank_core.testing import fake_spec, tiny_cross_encoder
+
+
+def opened(directory: Path, family: Any = "bert", **settings: Any) -> tuple[Any, Any]:
+    return live(tiny_cross_encoder(directory / "model", family, std=0.1), fake_spec(), **settings)
+
+
+def computed(module: Any, scorer: Any, *, packed: bool) -> int:
+    """Tokens that the last layer's feed-forward block sees."""
+    seen = []
+    block = module.base_model.encoder.layer[-1].intermediate
+    handle = block.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[:-1].numel()))
+    module(**scorer.asked(batch_of(scorer), packed=packed))
+    handle.remove()
+    return sum(seen)
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_only_first_tokens_pass_the_last_layer(tmp_path: Path, family: Any) -> None:
+    """One token a row where rows are packed, all of them where they are padded."""
+    module, scorer = opened(tmp_path, family)
+    rows = batch_of(scorer).rows
+
+    assert computed(module, scorer, packed=True) == len(rows)
+    assert computed(module, scorer, packed=False) == len(rows) * max(len(row.ids) for row in rows)
+
+
+def test_recomputed_layers_have_the_same_gradient(tmp_path: Path) -> None:
+    """With gradient checkpointing, packed rows have the gradient of padded ones."""
+    module, scorer = opened(tmp_path, hidden_dropout_prob=0.0, attention_probs_dropout_prob=0.0)
+    expected, slow = gradients(module.train(), scorer, packed=False)
+    module.activation_checkpointing_enable()
+    scores, fast = gradients(module, scorer, packed=True)
+
+    assert scores == pytest.approx(expected, abs=1e-5)
+    assert apart(fast, slow) < 1e-5
+
+
+def test_recomputed_layers_draw_the_same_dropout(tmp_path: Path) -> None:
+    """Gradient checkpointing changes no gradient of packed rows in training, dropout included."""
+    module, scorer = opened(tmp_path)
+    module.train()
+    torch.manual_seed(3)
+    expected, plain = gradients(module, scorer, packed=True)
+    module.activation_checkpointing_enable()
+    torch.manual_seed(3)
+    scores, again = gradients(module, scorer, packed=True)
+
+    assert scores == pytest.approx(expected, abs=1e-6)
+    assert apart(again, plain) < 1e-6
+
+
+def test_attention_dropout_reaches_the_last_layer(tmp_path: Path) -> None:
+    """A model of one layer varies with the dropout of its attention as it does on padded rows."""
+    directory = tiny_cross_encoder(tmp_path / "model", "bert", layers=1, std=0.1)
+    settings = {"attention_probs_dropout_prob": 0.3, "hidden_dropout_prob": 0.0, "classifier_dropout": 0.0}
+    module, scorer = live(directory, fake_spec(), **settings)
+    module.train()
+    torch.manual_seed(0)
+    draws = {
+        packed: torch.stack(
+            [scorer.answered(module(**scorer.asked(batch_of(scorer), packed=packed))).detach() for _ in range(200)]
+        )
+        for packed in (True, False)
+    }
+
+    assert draws[True].std(0) == pytest.approx(draws[False].std(0), rel=0.35)
+
+
+def test_a_copy_is_a_module_of_its_own(tmp_path: Path) -> None:
+    """A deep copy and a pickled one compute with their own weights: publishing merges adapters into such a copy."""
+    module, scorer = opened(tmp_path)
+    module.eval()
+    asked = scorer.asked(batch_of(scorer), packed=True)
+    before = module(**asked).logits.detach()
+    twin = copy.deepcopy(module)
+    buffer = io.BytesIO()
+    torch.save(module.base_model.encoder.layer[-1], buffer)
+    buffer.seek(0)
+    layer = torch.load(buffer, weights_only=False)
+    with torch.no_grad():
+        for copied in (twin.base_model.encoder.layer[-1], layer):
+            copied.output.dense.weight.mul_(2)
+
+    assert torch.equal(module(**asked).logits, before)
+    assert not torch.allclose(twin(**asked).logits, before, atol=1e-3)
+    hidden = torch.randn(1, 5, module.config.hidden_size)
+    own = module.base_model.encoder.layer[-1]
+    assert not torch.allclose(layer(hidden), own(hidden), atol=1e-3)

@@ -1,0 +1,69 @@
+"""The arithmetic of the timings, and the table that is made of them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from helpers.scripts import module_of
+
+
+def entry(engine: str, number: int, seconds: float, **more: Any) -> dict[str, Any]:
+    made = {"cell": "12x384/dl19", "engine": engine, "round": number, "tokens": 1000, "seconds": seconds}
+    return {**made, "peak": 2**30, **more}
+
+
+def test_ratios_are_taken_within_a_round(root: Path) -> None:
+    """A slow minute falls on both of a round: 2 and 3 times as long, never the ratio of the medians."""
+    summary = module_of(root / "benchmarks" / "summary.py").summary
+    entries = [
+        entry("limit", 0, 0.5), entry("ours", 0, 1.0), entry("other", 0, 2.0, drift=1e-7),
+        entry("limit", 1, 5.0), entry("ours", 1, 10.0), entry("other", 1, 30.0, drift=3e-7),
+        entry("limit", 2, 0.8), entry("ours", 2, 1.0), entry("other", 2, 2.5, drift=2e-7),
+    ]  # fmt: skip
+    [cell] = summary(entries)
+    assert cell["engines"]["other"]["ratio"] == 2.5
+    assert cell["engines"]["other"]["drift"] == 3e-7
+    assert cell["engines"]["ours"]["tokens_per_second"] == 1000
+    assert cell["share_of_limit"] == 0.5
+
+
+def test_an_engine_that_failed_is_named_and_one_without_ours_is_no_cell(root: Path) -> None:
+    summary = module_of(root / "benchmarks" / "summary.py").summary
+    failed = {"cell": "12x384/dl19", "engine": "other", "round": 0, "tokens": 9, "error": "other ended with 1"}
+    [cell] = summary([entry("ours", 0, 1.0), failed])
+    assert cell["engines"]["other"] == {"error": "other ended with 1"}
+    assert summary([failed]) == []
+
+
+def test_the_table_is_made_of_the_results(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    speed = module_of(root / "tools" / "speed_table.py").speed
+    figures = {"seconds": 1.0, "tokens_per_second": 4000, "ratio": 1.0, "rounds": 5, "peak_mb": 900, "drift": None}
+    engines = {"ours": figures, "flagembedding": {**figures, "ratio": 6.49, "drift": 0.09}, "openvino": {"error": "no"}}
+    cell = {"shape": "12x384", "workload": "dl19", "tokens": 9000, "share_of_limit": 0.71, "engines": engines}
+    file = tmp_path / "cpu.json"
+    file.write_text(json.dumps({"machine": {}, "cells": [cell]}), encoding="utf-8")
+    header, _, row = speed(file).splitlines()
+    assert "FlagEmbedding" in header
+    assert "OpenVINO" not in header
+    assert [part.strip() for part in row.split("|")[1:-1]][-3:] == ["4,000", "71 %", "6.5*"]  # scores apart
+    assert speed(tmp_path / "none.json") == ""
+
+
+def test_parts_of_a_later_query_are_shares_of_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of 20 ms, MaxSim's 5 are a quarter; what an older file does not say is left out."""
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    late = module_of(root / "tools" / "speed_table.py").late
+    ours = {"first": 9.0, "later": 0.02, "first_ratio": 1.0, "later_ratio": 1.0}
+    engines = dict.fromkeys(("ours", "pylate", "sentence-transformers", "cross-encoder"), ours)
+    found: dict[str, Any] = {"engines": engines, "milliseconds": {"product": 1.0, "maxsim": 5.0, "query": 10.0}}
+    file = tmp_path / "late.json"
+    file.write_text(json.dumps(found), encoding="utf-8")
+    _, _, first, _, query, best, product = (row.split("|")[2].strip() for row in late(file).splitlines())
+    assert (first, query, best, product) == ("9.0 s", "10.0 ms, 50 %", "5.0 ms, 25 %", "1.0 ms, 5 %")
+    file.write_text(json.dumps({**found, "first_share_of_limit": 0.7}), encoding="utf-8")
+    assert "9.0 s, 70 % of the limit" in late(file)

@@ -1,0 +1,1 @@
+"""What is wrong with training data, row by row and in all."""

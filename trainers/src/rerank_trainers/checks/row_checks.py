@@ -1,0 +1,95 @@
+"""What is wrong with one row, seen alone: pure functions of its texts and numbers."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from difflib import SequenceMatcher
+from typing import NamedTuple
+
+from rerank_core.errors import InputError, short
+from rerank_core.records.label_scale import LabelScale
+from rerank_core.records.training_row import TrainingRow
+
+__all__ = ["Finding", "alike", "findings", "long_query"]
+
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+class Finding(NamedTuple):
+    """One thing wrong with a row, and with which of its documents; 0 where it is the row."""
+
+    kind: str
+    message: str
+    doc: int = 0
+
+
+def findings(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
+    """All that is wrong with a row; labels outside ``scale`` too, where there is one."""
+    if not row.query.strip():
+        yield Finding("empty-query", f"the query is {row.query!r}")
+    for doc, text in enumerate(row.docs):
+        if not text.strip():
+            yield Finding("empty-doc", f"document {doc + 1} is {short(text)}", doc)
+    for doc, text in enumerate((row.query, *row.docs, row.instruction or "")):
+        if _SURROGATE.search(text):
+            yield Finding("lone-surrogate", f"half a character (a lone surrogate) in {text[:40]!a}", _doc(doc, row))
+    yield from _numbers(row, scale)
+    yield from _repeats(row)
+    yield from _signal(row)
+
+
+def long_query(row: TrainingRow, limit: int, count: Callable[[str], int] | None) -> Finding | None:
+    """A query of more than ``limit`` tokens as ``count`` counts them, or else characters."""
+    length = len(row.query) if count is None else count(row.query)
+    unit = "characters" if count is None else "tokens"
+    return Finding("long-query", f"the query has {length} {unit}, and {limit} are allowed") if length > limit else None
+
+
+def alike(key: str, known: str) -> bool:
+    """Whether a key may be a misspelling, or a longer name, of one that is read: ``negs`` or ``hard_negatives`` of
+    ``neg``."""
+    enough = 0.6 if len(known) < 5 else 0.8
+    return known in key.lower() or SequenceMatcher(None, key.lower(), known).ratio() >= enough
+
+
+def _doc(place: int, row: TrainingRow) -> int:
+    return place - 1 if 1 <= place <= len(row.docs) else 0
+
+
+def _numbers(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
+    for name, values in (("label", row.labels), ("score", row.scores)):
+        for doc, value in enumerate(values or ()):
+            if not math.isfinite(value):
+                yield Finding("not-finite", f"the {name} of document {doc + 1} is {value!r}", doc)
+            elif name == "label" and scale is not None:
+                try:
+                    scale(value)
+                except InputError as error:
+                    yield Finding("label-out-of-range", f"document {doc + 1}: {error}", doc)
+
+
+def _repeats(row: TrainingRow) -> Iterator[Finding]:
+    first: dict[str, int] = {}
+    for doc, text in enumerate(row.docs):
+        before = first.setdefault(text.strip(), doc)
+        if before == doc or not text.strip():
+            continue
+        where = f"document {doc + 1} has the text of document {before + 1}"
+        if row.labels is not None and row.labels[doc] != row.labels[before]:
+            labels = f"{row.labels[doc]:g} instead of {row.labels[before]:g}"
+            yield Finding("positive-in-negatives", f"{where} and the label {labels}: {short(text)}", doc)
+        else:
+            yield Finding("duplicate-docs", f"{where}: {short(text)}", doc)
+
+
+def _signal(row: TrainingRow) -> Iterator[Finding]:
+    given = [values for values in (row.labels, row.scores) if values is not None]
+    if not given:
+        yield Finding("unlabeled", "it has neither labels nor scores")
+    elif len(row.docs) == 1:
+        yield Finding("single-doc", "it has one document")
+    elif all(len(set(values)) == 1 for values in given):
+        name = "label" if row.labels is not None else "score"
+        yield Finding("all-equal", f"all {len(row.docs)} documents have the {name} {given[0][0]:g}")

@@ -1,0 +1,169 @@
+"""``rerank train reranker`` and ``rerank train llm``: a configuration and flags in, a published folder out."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table
+from rerank_core.progress import bar
+from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
+from rerank_trainers.config.parse import config_of, read_config, set_values
+from rerank_trainers.config.recipes import RECIPES, overlaid
+
+__all__ = ["llm", "reranker"]
+
+_INTERRUPTED = 130  # as the whole command says it
+
+_Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML or JSON; see docs/training.md.")]
+_Train = Annotated[list[str] | None, typer.Option("--train", metavar="FILE", help="Training data, as often as needed.")]
+_Eval = Annotated[list[str] | None, typer.Option("--eval", metavar="FILE", help="A dev set with labels.")]
+_Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="What to start from: a directory, a hub id or a model's name.")
+]
+_Out = Annotated[str | None, typer.Option("--out", "-o", help="The folder of the run; run/final is what is published.")]
+_Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
+_Overwrite = Annotated[
+    bool, typer.Option("--overwrite", help="Start anew where an earlier run left checkpoints, which are deleted.")
+]
+_DryRun = Annotated[
+    bool,
+    typer.Option(
+        "--dry-run", help="Do all but the first step: read, check, open the model; show the resolved configuration."
+    ),
+]
+
+
+def reranker(
+    config: _Config = None,
+    train: _Train = None,
+    evaluate: _Eval = None,
+    model: _Model = None,
+    out: _Out = None,
+    objective: Objective = None,
+    label_range: LabelRange = None,
+    scores_are: ScoresAreFlag = None,
+    on_error: OnErrorFlag = None,
+    encoding: Encoding = None,
+    settings: Settings = None,
+    resume: _Resume = False,
+    overwrite: _Overwrite = False,
+    dry_run: _DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a cross-encoder.
+
+    \b
+    Examples:
+      rerank train reranker --train train.jsonl --eval dev.jsonl --model BAAI/bge-reranker-base
+      rerank train reranker run.yaml --set train.epochs=3 --set objective=softmax_ce
+      rerank train reranker run.yaml --resume
+      torchrun --nproc-per-node 4 -m rerank_core train reranker run.yaml
+    """
+    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
+    flags = _flags(data, model, out, objective)
+    _launch(
+        "reranker", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
+    )
+
+
+def llm(
+    config: _Config = None,
+    train: _Train = None,
+    evaluate: _Eval = None,
+    model: _Model = None,
+    like: Annotated[
+        str | None, typer.Option(help="The model whose template is followed, like qwen3-reranker-0.6b.")
+    ] = None,
+    out: _Out = None,
+    objective: Objective = None,
+    label_range: LabelRange = None,
+    scores_are: ScoresAreFlag = None,
+    on_error: OnErrorFlag = None,
+    encoding: Encoding = None,
+    settings: Settings = None,
+    resume: _Resume = False,
+    overwrite: _Overwrite = False,
+    dry_run: _DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a causal language model as a reranker that answers yes or no (LoRA; --set model.lora=null trains all).
+
+    \b
+    Examples:
+      rerank train llm --train train.jsonl --eval dev.jsonl --model Qwen/Qwen3-Reranker-0.6B
+      rerank train llm --train train.jsonl --model Qwen/Qwen2.5-0.5B --like qwen3-reranker-0.6b
+    """
+    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
+    flags = _flags(data, model, out, objective)
+    if like is not None:
+        flags.setdefault("model", {})["like"] = like
+    _launch("llm", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json)
+
+
+def _flags(data: dict[str, Any], model: str | None, out: str | None, objective: str | None) -> dict[str, Any]:
+    given: dict[str, Any] = {"data": data} if data else {}
+    if model:
+        given["model"] = {"checkpoint": model}
+    if out:
+        given["train"] = {"out": out}
+    return given | ({"objective": objective} if objective else {})
+
+
+def _launch(
+    recipe: str,
+    path: Path | None,
+    flags: dict[str, Any],
+    settings: Sequence[str],
+    *,
+    resume: bool,
+    overwrite: bool,
+    dry_run: bool,
+    as_json: bool,
+) -> None:
+    told = overlaid(overlaid(RECIPES[recipe], {} if path is None else read_config(path)), flags)
+    config = config_of(set_values(told, settings))
+    # torch takes seconds to import; what is wrong with the settings is said before that.
+    from rerank_trainers.loop.callbacks import Display
+    from rerank_trainers.train import leave, rehearse, train
+
+    logging.basicConfig(level=logging.WARNING, format="%(message)s")
+    with bar(True) as progress:
+        if dry_run:
+            data = rehearse(config, resume=resume, overwrite=overwrite, progress=progress)
+            leave()
+            if os.environ.get("RANK", "0") == "0":  # torchrun starts several
+                emit_json({**dataclasses.asdict(config), "rows": len(data.rows)})
+            return
+        outcome = train(config, resume=resume, overwrite=overwrite, callbacks=[Display()], progress=progress)
+    leave()
+    if not outcome.run.trainer.is_world_process_zero():
+        return
+    if as_json:
+        emit_json(outcome.to_dict())
+    else:
+        _tell(outcome)
+    if outcome.run.collapsed:
+        raise typer.Exit(1)
+    if outcome.run.interrupted:
+        raise typer.Exit(_INTERRUPTED)  # a script that publishes next must not take it for done
+
+
+def _tell(outcome: Any) -> None:
+    found = outcome.to_dict()
+    if outcome.after is not None:
+        rows = [
+            (name, "" if outcome.before is None else f"{outcome.before.values[name]:.4f}", f"{value:.4f}")
+            for name, value in outcome.after.values.items()
+        ]
+        show(table(("dev set", "before", "after"), rows, right=("before", "after")))
+    if found["interrupted"]:
+        note(f"stopped at step {found['steps']}; `--resume` goes on from there")
+    elif found["published"]:
+        note(f"published; try it: rerank rank QUERY FILES --model {found['published']}")

@@ -1,0 +1,1 @@
+"""Training rows on disk: opened, grouped, hashed and written."""

@@ -1,0 +1,1 @@
+"""The dev set: metrics, confidence intervals, calibration."""

@@ -1,0 +1,168 @@
+"""The dev set ranked by the very pipeline that serves, and measured by ir_measures.
+
+Ties are broken against the model: documents with equal scores stand in the worst order, or a model that says the same
+of everything would get the order of the file, which often lists what is relevant first.
+
+nDCG takes gains as the labels give them, fractions too. Every other measure reads whole grades: a label rounded, halves
+up, which is one rule for the whole dev set and changes no whole label.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from rerank_core import InputError, MissingDependencyError, Reranker
+from rerank_core.errors import short
+from rerank_core.records.label_scale import LabelScale
+from rerank_core.records.training_row import TrainingRow
+
+__all__ = ["MEASURES", "DevSet", "Result", "measures_of"]
+
+MEASURES = ("nDCG@10", "AP", "RR@10")
+
+# ir_measures takes whole gains, and looks at each one up to the highest: more of them would be slow.
+_MOST = 100_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a model is worth on a dev set.
+
+    Attributes:
+        values: mean of each measure.
+        queries: of each measure, the value of each query, in the order of the rows.
+        scored: raw scores and grades of all documents, for calibration.
+    """
+
+    values: Mapping[str, float]
+    queries: Mapping[str, Sequence[float]]
+    scored: Sequence[tuple[float, int]] = field(repr=False, default=())
+
+
+def measures_of(names: Sequence[str]) -> list[Any]:
+    """ir_measures' measures by name.
+
+    Raises:
+        MissingDependencyError: ir_measures is not installed.
+        InputError: a name that it does not know.
+    """
+    if not names:
+        return []
+    try:
+        import ir_measures
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("evaluation needs ir-measures: pip install 'rerank-trainers[eval]'") from error
+    try:
+        return [ir_measures.parse_measure(name) for name in names]
+    except (ValueError, NameError, SyntaxError) as error:
+        raise InputError(
+            f"{list(names)!r}: measures are those of ir_measures, like nDCG@10, AP, RR@10; {error}"
+        ) from error
+
+
+class DevSet:
+    """Queries whose documents are graded.
+
+    Attributes:
+        gains: of each row's documents, how much more a label is than that of an irrelevant document.
+        grades: the same, rounded; more than 0 is relevant.
+
+    Args:
+        rows: with labels; those without a relevant document, or without an irrelevant one, say nothing about an order
+            and are left out (`left_out` counts them).
+        lowest: the label of what is not relevant.
+        scale: what the labels are worth, which says more than ``lowest``.
+        rank, world: this process and how many share the work; every one gets the whole result.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[TrainingRow],
+        measures: Sequence[str] = MEASURES,
+        *,
+        lowest: float = 0.0,
+        scale: LabelScale | None = None,
+        rank: int = 0,
+        world: int = 1,
+    ) -> None:
+        gain = (scale or LabelScale(lowest, lowest + 1)).gain
+        self.measures = measures_of(measures)
+        self.rank, self.world = rank, world
+        self.rows: list[TrainingRow] = []
+        self.gains: list[list[float]] = []
+        self.grades: list[list[int]] = []
+        self.left_out = 0
+        for row in rows:
+            if row.labels is None:
+                raise InputError(f"{row.id}: a dev set needs labels, and this row ({short(row.query)}) has none")
+            gains = [gain(label) for label in row.labels]
+            grades = [math.floor(gain + 0.5) for gain in gains]
+            if len({grade > 0 for grade in grades}) == 2:
+                self.rows.append(row)
+                self.gains.append(gains)
+                self.grades.append(grades)
+            else:
+                self.left_out += 1
+        if not self.rows:
+            raise InputError(f"none of {len(rows)} dev rows has both a relevant and an irrelevant document")
+
+    def evaluate(self, reranker: Reranker, **options: Any) -> Result:
+        """Rank every query's documents and measure; ``options`` go to `Reranker.rerank`."""
+        mine = range(self.rank, len(self.rows), self.world)
+        takes = any(option.name == "instruction" for option in reranker.spec.options)
+        scored: dict[int, list[float]] = {}
+        for at in mine:
+            row = self.rows[at]
+            told = {"instruction": row.instruction} if takes and row.instruction is not None else {}
+            ranking = reranker.rerank(row.query, row.docs, activation="none", **told, **options)
+            scored[at] = ranking.scores()
+        if self.world > 1:
+            from accelerate.utils import gather_object
+
+            scored = {at: scores for some in gather_object([scored]) for at, scores in some.items()}
+        return self.measured([scored[at] for at in range(len(self.rows))])
+
+    def measured(self, scores: Sequence[Sequence[float]]) -> Result:
+        """The measures of scores, one list a row."""
+        import ir_measures
+
+        run = []
+        for at, (gains, own) in enumerate(zip(self.gains, scores, strict=True)):
+            worst = sorted(range(len(own)), key=lambda doc: (-own[doc], gains[doc]))
+            run += [ir_measures.ScoredDoc(str(at), str(doc), float(-place)) for place, doc in enumerate(worst)]
+        queries: dict[str, list[float]] = {str(measure): [0.0] * len(self.rows) for measure in self.measures}
+        for measures, levels in self._judged():
+            qrels = [
+                ir_measures.Qrel(str(at), str(doc), level)
+                for at, row in enumerate(levels)
+                for doc, level in enumerate(row)
+            ]
+            for one in ir_measures.iter_calc(measures, qrels, run):
+                queries[str(one.measure)][int(one.query_id)] = one.value
+        values = {name: sum(found) / len(found) for name, found in queries.items()}
+        pairs = [
+            pair for own, grades in zip(scores, self.grades, strict=True) for pair in zip(own, grades, strict=True)
+        ]
+        return Result(values, queries, pairs)
+
+    def _judged(self) -> list[tuple[list[Any], list[list[int]]]]:
+        """The measures, each with the whole numbers that it reads."""
+        linear = [one for one in self.measures if one.NAME == "nDCG" and set(one.params) <= {"cutoff", "judged_only"}]
+        if self.gains == self.grades or not linear:
+            return [(self.measures, self.grades)]
+        others = [one for one in self.measures if one not in linear]
+        return [(linear, _whole(self.gains)), *([(others, self.grades)] if others else [])]
+
+
+def _whole(gains: Sequence[Sequence[float]]) -> list[list[int]]:
+    """All gains times one factor, which nDCG does not see: the smallest that makes them whole, or else the largest that
+    is quick to compute."""
+    flat = {gain for row in gains for gain in row}
+    common = math.lcm(*(Fraction(gain).limit_denominator(_MOST).denominator for gain in flat))
+    ceiling = _MOST / max(flat)
+    factor: float = common if common <= ceiling else ceiling
+    return [[round(gain * factor) for gain in row] for row in gains]

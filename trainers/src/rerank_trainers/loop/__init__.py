@@ -1,0 +1,1 @@
+"""A training run: steps, forward passes, callbacks, checkpoints, resuming."""

@@ -1,0 +1,177 @@
+"""Callbacks of a run: stop at Ctrl-C, stop when scores collapse (measured by `Spread`), show steps on stderr."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import threading
+from typing import Any
+
+import torch
+import transformers
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+__all__ = ["CollapseWatch", "Display", "Interrupt", "Spread"]
+
+_LOG = logging.getLogger("rerank_trainers")
+_SHOWN = ("loss", "grad_norm", "learning_rate", "score_spread")
+
+
+class Interrupt(transformers.TrainerCallback):  # type: ignore[misc]
+    """Ctrl-C ends training after the step that is under way, with a checkpoint; a second one ends it at once.
+
+    Attributes:
+        asked: whether any process was interrupted.
+    """
+
+    def __init__(self) -> None:
+        self.asked = False
+        self._midway = False
+        self._before: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.asked = self._midway = False
+        if threading.current_thread() is threading.main_thread():
+            self._before = signal.signal(signal.SIGINT, self._ask)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
+        if args.world_size > 1:
+            # A signal may reach one process alone, and all must leave the loop together.
+            word = torch.tensor(int(self.asked), device=args.device)
+            torch.distributed.all_reduce(word, torch.distributed.ReduceOp.MAX)
+            self.asked = bool(word)
+        if self.asked:
+            self._midway = state.global_step < state.max_steps and not float(state.epoch).is_integer()
+            # At the end of an epoch it is evaluated and saved as ever.
+            control.should_save = control.should_save or self._midway or args.save_strategy == "steps"
+            control.should_training_stop = True
+            if args.save_total_limit == 1:
+                args.save_total_limit = 2  # transformers ends a run by deleting all but the best, this one too
+        return control
+
+    def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
+        if self._midway:
+            # Where no epoch ended nothing is measured, or the resumed run would know a metric that it should not.
+            control.should_evaluate = control.should_save = False
+        return control
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Leave Ctrl-C to whoever had it before."""
+        if self._before is not None:
+            signal.signal(signal.SIGINT, self._before)
+            self._before = None
+
+    def _ask(self, number: int, frame: Any) -> None:
+        self.asked = True
+        self.release()
+        _LOG.warning("interrupted: the step under way is finished and saved; once more ends it at once")
+
+
+class Spread:
+    """How far the scores of a query's documents lie apart: their standard deviation, mean over queries.
+
+    Where queries have a single document, all of a pass count as one query's.
+    """
+
+    def __init__(self) -> None:
+        self._found: list[tuple[float, int]] = []
+
+    def add(self, scores: torch.Tensor, mask: torch.Tensor) -> None:
+        """Count a pass: scores and where there are any, ``[groups, docs]``."""
+        several = mask.sum(1) > 1
+        if bool(several.any()):
+            scores, mask = scores[several], mask[several]
+        else:
+            scores, mask = scores[mask][None], mask[mask][None]
+        count = mask.sum(1)
+        if int(count[0]) < 2:
+            return
+        mean = (scores * mask).sum(1, keepdim=True) / count[:, None]
+        deviations = (((scores - mean) ** 2 * mask).sum(1) / count).sqrt()
+        self._found.append((float(deviations.sum()), len(deviations)))
+
+    def take(self, accelerator: Any) -> float | None:
+        """The mean since the last call, over all processes, which must all ask; None where nothing was counted."""
+        total = sum(part for part, _ in self._found), sum(count for _, count in self._found)
+        self._found.clear()
+        whole, queries = accelerator.reduce(torch.tensor(total, device=accelerator.device)).tolist()
+        return whole / queries if queries else None
+
+
+class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
+    """Stops a run whose scores no longer differ within a query, which never recovers: the loss then stays at that of a
+    constant (ln 2 for bce, ln k for a softmax over k documents).
+
+    Args:
+        logs: in a row that must look so.
+        spread: standard deviation of a query's scores below which they are alike; see `Spread`.
+
+    Attributes:
+        collapsed: whether it stopped the run.
+    """
+
+    def __init__(self, logs: int = 10, spread: float = 1e-4) -> None:
+        self.logs, self.spread, self._alike = logs, spread, 0
+        self.collapsed = False
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        self._alike, self.collapsed = 0, False
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> Any:
+        found = (logs or {}).get("score_spread")
+        if found is None:
+            return control
+        self._alike = self._alike + 1 if found < self.spread else 0
+        if self._alike >= self.logs:
+            _LOG.error(
+                "collapsed: for %d logs in a row the scores of a query's documents lay within %g of each other. "
+                "Training stops; the best checkpoint is kept. Lower train.learning_rate, or warm up longer",
+                self.logs,
+                self.spread,
+            )
+            self.collapsed = True
+            control.should_training_stop = True
+        return control
+
+
+class Display(transformers.TrainerCallback):  # type: ignore[misc]
+    """Shows steps, losses and dev metrics; of several processes only the first does."""
+
+    def __init__(self) -> None:
+        self._progress: Progress | None = None
+        self._task: Any = None
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if not state.is_world_process_zero:
+            return
+        columns = (
+            TextColumn("training"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TextColumn("left"),
+            TimeRemainingColumn(), TextColumn("{task.fields[last]}"),
+        )  # fmt: skip
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task("training", total=state.max_steps, completed=state.global_step, last="")
+        self._progress.start()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if self._progress is not None:
+            self._progress.update(self._task, completed=state.global_step)
+
+    def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> None:
+        if self._progress is None or not logs:
+            return
+        if "loss" in logs:
+            told = "  ".join(f"{name} {logs[name]:.4g}" for name in _SHOWN if name in logs)
+            self._progress.update(self._task, last=f"loss {logs['loss']:.4g}")
+            self._progress.console.print(f"step {state.global_step}  {told}", highlight=False, soft_wrap=True)
+        elif found := {name: value for name, value in logs.items() if name.startswith("eval_")}:
+            told = "  ".join(f"{name.removeprefix('eval_')} {value:.4f}" for name, value in found.items())
+            self._progress.console.print(f"step {state.global_step}  dev  {told}", highlight=False, soft_wrap=True)
+
+    def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
+        if self._progress is not None:
+            self._progress.stop()
+            self._progress = None

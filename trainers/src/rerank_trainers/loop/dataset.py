@@ -1,0 +1,164 @@
+"""Which rows make a step, which documents of a row it sees, and the dataset that a DataLoader reads.
+
+Nothing is remembered between epochs, so a resumed run, any number of workers and any number of processes draw the same.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from rerank_core.records.label_scale import LabelScale
+from rerank_core.records.training_row import TrainingRow
+from rerank_trainers.loop.passes import Group
+
+__all__ = ["Groups", "Item", "Steps", "choose"]
+
+
+@dataclass(frozen=True, slots=True)
+class Item:
+    """A row to be read for a step.
+
+    Attributes:
+        weight: of its loss: one over the rows of the whole step, times the number of processes, whose gradients are
+            averaged. 0 for a row that only keeps a process busy which would have none.
+    """
+
+    row: int
+    epoch: int
+    weight: float
+
+
+class Steps:
+    """The steps of an epoch, as this process takes part in them: one list of `Item` a step.
+
+    Args:
+        rows: how many there are.
+        batch_size: rows of a step, over all processes.
+    """
+
+    def __init__(self, rows: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
+        self.rows, self.batch_size, self.seed, self.rank, self.world = rows, batch_size, seed, rank, world
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """The order of another epoch."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return -(-self.rows // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[Item]]:
+        order = list(range(self.rows))
+        random.Random(f"order {self.seed} {self.epoch}").shuffle(order)
+        for start in range(0, self.rows, self.batch_size):
+            step = order[start : start + self.batch_size]
+            weight = self.world / len(step)
+            own = [Item(row, self.epoch, weight) for row in step[self.rank :: self.world]]
+            yield own or [Item(step[0], self.epoch, 0.0)]
+
+
+# So many values of relevant labels are grades, as people give them (1 to 5); more are cut into so many bands.
+_BANDS = 5
+
+
+def choose(labels: Sequence[float] | None, count: int, size: int, *, seed: int, row: str, epoch: int) -> list[int]:
+    """Which ``size`` of a row's ``count`` documents an epoch sees, in the row's order.
+
+    Of irrelevant documents and relevant ones of a single grade: one relevant document and irrelevant ones, each in
+    turn; where irrelevant ones do not suffice, further relevant ones fill the group. Of several relevant grades: the
+    grades share the group evenly, at least one document is relevant, and two or more are of different grades. Either
+    way the documents of a grade are all seen before any is seen twice. Without labels all are alike.
+
+    Args:
+        labels: more than 0 is relevant; None where there are none.
+        size: 0 for all.
+        row: the row's id.
+    """
+    if not size or count <= size:
+        return list(range(count))
+    shuffled = list(range(count))
+    random.Random(f"documents {seed} {row}").shuffle(shuffled)
+    if labels is None:
+        return sorted(_turn(shuffled, size, epoch))
+    grades = _grades(labels, shuffled)
+    others = [doc for doc in shuffled if labels[doc] <= 0]
+    if len(grades) > 1:
+        # A group of one has no place for an irrelevant document beside the relevant one.
+        return sorted(_shared([*grades, others] if others and size > 1 else grades, size, seed, row, epoch))
+    relevant = grades[0] if grades else []
+    first = _turn(relevant, 1, epoch) if relevant else []
+    rest = _turn(others, min(size - len(first), len(others)), epoch)
+    more = [doc for doc in relevant if doc not in first]
+    return sorted([*first, *rest, *_turn(more, size - len(first) - len(rest), epoch)])
+
+
+def _grades(labels: Sequence[float], documents: Sequence[int]) -> list[list[int]]:
+    """The relevant documents by grade, best first. Which grade a document has depends on its label alone."""
+    values = sorted({labels[doc] for doc in documents if labels[doc] > 0}, reverse=True)
+    bands = min(len(values), _BANDS)
+    band = {value: place * bands // len(values) for place, value in enumerate(values)}
+    grades: list[list[int]] = [[] for _ in range(bands)]
+    for doc in documents:
+        if labels[doc] > 0:
+            grades[band[labels[doc]]].append(doc)
+    return grades
+
+
+def _shared(grades: Sequence[Sequence[int]], size: int, seed: int, row: str, epoch: int) -> list[int]:
+    """``size`` documents: of every grade as many as of any other, or all that it has; the places that are left go to
+    the grades in turn, in another order after each turn, so that any two of them meet."""
+    level = 0
+    while sum(min(len(grade), level + 1) for grade in grades) <= size:
+        level += 1
+    places = size - sum(min(len(grade), level) for grade in grades)
+    waiting = [place for place, grade in enumerate(grades) if len(grade) > level]
+    turn, start = divmod(epoch, len(waiting))
+    random.Random(f"grades {seed} {row} {turn}").shuffle(waiting)
+    chosen: list[int] = []
+    for place, grade in enumerate(grades):
+        own = min(len(grade), level)
+        seen, more = epoch * own, 0
+        if place in waiting:
+            # Of the epochs of this turn, those in which the grade got one of the places that are left.
+            lucky = [(waiting.index(place) - at) % len(waiting) < places for at in range(start + 1)]
+            seen, more = seen + turn * places + sum(lucky[:-1]), int(lucky[-1])
+        chosen += [grade[(seen + number) % len(grade)] for number in range(own + more)]
+    return chosen
+
+
+def _turn(documents: Sequence[int], count: int, epoch: int) -> list[int]:
+    """``count`` of the documents, going on each epoch where the last one ended."""
+    return [documents[(epoch * count + place) % len(documents)] for place in range(count)] if documents else []
+
+
+class Groups:
+    """Rows as groups of a size; a map-style dataset whose keys are `Item`.
+
+    Args:
+        scale: from a label as the file has it to [0, 1]; what is worth least is not relevant.
+        size: documents of a group; 0 for all.
+    """
+
+    def __init__(self, rows: Sequence[TrainingRow], scale: LabelScale, size: int, seed: int) -> None:
+        self.rows, self.scale, self.size, self.seed = rows, scale, size, seed
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, item: Item) -> Group:
+        row = self.rows[item.row]
+        labels = None if row.labels is None else self.scale.apply(row.labels)
+        worth = None if labels is None else [label - self.scale.floor for label in labels]
+        name = row.id or str(item.row)
+        chosen = choose(worth, len(row.docs), self.size, seed=self.seed, row=name, epoch=item.epoch)
+        return Group(
+            name,
+            row.query,
+            tuple(row.docs[doc] for doc in chosen),
+            None if labels is None else tuple(labels[doc] for doc in chosen),
+            None if row.scores is None else tuple(row.scores[doc] for doc in chosen),
+            row.instruction,
+            item.weight,
+        )

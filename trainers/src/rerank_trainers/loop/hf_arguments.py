@@ -1,0 +1,128 @@
+"""From our settings to transformers' TrainingArguments: which of them are ours to say, and which nobody reads here."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+
+from rerank_core import InputError
+from rerank_trainers.config.schema import TrainConfig
+
+__all__ = ["arguments_of", "one_gpu"]
+
+_LOG = logging.getLogger("rerank_trainers")
+
+# Ours by default, and the caller's to change.
+_OPEN = ("report_to", "disable_tqdm", "save_total_limit", "ddp_find_unused_parameters")
+
+# What transformers' own loader, loss and evaluation read, which are not used here.
+_UNREAD = frozenset(
+    {
+        "auto_find_batch_size", "batch_eval_metrics", "data_seed", "dataloader_drop_last",
+        "dataloader_persistent_workers", "dataloader_pin_memory", "eval_accumulation_steps", "eval_do_concat_batches",
+        "group_by_length", "include_for_metrics", "label_names", "label_smoothing_factor", "length_column_name",
+        "per_device_eval_batch_size", "prediction_loss_only", "train_sampling_strategy",
+    }
+)  # fmt: skip
+
+
+def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.TrainingArguments:
+    """transformers' arguments of a run.
+
+    Raises:
+        InputError: ``train.arguments`` names something that is ours to say, that is not read here, or that
+            transformers does not know; or a value that it refuses.
+    """
+    known = {item.name for item in dataclasses.fields(transformers.TrainingArguments)}
+    every = "steps" if train.eval_steps is not None else "epoch"
+    ours: dict[str, Any] = {
+        "output_dir": str(Path(train.out) / "checkpoints"),
+        "num_train_epochs": train.epochs,
+        "max_steps": train.max_steps,
+        "learning_rate": train.learning_rate,
+        "lr_scheduler_type": train.schedule,
+        "warmup_steps": train.warmup,
+        "weight_decay": train.weight_decay,
+        "per_device_train_batch_size": 1,
+        "gradient_accumulation_steps": 1,
+        "max_grad_norm": train.clip,
+        "bf16": train.precision == "bf16",
+        "fp16": train.precision == "fp16",
+        "seed": train.seed,
+        "eval_strategy": every if evaluates else "no",
+        "save_strategy": every,
+        "eval_steps": train.eval_steps,
+        "save_steps": train.eval_steps or 500,
+        "logging_steps": train.log_steps,
+        # A NaN would be logged as 0.
+        "logging_nan_inf_filter": False,
+        "save_total_limit": train.keep_checkpoints,
+        "load_best_model_at_end": evaluates,
+        "metric_for_best_model": f"eval_{train.metric}" if evaluates else None,
+        "greater_is_better": True if evaluates else None,
+        # Else a resumed run would count its patience anew.
+        "restore_callback_states_from_checkpoint": True,
+        "dataloader_num_workers": train.workers,
+        "remove_unused_columns": False,
+        # Every weight that is trained has a part in every score; looking for others costs a walk over each graph.
+        "ddp_find_unused_parameters": False,
+        "report_to": "none",
+        # Its bar and logs go to stdout, where results belong; `showing.Display` is ours.
+        "disable_tqdm": True,
+    }
+    if train.device == "cpu":
+        ours["use_cpu"] = True
+    elif train.device == "cuda" and not torch.cuda.is_available():
+        raise InputError("train.device is 'cuda', and torch finds no CUDA device here; leave it out to train on a CPU")
+    elif train.device not in (None, "cuda"):
+        raise InputError(
+            f"train.device is {train.device!r}; say 'cpu' or 'cuda', or leave it out (CUDA_VISIBLE_DEVICES chooses "
+            "among GPUs)"
+        )
+    elif train.device is None and not torch.cuda.is_available() and _processes() > 1:
+        # Several processes find each other only over the CPU's backend then, and each would train alone.
+        ours["use_cpu"] = True
+    given = set(train.arguments)
+    for names, why in (
+        (given & set(ours) - set(_OPEN), "settings of train.* and model.* say that"),
+        (given & {"gradient_checkpointing", "activation_checkpointing"}, "set model.gradient_checkpointing"),
+        (given & _UNREAD, "nothing reads that here, as data, loss and evaluation are not transformers' own"),
+        (given - known, "no such argument of transformers' TrainingArguments"),
+    ):
+        if names:
+            raise InputError(f"train.arguments: {sorted(names)!r}; {why}")
+    try:
+        args = transformers.TrainingArguments(**{**ours, **train.arguments})
+    except (ValueError, TypeError, ImportError) as error:
+        raise InputError(f"transformers refuses these settings of train: {error}") from error
+    if args.gradient_accumulation_steps != 1 or "num_steps" in (
+        args.accelerator_config.gradient_accumulation_kwargs or {}
+    ):
+        raise InputError("train.arguments: steps are accumulated by train.token_budget alone; set train.batch_size")
+    if train.precision == "fp16" and args.device.type == "cpu":
+        raise InputError("train.precision is 'fp16', which needs a GPU; on a CPU say 'bf16' or 'float32'")
+    if (started := _processes()) != args.world_size:
+        raise InputError(
+            f"torchrun started {started} processes, of which transformers connects {args.world_size}: each would train "
+            "alone. Set train.device to 'cpu', or start one process"
+        )
+    one_gpu(args)
+    return args
+
+
+def _processes() -> int:
+    """How many torchrun, or what sets the same variables, started."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
+
+
+def one_gpu(args: transformers.TrainingArguments) -> None:
+    """Keep a process to one GPU: torch's DataParallel, which transformers would use, cuts packed rows in the middle."""
+    if args.n_gpu > 1:
+        _LOG.warning("of %d GPUs one is used; start with torchrun to use them all", args.n_gpu)
+        args._n_gpu = 1

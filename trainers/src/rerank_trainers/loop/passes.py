@@ -1,0 +1,216 @@
+"""From the rows of a step to forward passes: tokenized as serving does it, cut under the token budget.
+
+Groups of a pass lie as padded tensors for the objective; their rows lie in the order that computes fastest.
+"""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rerank_core import InputError
+from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.planning.longdoc import FirstP
+from rerank_core.planning.row_plan import Job, RowPlan, Rules, Window
+from rerank_core.scorer import Batch, Configurable
+from rerank_core.types import Document
+
+__all__ = ["Group", "Pass", "Passes"]
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A query and the documents of it that a step sees.
+
+    Attributes:
+        labels: in [0, 1]; None where the row has none.
+        weight: of its loss; see `sampling.Item`.
+    """
+
+    id: str
+    query: str
+    docs: tuple[str, ...]
+    labels: tuple[float, ...] | None
+    teacher: tuple[float, ...] | None
+    instruction: str | None
+    weight: float
+
+
+@dataclass(frozen=True, eq=False)
+class Pass:
+    """Groups that are computed at once.
+
+    Attributes:
+        batch: their rows.
+        place: ``[groups, docs]``, which row each document is; 0 where there is none.
+        mask: ``[groups, docs]``, where there is a document.
+        labels, teacher: ``[groups, docs]``, None where no row of the step has them.
+        weights: ``[groups]``.
+        ids: of the groups' rows, for messages.
+        lengths: tokens of each row, without what its query shares.
+        shared: tokens of each query row in ``batch``.
+    """
+
+    batch: Batch
+    place: Tensor
+    mask: Tensor
+    labels: Tensor | None
+    teacher: Tensor | None
+    weights: Tensor
+    ids: tuple[str, ...]
+    lengths: tuple[int, ...]
+    shared: Mapping[int, int]
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the pass where rows are packed."""
+        return sum(self.lengths) + sum(self.shared.values())
+
+    def parts(self, budget: int, *, packed: bool, alone: bool = False) -> list[range]:
+        """The rows in runs that fit the budget, each at least one row; one by one where they must be ``alone``."""
+        if alone:
+            return [range(row, row + 1) for row in range(len(self.lengths))]
+        runs: list[range] = []
+        start, queries = 0, set[int]()
+        tokens = longest = 0
+        for row, length in enumerate(self.lengths):
+            query = self.batch.rows[row].query
+            fresh = 0 if query in queries else self.shared.get(query, 0)
+            longest = max(longest, length + self.shared.get(query, 0))
+            size = tokens + length + fresh if packed else (row + 1 - start) * longest
+            if row > start and size > budget:
+                runs.append(range(start, row))
+                start, queries, fresh = row, set(), self.shared.get(query, 0)
+                tokens, longest = 0, length + fresh
+            queries.add(query)
+            tokens += length + fresh
+        return [*runs, range(start, len(self.lengths))]
+
+    def some(self, rows: range) -> Batch:
+        """The batch with only these rows."""
+        chosen = [self.batch.rows[row] for row in rows]
+        queries = {row.query: self.batch.queries[row.query] for row in chosen if row.query in self.batch.queries}
+        return Batch(queries, chosen)
+
+
+class Passes:
+    """A step's groups as passes; what a DataLoader collates with.
+
+    Args:
+        scorer: whose template, tokenizer and frame lay the rows out.
+        max_length: tokens of a row; documents are cut to it.
+        budget: tokens of a pass. A group that is larger alone is a pass of its own, for the trainer to compute in
+            parts.
+
+    Raises:
+        InputError: a query that leaves no room for a document.
+    """
+
+    def __init__(self, scorer: TorchScorer, max_length: int, max_query_length: int | None, budget: int) -> None:
+        self.scorer = scorer
+        self.rules = Rules(FirstP(), max_length, max_query_length)
+        self.budget = budget
+
+    def __call__(self, groups: Sequence[Group]) -> dict[str, list[Pass]]:
+        """``{"passes": [...]}``: transformers' Trainer hands a mapping through."""
+        return {"passes": [one for told, some in _told(groups).items() for one in self._passes(some, told)]}
+
+    def check(self, groups: Sequence[Group]) -> None:
+        """Lay groups out and forget them.
+
+        Raises:
+            InputError: a query that leaves no room; names its row.
+        """
+        for instruction, some in _told(groups).items():
+            self._planned(some, instruction)
+
+    def _planned(self, groups: Sequence[Group], instruction: str | None) -> RowPlan:
+        scorer: Any = self.scorer
+        if instruction is not None and isinstance(scorer, Configurable):
+            scorer = scorer.configured({"instruction": instruction})
+        jobs = [Job(group.query, tuple(map(Document, group.docs)), at) for at, group in enumerate(groups)]
+        try:
+            return RowPlan(scorer, jobs, self.rules, once=False)
+        except InputError as error:
+            raise self._named(error, scorer, jobs, groups) from error
+
+    def _passes(self, groups: Sequence[Group], instruction: str | None) -> Iterator[Pass]:
+        plan = self._planned(groups, instruction)
+        windows: list[list[Window]] = [[] for _ in groups]
+        for window in plan.windows:
+            windows[window.query].append(window)
+        # Alike lengths together: less padding where rows are padded, fewer calls of the kernel where they are packed.
+        order = sorted(range(len(groups)), key=lambda at: -max(window.length for window in windows[at]))
+        waiting: list[int] = []
+        for at in order:
+            if waiting and self._tokens(plan, windows, [*waiting, at]) > self.budget:
+                yield _laid(plan, groups, windows, waiting)
+                waiting = []
+            waiting.append(at)
+        yield _laid(plan, groups, windows, waiting)
+
+    def _named(self, error: InputError, scorer: Any, jobs: Sequence[Job], groups: Sequence[Group]) -> InputError:
+        """The error with the id of the row that it is about."""
+        for job, group in zip(jobs, groups, strict=True):
+            with contextlib.suppress(InputError):
+                RowPlan(scorer, [job], self.rules, once=False)
+                continue
+            return InputError(f"the row {group.id} cannot be laid out: {error}")
+        return error
+
+    def _tokens(self, plan: RowPlan, windows: Sequence[Sequence[Window]], chosen: Sequence[int]) -> int:
+        shared = {at: len(plan.query_rows[at].ids) if at in plan.query_rows else 0 for at in chosen}
+        rows = [(window.length, shared[at]) for at in chosen for window in windows[at]]
+        if self.scorer.packed:
+            return sum(length for length, _ in rows) + sum(shared.values())
+        return len(rows) * max(length + own for length, own in rows)
+
+
+def _told(groups: Sequence[Group]) -> dict[str | None, list[Group]]:
+    """Groups by their instruction."""
+    told: dict[str | None, list[Group]] = {}
+    for group in groups:
+        told.setdefault(group.instruction, []).append(group)
+    return told
+
+
+def _laid(plan: RowPlan, groups: Sequence[Group], windows: Sequence[Sequence[Window]], chosen: Sequence[int]) -> Pass:
+    joint = not plan.query_rows
+    placed = sorted(
+        ((at, window) for at in chosen for window in windows[at]),
+        key=lambda one: (0 if joint else one[0], one[1].length),
+    )
+    column = {(at, window.doc): row for row, (at, window) in enumerate(placed)}
+    widest = max(len(groups[at].docs) for at in chosen)
+    shape = (len(chosen), widest)
+    place, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
+    for line, at in enumerate(chosen):
+        size = len(groups[at].docs)
+        place[line, :size] = torch.tensor([column[at, doc] for doc in range(size)])
+        mask[line, :size] = True
+    return Pass(
+        Batch({at: plan.query_rows[at] for at in chosen if at in plan.query_rows}, [plan.row(w) for _, w in placed]),
+        place,
+        mask,
+        _targets([groups[at].labels for at in chosen], mask),
+        _targets([groups[at].teacher for at in chosen], mask),
+        torch.tensor([groups[at].weight for at in chosen]),
+        tuple(groups[at].id for at in chosen),
+        tuple(window.length for _, window in placed),
+        {at: len(plan.query_rows[at].ids) for at in chosen if at in plan.query_rows},
+    )
+
+
+def _targets(values: Sequence[tuple[float, ...] | None], mask: Tensor) -> Tensor | None:
+    """``[groups, docs]``; None where any group has none."""
+    if any(row is None for row in values):
+        return None
+    targets = torch.zeros(mask.shape)
+    for line, row in enumerate(values):
+        targets[line, : len(row or ())] = torch.tensor(row or (), dtype=torch.float32)
+    return targets

@@ -1,0 +1,175 @@
+"""One training run, from its configuration to a published folder."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import transformers
+
+from rerank_core import InputError
+from rerank_core.plugins import registry
+from rerank_core.records.label_scale import LabelScale
+from rerank_core.records.training_row import TrainingRow
+from rerank_trainers.checks.open_rows import scale_of
+from rerank_trainers.config.limits import check_settings
+from rerank_trainers.config.schema import Config, TrainConfig
+from rerank_trainers.evaluation.dev_set import MEASURES, DevSet, measures_of
+from rerank_trainers.loop import resume_checks
+from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt
+from rerank_trainers.loop.dataset import Groups
+from rerank_trainers.loop.hf_arguments import arguments_of
+from rerank_trainers.loop.passes import Passes
+from rerank_trainers.loop.preflight import check_queries, check_room, check_schedule, checkpoint_bytes
+from rerank_trainers.loop.run import Run, live_reranker, measured
+from rerank_trainers.loop.trainer import RerankTrainer
+from rerank_trainers.model import trained_model as models
+from rerank_trainers.model.kind import check_start
+from rerank_trainers.objectives import Objective, combined, objective_of
+from rerank_trainers.objectives.layerwise import Layerwise
+from rerank_trainers.objectives.required_data import check_needs
+
+__all__ = ["Plan", "Run", "live_reranker", "objective_from", "plan", "prepare"]
+
+_LOG = logging.getLogger("rerank_trainers")
+
+
+def objective_from(config: Config) -> Objective:
+    """The weighted sum that a configuration names.
+
+    Raises:
+        InputError: an unknown objective or option, or a weight that is not positive.
+    """
+    if not config.objective:
+        raise InputError("objective is empty; name at least one, like softmax_ce")
+    parts = [(part.weight, objective_of(part.name, **part.options)) for part in config.objective]
+    found = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else combined(parts)
+    return Layerwise(found, config.model.self_distill) if config.model.kind == "layerwise" else found
+
+
+@dataclass(frozen=True, eq=False)
+class Plan:
+    """What a run will do, checked before any model is opened."""
+
+    objective: Objective
+    train: TrainConfig
+    args: transformers.TrainingArguments
+    scale: LabelScale
+    dev: DevSet | None
+
+
+def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Plan:
+    """Check everything that can be checked without a model.
+
+    Args:
+        rows: to train on; checked by `checking` already.
+        dev_rows: None where there is no dev set.
+
+    Raises:
+        InputError: settings or data that do not fit together.
+    """
+    if not len(rows):
+        raise InputError("there is no row to train on")
+    train = config.train
+    check_settings(config, evaluates=dev_rows is not None)
+    objective = objective_from(config)
+    check_needs(objective, rows, config.data.group_size)
+    scale = scale_of(config.data)
+    if dev_rows is not None:
+        # ir_measures' own spelling, which its results have: MRR@10 is RR@10.
+        train = dataclasses.replace(train, metric=str(measures_of([train.metric])[0]))
+    args = arguments_of(train, evaluates=dev_rows is not None)
+    check_schedule(args, resume_checks.steps_of(config, len(rows)))
+    check_start(config.model, registry.default())
+    if dev_rows is None:
+        return Plan(objective, train, args, scale, None)
+    measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
+    dev = DevSet(dev_rows, measures, scale=scale, rank=args.process_index, world=args.world_size)
+    if dev.left_out:
+        _LOG.warning(
+            "data.eval: %d of %d rows have no relevant document, or no irrelevant one; they are not measured",
+            dev.left_out,
+            len(dev_rows),
+        )
+    return Plan(objective, train, args, scale, dev)
+
+
+def open_planned(
+    planned: Plan, config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None
+) -> tuple[models.Model, Passes]:
+    """Open the model, and check what can be checked with it; nothing is written.
+
+    Raises:
+        InputError: settings or data that do not fit the model, or no room on the disk.
+        CheckpointError: a model that cannot be loaded.
+    """
+    train = planned.train
+    # Before the model is made: a fresh head is drawn from the seed.
+    transformers.set_seed(train.seed)
+    name = Path(train.out).resolve().name
+    model = models.open_model(config.model, name=name, frozen_bias=planned.objective.shift_invariant)
+    limit = model.scorer.max_positions
+    if limit is not None and config.model.max_length > limit:
+        raise InputError(
+            f"model.max_length is {config.model.max_length!r}, and the model has {limit} positions; use at most {limit}"
+        )
+    passes = Passes(model.scorer, config.model.max_length, config.model.max_query_length, train.token_budget)
+    check_queries(passes, rows, "data.train")
+    check_queries(passes, dev_rows or (), "data.eval")
+    if planned.args.process_index == 0:
+        saves = (
+            math.ceil(resume_checks.steps_of(config, len(rows)) / train.eval_steps)
+            if train.eval_steps
+            else math.ceil(train.epochs)
+        )
+        count = min(train.keep_checkpoints + 1, max(1, saves))
+        check_room(train.out, checkpoint_bytes(model.module, planned.args), count)
+    return model, passes
+
+
+def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Run:
+    """Check everything that can be checked without a model, then open it; see `plan`.
+
+    Raises:
+        InputError: settings or data that do not fit together.
+        CheckpointError: a model that cannot be loaded.
+    """
+    planned = plan(config, rows, dev_rows)
+    train, objective, args, dev = planned.train, planned.objective, planned.args, planned.dev
+    model, passes = open_planned(planned, config, rows, dev_rows)
+    _tell(model, rows)
+    callbacks: list[transformers.TrainerCallback] = [CollapseWatch(), Interrupt(), resume_checks.CurrentSettings()]
+    if train.patience is not None:
+        callbacks.append(transformers.EarlyStoppingCallback(train.patience))
+    trainer = RerankTrainer(
+        model,
+        objective,
+        Groups(rows, planned.scale, config.data.group_size, train.seed),
+        passes,
+        args,
+        batch_size=train.batch_size,
+        evaluate=None if dev is None else lambda: dict(measured(dev, model).values),
+        callbacks=callbacks,
+    )
+    # It prints each log to stdout, where results belong; `showing.Display` is ours.
+    trainer.remove_callback(transformers.PrinterCallback)
+    return Run(config, model, trainer, dev, rows, dev_rows)
+
+
+def _tell(model: models.Model, rows: Sequence[TrainingRow]) -> None:
+    if model.fresh:
+        _LOG.warning(
+            "the score head is fresh: weights that the checkpoint does not have start at random: %s",
+            ", ".join(model.fresh),
+        )
+    if not model.scorer.packed:
+        _LOG.warning(
+            "this model is trained on padded rows: its attention cannot be packed, or layout='padded' asks for it"
+        )
+    follows = any(option.name == "instruction" for option in model.spec.options)
+    if not follows and any(row.instruction is not None for row in rows):
+        _LOG.warning("rows bring instructions, and %r follows none; they are not read", model.spec.name)

@@ -1,0 +1,90 @@
+"""What a run is made of, written into its folder before its first step and compared when it goes on: settings, data,
+the model it starts from, versions."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import hashlib
+import importlib.metadata
+import json
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from rerank_core import ModelSpec
+from rerank_core.backends.locate import sha256_of
+from rerank_core.records.training_row import TrainingRow
+from rerank_trainers.atomic_files import write_whole
+from rerank_trainers.data.row_store import RowStore
+
+__all__ = ["data_facts", "environment", "read_record", "record", "start_facts"]
+
+_PACKAGES = ("rerank-core", "rerank-trainers", "torch", "transformers", "peft")
+# Of a model's folder, what decides what is trained.
+_READ = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
+
+
+def environment() -> dict[str, str]:
+    """Versions of Python and of the packages that matter, where they are installed."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        with contextlib.suppress(importlib.metadata.PackageNotFoundError):
+            found[name] = importlib.metadata.version(name)
+    return found
+
+
+def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None) -> dict[str, Any]:
+    """The data of a run: the sources with their rows and the SHA-256 of the files, and of the rows in their order,
+    which is what decides the steps."""
+    return {
+        name: {
+            "sources": store.counts if isinstance(store, RowStore) else {},
+            "sha256": store.fingerprint() if isinstance(store, RowStore) else None,
+            "rows": len(store),
+            "rows_sha256": _digest(store),
+        }
+        for name, store in (("train", rows), ("eval", dev))
+        if store is not None
+    }
+
+
+def _digest(rows: Sequence[TrainingRow]) -> str:
+    """SHA-256 of rows in their order, whatever files they lie in. An id counts: documents are drawn by it."""
+    state = hashlib.sha256()
+    for row in rows:
+        parts = (row.id, row.query, row.docs, row.labels, row.scores, row.instruction)
+        state.update(json.dumps(parts).encode() + b"\n")
+    return state.hexdigest()
+
+
+def start_facts(spec: ModelSpec) -> dict[str, Any]:
+    """What a run starts from: the files of the model, how its rows are laid out and read, the libraries."""
+    layout = (dataclasses.asdict(spec.template), None if spec.head is None else dataclasses.asdict(spec.head))
+    folder = Path(spec.checkpoint)
+    files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _READ)
+    return {
+        "files": {path.name: sha256_of(path) for path in files},
+        "layout": json.loads(json.dumps(layout)),
+        "versions": environment(),
+    }
+
+
+def record(out: str | Path, what: str, facts: dict[str, Any]) -> None:
+    """Write the ``data`` or ``start`` of a run into its folder, while the files are as they are; a card made later
+    repeats them.
+
+    Raises:
+        InputError: the disk is full, or the folder cannot be written to.
+    """
+    write_whole(Path(out) / f"{what}.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_record(out: str | Path, what: str) -> dict[str, Any] | None:
+    """``config``, ``data`` or ``start`` of a run's folder; None where there is none that can be read."""
+    try:
+        found = json.loads((Path(out) / f"{what}.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found if isinstance(found, dict) else None

@@ -1,0 +1,253 @@
+"""The loop is transformers' Trainer; what is ours is a step that does not depend on how it is cut.
+
+A step has a fixed number of queries. It is computed in passes under a token budget, on any number of processes, and its
+gradient is that of the mean loss over all its queries: passes and processes add up, and nothing is divided twice.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from safetensors import SafetensorError
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from rerank_core import write_spec
+from rerank_core.backends.torch.load_weights import quiet
+from rerank_trainers.errors import CheckpointWriteError, NonFiniteLossError
+from rerank_trainers.loop.callbacks import Spread
+from rerank_trainers.loop.dataset import Groups, Steps
+from rerank_trainers.loop.passes import Pass, Passes
+from rerank_trainers.model.trained_model import Model
+from rerank_trainers.objectives import Objective
+
+__all__ = ["RerankTrainer"]
+
+# Of torch's writer of zip archives, which has no error of its own.
+_UNWRITTEN = ("inline_container.cc", "iostream error")
+
+Evaluate = Callable[[], dict[str, float]]
+
+
+class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
+    """Trains a `Model` towards an objective.
+
+    Args:
+        steps: rows of a step, over all processes.
+        evaluate: gives the dev set's metrics, computed by the serving pipeline; None where there is no dev set.
+    """
+
+    control: Any
+
+    def __init__(
+        self,
+        model: Model,
+        objective: Objective,
+        groups: Groups,
+        passes: Passes,
+        args: transformers.TrainingArguments,
+        *,
+        batch_size: int,
+        evaluate: Evaluate | None = None,
+        callbacks: list[transformers.TrainerCallback] | None = None,
+    ) -> None:
+        self.trained = model
+        self.objective = objective
+        self.passes = passes
+        self.batch_size = batch_size
+        self._metrics = evaluate
+        self._spread = Spread()
+        self._rows: tuple[str, ...] = ()
+        # Buffers are tables of constants here. Sent before a step's first pass, which on one process may be a pass
+        # without a graph, they would cross another process's other messages.
+        parallel: Any = DistributedDataParallel
+        buffers = [name for name, _ in model.module.named_buffers()]
+        parallel._set_params_and_buffers_to_ignore_for_model(model.module, buffers)
+        super().__init__(
+            model=model.module,
+            args=args,
+            train_dataset=groups,
+            # Never read: `evaluate` is our own. transformers wants to see one where it is told to evaluate.
+            eval_dataset=groups if evaluate else None,
+            processing_class=model.tokenizer,
+            callbacks=callbacks,
+        )
+        # Else transformers would look for labels in the batch, count them, and leave our loss undivided or not.
+        self.model_accepts_loss_kwargs = False
+
+    # ------------------------------------------------------------------ data
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        steps = Steps(
+            len(self.train_dataset),
+            self.batch_size,
+            seed=self.args.seed,
+            rank=self.args.process_index,
+            world=self.args.world_size,
+        )
+        # Not handed to accelerate: the steps are cut for this process already.
+        return _Loader(
+            self.train_dataset,
+            batch_sampler=steps,
+            collate_fn=self.passes,
+            num_workers=self.args.dataloader_num_workers,
+            prefetch_factor=self.args.dataloader_prefetch_factor,
+            multiprocessing_context="fork" if self.args.dataloader_num_workers else None,
+        )
+
+    # ------------------------------------------------------------------ a step
+    def training_step(
+        self, model: Any, inputs: Mapping[str, list[Pass]], num_items_in_batch: Any = None
+    ) -> torch.Tensor:
+        """The step's share of this process; its gradient is added to the weights'.
+
+        Returns:
+            the loss times the number of processes, over which it is averaged for the log.
+
+        Raises:
+            NonFiniteLossError: a loss is NaN or infinite.
+        """
+        model.train()
+        passes = inputs["passes"]
+        total = torch.zeros((), device=self.args.device)
+        for number, part in enumerate(passes):
+            total += self._pass(model, part, last=number == len(passes) - 1)
+        self._rows = tuple(id_ for part in passes for id_ in part.ids)
+        return total
+
+    def _pass(self, model: Any, part: Pass, *, last: bool) -> torch.Tensor:
+        scorer = self.trained.scorer
+        runs = part.parts(self.passes.budget, packed=scorer.packed, alone=not scorer.packed and scorer.one_by_one)
+        if len(runs) > 1:
+            return self._in_parts(model, part, runs, last=last)
+        with self._together(model, last):
+            with self.compute_loss_context_manager():
+                loss = self._loss(part, self.trained.scores(model, part.batch))
+            self.accelerator.backward(loss)
+        return loss.detach()
+
+    def _in_parts(self, model: Any, part: Pass, runs: list[range], *, last: bool) -> torch.Tensor:
+        """A group too large for one pass: score it without a graph, then again run by run against the gradient of its
+        scores, with the same dropout (GradCache; Gao et al., 2021). The gradient is the whole's."""
+        batches = [part.some(run) for run in runs]
+        found, dice = [], []
+        for batch in batches:
+            dice.append(_random_state(self.args.device))
+            with torch.no_grad(), self._together(model, last=False), self.compute_loss_context_manager():
+                found.append(self.trained.scores(model, batch))
+        scores = torch.cat(found).requires_grad_()
+        loss = self._loss(part, scores)
+        (gradient,) = torch.autograd.grad(loss, scores)
+        for number, (batch, state, run) in enumerate(zip(batches, dice, runs, strict=True)):
+            _restore(state, self.args.device)
+            with self._together(model, last and number == len(batches) - 1):
+                with self.compute_loss_context_manager():
+                    again = self.trained.scores(model, batch)
+                self.accelerator.backward((again * gradient[run.start : run.stop]).sum())
+        return loss.detach()
+
+    def _loss(self, part: Pass, scores: torch.Tensor) -> torch.Tensor:
+        """The weighted sum of a pass's losses, one a group.
+
+        Raises:
+            NonFiniteLossError: names the rows.
+        """
+        device = scores.device
+        mask = part.mask.to(device)
+        laid = scores[part.place.to(device)]
+        labels, teacher = (None if one is None else one.to(device) for one in (part.labels, part.teacher))
+        losses = self.objective(laid, labels, teacher, mask)
+        if not bool(torch.isfinite(losses).all()):
+            bad = [id_ for id_, loss in zip(part.ids, losses.tolist(), strict=True) if not math.isfinite(loss)]
+            raise NonFiniteLossError(
+                f"at step {self.state.global_step} the loss of the rows {', '.join(bad[:8])} is not finite; its scores "
+                f"reach from {scores.min().item()!r} to {scores.max().item()!r}. Lower train.learning_rate, or look "
+                "at these rows with `rerank train check`"
+            )
+        # Of several layers the deepest, which ranks, stands last.
+        self._spread.add(laid.detach() if laid.dim() == 2 else laid[..., -1].detach(), mask)
+        return (losses * part.weights.to(device)).sum()
+
+    @contextlib.contextmanager
+    def _together(self, model: Any, last: bool) -> Iterator[None]:
+        """Processes exchange gradients in the last pass of a step, and not before."""
+        if last:
+            yield
+            return
+        state = self.accelerator.gradient_state
+        kept = state.sync_gradients
+        state._set_sync_gradients(False)  # as transformers' own loop does; DeepSpeed looks at it
+        try:
+            with self.accelerator.no_sync(model):
+                yield
+        finally:
+            state._set_sync_gradients(kept)
+
+    def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
+        norm = super()._get_grad_norm(model, grad_norm=grad_norm)
+        # Under fp16 infinite gradients are how the scale of the loss is found.
+        if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
+            raise NonFiniteLossError(
+                f"at step {self.state.global_step} the gradient of the rows {', '.join(self._rows[:8])} is not finite; "
+                "lower train.learning_rate, or look at these rows with `rerank train check`"
+            )
+        return norm
+
+    def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if "loss" in logs and (spread := self._spread.take(self.accelerator)) is not None:
+            logs["score_spread"] = spread
+        super().log(logs, start_time)
+
+    # ------------------------------------------------------------------ evaluation and files
+    def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **more: Any) -> dict[str, float]:
+        """The dev set's metrics through the serving pipeline."""
+        if self._metrics is None:
+            return {}
+        metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._metrics().items()}
+        self.log(metrics)
+        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        try:
+            super()._save_checkpoint(model, trial)
+        except (OSError, SafetensorError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and not any(said in str(error) for said in _UNWRITTEN):
+                raise
+            folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
+            if self.args.should_save:
+                shutil.rmtree(folder, ignore_errors=True)  # half of it would only take up room
+            raise CheckpointWriteError(
+                f"{str(folder)!r} cannot be written: {error}. The checkpoints before it stand; free space, and go "
+                "on with --resume"
+            ) from error
+
+    def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
+        with quiet():
+            super()._save(output_dir, state_dict)
+        # transformers calls this on every process, and writes on the first.
+        if self.args.should_save:
+            write_spec(self.trained.spec, output_dir or self.args.output_dir, base=self.trained.base)
+
+
+class _Loader(DataLoader[Any]):
+    def set_epoch(self, epoch: int) -> None:
+        """What transformers calls before each epoch."""
+        steps: Any = self.batch_sampler
+        steps.set_epoch(epoch)
+
+
+def _random_state(device: torch.device) -> tuple[torch.Tensor, torch.Tensor | None]:
+    return torch.get_rng_state(), torch.cuda.get_rng_state(device) if device.type == "cuda" else None
+
+
+def _restore(state: tuple[torch.Tensor, torch.Tensor | None], device: torch.device) -> None:
+    torch.set_rng_state(state[0])
+    if state[1] is not None:
+        torch.cuda.set_rng_state(state[1], device)

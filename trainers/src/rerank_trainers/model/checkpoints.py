@@ -1,0 +1,118 @@
+"""A checkpoint of a run, which the trainer wrote, as a `Model` again."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+from rerank_core import CheckpointError, InputError, ModelSpec
+from rerank_core.backends.torch import scorer_of
+from rerank_core.backends.torch.lora.load import merge_into
+from rerank_core.plugins import registry
+from rerank_core.spec.adapter_folder import CONFIG, is_adapter
+from rerank_core.spec.hub_or_folder import file_path_of
+from rerank_core.spec.reranker_json import FILE_NAME
+from rerank_core.spec.untrusted_files import read_json
+from rerank_trainers.config.parse import config_of, read_config
+from rerank_trainers.config.schema import Config, ModelConfig
+from rerank_trainers.model.checkpoint_files import flaw_of, numbered, state_of, whole_checkpoints
+from rerank_trainers.model.source import tokenizer_of
+from rerank_trainers.model.trained_model import Model, open_model
+
+__all__ = ["config_beside", "find_checkpoint", "open_checkpoint"]
+
+_LOG = logging.getLogger("rerank_trainers")
+
+_KINDS = {"classifier": "cross-encoder", "last_token": "llm", "layers": "layerwise"}
+
+
+def find_checkpoint(path: Path, number: int | None = None) -> Path:
+    """The checkpoint of a run's folder: the one after ``number`` steps, or the best, or without a dev set the last.
+
+    Args:
+        path: of the run, or of a checkpoint itself.
+
+    Raises:
+        InputError: no checkpoint there, none of that number, or one that is not whole.
+    """
+    file_path_of(path, "the folder of the run")
+    if (path / FILE_NAME).is_file() and number is None:
+        return _checked(path)
+    there = numbered(path)
+    if number is not None and there:
+        if number not in there:
+            raise InputError(f"{str(path)!r} has no checkpoint {number}; there are {', '.join(map(str, there))}")
+        return _checked(there[number])
+    found = whole_checkpoints(path)
+    if not found:
+        broken = f"; none of its {len(there)} is whole" if there else ""
+        raise InputError(f"{str(path)!r} has no checkpoint: neither {FILE_NAME} nor checkpoints/checkpoint-N{broken}")
+    last = found[max(found)]
+    best = state_of(last).get("best_model_checkpoint")
+    if not best:
+        return last
+    # The run may have been moved since.
+    chosen = next((folder for folder in found.values() if folder.name == Path(best).name), None)
+    if chosen is None:
+        _LOG.warning("%s, the best of the run, is not there whole; the last is taken: %s", best, last)
+    return chosen or last
+
+
+def _checked(checkpoint: Path) -> Path:
+    if flaw := flaw_of(checkpoint):
+        raise InputError(f"{str(checkpoint)!r} is no whole checkpoint: {flaw}; choose another with --checkpoint")
+    return checkpoint
+
+
+def config_beside(checkpoint: Path) -> Config | None:
+    """The configuration of the run that a checkpoint is of; None where it lies elsewhere now."""
+    path = checkpoint.parent.parent / "config.json"
+    if checkpoint.parent.name != "checkpoints" or not path.is_file():
+        return None
+    return config_of(read_config(path))
+
+
+def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model:
+    """The model of a checkpoint, in float32 and eval mode, an adapter merged into its base.
+
+    Args:
+        config: of the run; says where the base of an adapter lies.
+
+    Raises:
+        CheckpointError: files that cannot be loaded, or weights missing.
+        InputError: a head that is not trained here, or a base that is not named.
+    """
+    spec = registry.default().resolve(str(directory))
+    base = read_json(directory / FILE_NAME).get("base")
+    # A quantized base is loaded in full, or nothing could be merged into it.
+    told = replace(config or _guessed(directory, spec), lora=None, gradient_checkpointing=False, name=spec.name)
+    adapter = is_adapter(directory)
+    if not adapter:
+        told = replace(told, checkpoint=str(directory), like=None, template=None, answers=(), revision=None)
+    model = open_model(told, name=spec.name)
+    tokenizer = tokenizer_of(directory)
+    held = merge_into(model.module, directory).whole if adapter else {}
+    fresh = [name for name in model.fresh if name not in held]
+    if fresh:
+        raise CheckpointError(f"{str(directory)!r} lacks weights: {list(fresh[:5])!r}, {len(fresh)} in all")
+    module = model.module.eval()
+    scorer = scorer_of(module, tokenizer, spec)
+    origin = (config or told).checkpoint
+    return Model(module, tokenizer, spec, scorer, base, (), origin)
+
+
+def _guessed(directory: Path, spec: ModelSpec) -> ModelConfig:
+    """What the files of a checkpoint say themselves."""
+    head = spec.head
+    kind: Any = _KINDS.get(head.kind) if head else None
+    if head is None or kind is None:
+        raise InputError(f"{str(directory)!r} is no checkpoint of this trainer: its head is {head!r}")
+    base = read_json(directory / CONFIG).get("base_model_name_or_path") if is_adapter(directory) else None
+    told = ModelConfig(kind=kind, checkpoint=str(base or ""), max_length=spec.max_length)
+    told = replace(told, max_query_length=spec.max_query_length, first_layer=head.first or told.first_layer)
+    if head.kind == "classifier":
+        return told
+    answers = tuple(word for word in (head.positive, head.negative) if word is not None)
+    return replace(told, template=asdict(spec.template), answers=answers)

@@ -1,0 +1,116 @@
+"""A checkpoint as a model with a score at every layer: with its own heads, or with fresh ones that say what it says."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+
+from rerank_core import CheckpointError, Head, InputError
+from rerank_core.backends import build
+from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
+from rerank_core.backends.torch.decoder.heads import head_layers, label_reader, layer_reader
+from rerank_core.backends.torch.decoder.layer_runner import Stack
+from rerank_core.backends.torch.decoder.layered_model import LayeredModel
+from rerank_core.backends.torch.load_weights import configuration
+from rerank_core.backends.torch.safetensors_reader import names_of
+from rerank_core.options import Options
+from rerank_core.spec.untrusted_files import read_json
+from rerank_trainers.config.schema import ModelConfig
+from rerank_trainers.model.load_weights import configured, decoder
+from rerank_trainers.model.source import Source
+
+__all__ = ["layered"]
+
+_FIRST = 8  # of bge-reranker-v2-minicpm-layerwise
+# How far from 0 a score is taken to be a product: a power of two, so that it costs no digit.
+_NEAR = 2.0**-10
+
+
+def layered(source: Source, config: ModelConfig, tokenizer: TextTokenizer) -> tuple[LayeredModel, Head, list[str]]:
+    """The model, its head as it is saved, and the names of heads that start at random.
+
+    A fresh head is the row of the output layer that gives the logit of ``answers`` (the difference of two rows for
+    two), by default of the model to be like, else of ``Yes``: its layer then says at first what the model would.
+
+    Raises:
+        CheckpointError: files that cannot be loaded, or answers that are not single tokens.
+        InputError: no layer with a score, or a model whose layers cannot be trained here.
+    """
+    directory = source.directory
+    own = _own_head(source)
+    if own is None:
+        told, head = configuration(directory), Head.layers(_FIRST if config.first_layer is None else config.first_layer)
+    else:
+        told, head = own
+        if config.first_layer not in (None, head.first):
+            raise InputError(
+                f"model.first_layer is {config.first_layer!r}, and {directory} has scores from layer {head.first} on; "
+                "leave it out"
+            )
+    layers = head_layers(head, told.num_hidden_layers)
+    if not layers:
+        raise InputError(
+            f"model.first_layer is {head.first}, and {directory} has {told.num_hidden_layers} layers; set it to one of "
+            "them"
+        )
+    base = decoder(directory, configured(told, config), config)
+    module = LayeredModel(base, layers)
+    heads: Any = module.lm_head
+    saved = Head.layers(layers.start, layers.step)
+    if own is not None:
+        reader = layer_reader(directory, base, head, layers)
+        first = [reader.heads[layer] for layer in layers]
+    else:
+        row = _output_row(source, config, base, tokenizer)
+        if row is None:
+            for one in heads:
+                torch.nn.init.normal_(one.linear_head.weight, std=getattr(told, "initializer_range", 0.02))
+            return module, saved, [name for name, _ in module.named_parameters() if name.startswith("lm_head.")]
+        first = [row] * len(layers)
+    with torch.no_grad():
+        for one, weight in zip(heads, first, strict=True):
+            one.linear_head.weight.copy_(weight)
+    return module, saved, []
+
+
+def _own_head(source: Source) -> tuple[Any, Head] | None:
+    """A layerwise checkpoint's transformers configuration and head; None where the files hold no head."""
+    like, directory = source.like, source.directory
+    if like is None or like.head is None or like.head.kind != "layers":
+        return None
+    before, _, after = (like.head.weights or "").partition("{i}")
+    # One head is enough to say that there are heads: those that lack are named when they are read.
+    if not any(name.startswith(before) and name.endswith(after) for name in names_of(directory)):
+        return None
+    if like.scorer is None:
+        return configuration(directory), like.head
+    # Its code alone knows how its config.json reads in transformers' words; what it makes of the weights is not kept.
+    depth = read_json(directory / "config.json").get("num_hidden_layers")
+    given = {"checkpoint": str(directory), "device": "cpu", "dtype": "bfloat16", "layer": depth}
+    scorer = build(replace(like, sha256={}), Options.of(like, given))
+    if not isinstance(scorer, DecoderScorer) or type(scorer.stack) is not Stack:
+        raise InputError(f"{like.name!r} does more between its layers than run them, which cannot be trained here")
+    found: Any = scorer.module.config
+    head = scorer.spec.head
+    return found, like.head if head is None else head
+
+
+def _output_row(source: Source, config: ModelConfig, base: Any, tokenizer: TextTokenizer) -> torch.Tensor | None:
+    """``[1, width]``; None for a checkpoint without an output layer, or without a token ``Yes``."""
+    like = source.like.head if source.like is not None else None
+    followed = like is not None and like.kind == "last_token"
+    label = Head.last_token(*config.answers) if config.answers else like if followed else Head.last_token("Yes")
+    assert label is not None
+    try:
+        reader = label_reader(source.directory, base, label, tokenizer, source.directory.name)
+    except CheckpointError:
+        if config.answers or followed:
+            raise
+        return None
+    # Near 0, where a cap on logits does nothing (the layers have their own), a score is a product with this row.
+    points = torch.eye(base.config.hidden_size, device=base.device) * _NEAR
+    at, origin = reader.scores(points, 0), reader.scores(points[:1] * 0, 0)
+    return ((at - origin) / _NEAR)[None]

@@ -1,0 +1,219 @@
+"""The model card of a published folder: how to load it, what it was made of, what it is worth. Nothing but what is
+known is said."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from rerank_core import ModelSpec
+from rerank_core.spec.hub_or_folder import hub_name_of, is_path
+from rerank_trainers.config.schema import Config
+from rerank_trainers.evaluation.calibration import Scaling
+from rerank_trainers.evaluation.dev_set import Result
+from rerank_trainers.loop.run_record import environment
+from rerank_trainers.publish.card_tables import calibration_lines, measure_lines, table
+from rerank_trainers.publish.other_libraries import plain_use
+
+__all__ = ["CardFacts", "card", "public_name"]
+
+
+@dataclass(frozen=True)
+class CardFacts:
+    """What is known of a model beside its files; the card leaves out what is not.
+
+    Attributes:
+        origin: the checkpoint that training started from: a model's name or a hub id; of a path only the last part is
+            published.
+        config: of the run.
+        sources, dev_sources: rows of each source.
+        fingerprint, dev_fingerprint: SHA-256 of the files.
+        before, after: the dev set before training and after.
+        steps, epochs: of training.
+        date: ISO; by default today's.
+        versions: of what it was made with; by default `recording.environment`'s.
+    """
+
+    origin: str | None = None
+    config: Config | None = None
+    sources: Mapping[str, int] = field(default_factory=dict)
+    dev_sources: Mapping[str, int] = field(default_factory=dict)
+    fingerprint: str | None = None
+    dev_fingerprint: str | None = None
+    before: Result | None = None
+    after: Result | None = None
+    steps: int | None = None
+    epochs: float | None = None
+    date: str | None = None
+    versions: Mapping[str, str] | None = None
+
+
+def public_name(origin: str) -> str:
+    """A model's name or hub id as it is; of a path on this machine its hub id, or only its last part.
+
+    >>> public_name("BAAI/bge-reranker-base"), public_name("/home/alice/models/ours/")
+    ('BAAI/bge-reranker-base', 'ours')
+    """
+    if re.fullmatch(r"[\w.:-]+(/[\w.-]+)?", origin) and not is_path(origin) and not os.path.isdir(origin):
+        return origin
+    return hub_name_of(origin) or Path(origin).resolve().name
+
+
+def card(spec: ModelSpec, facts: CardFacts, *, dtype: str, scaling: Scaling | None = None) -> str:
+    """The README.md of a published folder.
+
+    Args:
+        spec: as published.
+        scaling: that was folded into the weights; None for none.
+    """
+    parts = [
+        _front_matter(spec, facts),
+        f"# {spec.name}\n",
+        *([spec.description + "\n"] if spec.description else []),
+        _what(spec, facts, dtype, scaling),
+        _use(spec, scaling),
+        _metrics(facts),
+        _calibration(spec, facts, scaling),
+        _data(facts),
+        _settings(facts),
+        _made(facts),
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _front_matter(spec: ModelSpec, facts: CardFacts) -> str:
+    import yaml
+
+    kind = spec.head.kind if spec.head else ""
+    data: dict[str, Any] = {
+        "license": spec.license or None,
+        "language": list(spec.languages) or None,
+        "library_name": "rerank-core",
+        "pipeline_tag": "text-ranking",
+        "tags": ["reranker", "rerank-core", "cross-encoder" if kind == "classifier" else "llm-reranker"],
+    }
+    origin = public_name(facts.origin) if facts.origin else ""
+    if "/" in origin:
+        data["base_model"] = origin
+    told = {key: value for key, value in data.items() if value is not None}
+    return f"---\n{yaml.safe_dump(told, sort_keys=False, allow_unicode=True)}---\n"
+
+
+def _what(spec: ModelSpec, facts: CardFacts, dtype: str, scaling: Scaling | None) -> str:
+    kind = {
+        "classifier": "A cross-encoder: a sequence classifier with one label",
+        "last_token": "A causal language model whose score is the logit of a word",
+        "layers": "A causal language model with a score at every layer",
+    }
+    said = kind.get(spec.head.kind if spec.head else "", "A reranker")
+    origin = f", fine-tuned from `{public_name(facts.origin)}`" if facts.origin else ""
+    read = f" It reads {spec.max_length} tokens at once; longer documents are read in windows ({spec.longdoc})."
+    shown = "the raw score" if spec.activation == "none" else f"the {spec.activation} of the raw score"
+    if scaling is not None:
+        shown += ", whose sigmoid was fitted to be the probability of relevance"
+    return f"{said}{origin}.{read} Weights are {dtype}; rerank-core shows {shown}.\n"
+
+
+def _use(spec: ModelSpec, scaling: Scaling | None) -> str:
+    sigmoid = ', activation="sigmoid"' if scaling is not None and spec.activation == "none" else ""
+    lines = [
+        "## Use\n",
+        "```python",
+        "import rerank_core\n",
+        'reranker = rerank_core.load("path/to/this/folder")',
+        f'ranking = reranker.rerank("what is a panda?", ["a bear", "a car"]{sigmoid})',
+        "```\n",
+    ]
+    return "\n".join([*lines, *plain_use(spec)]) + "\n"
+
+
+def _metrics(facts: CardFacts) -> str:
+    if facts.after is None:
+        return ""
+    queries = len(next(iter(facts.after.queries.values()), ()))
+    told = [
+        f"Dev set of {queries} queries, through the pipeline that serves.",
+        "Equal scores stand in the worst order.",
+    ]
+    if queries > 1:
+        pairs = "" if facts.before is None else ", paired for the difference"
+        told.append(f"In brackets 95 % intervals: percentile bootstrap over queries{pairs}.")
+    if facts.config is not None and facts.config.data.eval:
+        best = facts.config.train.metric
+        told.append(f"Training kept the checkpoint with the best {best} on this very set, which flatters it.")
+    return "\n".join(["## Results\n", " ".join(told) + "\n", *measure_lines(facts.before, facts.after), ""])
+
+
+def _calibration(spec: ModelSpec, facts: CardFacts, scaling: Scaling | None) -> str:
+    if facts.after is None or not facts.after.scored or spec.raw_space != "logit":
+        return ""
+    return "\n".join(["## Calibration\n", *calibration_lines(facts.after.scored, scaling), ""])
+
+
+def _data(facts: CardFacts) -> str:
+    lines: list[str] = []
+    for what, sources, digest in (
+        ("training", facts.sources, facts.fingerprint),
+        ("dev", facts.dev_sources, facts.dev_fingerprint),
+    ):
+        if sources:
+            rows = [(Path(name).name or name, f"{count:,}") for name, count in sources.items()]
+            lines += [*table((f"{what} data", "rows"), rows), ""]
+        if digest:
+            lines += [f"SHA-256 of the {what} files: `{digest}`", ""]
+    return "\n".join(["## Data\n", *lines]) if lines else ""
+
+
+def _settings(facts: CardFacts) -> str:
+    if facts.config is None:
+        return ""
+    return "\n".join(["## Training\n", *table(("setting", "value"), _told(facts.config, facts)), ""])
+
+
+def _told(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
+    """The settings that decide what comes out; no paths, and nothing about memory or logs."""
+    data, model, train = config.data, config.model, config.train
+    objective = " + ".join(
+        (f"{part.weight:g} × " if part.weight != 1 else "")
+        + part.name
+        + (f" {json.dumps(dict(part.options))}" if part.options else "")
+        for part in config.objective
+    )
+    found: list[tuple[str, Any]] = [
+        ("objective", objective),
+        ("documents of a query in a step", data.group_size or "all"),
+        ("labels", json.dumps(dict(data.label_map)) if data.label_map else "{:g} to {:g}".format(*data.label_range)),
+        ("model kind", model.kind or "cross-encoder"),
+        ("like", model.like),
+        ("max length", model.max_length),
+        ("max query length", model.max_query_length),
+        ("dropout", model.dropout),
+    ]
+    if model.lora is not None:
+        bits = f", base in {model.lora.bits} bits" if model.lora.bits else ""
+        found.append(("LoRA", f"r {model.lora.r}, alpha {model.lora.alpha}, dropout {model.lora.dropout:g}{bits}"))
+    found += [
+        ("epochs", train.epochs if train.max_steps < 0 else None),
+        ("steps", facts.steps),
+        ("epochs seen", None if facts.epochs is None else f"{facts.epochs:.2f}"),
+        ("queries of a step", train.batch_size),
+        ("learning rate", f"{train.learning_rate:g}, {train.schedule}, warm-up {train.warmup:g}"),
+        ("weight decay", f"{train.weight_decay:g}"),
+        ("gradient clipping", f"{train.clip:g}"),
+        ("precision", train.precision),
+        ("seed", train.seed),
+    ]
+    return [(name, str(value)) for name, value in found if value is not None]
+
+
+def _made(facts: CardFacts) -> str:
+    date = facts.date or datetime.datetime.now(datetime.timezone.utc).date().isoformat()
+    versions = environment() if facts.versions is None else facts.versions
+    told = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"Made on {date}" + (f" with {told}" if told else "") + ".\n"

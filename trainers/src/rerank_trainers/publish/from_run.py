@@ -1,0 +1,116 @@
+"""From a run, or a checkpoint of one, to its published folder: what the card says is gathered here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from rerank_core.records.training_row import TrainingRow
+from rerank_trainers.checks.open_rows import scale_of
+from rerank_trainers.config.schema import Config, PublishConfig
+from rerank_trainers.evaluation.dev_set import DevSet, Result
+from rerank_trainers.loop.prepare import Run, live_reranker
+from rerank_trainers.loop.run_record import read_record
+from rerank_trainers.model.checkpoint_files import state_of
+from rerank_trainers.model.checkpoints import config_beside, find_checkpoint, open_checkpoint
+from rerank_trainers.publish.card import CardFacts
+from rerank_trainers.publish.probes import Pair
+from rerank_trainers.publish.publish import Published, check_target, publish
+
+__all__ = ["publish_checkpoint", "publish_run"]
+
+_PROBED = 4
+
+
+def publish_run(
+    run: Run,
+    directory: str | Path | None = None,
+    *,
+    before: Result | None = None,
+    after: Result | None = None,
+    overwrite: bool = True,
+) -> Published:
+    """Publish the weights that a run holds now; by default as the folder ``final`` of the run.
+
+    Raises:
+        InputError, PublishError: see `publish`.
+    """
+    config, state = run.config, run.trainer.state
+    facts = replace(
+        _facts(config, Path(config.train.out)),
+        before=before,
+        after=after,
+        steps=state.global_step,
+        epochs=state.epoch,
+    )
+    return publish(
+        run.model,
+        Path(config.train.out) / "final" if directory is None else directory,
+        config.publish,
+        facts=facts,
+        probes=_probes(run.dev),
+        overwrite=overwrite,
+    )
+
+
+def publish_checkpoint(
+    source: str | Path,
+    directory: str | Path,
+    config: PublishConfig | None = None,
+    *,
+    checkpoint: int | None = None,
+    dev_rows: Sequence[TrainingRow] | None = None,
+    overwrite: bool = False,
+) -> Published:
+    """Publish a checkpoint that training saved.
+
+    Args:
+        source: a run's folder, or one of its checkpoints.
+        config: by default that of the run.
+        checkpoint: of a run, the one after so many steps; by default the best, without a dev set the last.
+        dev_rows: measured for the card, and what calibration is fitted to.
+
+    Raises:
+        InputError, CheckpointError: no such checkpoint, or one that cannot be loaded.
+        PublishError: see `publish`.
+    """
+    check_target(directory, overwrite=overwrite)
+    found = find_checkpoint(Path(source), checkpoint)
+    told = config_beside(found)
+    model = open_checkpoint(found, None if told is None else told.model)
+    dev = after = None
+    if dev_rows is not None:
+        dev = DevSet(dev_rows, scale=None if told is None else scale_of(told.data))
+        after = dev.evaluate(live_reranker(model))
+    facts = CardFacts(origin=None) if told is None else _facts(told, found.parent.parent)
+    facts = replace(facts, after=after, **_progress(found))
+    settings = config or (PublishConfig() if told is None else told.publish)
+    return publish(model, directory, settings, facts=facts, probes=_probes(dev), overwrite=overwrite)
+
+
+def _facts(config: Config, out: Path) -> CardFacts:
+    data = read_record(out, "data") or {}
+    train, dev = data.get("train", {}), data.get("eval", {})
+    return CardFacts(
+        origin=config.model.checkpoint,
+        config=config,
+        sources=train.get("sources", {}),
+        fingerprint=train.get("sha256"),
+        dev_sources=dev.get("sources", {}),
+        dev_fingerprint=dev.get("sha256"),
+    )
+
+
+def _progress(checkpoint: Path) -> dict[str, Any]:
+    """Steps and epochs, as transformers' Trainer wrote them down."""
+    state = state_of(checkpoint)
+    return {"steps": state.get("global_step"), "epochs": state.get("epoch")}
+
+
+def _probes(dev: DevSet | None) -> list[Pair]:
+    """A few real pairs."""
+    if dev is None:
+        return []
+    return [(row.query, doc) for row in dev.rows[:_PROBED] for doc in row.docs[:2]]

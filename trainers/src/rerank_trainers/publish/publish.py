@@ -1,0 +1,281 @@
+"""`publish`: a live model as a folder that serves, which appears only once it has been loaded with equal scores."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rerank_core import InputError, ModelSpec, Reranker, write_spec
+from rerank_core.backends.torch import scorer_of
+from rerank_core.backends.torch.load_weights import quiet
+from rerank_core.errors import NonFiniteScoreError, short
+from rerank_core.spec.hub_or_folder import file_path_of
+from rerank_core.spec.reranker_json import FILE_NAME
+from rerank_trainers.atomic_files import aside, move
+from rerank_trainers.config.schema import PublishConfig
+from rerank_trainers.errors import PublishError
+from rerank_trainers.evaluation.calibration import Scaling, fold, platt
+from rerank_trainers.model.trained_model import Model
+from rerank_trainers.publish.card import CardFacts, card
+from rerank_trainers.publish.probes import Pair, edges
+
+__all__ = ["TOLERANCE", "Published", "check_target", "publish"]
+
+# Times the larger of 1 and the score. In half precision too: rounded weights compute in float32 on both sides.
+TOLERANCE = 1e-5
+# A model that amplifies rounding may differ by so many times what packed and padded rows make of the same weights, but
+# never by more than the last: what is wrong with a folder moves scores much further.
+_NOISE, _MOST = 10, 1e-3
+
+# Which machine a file was made on, and what only transformers of version 5 know by that name.
+_LOCAL = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
+_ACTIVATIONS = {"none": "torch.nn.modules.linear.Identity", "sigmoid": "torch.nn.modules.activation.Sigmoid"}
+
+
+@dataclass(frozen=True)
+class Published:
+    """A folder that was loaded in a fresh process and scored as the model did.
+
+    Attributes:
+        deviation: the largest difference of a probe's score between that process and the model (as rounded to
+            ``dtype``), relative where scores are larger than 1.
+        tolerance: that it is within: 1e-5, or more where the model's own rounding in float32 is larger.
+        rounding: the largest that ``dtype`` itself made, by the same measure; 0 for float32.
+        scaling: that was folded into the weights.
+        probes: how many pairs were compared.
+        elsewhere: by library the same as ``deviation`` for the pairs that it lays out as rerank-core does.
+    """
+
+    directory: Path
+    name: str
+    dtype: str
+    deviation: float
+    tolerance: float
+    rounding: float
+    scaling: Scaling | None
+    probes: int
+    elsewhere: Mapping[str, float]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        scaling = None if self.scaling is None else {"scale": self.scaling.scale, "offset": self.scaling.offset}
+        return {**vars(self), "directory": str(self.directory), "scaling": scaling}
+
+
+def publish(
+    model: Model,
+    directory: str | os.PathLike[str],
+    config: PublishConfig | None = None,
+    *,
+    facts: CardFacts | None = None,
+    probes: Sequence[Pair] = (),
+    overwrite: bool = False,
+) -> Published:
+    """Write a model's weights (adapters merged), tokenizer, ``reranker.json`` and card, prove that they score as the
+    model does, and only then give the folder its name. The model itself is left as it is.
+
+    Args:
+        probes: real pairs of query and document to compare beside the edge cases.
+        overwrite: replace a published folder, which stays until the new one is proven.
+
+    Raises:
+        InputError: the target is there; settings that do not fit the model; dev labels that cannot be calibrated to.
+        PublishError: other scores in a fresh process. Nothing is left behind.
+    """
+    config, facts = config or PublishConfig(), facts or CardFacts(origin=model.origin)
+    target = check_target(directory, overwrite=overwrite)
+    scaling = _scaling(model, config, facts)
+    spec = replace(
+        model.spec,
+        activation=config.activation,
+        license=config.license,
+        description=config.description,
+        languages=config.languages or model.spec.languages,
+    )
+    twin = _copied(model)
+    # What the rows were laid out by in training: a spec or tokenizer that is written otherwise does not pass.
+    pairs = [*probes, *edges(model.scorer, model.scorer.spec)]
+    wanted = _scores(twin, model, pairs)
+    if hasattr(twin, "peft_config"):
+        twin = twin.merge_and_unload().eval()
+    if scaling is not None:
+        fold(twin, scaling)
+        wanted = list(map(scaling, wanted))
+    rounding = 0.0
+    if config.dtype != "float32":
+        wanted, rounding = _rounded(twin, getattr(torch, config.dtype), model, pairs, wanted)
+    with aside(target) as folder:
+        _write(twin.to(getattr(torch, config.dtype)), model, spec, folder)
+        text = card(spec, facts, dtype=config.dtype, scaling=scaling)
+        (folder / "README.md").write_text(text, encoding="utf-8")
+        del twin  # the fresh process has the memory to itself
+        found, elsewhere = _loaded_back(folder, pairs)
+        answers: dict[str, Sequence[float | None]] = {"the folder": found, **elsewhere}
+        tolerance = TOLERANCE
+        if TOLERANCE < max(_deviation(wanted, scores) for scores in answers.values()) <= _MOST:
+            noise = _deviation(found, _loaded_back(folder, pairs, "--padded")[0])
+            tolerance = min(_MOST, max(TOLERANCE, _NOISE * noise))
+        deviations = {
+            name: _compare(pairs, wanted, scores, f"loaded in a fresh process, {name}", tolerance)
+            for name, scores in answers.items()
+        }
+        deviation = deviations.pop("the folder")
+        move(folder, target)
+    return Published(target, spec.name, config.dtype, deviation, tolerance, rounding, scaling, len(pairs), deviations)
+
+
+def check_target(directory: str | os.PathLike[str], *, overwrite: bool) -> Path:
+    """Where a folder will be published.
+
+    Raises:
+        InputError: something is there that may not be replaced.
+    """
+    target = Path(file_path_of(directory, "the folder to publish")).resolve()
+    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+        return target
+    if not overwrite:
+        raise InputError(f"{str(target)!r} is there already; publish elsewhere, or with overwrite")
+    if not (target / FILE_NAME).is_file():
+        raise InputError(f"{str(target)!r} is no published folder (it has no {FILE_NAME}), so it is not overwritten")
+    return target
+
+
+def _scaling(model: Model, config: PublishConfig, facts: CardFacts) -> Scaling | None:
+    if not config.calibrate:
+        return None
+    if model.spec.head is None or model.spec.head.kind != "classifier":
+        raise InputError(
+            f"publish.calibrate: {model.spec.name!r} reads its score off a language model, and no scale and offset can "
+            "be written into that; the card reports the fit. Publish with calibrate=False"
+        )
+    if facts.after is None or not facts.after.scored:
+        raise InputError("publish.calibrate needs a dev set with labels to fit to; set data.eval")
+    return platt(facts.after.scored)
+
+
+def _copied(model: Model) -> Any:
+    """The module on the CPU, in float32 and eval mode."""
+    if getattr(model.plain.config, "quantization_config", None) is not None:
+        raise InputError(
+            "a quantized base cannot be merged with its adapter without loss; publish the checkpoint "
+            "(`rerank train publish RUN OUT`), which loads the base in full"
+        )
+    twin = copy.deepcopy(model.module)
+    # Mixed precision wraps the forward pass of the live module, and a copy would still call the original's.
+    for name in ("forward", "_original_forward"):
+        vars(twin).pop(name, None)
+    return twin.to(device="cpu", dtype=torch.float32).eval().requires_grad_(False)
+
+
+def _scores(module: Any, model: Model, pairs: Sequence[Pair]) -> list[float]:
+    """Through the serving pipeline, on rows as training laid them out."""
+    plain = module.get_base_model() if hasattr(module, "peft_config") else module
+    spec = model.scorer.spec
+    reranker = Reranker.from_scorer(scorer_of(plain, model.scorer.tokenizer, spec), spec)
+    return reranker.score(pairs)
+
+
+def _rounded(
+    module: Any, dtype: torch.dtype, model: Model, pairs: Sequence[Pair], wanted: Sequence[float]
+) -> tuple[list[float], float]:
+    """Round the weights in place, and score again: what is loaded later are these weights."""
+    merged = _scores(module, model, pairs)
+    _compare(pairs, wanted, merged, "with adapters merged and calibration written into it, the model", _MOST)
+    with torch.no_grad():
+        for tensor in module.state_dict().values():
+            if tensor.is_floating_point():
+                tensor.copy_(tensor.to(dtype).to(tensor.dtype))
+    try:
+        rounded = _scores(module, model, pairs)
+    except NonFiniteScoreError as error:
+        raise PublishError(f"in {dtype} the weights of {model.spec.name!r} give no finite scores: {error}") from error
+    return rounded, max(map(_difference, merged, rounded))
+
+
+def _write(module: Any, model: Model, spec: ModelSpec, folder: Path) -> None:
+    tokenizer = copy.deepcopy(model.tokenizer)
+    # What truncates by the tokenizer's limit (transformers, sentence-transformers) stops where training did.
+    tokenizer.model_max_length = spec.max_length
+    tokenizer.truncation_side = "right"
+    # Of its own: other libraries would cut and fill by the settings of whoever saved it before.
+    tokenizer.backend_tokenizer.no_truncation()
+    tokenizer.backend_tokenizer.no_padding()
+    with quiet():
+        module.save_pretrained(str(folder))
+        tokenizer.save_pretrained(str(folder))
+    write_spec(spec, folder, base=model.base)
+    # Without token types in this list transformers gives the model none, and all tokens count as the query's.
+    inputs = ["input_ids", *(["token_type_ids"] if model.scorer.typed else []), "attention_mask"]
+    _amend(folder / "tokenizer_config.json", {"model_input_names": inputs})
+    classifies = spec.head is not None and spec.head.kind == "classifier"
+    # Without it sentence-transformers applies a sigmoid to whatever has one label.
+    activation = {"sentence_transformers": {"activation_fn": _ACTIVATIONS[spec.activation]}} if classifies else {}
+    _amend(folder / "config.json", activation)
+
+
+def _amend(path: Path, more: dict[str, Any]) -> None:
+    if not path.is_file():
+        return
+    data = json.loads(path.read_text(encoding="utf-8"))
+    data = {key: value for key, value in data.items() if key not in _LOCAL} | more
+    if data.get("tokenizer_class") == "TokenizersBackend":
+        data["tokenizer_class"] = "PreTrainedTokenizerFast"  # the same class by the name that transformers 4 knows too
+    path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _loaded_back(folder: Path, pairs: Sequence[Pair], *flags: str) -> tuple[list[float], dict[str, list[float | None]]]:
+    """Scores of a new interpreter, on the CPU and without the hub; and those of other libraries in it.
+
+    Raises:
+        PublishError: it failed.
+    """
+    with tempfile.TemporaryDirectory() as place:
+        probes = Path(place) / "probes.json"
+        probes.write_text(json.dumps(pairs), encoding="utf-8")
+        command = [sys.executable, "-m", "rerank_trainers.publish.fresh_process", str(folder), str(probes), *flags]
+        told = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
+        done = subprocess.run(command, cwd=place, env=told, capture_output=True, encoding="utf-8", check=False)
+    if done.returncode != 0:
+        last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
+        raise PublishError(
+            f"in a fresh process the folder does not score the probes: {last.replace(str(folder), 'it')}"
+        )
+    told = json.loads(done.stdout.splitlines()[-1])
+    return told["scores"], told["elsewhere"]
+
+
+def _compare(
+    pairs: Sequence[Pair], wanted: Sequence[float], found: Sequence[float | None], what: str, tolerance: float
+) -> float:
+    """The largest difference, where something was found.
+
+    Raises:
+        PublishError: it is above the tolerance; names the pair.
+    """
+    differences = list(map(_difference, wanted, found))
+    worst = max(range(len(pairs)), key=lambda at: differences[at])
+    if not differences[worst] <= tolerance:
+        raise PublishError(
+            f"{what} scores {short(pairs[worst][0])} with {short(pairs[worst][1])} as {found[worst]!r}, and the model "
+            f"that was trained as {wanted[worst]!r}; {sum(not d <= tolerance for d in differences)} of {len(pairs)} "
+            "probes differ. Nothing was published"
+        )
+    return differences[worst]
+
+
+def _difference(wanted: float, found: float | None) -> float:
+    return 0.0 if found is None else abs(found - wanted) / max(1.0, abs(wanted))
+
+
+def _deviation(wanted: Sequence[float], found: Sequence[float | None]) -> float:
+    return max(map(_difference, wanted, found))

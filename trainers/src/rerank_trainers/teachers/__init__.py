@@ -1,0 +1,1 @@
+"""Scores of a teacher model, for distillation."""

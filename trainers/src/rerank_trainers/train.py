@@ -1,0 +1,173 @@
+"""From a configuration to a published folder: read and check the data, train, measure, publish."""
+
+from __future__ import annotations
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from rerank_core import InputError
+from rerank_core.progress import Progress
+from rerank_trainers.checks.open_rows import checked
+from rerank_trainers.config.limits import check_settings
+from rerank_trainers.config.schema import Config
+from rerank_trainers.data.row_store import RowStore
+from rerank_trainers.evaluation.dev_set import Result
+from rerank_trainers.loop import resume_checks
+from rerank_trainers.loop.preflight import check_out
+from rerank_trainers.loop.prepare import Run, objective_from, open_planned, plan, prepare
+from rerank_trainers.loop.run_record import data_facts
+from rerank_trainers.publish.from_run import publish_run
+from rerank_trainers.publish.publish import check_target
+
+__all__ = ["Data", "Outcome", "leave", "read_data", "rehearse", "train"]
+
+_LOG = logging.getLogger("rerank_trainers")
+
+
+@dataclass(frozen=True, eq=False)
+class Data:
+    """The rows of a run, checked."""
+
+    rows: RowStore
+    dev: RowStore | None
+
+
+def read_data(config: Config, progress: Progress | None = None) -> Data:
+    """The training and dev rows, without those that cannot be used.
+
+    What `rerank train check` finds is logged, each kind with its count and first places.
+
+    Raises:
+        InputError: bad rows where ``on_error`` says stop, rows that teach the objective nothing, or files that cannot
+            be read.
+    """
+    found = checked(config.data, progress=progress)
+    # Before anything raises: what is only doubtful may be why the rest is wrong.
+    for name, report in (("data.train", found.report), ("data.eval", found.dev_report)):
+        if report is not None and report.counts:
+            _LOG.warning("%s: %s", name, report.told())
+    kept = found.kept()
+    lack = found.lack(objective_from(config).needs)
+    if lack is not None:
+        raise InputError(f"nothing can be learned from these rows: {lack}")
+    return Data(*kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Outcome:
+    """What became of a run.
+
+    Attributes:
+        before, after: the dev set under the weights before training and after; None without one.
+        published: the folder that rerank-core loads; None where training was interrupted or collapsed, or not asked
+            for.
+    """
+
+    run: Run
+    data: Data
+    before: Result | None
+    after: Result | None
+    published: Path | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        state = self.run.trainer.state
+        return {
+            "out": self.run.config.train.out,
+            "published": None if self.published is None else str(self.published),
+            "interrupted": self.run.interrupted,
+            "collapsed": self.run.collapsed,
+            "rows": len(self.data.rows),
+            "dev_rows": None if self.data.dev is None else len(self.data.dev),
+            "steps": state.global_step,
+            "epochs": state.epoch,
+            "before": None if self.before is None else dict(self.before.values),
+            "after": None if self.after is None else dict(self.after.values),
+            "best_checkpoint": state.best_model_checkpoint,
+        }
+
+
+def rehearse(
+    config: Config, *, resume: bool | str = False, overwrite: bool = False, progress: Progress | None = None
+) -> Data:
+    """Everything that `train` does before its first step, without writing anything: data, settings, folder, model.
+
+    Raises:
+        InputError, CheckpointError: as `train` would.
+    """
+    data, _, checkpoint = _ready(config, resume=resume, overwrite=overwrite, publish=True, progress=progress)
+    model, _ = open_planned(plan(config, data.rows, data.dev), config, data.rows, data.dev)
+    if checkpoint is not None:
+        resume_checks.check_start(model.spec, config, checkpoint)
+    return data
+
+
+def _ready(
+    config: Config, *, resume: bool | str, overwrite: bool, publish: bool, progress: Progress | None
+) -> tuple[Data, dict[str, Any], Path | None]:
+    """The data, what is recorded of them, and where training goes on, after the folder of the run was looked at."""
+    # Reading the data may take long; what is wrong with the settings is said before that.
+    check_settings(config, evaluates=bool(config.data.eval))
+    objective_from(config)
+    check_out(config)
+    if publish:
+        check_target(Path(config.train.out) / "final", overwrite=True)
+    if resume is False and not overwrite:
+        resume_checks.check_fresh(config.train.out)
+    data = read_data(config, progress)
+    facts = data_facts(data.rows, data.dev)
+    if resume is False:
+        return data, facts, None
+    checkpoint = resume_checks.checkpoint_of(resume, config.train.out)
+    # Before a model is opened; `Run.train` looks at the rest.
+    resume_checks.check_same(config, facts, checkpoint)
+    return data, facts, checkpoint
+
+
+def train(
+    config: Config,
+    *,
+    resume: bool | str = False,
+    overwrite: bool = False,
+    publish: bool = True,
+    callbacks: list[Any] | None = None,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Train and publish what a configuration says.
+
+    Args:
+        resume: go on from the newest checkpoint of ``train.out``, or from the one named.
+        overwrite: start anew where an earlier run left checkpoints; they are deleted.
+        publish: write ``train.out``/final, which is loaded in a fresh process and must score as the live model.
+        callbacks: of transformers' Trainer.
+        progress: called with (done, all) while data is read.
+
+    Raises:
+        InputError: data or settings that cannot be used; before any model is loaded wherever possible.
+        NonFiniteLossError: training broke down; the last checkpoint stands.
+        PublishError: the folder did not load with equal scores.
+    """
+    data, facts, checkpoint = _ready(config, resume=resume, overwrite=overwrite, publish=publish, progress=progress)
+    run = prepare(config, data.rows, data.dev)
+    run.facts = facts
+    for callback in callbacks or []:
+        run.trainer.add_callback(callback)
+    before = None if resume else run.evaluate()
+    run.train(resume=False if checkpoint is None else str(checkpoint), overwrite=overwrite)
+    if run.interrupted or run.collapsed:
+        return Outcome(run, data, before, None, None)
+    after = run.evaluate()
+    if not publish or run.trainer.args.process_index != 0:
+        return Outcome(run, data, before, after, None)
+    return Outcome(run, data, before, after, publish_run(run, before=before, after=after).directory)
+
+
+def leave() -> None:
+    """Let go of the other processes of a run, before the interpreter ends: threads of the connection that outlive it
+    abort the process."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()

@@ -1,0 +1,161 @@
+"""Calibration: what is reported is what hand computation and scikit-learn give; a fit never turns an order round."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rerank_core import InputError
+from rerank_trainers.evaluation.calibration import Scaling, fold, histogram, platt, reliability, temperature
+
+sigmoid = np.vectorize(lambda value: 1 / (1 + math.exp(-value)))
+
+
+def drawn(scale: float, offset: float, count: int = 20_000, seed: int = 0) -> list[tuple[float, int]]:
+    """Scores whose documents are relevant with the probability sigmoid(scale * score + offset)."""
+    random = np.random.default_rng(seed)
+    scores = random.normal(0, 2, count)
+    labels = random.random(count) < sigmoid(scale * scores + offset)
+    return list(zip(scores.tolist(), labels.astype(int).tolist(), strict=True))
+
+
+def test_reliability_is_what_a_hand_computes() -> None:
+    """Three documents: two in the bin from .7 to .8, one in that from .2 to .3; grades above 0 are relevant."""
+    high, low = math.log(0.75 / 0.25), math.log(0.25 / 0.75)
+    found = reliability([(high, 2), (high, 0), (low, 0)])
+    assert found.ece == pytest.approx(2 / 3 * abs(0.75 - 0.5) + 1 / 3 * abs(0.25 - 0))
+    assert found.brier == pytest.approx((0.25**2 + 0.75**2 + 0.25**2) / 3)
+    assert (found.documents, found.relevant) == (3, 1)
+    assert [(count, share) for count, _, share in found.bins] == [(1, 0.0), (2, 0.5)]
+
+
+def test_extreme_scores_have_a_bin() -> None:
+    """A sigmoid that is 1 or 0 in float64 is counted, without a warning of overflow."""
+    found = reliability([(1000.0, 1), (-1000.0, 0)])
+    assert (found.ece, found.brier) == (0, 0)
+
+
+def test_the_fit_finds_what_labels_were_drawn_with() -> None:
+    """Scale and offset come back, and the error that they had made goes away."""
+    scored = drawn(0.4, -1.5)
+    found = platt(scored)
+    assert (found.scale, found.offset) == pytest.approx((0.4, -1.5), abs=0.05)
+    assert reliability(scored).ece > 0.1
+    assert reliability(scored, found).ece < 0.02
+
+
+def test_the_fit_is_scikit_learns() -> None:
+    """scikit-learn's Platt scaling, `_sigmoid_calibration`, minimises the same loss over the same targets."""
+    library = pytest.importorskip("sklearn.calibration")
+    scored = drawn(1.7, 0.3, 300)
+    scores, labels = (np.array(column) for column in zip(*scored, strict=True))
+    slope, offset = library._sigmoid_calibration(scores, labels)
+    found = platt(scored)
+    assert (found.scale, found.offset) == pytest.approx((-slope, -offset), rel=1e-3)
+
+
+@settings(deadline=None, max_examples=60)
+@given(
+    st.lists(st.tuples(st.floats(-30, 30), st.integers(0, 3)), min_size=2, max_size=40),
+    st.floats(0.01, 50),
+    st.floats(-50, 50),
+)
+def test_the_fit_has_no_slope_left(scored: list[tuple[float, int]], scale: float, offset: float) -> None:
+    """Where there is a fit, the loss's derivatives by scale and offset vanish, wherever scores lie and however far
+    apart; elsewhere it is refused for a reason that the data show."""
+    scored = [(scale * score + offset, grade) for score, grade in scored]
+    scores = np.array([score for score, _ in scored])
+    relevant = np.array([grade > 0 for _, grade in scored])
+    try:
+        found = platt(scored)
+    except InputError:
+        alike = scores.std() <= 1e-9 * max(1, np.abs(scores).max())
+        assert alike or relevant.all() or not relevant.any() or (
+            scores[relevant].mean() <= scores[~relevant].mean() + 1e-9 * np.abs(scores).max()
+        )  # fmt: skip
+        return
+    targets = np.where(relevant, (relevant.sum() + 1) / (relevant.sum() + 2), 1 / ((~relevant).sum() + 2))
+    excess = sigmoid(np.clip(found.scale * scores + found.offset, -700, 700)) - targets
+    assert abs(excess.sum()) < 1e-4 * len(scored)
+    assert abs((excess * (scores - scores.mean()) / scores.std()).sum()) < 1e-4 * len(scored)
+
+
+def test_separated_labels_have_a_finite_fit() -> None:
+    """Platt's targets keep away from 0 and 1, so that a perfect ranking has a scale too."""
+    found = platt([(1.0, 1), (0.5, 1), (-1.0, 0), (-2.0, 0)])
+    assert 0 < found.scale < 10
+
+
+def test_temperature_is_one_number() -> None:
+    """Labels drawn with a scale alone give it back; a logit of 0 stays at even odds."""
+    found = temperature(drawn(0.25, 0.0))
+    assert found.scale == pytest.approx(0.25, abs=0.02)
+    assert found(0.0) == 0
+
+
+@pytest.mark.parametrize(
+    ("scored", "reason"),
+    [
+        ([], "got none"),
+        ([(1.0, 1), (2.0, 1)], "2 of 2 are relevant"),
+        ([(1.0, 1), (1.0, 0)], "all 2 scores are 1.0"),
+        ([(1.0, 0), (0.0, 1)], "turn the order of documents round"),
+        ([(math.nan, 0), (0.0, 1)], "finite"),
+    ],
+)
+def test_what_cannot_be_fitted_says_why(scored: list[tuple[float, int]], reason: str) -> None:
+    """Nothing to fit, or scores that fall with relevance, are errors that say so."""
+    with pytest.raises(InputError, match=reason):
+        platt(scored)
+
+
+@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
+def test_a_scaling_keeps_the_order(scale: float) -> None:
+    """No scaling can be made that would change which document comes first."""
+    with pytest.raises(InputError, match="order of documents"):
+        Scaling(scale, 0.0)
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "modernbert"])
+def test_folding_is_exact(family: str) -> None:
+    """The logit of the module is the scaled one afterwards, for heads of one layer and of several."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.for_model(
+        family, vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        num_labels=1, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2,
+    )  # fmt: skip
+    module = AutoModelForSequenceClassification.from_config(config).eval()
+    ids = torch.arange(3, 23).reshape(2, 10)
+    with torch.no_grad():
+        before = module(input_ids=ids).logits
+        fold(module, Scaling(2.5, -0.75))
+        assert torch.allclose(module(input_ids=ids).logits, 2.5 * before - 0.75, atol=1e-6)
+
+
+def test_a_head_without_a_bias_is_refused() -> None:
+    """A decoder's classifier has no bias, and the message has the offset that it could not take."""
+    from transformers import AutoConfig, AutoModelForSequenceClassification
+
+    config = AutoConfig.for_model(
+        "qwen2", vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
+        num_key_value_heads=2, num_labels=1, pad_token_id=0,
+    )  # fmt: skip
+    with pytest.raises(InputError, match=r"has no bias that could take the offset -0\.75"):
+        fold(AutoModelForSequenceClassification.from_config(config), Scaling(2.5, -0.75))
+
+
+def test_a_histogram_counts_every_document_once() -> None:
+    """Bins reach from the lowest score to the highest, ends included, after scaling."""
+    scored = drawn(1.0, 0.0, 500)
+    bars = histogram(scored, Scaling(2.0, 1.0), bins=7)
+    assert len(bars) == 7
+    assert sum(bar.relevant for bar in bars) == sum(label for _, label in scored)
+    assert sum(bar.irrelevant + bar.relevant for bar in bars) == 500
+    assert bars[0].low == pytest.approx(2 * min(scored)[0] + 1)
+    assert bars[-1].high == pytest.approx(2 * max(scored)[0] + 1)
