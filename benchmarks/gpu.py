@@ -51,7 +51,7 @@ def ways(made: Subject, jobs: Sequence[Job], folder: Path, options: Any) -> dict
             found[f"padded, {budget}"] = ours(made, jobs, budget, packed=False)
     middle = options.budgets[len(options.budgets) // 2]
     if made.plain.device.type == "cuda" and made.plain.dtype != torch.float32:
-        found[f"packed by length, {middle}"] = ours(made, jobs, middle, one_kernel=False)
+        found[f"packed by length, {middle}"] = ours(made, jobs, middle, allow_varlen=False)
     if made.shape.causal:
         other = sentence_transformers(made, jobs, 32, folder)
         if other is not None:

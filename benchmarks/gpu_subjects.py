@@ -19,7 +19,7 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
-from rerank_core.backends.torch.decoder.heads import live_label_reader
+from rerank_core.backends.torch.decoder.heads import live_label_head
 from rerank_core.testing.checkpoints import tiny_tokenizer
 from rerank_core.testing.decoders import tiny_causal_tokenizer
 
@@ -129,7 +129,7 @@ def subject(shape: Shape, device: torch.device, dtype: str, data: Path | None) -
     spec = next(known for known in rerank_core.models() if known.name == shape.spec)
     head = spec.head
     assert head is not None
-    readers = [live_label_reader(module, head, text, spec.name) for module in (own, plain)]
+    readers = [live_label_head(module, head, text, spec.name) for module in (own, plain)]
     labels = tuple(int(row) for row in readers[0].rows)
     first = DecoderScorer(own.base_model, text, spec, reader=readers[0], pack=True)
     second = DecoderScorer(plain.base_model, text, spec, reader=readers[1], pack=False)

@@ -31,23 +31,23 @@ def least_tokens(subject: Subject, jobs: Sequence[Job]) -> int:
     return sum(window.length for window in plan.windows) + sum(len(row.ids) for row in plan.query_rows.values())
 
 
-def ours(subject: Subject, jobs: Sequence[Job], budget: int, *, packed: bool = True, one_kernel: bool = True) -> Way:
+def ours(subject: Subject, jobs: Sequence[Job], budget: int, *, packed: bool = True, allow_varlen: bool = True) -> Way:
     """Scores through the seam under a token budget, from token ids on."""
     scorer = subject.packed if packed else subject.padded
     plan = RowPlan(scorer, jobs, _rules(subject, budget), once=False)
-    return lambda: _scores(scorer, plan, one_kernel=one_kernel)
+    return lambda: _scores(scorer, plan, allow_varlen=allow_varlen)
 
 
 def from_texts(subject: Subject, jobs: Sequence[Job], budget: int) -> Way:
     """The same, and tokenization with it."""
     rules = _rules(subject, budget)
-    return lambda: _scores(subject.packed, RowPlan(subject.packed, jobs, rules, once=False), one_kernel=True)
+    return lambda: _scores(subject.packed, RowPlan(subject.packed, jobs, rules, once=False), allow_varlen=True)
 
 
-def _scores(scorer: TorchScorer, plan: RowPlan, *, one_kernel: bool) -> list[float]:
-    scorer._one_kernel = one_kernel
+def _scores(scorer: TorchScorer, plan: RowPlan, *, allow_varlen: bool) -> list[float]:
+    scorer._allow_varlen = allow_varlen
     if isinstance(scorer, DecoderScorer):
-        scorer.stack.one_kernel = one_kernel
+        scorer.stack.allow_varlen = allow_varlen
     scores = [0.0] * len(plan.windows)
     for batch in plan.batches():
         (found,) = plan.forward(batch).scores.values()

@@ -29,7 +29,7 @@ def bm25(rows: list[TrainingRow]) -> dict[str, Any]:
     place = {text: at for at, text in enumerate(texts)}
     search = BM25(texts)
     dev = DevSet(rows)
-    result = dev.measured([[float(search.scores(row.query)[place[text]]) for text in row.docs] for row in dev.rows])
+    result = dev.metrics([[float(search.scores(row.query)[place[text]]) for text in row.docs] for row in dev.rows])
     return {
         "means": {name: round(value, 4) for name, value in result.values.items()},
         "ndcg": [round(value, 4) for value in result.queries["nDCG@10"]],
@@ -40,7 +40,7 @@ def chance(rows: list[TrainingRow]) -> dict[str, Any]:
     """The same of random orders, on average over ten."""
     dev = DevSet(rows)
     draw = random.Random(0)
-    results = [dev.measured([[draw.random() for _ in row.docs] for row in dev.rows]) for _ in range(10)]
+    results = [dev.metrics([[draw.random() for _ in row.docs] for row in dev.rows]) for _ in range(10)]
     ndcg = zip(*(result.queries["nDCG@10"] for result in results), strict=True)
     return {
         "means": {name: round(mean(one.values[name] for one in results), 4) for name in results[0].values},

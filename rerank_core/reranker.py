@@ -29,7 +29,7 @@ from rerank_core.pipeline.requests import job_of, jobs_of_pairs, requests_in
 from rerank_core.pipeline.run import run
 from rerank_core.planning.row_plan import Job, Rules
 from rerank_core.progress import Progress, bar
-from rerank_core.rules import identity_of, rules_of_call, settle
+from rerank_core.rules import base_rules, call_rules, identity_of
 from rerank_core.scorer import AnyScorer, Configurable, ListRanker, Scorer, TextScorer, is_listwise
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.hub_or_folder import file_path_of
@@ -54,7 +54,7 @@ class Reranker:
         self._loaded = loaded
         self._mark = object()
         self._scorer: AnyScorer | None = scorer
-        self._rules, self._profile = settle(scorer, spec, options)
+        self._rules, self._profile = base_rules(scorer, spec, options)
         presentation(spec, self._space(scorer), options.activation)
 
     @classmethod
@@ -245,7 +245,7 @@ class Reranker:
             yield replace(ranking, hits=explained(scorer, job, ranking.hits, rules)) if call.explain else ranking
 
     def _rules_for(self, scorer: AnyScorer, call: CallOptions, *, pairs: bool = False) -> Rules:
-        return rules_of_call(self._rules, self._profile, scorer, self.spec, call, pairs=pairs)
+        return call_rules(self._rules, self._profile, scorer, self.spec, call, pairs=pairs)
 
     def _open(self, call: CallOptions) -> AnyScorer:
         if self._scorer is None:

@@ -12,14 +12,14 @@ from rerank_core.planning.longdoc import FirstP, KMaxP, MaxP, MeanP, longdoc_of
 from rerank_core.planning.row_plan import Rules
 from rerank_core.scorer import AnyScorer, Resumable, Scorer, Stackable, Templated
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.compat import PROFILES, Manner, Profile
+from rerank_core.spec.compat import PROFILES, CompatProfile, CompatRules
 
-__all__ = ["identity_of", "rules_of_call", "settle"]
+__all__ = ["base_rules", "call_rules", "identity_of"]
 
 _ROW_OPTIONS = ("longdoc", "overlap", "compat", "max_length", "max_query_length", "token_budget")
 
 
-def settle(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Rules, Profile | None]:
+def base_rules(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Rules, CompatProfile | None]:
     """What holds for every call, and the framework that ``compat=`` names.
 
     Raises:
@@ -31,11 +31,12 @@ def settle(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Rules,
         if given:
             raise InputError(f"{spec.name!r} takes whole texts, so {given!r} mean nothing to it")
         return rules, None
-    profile = profile_of(spec, options.compat)
-    manners = () if profile is None else (profile.pairs, profile.lists)
+    profile = compat_profile(spec, options.compat)
+    layouts = () if profile is None else (profile.pairs, profile.lists)
     if any(
-        (manner.stacked and not isinstance(scorer, Stackable)) or (manner.beside and not isinstance(scorer, Templated))
-        for manner in manners
+        (compat.stacked and not isinstance(scorer, Stackable))
+        or (compat.extra_budget and not isinstance(scorer, Templated))
+        for compat in layouts
     ):
         raise InputError(
             f"compat is {options.compat!r}, and the scorer of {spec.name!r}, a {type(scorer).__name__}, cannot lay its "
@@ -51,8 +52,8 @@ def settle(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Rules,
     return replace(rules, max_length=min(rules.max_length, limit)), profile
 
 
-def rules_of_call(
-    rules: Rules, profile: Profile | None, scorer: AnyScorer, spec: ModelSpec, call: CallOptions, *, pairs: bool
+def call_rules(
+    rules: Rules, profile: CompatProfile | None, scorer: AnyScorer, spec: ModelSpec, call: CallOptions, *, pairs: bool
 ) -> Rules:
     """The rules of one call; ``pairs`` for ``score``, whose texts some frameworks read otherwise than a list's.
 
@@ -71,12 +72,12 @@ def rules_of_call(
         if given:
             raise InputError(f"compat= says what happens to long documents; {given!r} cannot be set beside it")
         parts = scorer.parts if isinstance(scorer, Templated) else {}
-        return in_manner(rules, profile.pairs if pairs else profile.lists, parts)
+        return apply_compat(rules, profile.pairs if pairs else profile.lists, parts)
     rules = rules if call.longdoc is None else replace(rules, longdoc=longdoc_of(call.longdoc))
     return rules if call.overlap is None else replace(rules, overlap=call.overlap)
 
 
-def profile_of(spec: ModelSpec, compat: str | None) -> Profile | None:
+def compat_profile(spec: ModelSpec, compat: str | None) -> CompatProfile | None:
     """The profile that ``compat=`` names for a model.
 
     Raises:
@@ -93,24 +94,24 @@ def profile_of(spec: ModelSpec, compat: str | None) -> Profile | None:
     return known[compat]
 
 
-def in_manner(rules: Rules, manner: Manner, parts: Mapping[str, int]) -> Rules:
-    """The rules of a call, in this manner. A ``max_query_length`` that the caller set wins over the share.
+def apply_compat(rules: Rules, compat: CompatRules, parts: Mapping[str, int]) -> Rules:
+    """The rules of a call, in this compat. A ``max_query_length`` that the caller set wins over the share.
 
     Args:
         parts: tokens of the template's parts.
     """
     limit = rules.max_query_length
-    if limit is None and manner.query_share is not None:
-        limit = rules.max_length * manner.query_share[0] // manner.query_share[1]
+    if limit is None and compat.query_share is not None:
+        limit = rules.max_length * compat.query_share[0] // compat.query_share[1]
     return replace(
         rules,
-        longdoc=manner.longdoc,
-        max_length=rules.max_length + sum(parts[name] for name in manner.beside),
+        longdoc=compat.longdoc,
+        max_length=rules.max_length + sum(parts[name] for name in compat.extra_budget),
         max_query_length=limit,
-        max_piece=rules.max_length if manner.pieces else None,
-        longest_first=manner.longest_first,
-        stacked=manner.stacked,
-        max_chars=manner.max_chars,
+        max_piece=rules.max_length if compat.count_literal_text else None,
+        longest_first=compat.longest_first,
+        stacked=compat.stacked,
+        max_chars=compat.max_chars,
     )
 
 

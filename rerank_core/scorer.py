@@ -193,7 +193,7 @@ class Configurable(Protocol):
 
 @runtime_checkable
 class Stackable(Protocol):
-    """A cross-encoder that can lay its rows out as BCEmbedding's ``rerank`` does (see `manners.Manner`)."""
+    """A cross-encoder that can lay its rows out as BCEmbedding's ``rerank`` does (see `manners.CompatRules`)."""
 
     def stacked(self) -> Scorer:
         """A scorer that shares the weights and has that layout; ``self`` stays as it is."""

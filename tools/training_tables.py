@@ -28,8 +28,8 @@ def settings() -> str:
     rows = []
     for part in dataclasses.fields(schema.Config):
         kind: Any = getattr(schema, {"data": "DataConfig", "model": "ModelConfig", "train": "TrainConfig",
-                                     "publish": "PublishConfig"}.get(part.name, "Part"))  # fmt: skip
-        if kind is schema.Part:
+                                     "publish": "PublishConfig"}.get(part.name, "ObjectiveConfig"))  # fmt: skip
+        if kind is schema.ObjectiveConfig:
             rows.append(("`objective`", "`bce`", "a name, or several with `weight` and `options`; see below"))
             continue
         told = _attributes(kind)

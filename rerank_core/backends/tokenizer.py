@@ -36,7 +36,7 @@ class TextTokenizer:
 
     Args:
         tokenizer: taken over; its truncation, padding and special-token settings are changed.
-        parse_special_tokens: read special tokens spelt out in user text as such (what the original frameworks
+        parse_special_tokens: read special tokens token_text out in user text as such (what the original frameworks
             do); by default such text is only text.
         bos: the token that starts a text, where the model has one.
     """

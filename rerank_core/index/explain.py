@@ -45,7 +45,7 @@ def explained(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules) -> tu
     else:
         embeddings = [scorer.encode([row])[0] for row in rows]
     query = plan.query_rows[0]
-    asked = plan.asked(0)
+    asked = plan.query_tokens(0)
     made = []
     for hit, window, row, embedding in zip(hits, best, rows, embeddings, strict=True):
         read = plan.tokens(window)
@@ -54,8 +54,8 @@ def explained(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules) -> tu
                 query=_chars(asked, here - query.span[0]),
                 document=_chars(read, window.start + there - row.span[0], window.start, window.stop),
                 weight=weight,
-                query_token=scorer.spelt(query.ids[here]),
-                document_token=scorer.spelt(row.ids[there]),
+                query_token=scorer.token_text(query.ids[here]),
+                document_token=scorer.token_text(row.ids[there]),
             )
             for here, there, weight in scorer.explain(query, row, embedding)
         )

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any, Protocol, overload
 
 from rerank_core.errors import IndexStoreError, InputError, short
-from rerank_core.index.protocols import Indexable, ShelfWindow, Shelved, Storable
+from rerank_core.index.protocols import Indexable, Storable, StoredText, StoredWindow
 from rerank_core.planning.row_plan import Job, QueryRows, RowPlan, Rules, Window
 from rerank_core.scorer import NO_TOKENS, Output, QueryRow, Scorer
 from rerank_core.types import Document, in_order
@@ -18,7 +18,7 @@ from rerank_core.types import Document, in_order
 __all__ = ["Index", "IndexPlan", "build_index"]
 
 # Documents that are encoded and put away together; what is put away in a folder outlives an interruption.
-_TOGETHER = 4096
+_SHARD_DOCUMENTS = 4096
 
 
 class Watch(Protocol):
@@ -43,7 +43,7 @@ class Index(Sequence[Document]):
     owner: object
     precision: str
     drift: Mapping[str, float]
-    _shelved: tuple[Shelved, ...]
+    _shelved: tuple[StoredText, ...]
 
     @overload
     def __getitem__(self, index: int) -> Document: ...
@@ -124,7 +124,7 @@ def build_index(
             "query; use rerank, or a late-interaction model"
         )
     if isinstance(scorer, Storable):
-        shelf = scorer.shelf(directory, precision, identity)
+        shelf = scorer.store(directory, precision, identity)
     elif directory is None and precision in (None, "float32"):
         shelf = _PlainShelf()
     else:
@@ -134,8 +134,8 @@ def build_index(
         digest: document for digest, document in zip(digests, documents, strict=True) if shelf.find(digest) is None
     }
     todo = list(missing.items())
-    for start in range(0, len(todo), _TOGETHER):
-        some = todo[start : start + _TOGETHER]
+    for start in range(0, len(todo), _SHARD_DOCUMENTS):
+        some = todo[start : start + _SHARD_DOCUMENTS]
 
         def part(done: int, total: int, start: int = start, count: int = len(some)) -> None:
             watch(start + done * count // max(1, total), len(todo))
@@ -155,7 +155,7 @@ def build_index(
     )
 
 
-def _check_spans(shelved: Shelved, document: Document, number: int, directory: str) -> None:
+def _check_spans(shelved: StoredText, document: Document, number: int, directory: str) -> None:
     """Refuse windows that cannot be of this text.
 
     Raises:
@@ -174,7 +174,7 @@ def _check_spans(shelved: Shelved, document: Document, number: int, directory: s
         )
 
 
-def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, watch: Watch) -> list[Shelved]:
+def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, watch: Watch) -> list[StoredText]:
     assert isinstance(scorer, Indexable)
     # The layout is `separate`, so no row holds the query: any query will do to plan the documents' windows.
     plan = RowPlan(scorer, [Job("", documents)], rules, once=False)
@@ -186,10 +186,10 @@ def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, watch: 
             embeddings[position] = embedding
         done += len(positions)
         watch(done, len(plan.windows))
-    windows: list[list[ShelfWindow]] = [[] for _ in documents]
+    windows: list[list[StoredWindow]] = [[] for _ in documents]
     for window, embedding in zip(plan.windows, embeddings, strict=True):
-        windows[window.doc].append(ShelfWindow((window.start, window.stop), plan.chars(window), embedding))
-    return [Shelved(own, plan.truncated(0, doc)) for doc, own in enumerate(windows)]
+        windows[window.doc].append(StoredWindow((window.start, window.stop), plan.chars(window), embedding))
+    return [StoredText(own, plan.truncated(0, doc)) for doc, own in enumerate(windows)]
 
 
 class _PlainShelf:
@@ -199,12 +199,12 @@ class _PlainShelf:
 
     def __init__(self) -> None:
         self.drift: Mapping[str, float] = {}
-        self._held: dict[bytes, Shelved] = {}
+        self._held: dict[bytes, StoredText] = {}
 
-    def find(self, digest: bytes) -> Shelved | None:
+    def find(self, digest: bytes) -> StoredText | None:
         return self._held.get(digest)
 
-    def add(self, texts: Mapping[bytes, Shelved]) -> None:
+    def add(self, texts: Mapping[bytes, StoredText]) -> None:
         self._held.update(texts)
 
 

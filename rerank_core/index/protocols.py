@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from rerank_core.scorer import Output, QueryRow, Row
 
-__all__ = ["Explains", "Indexable", "Shelf", "ShelfWindow", "Shelved", "Storable"]
+__all__ = ["EmbeddingStore", "Explains", "Indexable", "Storable", "StoredText", "StoredWindow"]
 
 
 @runtime_checkable
@@ -29,7 +29,7 @@ class Indexable(Protocol):
 class Storable(Protocol):
     """An `Indexable` scorer that lays embeddings out for matching, in memory or in a folder."""
 
-    def shelf(self, directory: str | None, precision: str | None, identity: Mapping[str, Any]) -> Shelf:
+    def store(self, directory: str | None, precision: str | None, identity: Mapping[str, Any]) -> EmbeddingStore:
         """A shelf, opened where the folder holds one.
 
         Args:
@@ -43,7 +43,7 @@ class Storable(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class ShelfWindow:
+class StoredWindow:
     """One encoded window of a text: its tokens and characters in the text, its opaque embedding."""
 
     tokens: tuple[int, int]
@@ -52,14 +52,14 @@ class ShelfWindow:
 
 
 @dataclass(frozen=True, slots=True)
-class Shelved:
+class StoredText:
     """The windows of a text, in text order, and whether some of it was not read."""
 
-    windows: Sequence[ShelfWindow]
+    windows: Sequence[StoredWindow]
     truncated: bool
 
 
-class Shelf(Protocol):
+class EmbeddingStore(Protocol):
     """Embeddings by the digest of their text.
 
     Attributes:
@@ -72,8 +72,8 @@ class Shelf(Protocol):
     def precision(self) -> str: ...
     @property
     def drift(self) -> Mapping[str, float]: ...
-    def find(self, digest: bytes) -> Shelved | None: ...
-    def add(self, texts: Mapping[bytes, Shelved]) -> None: ...
+    def find(self, digest: bytes) -> StoredText | None: ...
+    def add(self, texts: Mapping[bytes, StoredText]) -> None: ...
 
 
 @runtime_checkable
@@ -84,6 +84,6 @@ class Explains(Protocol):
         """``(place in query.ids, place in row.ids, weight)`` of each match; the weights sum to the row's score."""
         ...
 
-    def spelt(self, token: int) -> str:
+    def token_text(self, token: int) -> str:
         """A token as the vocabulary spells it."""
         ...

@@ -9,7 +9,7 @@ from rerank_core.planning.row_plan import Job
 
 __all__ = ["stream"]
 
-_TOGETHER = 1024
+_PLAN_DOCUMENTS = 1024
 """Documents that are ranked in one plan, about."""
 
 _Request = TypeVar("_Request")
@@ -43,6 +43,6 @@ def stream(
         number += 1
         jobs.append(job)
         waiting += max(1, len(job.documents))
-        if waiting >= _TOGETHER:
+        if waiting >= _PLAN_DOCUMENTS:
             yield from rank(jobs)
             jobs, waiting = [], 0

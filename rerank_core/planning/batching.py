@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-__all__ = ["plan"]
+__all__ = ["batches"]
 
 
-def plan(
+def batches(
     lengths: Sequence[int],
     owners: Sequence[int],
     query_lengths: Mapping[int, int],
@@ -26,7 +26,7 @@ def plan(
         owners: the query of each row.
         query_lengths: tokens of each query row; empty for joint layouts.
 
-    >>> plan([5, 9, 4, 8], [0, 0, 0, 0], {}, budget=18, packed=False)
+    >>> batches([5, 9, 4, 8], [0, 0, 0, 0], {}, budget=18, packed=False)
     [[1, 3], [0, 2]]
     """
     order = sorted(

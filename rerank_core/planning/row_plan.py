@@ -19,7 +19,7 @@ __all__ = ["Job", "Plan", "QueryRows", "RowPlan", "Rules", "Window"]
 class Rules:
     """How texts become rows, settled before the call. ``overlap`` None is the strategy's default.
 
-    ``longest_first``, ``stacked`` and ``max_chars`` are ways of other frameworks; see `manners.Manner`. Where
+    ``longest_first``, ``stacked`` and ``max_chars`` are ways of other frameworks; see `manners.CompatRules`. Where
     ``max_piece`` is set, the literal text around a query or document counts to its limit, which for a document it is.
     """
 
@@ -47,7 +47,7 @@ class Job:
 class Window:
     """A row that is planned but not assembled: which tokens of which document, and how long the row will be.
 
-    ``asked`` is how many tokens of the query it reads; None for all.
+    ``query_tokens`` is how many tokens of the query it reads; None for all.
     """
 
     query: int
@@ -56,7 +56,7 @@ class Window:
     start: int
     stop: int
     length: int
-    asked: int | None = None
+    query_tokens: int | None = None
 
 
 class Plan(Protocol):
@@ -139,7 +139,7 @@ class RowPlan:
             for doc in range(len(job.documents)):
                 tokens = self._tokens(query, doc)
                 if rules.longest_first:
-                    yield self._cut_both(query, doc, tokens, rules.max_length)
+                    yield self._cut_longest_first(query, doc, tokens, rules.max_length)
                     continue
                 overhead, room = self._queries.room(self._scorer, query, tokens, rules.max_length)
                 if rules.max_piece is not None:
@@ -161,7 +161,7 @@ class RowPlan:
                 "template adds none; give a query that it can spell"
             )
 
-    def _cut_both(self, query: int, doc: int, tokens: Tokens, max_length: int) -> Window:
+    def _cut_longest_first(self, query: int, doc: int, tokens: Tokens, max_length: int) -> Window:
         asked = self._queries.tokens[query]
         own = self._scorer.overhead(asked, tokens) - len(asked)
         if max_length <= own:
@@ -170,7 +170,7 @@ class RowPlan:
         if kept < len(asked):
             self._queries.truncated[query] = True
         self._whole[query, doc] = read == len(tokens) and not self._clipped(query, doc)
-        return Window(query, doc, 0, 0, read, own + kept + read, asked=kept)
+        return Window(query, doc, 0, 0, read, own + kept + read, query_tokens=kept)
 
     def _clipped(self, query: int, doc: int) -> bool:
         return self._chars is not None and len(self._jobs[query].documents[doc].text) > self._chars
@@ -188,7 +188,7 @@ class RowPlan:
     def _tokens(self, query: int, doc: int) -> Tokens:
         return self._docs[self._jobs[query].documents[doc].text]
 
-    def asked(self, query: int) -> Tokens:
+    def query_tokens(self, query: int) -> Tokens:
         """The tokens of a query that its rows read."""
         return self._queries.tokens[query]
 
@@ -199,7 +199,7 @@ class RowPlan:
     def row(self, window: Window) -> Row:
         query = self._queries.tokens[window.query]
         return self._scorer.row(
-            query if window.asked is None else query.first(window.asked),
+            query if window.query_tokens is None else query.first(window.query_tokens),
             self._tokens(window.query, window.doc),
             window.start,
             window.stop,
@@ -208,7 +208,7 @@ class RowPlan:
 
     def batches(self) -> list[list[int]]:
         own = [position for position in range(len(self.windows)) if position not in self.copies]
-        planned = batching.plan(
+        planned = batching.batches(
             [self.windows[position].length for position in own],
             [self.windows[position].query for position in own],
             {query: len(row.ids) for query, row in self.query_rows.items()},

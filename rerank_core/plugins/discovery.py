@@ -21,7 +21,7 @@ from rerank_core.spec import ModelSpec
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
 
-__all__ = ["DISABLE", "Command", "PluginRecord", "asked", "read_plugin", "unreadable"]
+__all__ = ["DISABLE", "Command", "PluginRecord", "call_hook", "read_plugin", "unreadable"]
 
 DISABLE = "RERANK_DISABLE_PLUGINS"
 """The environment variable that switches plugins off, by name or distribution, with commas between."""
@@ -48,8 +48,8 @@ class PluginRecord:
         status: ``ok``; ``disabled`` by the environment; ``failed`` on import; ``incompatible`` with this core's
             hook API; ``invalid`` hooks or models.
         error: one line; empty where the status is ``ok``.
-        opens: finds the model of ``plugin:source`` for a source that no model is called; None for most plugins.
-        matches: finds the model of a checkpoint directory; None for most plugins.
+        open_model: finds the model of ``plugin:source`` for a source that no model is called; None for most plugins.
+        match_checkpoint: finds the model of a checkpoint directory; None for most plugins.
         commands: what it adds to the ``rerank`` command.
     """
 
@@ -61,8 +61,8 @@ class PluginRecord:
     error: str = ""
     traceback: str = ""
     models: tuple[ModelSpec, ...] = ()
-    opens: Callable[[str], ModelSpec | None] | None = None
-    matches: Callable[[Path], ModelSpec | None] | None = None
+    open_model: Callable[[str], ModelSpec | None] | None = None
+    match_checkpoint: Callable[[Path], ModelSpec | None] | None = None
     commands: tuple[Command, ...] = ()
 
 
@@ -142,12 +142,14 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
     _check_answer("rerank_register_models", manager.hook.rerank_register_models(register=register))
     asked = False
     _check_answer("rerank_register_commands", manager.hook.rerank_register_commands(register=register_command))
-    opens, matches = manager.hook.rerank_open_model, manager.hook.rerank_match_checkpoint
+    open_model, match_checkpoint = manager.hook.rerank_open_model, manager.hook.rerank_match_checkpoint
     return replace(
         record,
         models=tuple(models),
-        opens=(lambda source: opens(source=source)) if opens.get_hookimpls() else None,
-        matches=(lambda directory: matches(directory=directory)) if matches.get_hookimpls() else None,
+        open_model=(lambda source: open_model(source=source)) if open_model.get_hookimpls() else None,
+        match_checkpoint=(lambda directory: match_checkpoint(directory=directory))
+        if match_checkpoint.get_hookimpls()
+        else None,
         commands=tuple(commands.values()),
     )
 
@@ -175,7 +177,7 @@ def _check_answer(hook: str, answers: list[Any]) -> None:
         raise PluginLoadError(f"{hook} returned {short(answer)}; it must call register(), and return nothing")
 
 
-def asked(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], value: object) -> ModelSpec | None:
+def call_hook(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], value: object) -> ModelSpec | None:
     """What a plugin's hook says.
 
     Raises:

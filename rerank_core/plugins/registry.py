@@ -19,7 +19,7 @@ from rerank_core.plugins.discovery import (
     DISABLE,
     Command,
     PluginRecord,
-    asked,
+    call_hook,
     read_plugin,
     unreadable,
 )
@@ -172,8 +172,8 @@ class Registry:
         """What the plugin before the first colon makes of what follows it."""
         before, colon, source = name.partition(":")
         for plugin in self.plugins if colon and source.strip() else ():
-            if before in (plugin.name, plugin.distribution) and plugin.opens is not None:
-                return asked(plugin, plugin.opens, source)
+            if before in (plugin.name, plugin.distribution) and plugin.open_model is not None:
+                return call_hook(plugin, plugin.open_model, source)
         return None
 
     def _matched(self, directory: Path) -> tuple[ModelSpec | None, list[RerankError]]:
@@ -184,7 +184,7 @@ class Registry:
         if has_spec(directory):
             return None, failures
         for plugin in self.plugins:
-            answer = None if plugin.matches is None else _answer(plugin, plugin.matches, directory)
+            answer = None if plugin.match_checkpoint is None else _answer(plugin, plugin.match_checkpoint, directory)
             if isinstance(answer, RerankError):
                 failures.append(answer)
             elif answer is not None:
@@ -233,7 +233,7 @@ def _answer(
 ) -> ModelSpec | RerankError | None:
     """What a plugin says of a directory, or how it failed."""
     try:
-        return asked(plugin, hook, directory)
+        return call_hook(plugin, hook, directory)
     except RerankError as error:
         return error
 

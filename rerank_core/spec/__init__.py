@@ -1,6 +1,6 @@
 """What a plugin author writes: `ModelSpec` = `Template` + `Head` + limits. Plain frozen data."""
 
-from rerank_core.spec.compat import PROFILES, Manner, Profile
+from rerank_core.spec.compat import PROFILES, CompatProfile, CompatRules
 from rerank_core.spec.head import Head, HeadKind
 from rerank_core.spec.model_option import ModelOption
 from rerank_core.spec.model_spec import ModelSpec
@@ -9,12 +9,12 @@ from rerank_core.spec.token_vectors import TokenVectors
 
 __all__ = [
     "PROFILES",
+    "CompatProfile",
+    "CompatRules",
     "Head",
     "HeadKind",
-    "Manner",
     "ModelOption",
     "ModelSpec",
-    "Profile",
     "Template",
     "TokenVectors",
 ]

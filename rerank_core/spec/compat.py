@@ -13,11 +13,11 @@ from typing import Literal
 from rerank_core.planning.longdoc import FirstP, LongDoc, MaxP
 from rerank_core.spec.head import HeadKind
 
-__all__ = ["PROFILES", "Manner", "Profile"]
+__all__ = ["PROFILES", "CompatProfile", "CompatRules"]
 
 
 @dataclass(frozen=True)
-class Manner:
+class CompatRules:
     """One way of a framework to make rows of texts.
 
     Attributes:
@@ -26,9 +26,9 @@ class Manner:
         stacked: rows are the query's own row, then separator, passage, separator. Equal to the pair layout where
             that has two separators between the texts (XLM-R); on BERT one more.
         max_chars: characters that are read of a document.
-        pieces: the literal text of a piece counts as its text does: to the query's share, and in the document's piece,
-            which is cut to ``max_length``.
-        beside: parts of the template that are added to ``max_length``, each as often as it is named.
+        count_literal_text: the literal text of a piece counts: to the query's share, and in the document's piece, which
+            is cut to ``max_length``.
+        extra_budget: parts of the template that are added to ``max_length``, each as often as it is named.
     """
 
     longdoc: LongDoc
@@ -36,27 +36,27 @@ class Manner:
     longest_first: bool = False
     stacked: bool = False
     max_chars: int | None = None
-    pieces: bool = False
-    beside: tuple[Literal["before", "between", "after"], ...] = ()
+    count_literal_text: bool = False
+    extra_budget: tuple[Literal["before", "between", "after"], ...] = ()
 
 
 @dataclass(frozen=True)
-class Profile:
+class CompatProfile:
     """A framework: ``pairs`` is how its ``compute_score`` reads texts, ``lists`` how its ``rerank`` does."""
 
-    pairs: Manner
-    lists: Manner
+    pairs: CompatRules
+    lists: CompatRules
 
 
-_FLAG = Manner(FirstP(), query_share=(3, 4))
-_YOUDAO = Profile(
-    pairs=Manner(FirstP(), longest_first=True),
-    lists=Manner(MaxP(), stacked=True, max_chars=128_000),
+_FLAG = CompatRules(FirstP(), query_share=(3, 4))
+_YOUDAO = CompatProfile(
+    pairs=CompatRules(FirstP(), longest_first=True),
+    lists=CompatRules(MaxP(), stacked=True, max_chars=128_000),
 )
 
-PROFILES: Mapping[HeadKind, Mapping[str, Profile]] = {
+PROFILES: Mapping[HeadKind, Mapping[str, CompatProfile]] = {
     "classifier": {
-        "flagembedding": Profile(pairs=_FLAG, lists=_FLAG),
+        "flagembedding": CompatProfile(pairs=_FLAG, lists=_FLAG),
         # RAG-Retrieval's cross-encoder took BCEmbedding's long-passage code over unchanged.
         "rag-retrieval": _YOUDAO,
         "bcembedding": _YOUDAO,

@@ -9,7 +9,7 @@ from typing import Any, Literal, get_args
 
 from rerank_core.errors import InputError, one_of, short
 from rerank_core.planning.longdoc import longdoc_of
-from rerank_core.spec.compat import Profile
+from rerank_core.spec.compat import CompatProfile
 from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import is_hub_id
 from rerank_core.spec.model_option import ModelOption
@@ -78,7 +78,7 @@ class ModelSpec:
     scorer: str | None = None
     score_space: ScoreSpace | None = None
     options: tuple[ModelOption, ...] = ()
-    compat: Mapping[str, Profile] = field(default_factory=dict)
+    compat: Mapping[str, CompatProfile] = field(default_factory=dict)
     description: str = ""
     languages: tuple[str, ...] = ()
     license: str = ""

@@ -10,7 +10,7 @@ from typing import Any, Literal, TypeAlias
 from rerank_core.errors import InputError, one_of, short
 from rerank_core.spec.model_option import ModelOption
 
-__all__ = ["Pieces", "Template", "Wording", "Wrap"]
+__all__ = ["Pieces", "RenderedTemplate", "Template", "Wrap"]
 
 Wrap: TypeAlias = Literal["none", "pair", "each"]
 Pieces: TypeAlias = str | Sequence[str]
@@ -79,7 +79,7 @@ class Template:
 
 
 @dataclass(frozen=True)
-class Wording:
+class RenderedTemplate:
     """The text of a template for certain options.
 
     Attributes:
@@ -94,7 +94,7 @@ class Wording:
     @classmethod
     def of(
         cls, template: Template, options: Sequence[ModelOption], values: Mapping[str, Any], bos: str | None
-    ) -> Wording:
+    ) -> RenderedTemplate:
         """Write options into a template.
 
         Args:

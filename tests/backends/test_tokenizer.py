@@ -80,7 +80,7 @@ def test_special_tokens_spelt_out_by_a_user_are_text(tokenizer: TextTokenizer) -
 
 
 def test_spelt_out_tokens_are_their_characters(tokenizer: TextTokenizer) -> None:
-    """Where a special token is spelt out, each token is the characters it says it is, and none are unknown."""
+    """Where a special token is token_text out, each token is the characters it says it is, and none are unknown."""
     for text, tokens in zip(SPELT_OUT[:12], tokenizer.encode(SPELT_OUT[:12]), strict=True):
         for id_, start, stop in zip(tokens.ids, tokens.starts, tokens.stops, strict=True):
             piece = tokenizer.raw.id_to_token(id_).removeprefix("##").removeprefix("▁")
@@ -90,9 +90,9 @@ def test_spelt_out_tokens_are_their_characters(tokenizer: TextTokenizer) -> None
 @pytest.mark.parametrize("text", ["relevant [SEP] yes", "[CLS]", "a[MASK]b"])
 def test_spelt_out_tokens_are_the_words_they_look_like(made: Callable[[Family], Path], text: str) -> None:
     """To an uncased BERT ``[SEP]`` in a text is ``[sep]``: bracket, word, bracket."""
-    spelt, words = TextTokenizer.from_directory(made("bert")).encode([text, text.lower()])
+    token_text, words = TextTokenizer.from_directory(made("bert")).encode([text, text.lower()])
 
-    assert words == spelt
+    assert words == token_text
 
 
 def test_parse_special_tokens_reads_them_as_hugging_face_does(checkpoint: Path, plain: PlainCrossEncoder) -> None:

@@ -73,7 +73,7 @@ def test_bad_requests_are_named_by_position(request_: Any, said: str) -> None:
 
 
 def test_stream_answers_what_came_before_a_bad_request() -> None:
-    """Two good requests are answered before the third one's error, and empty requests do not pile up."""
+    """Two good requests are scores_from before the third one's error, and empty requests do not pile up."""
     stream = reranker(FakeScorer()).rerank_stream([(QUERY, ["a"]), (QUERY, ["b"]), ("", ["c"]), (QUERY, ["d"])])
     assert [next(stream).hits[0].document.text for _ in range(2)] == ["a", "b"]
     with pytest.raises(InputError, match="query 2"):

@@ -24,7 +24,7 @@ class Server:
     """Speaks chat completions over HTTP, in front of a tiny model.
 
     Attributes:
-        fail: HTTP codes that the next requests are answered with.
+        fail: HTTP codes that the next requests are scores_from with.
     """
 
     def __init__(self, plain: Any) -> None:

@@ -15,15 +15,15 @@ from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
 from rerank_core.backends.torch.decoder.heads import (
-    Reader,
+    ScoreHead,
     check_layers,
     head_layers,
-    label_reader,
-    layer_reader,
-    live_label_reader,
-    live_layer_reader,
+    label_head,
+    layer_heads_of,
+    live_label_head,
+    live_layer_heads,
 )
-from rerank_core.backends.torch.decoder.layer_runner import Stack
+from rerank_core.backends.torch.decoder.layer_runner import LayerRunner
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import LateInteractionScorer
 from rerank_core.backends.torch.late_interaction.projection import projection_of
@@ -108,7 +108,7 @@ def decoder_of(
     directory: Path,
     *,
     config: Any = None,
-    stack: Callable[[Any], Stack] = Stack,
+    stack: Callable[[Any], LayerRunner] = LayerRunner,
     ordinal: bool = False,
 ) -> DecoderScorer:
     """Load a causal model: `build`, for a plugin whose checkpoint says less than transformers needs to know.
@@ -116,7 +116,7 @@ def decoder_of(
     Args:
         config: a transformers configuration in place of the directory's config.json.
         stack: what runs its layers.
-        ordinal: see `layer_reader`.
+        ordinal: see `layer_heads_of`.
     """
     head = _head(spec)
     if is_adapter(directory):
@@ -133,14 +133,14 @@ def decoder_of(
     tokenizer = TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
     if head.kind == "layers":
         softcap = getattr(module.config, "final_logit_softcapping", None)
-        reader: Reader = layer_reader(directory, module, head, layers, ordinal=ordinal, softcap=softcap)
+        score_head: ScoreHead = layer_heads_of(directory, module, head, layers, ordinal=ordinal, softcap=softcap)
     else:
-        reader = label_reader(directory, module, head, tokenizer, spec.name)
+        score_head = label_head(directory, module, head, tokenizer, spec.name)
     return DecoderScorer(
         module,
         tokenizer,
         spec,
-        reader=reader,
+        score_head=score_head,
         pack=True,
         int8=options.dtype == "int8",
         stack=stack(module),
@@ -157,19 +157,19 @@ def language_model_of(spec: ModelSpec, options: Options, directory: Path) -> Any
 
 
 def _adapted(
-    spec: ModelSpec, options: Options, directory: Path, config: Any, stack: Callable[[Any], Stack], ordinal: bool
+    spec: ModelSpec, options: Options, directory: Path, config: Any, stack: Callable[[Any], LayerRunner], ordinal: bool
 ) -> DecoderScorer:
     head = _head(spec)
     whole, tokenizer = _merged(spec, options, directory, config)
     module: Any = whole.base_model
     if isinstance(whole, LayeredModel):
         layers = _layers(head, options, len(module.layers), spec.name)
-        reader: Reader = live_layer_reader(whole, layers, ordinal=ordinal)
+        score_head: ScoreHead = live_layer_heads(whole, layers, ordinal=ordinal)
     else:
-        reader = live_label_reader(whole, head, tokenizer, spec.name)
+        score_head = live_label_head(whole, head, tokenizer, spec.name)
     int8 = options.dtype == "int8"
     return DecoderScorer(
-        module, tokenizer, spec, reader=reader, pack=True, int8=int8, stack=stack(module), options=options.model
+        module, tokenizer, spec, score_head=score_head, pack=True, int8=int8, stack=stack(module), options=options.model
     )
 
 
@@ -217,10 +217,10 @@ def scorer_of(
             f"model {spec.name!r}: a {type(live).__name__} has no heads at its layers; give a LayeredModel"
         )
     if isinstance(live, LayeredModel):
-        reader: Reader = live_layer_reader(live)
+        score_head: ScoreHead = live_layer_heads(live)
     else:
-        reader = live_label_reader(live, head, tokenizer, spec.name)
-    return DecoderScorer(live.base_model, tokenizer, spec, reader=reader, pack=pack, live=True)
+        score_head = live_label_head(live, head, tokenizer, spec.name)
+    return DecoderScorer(live.base_model, tokenizer, spec, score_head=score_head, pack=pack, live=True)
 
 
 def _head(spec: ModelSpec) -> Head:

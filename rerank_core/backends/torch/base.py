@@ -70,10 +70,10 @@ class TorchScorer(ABC):
         self.typed = (getattr(config, "type_vocab_size", None) or 0) > 1
         self.filler = getattr(config, "pad_token_id", None) or 0
         pieces = {"query": spec.template.query, "doc": spec.template.doc}
-        self._around = {side: piece.split("{" + side + "}") for side, piece in pieces.items()}
-        check_pieces(tokenizer, self._around, spec.name)
+        self._literal_text = {side: piece.split("{" + side + "}") for side, piece in pieces.items()}
+        check_pieces(tokenizer, self._literal_text, spec.name)
         self.packed = False
-        self._one_kernel = True
+        self._allow_varlen = True
         self._rotary_limit = rotary_limit(module)
         self._ceiling = math.inf
         self.int8 = int8
@@ -89,7 +89,7 @@ class TorchScorer(ABC):
 
     def _speed_up(self, *, prepacked: bool) -> None:
         """Take each faster way that gives, on a few short rows, what the plain module gave; undo the others."""
-        expected = self.trial(packed=False)
+        expected = self.probe(packed=False)
         module: Any = self.module
         attention = getattr(module.config, "_attn_implementation", None)
 
@@ -97,35 +97,35 @@ class TorchScorer(ABC):
             try:
                 if packed:
                     module.set_attn_implementation(packing.NAME)
-                found = self.trial(packed=packed)
+                found = self.probe(packed=packed)
                 if not packing.agree(expected, found, self._dtype):
                     return False
                 if not packed or self._dtype == torch.float32:
                     return True
-                beside = self.trial(packed=True, others=True)
+                beside = self.probe(packed=True, others=True)
                 return packing.agree(found[:1], beside[:1], torch.float32)
             except Exception:  # noqa: BLE001 -- whatever a model makes of it, it is not used then
                 return False
 
-        for settings in self.manners():
+        for settings in self.packing_variants():
             vars(self).update(settings)
             self.packed = right(packed=True)
             if self.packed:
                 break
         if not self.packed:
             module.set_attn_implementation(attention)
-        elif (undo := self.shorten()) is not None and not right(packed=True):
+        elif (undo := self.skip_unread()) is not None and not right(packed=True):
             undo()
         if prepacked and onednn.available(module):
             replaced = onednn.prepack(module)
             if not right(self.packed):
                 onednn.restore(replaced)
 
-    def manners(self) -> list[dict[str, Any]]:
+    def packing_variants(self) -> list[dict[str, Any]]:
         """Settings of this scorer under which packing is tried in turn, the fastest first."""
         # A kernel that is wrong or refuses here is no reason to pad: groups need nothing but SDPA.
         kernels = (True, False) if self.device.type == "cuda" else (True,)
-        return [{"_one_kernel": one} for one in kernels]
+        return [{"_allow_varlen": one} for one in kernels]
 
     @functools.cached_property
     def one_by_one(self) -> bool:
@@ -145,14 +145,14 @@ class TorchScorer(ABC):
             forget_long_rows(self.module)
         return len(lengths) > 1 and (over or (not packed and self.one_by_one))
 
-    def trial(self, *, packed: bool, others: bool = False, together: bool = False) -> list[torch.Tensor]:
+    def probe(self, *, packed: bool, others: bool = False, together: bool = False) -> list[torch.Tensor]:
         """What is read of a few short rows.
 
         Args:
             others: the first row beside other neighbours of the same lengths.
             together: where they are not packed, all in one pass instead of each alone.
         """
-        rows = packing.trial_rows(self.module)
+        rows = packing.probe_rows(self.module)
         if others:
             rows = packing.other_neighbours(rows)
         if packed or together:
@@ -172,10 +172,10 @@ class TorchScorer(ABC):
                 "torch with oneDNN's int8 operators. Use float16 or bfloat16 on a GPU"
             )
         quantization.quantize(self.module)
-        if not all(bool(torch.isfinite(found).all()) for found in self.trial(packed=self.packed)):
+        if not all(bool(torch.isfinite(found).all()) for found in self.probe(packed=self.packed)):
             raise CheckpointError(f"model {self.spec.name!r} gives NaN or infinity in int8; use float32")
 
-    def shorten(self) -> Callable[[], None] | None:
+    def skip_unread(self) -> Callable[[], None] | None:
         """Leave out what `read` does not need of a packed batch; returns how to undo it, None where nothing is."""
         return None
 
@@ -201,10 +201,9 @@ class TorchScorer(ABC):
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row: ...
 
     def tokenize(self, texts: Sequence[str], side: Literal["query", "doc"]) -> list[Tokens]:
-        before, after = self._around[side]
+        before, after = self._literal_text[side]
         return self.tokenizer.encode(texts, before, after)
 
-    # ------------------------------------------------------------------ forward
     def forward(self, batch: Batch) -> Output:
         """The batch's scores; in halves where memory does not suffice, or where rows must be alone.
 
@@ -225,9 +224,9 @@ class TorchScorer(ABC):
         middle = len(batch.rows) // 2
         halves = [self.forward(Batch(batch.queries, rows)) for rows in (batch.rows[:middle], batch.rows[middle:])]
         scores = {name: [*halves[0].scores[name], *halves[1].scores[name]] for name in halves[0].scores}
-        return Output(scores, self.joined(halves[0].state, halves[1].state, middle))
+        return Output(scores, self.merge_states(halves[0].state, halves[1].state, middle))
 
-    def joined(self, first: Any, second: Any, count: int) -> Any:
+    def merge_states(self, first: Any, second: Any, count: int) -> Any:
         """The state of a batch from those of its halves; ``count`` rows are in the first."""
         return None
 
@@ -282,7 +281,7 @@ class TorchScorer(ABC):
             first_position=self._first_position,
             typed=self.typed,
             device=self.device,
-            one_kernel=self._one_kernel,
+            allow_varlen=self._allow_varlen,
         )
 
     @contextmanager

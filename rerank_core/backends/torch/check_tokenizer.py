@@ -12,7 +12,7 @@ __all__ = ["check_pieces", "check_vocabulary"]
 
 
 def check_pieces(tokenizer: TextTokenizer, around: Mapping[str, Sequence[str]], model: str) -> None:
-    """Refuse special tokens spelt out beside the caller's text, where they would be read as text."""
+    """Refuse special tokens token_text out beside the caller's text, where they would be read as text."""
     literal = [text for texts in around.values() for text in texts]
     for token in tokenizer.raw.get_added_tokens_decoder().values():
         if token.special and any(token.content in text for text in literal):

@@ -22,11 +22,11 @@ class Trainable(Protocol):
 
     packed: bool
 
-    def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
-        """Keyword arguments of the whole model's forward pass for a batch; `answered` reads what it returns."""
+    def forward_inputs(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
+        """Keyword arguments of the whole model's forward pass for a batch; `scores_from` reads what it returns."""
         ...
 
-    def answered(self, output: Any) -> torch.Tensor:
-        """Scores ``[rows]`` in float32, with their gradient, of the model's output for what was `asked`; where several
-        layers have a score ``[rows, layers]``, the deepest last."""
+    def scores_from(self, output: Any) -> torch.Tensor:
+        """Scores ``[rows]`` in float32, with their gradient, from what the module returned for `forward_inputs`;
+        ``[rows, layers]``, the deepest last, where several layers have a score."""
         ...

@@ -59,7 +59,7 @@ def gradients(module: Any, scorer: Any, *, packed: bool) -> tuple[torch.Tensor, 
     """Scores, and the gradient of something that weighs each of them otherwise."""
     module.zero_grad()
     batch = batch_of(scorer)
-    scores = scorer.answered(module(**scorer.asked(batch, packed=packed)))
+    scores = scorer.scores_from(module(**scorer.forward_inputs(batch, packed=packed)))
     (scores * torch.linspace(-1, 2, len(scores))).sum().backward()
     return scores.detach(), {name: one.grad.clone() for name, one in module.named_parameters() if one.grad is not None}
 
@@ -105,7 +105,7 @@ def test_attention_dropout_is_kept_on_packed_rows(tmp_path: Path) -> None:
     batch = batch_of(scorer)
 
     def scores(packed: bool) -> torch.Tensor:
-        found: torch.Tensor = scorer.answered(module(**scorer.asked(batch, packed=packed))).detach()
+        found: torch.Tensor = scorer.scores_from(module(**scorer.forward_inputs(batch, packed=packed))).detach()
         return found
 
     module.eval()

@@ -18,7 +18,7 @@ from rerank_trainers.data.row_store import RowStore
 from rerank_trainers.evaluation.dev_set import Result
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.loop.preflight import check_out
-from rerank_trainers.loop.prepare import Run, objective_from, open_planned, plan, prepare
+from rerank_trainers.loop.prepare import Run, objective_from, open_planned, plan_run, prepare
 from rerank_trainers.loop.run_record import data_facts
 from rerank_trainers.publish.from_run import publish_run
 from rerank_trainers.publish.publish import check_target
@@ -100,7 +100,7 @@ def rehearse(
         InputError, CheckpointError: as `train` would.
     """
     data, _, checkpoint = _ready(config, resume=resume, overwrite=overwrite, publish=True, progress=progress)
-    model, _ = open_planned(plan(config, data.rows, data.dev), config, data.rows, data.dev)
+    model, _ = open_planned(plan_run(config, data.rows, data.dev), config, data.rows, data.dev)
     if checkpoint is not None:
         resume_checks.check_start(model.spec, config, checkpoint)
     return data

@@ -9,7 +9,7 @@ import pytest
 
 from rerank_core import InputError
 from rerank_trainers.config.parse import config_of, read_config, set_values, write_config
-from rerank_trainers.config.schema import Config, LoraOptions, Part
+from rerank_trainers.config.schema import Config, LoraOptions, ObjectiveConfig
 
 YAML = """
 data: {train: train.jsonl, eval: [dev.jsonl], label_map: {3: 1, 0: 0.25}}
@@ -27,7 +27,7 @@ def test_yaml_becomes_a_configuration(tmp_path: Path) -> None:
     config = config_of(read_config(tmp_path / "run.yaml"))
     assert (config.data.train, config.data.eval) == (("train.jsonl",), ("dev.jsonl",))
     assert config.data.label_map == {"3": 1, "0": 0.25}
-    assert config.objective == (Part("softmax_ce"), Part("bce", 0.1, {"pos_weight": 2}))
+    assert config.objective == (ObjectiveConfig("softmax_ce"), ObjectiveConfig("bce", 0.1, {"pos_weight": 2}))
     assert config.model.lora == LoraOptions(r=8)
     assert (config.train.learning_rate, config.train.epochs) == (2e-5, 3.0)
     assert config.train.arguments == {"optim": "sgd"}

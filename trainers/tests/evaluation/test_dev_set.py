@@ -16,7 +16,7 @@ import rerank_core
 from rerank_core import InputError
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.evaluation.dev_set import DevSet, measures_of
+from rerank_trainers.evaluation.dev_set import DevSet, parse_metrics
 from rerank_trainers.loop.prepare import Run, live_reranker
 
 Prepared = Callable[..., Run]
@@ -134,7 +134,7 @@ def test_equals_ir_measures_on_random_runs() -> None:
     qrels = [ir_measures.Qrel(str(q), str(d), int(label)) for q, one in enumerate(rows)
              for d, label in enumerate(one.labels or ())]  # fmt: skip
     run = [ir_measures.ScoredDoc(str(q), str(d), score) for q, one in enumerate(scores) for d, score in enumerate(one)]
-    for one in ir_measures.iter_calc(measures_of(names), qrels, run):
+    for one in ir_measures.iter_calc(parse_metrics(names), qrels, run):
         assert found.queries[str(one.measure)][int(one.query_id)] == pytest.approx(one.value, abs=1e-12)
     assert found.values["AP"] == pytest.approx(sum(found.queries["AP"]) / 20)
     assert len(found.scored) == 240
@@ -167,7 +167,7 @@ def test_labels_become_whole_grades(labels: tuple[float, ...], lowest: float, gr
 def test_unknown_measures_are_named() -> None:
     """ir_measures' names, and no others."""
     with pytest.raises(InputError, match=r"nDGC@10.*measures are those of ir_measures"):
-        measures_of(["nDGC@10"])
+        parse_metrics(["nDGC@10"])
 
 
 def test_the_dev_set_is_ranked_as_it_is_served(prepared: Prepared, rows: MakeRows) -> None:

@@ -13,7 +13,7 @@ import transformers
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.schema import Config
-from rerank_trainers.loop.dataset import Groups, Item
+from rerank_trainers.loop.dataset import Item, TrainingDataset
 from rerank_trainers.loop.prepare import Run
 
 State = dict[str, torch.Tensor]
@@ -79,7 +79,7 @@ def assert_equal(found: Gradient, expected: Gradient, within: float = 1e-6) -> N
 
 def step_of(run: Run, rows: list[TrainingRow]) -> dict[str, Any]:
     """The passes of a step of all rows."""
-    groups = Groups(rows, LabelScale(), 0, seed=0)
+    groups = TrainingDataset(rows, LabelScale(), 0, seed=0)
     return run.trainer.passes([groups[Item(number, 0, 1 / len(rows))] for number in range(len(rows))])
 
 

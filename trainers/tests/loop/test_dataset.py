@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.loop.dataset import Groups, Item, Steps, choose
+from rerank_trainers.loop.dataset import Item, Steps, TrainingDataset, choose
 
 worlds = st.integers(1, 5)
 
@@ -216,7 +216,7 @@ def test_what_is_irrelevant_is_the_lowest_grade_whatever_it_is_worth(scale: Labe
     low = scale.low
     row = TrainingRow("q", ("a", "b", "c", "d", "e"), (low, low, 1.0, low, low), id="r")
     for epoch in range(4):
-        group = Groups([row], scale, 2, seed=0)[Item(0, epoch, 1.0)]
+        group = TrainingDataset([row], scale, 2, seed=0)[Item(0, epoch, 1.0)]
         assert "c" in group.docs
         assert group.labels is not None
         assert sorted(group.labels) == sorted([scale(low), scale(1.0)])
@@ -228,7 +228,7 @@ def test_a_label_that_is_worth_nothing_is_irrelevant(listed: dict[float, float])
     scale = LabelScale.of(listed)
     row = TrainingRow("q", tuple("abcdef"), (0.0, 1.0, 2.0, 1.0, 1.0, 1.0) if listed[2] else (0, 1, 2, 1, 1, 2), id="r")
     for epoch in range(4):
-        group = Groups([row], scale, 3, seed=0)[Item(0, epoch, 1.0)]
+        group = TrainingDataset([row], scale, 3, seed=0)[Item(0, epoch, 1.0)]
 
         assert group.labels is not None
         assert sorted(group.labels) == [0.0, 0.0, 1.0]
@@ -239,7 +239,7 @@ def test_targets_stay_with_their_documents() -> None:
     docs = tuple(f"d{place}" for place in range(9))
     row = TrainingRow("q", docs, (0, 1, 0, 0, 0, 0, 0, 1, 0), tuple(map(float, range(9))), "told", id="r")
     for epoch in range(9):
-        group = Groups([row], LabelScale(), 4, seed=0)[Item(0, epoch, 0.5)]
+        group = TrainingDataset([row], LabelScale(), 4, seed=0)[Item(0, epoch, 0.5)]
         assert group.labels == tuple(row.labels[docs.index(doc)] for doc in group.docs)  # type: ignore[index]
         assert group.teacher == tuple(float(doc[1:]) for doc in group.docs)
         assert (group.id, group.query, group.instruction, group.weight) == ("r", "q", "told", 0.5)

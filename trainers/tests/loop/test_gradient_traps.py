@@ -15,7 +15,7 @@ import transformers
 from helpers.runs import WHOLE, Gradients, Prepared, assert_equal
 
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.objectives import GroupObjective, Groups, Needs
+from rerank_trainers.objectives import GroupObjective, Needs, PaddedGroups
 
 
 class Weigh(GroupObjective):
@@ -25,7 +25,7 @@ class Weigh(GroupObjective):
     shift_invariant = False
     needs = Needs(scores=True)
 
-    def losses(self, groups: Groups) -> torch.Tensor:
+    def losses(self, groups: PaddedGroups) -> torch.Tensor:
         return (groups.teacher * groups.scores).sum(-1)
 
 
@@ -88,7 +88,7 @@ class Recording(GroupObjective):
     def __init__(self) -> None:
         self.seen: list[tuple[Any, ...]] = []
 
-    def losses(self, groups: Groups) -> torch.Tensor:
+    def losses(self, groups: PaddedGroups) -> torch.Tensor:
         autocast = torch.is_autocast_enabled("cpu")
         found = torch.nn.functional.binary_cross_entropy_with_logits(groups.scores, groups.labels, reduction="none")
         self.seen.append((groups.scores.dtype, groups.labels.dtype, autocast, found.dtype))

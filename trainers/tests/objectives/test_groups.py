@@ -15,12 +15,12 @@ from rerank_trainers.objectives import (
     KL,
     MSE,
     GroupObjective,
-    Groups,
     LambdaLoss,
     ListNet,
     MarginMSE,
     Needs,
     Objective,
+    PaddedGroups,
     RankNet,
     SoftmaxCE,
     combined,
@@ -182,7 +182,7 @@ class Products(GroupObjective):
     shift_invariant = False
     needs = Needs()
 
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         return (groups.scores @ groups.scores.T).diagonal()
 
 

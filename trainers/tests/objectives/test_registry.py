@@ -58,7 +58,7 @@ def test_options_are_fields() -> None:
     ],
 )
 def test_unknown_names_and_options_name_the_nearest(name: Any, options: dict[str, Any], words: str) -> None:
-    """A slip of the pen is answered with what was meant, and anything else with what there is."""
+    """A slip of the pen is scores_from with what was meant, and anything else with what there is."""
     with pytest.raises(InputError, match=words):
         objective_of(name, **options)
 

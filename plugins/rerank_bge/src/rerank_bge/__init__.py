@@ -5,7 +5,7 @@ from typing import Literal
 
 from rerank_core import Head, ModelOption, ModelSpec, Template, hookimpl
 from rerank_core.planning.longdoc import FirstP
-from rerank_core.spec import Manner, Profile
+from rerank_core.spec import CompatProfile, CompatRules
 
 PROMPT = (
     "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
@@ -30,10 +30,10 @@ def _cross_encoder(name: str, revision: str, terms: str, description: str, langu
     )
 
 
-def _budget(*beside: Literal["before", "between", "after"]) -> Profile:
+def _budget(*beside: Literal["before", "between", "after"]) -> CompatProfile:
     """The first ``max_length`` tokens, of which the query has at most three quarters; the prompt comes on top."""
-    manner = Manner(FirstP(), query_share=(3, 4), pieces=True, beside=beside)
-    return Profile(pairs=manner, lists=manner)
+    manner = CompatRules(FirstP(), query_share=(3, 4), count_literal_text=True, extra_budget=beside)
+    return CompatProfile(pairs=manner, lists=manner)
 
 
 # FlagEmbedding adds the prompt to the budget, and to that budget the prompt again. RAG-Retrieval's slices, which leave

@@ -19,7 +19,7 @@ from rerank_core.backends.locate import locate
 from rerank_core.backends.torch import decoder_of, model_folder
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
-from rerank_core.backends.torch.decoder.layer_runner import Running, Stack
+from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
 from rerank_core.errors import CheckpointError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec
@@ -63,7 +63,7 @@ def gemma2(directory: Path, *, capped: bool = True) -> Gemma2Config:
     return Gemma2Config(**kept if capped else {**kept, "attn_logit_softcapping": None})
 
 
-class CompressingStack(Stack):
+class CompressingStack(LayerRunner):
     """Averages every ``ratio`` tokens of the document, the last ones fewer, before some of the layers.
 
     Args:
@@ -75,11 +75,11 @@ class CompressingStack(Stack):
         self.at = frozenset(layers) - {0}
         self.ratio = ratio
 
-    def before(self, running: Running) -> None:
+    def before_layer(self, running: LayerState) -> None:
         if self.ratio > 1 and running.layer in self.at:
             self._compress(running)
 
-    def _compress(self, running: Running) -> None:
+    def _compress(self, running: LayerState) -> None:
         old = running.packing
         kept = [-(-(stop - start) // self.ratio) for start, stop in running.segments]
         lengths = [
@@ -90,7 +90,7 @@ class CompressingStack(Stack):
             [length for _, length in old.prefixes],
             [(prefix, length) for (_, _, prefix), length in zip(old.rows, lengths, strict=True)],
             old.last.device,
-            one_kernel=old.one_kernel,
+            allow_varlen=old.allow_varlen,
         )
         goal = [0] * old.total
         for (at, length), (to, _) in zip(old.prefixes, new.prefixes, strict=True):

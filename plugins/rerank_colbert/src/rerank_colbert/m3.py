@@ -16,7 +16,7 @@ import torch
 from rerank_core import InputError, ModelSpec, Options, QueryRow, Row
 from rerank_core.backends.locate import locate
 from rerank_core.backends.torch import encoder_of, projected
-from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, Place
+from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, LateInteractionScorer
 from rerank_core.backends.torch.late_interaction.projection import linear_of_file
 from rerank_core.spec.untrusted_files import reading
@@ -95,14 +95,14 @@ class M3Scorer(LateInteractionScorer):
             return "must give each row as many weights as words"
         return super().lengths_fit(lengths)
 
-    def explain(self, query: QueryRow, row: Row, embedding: Embedding | Place) -> list[tuple[int, int, float]]:
+    def explain(self, query: QueryRow, row: Row, embedding: Embedding | RowRef) -> list[tuple[int, int, float]]:
         ranks = self._values["score"]
         if ranks == "colbert":
             return super().explain(query, row, embedding)
         if ranks != "sparse":
             raise InputError(f"score is {ranks!r}, which is no sum over tokens; explain 'colbert' or 'sparse'")
         (asked,) = self.ask([query])
-        own = embedding.block.embedding(embedding.number) if isinstance(embedding, Place) else embedding
+        own = embedding.block.embedding(embedding.number) if isinstance(embedding, RowRef) else embedding
         here, there = (
             dict(zip(part["words"].tolist(), part["weights"].tolist(), strict=True)) for part in (asked, own)
         )

@@ -2,9 +2,9 @@
 
 from rerank_core import Head, ModelOption, ModelSpec, Template
 from rerank_core.planning.longdoc import FirstP
-from rerank_core.spec import Manner, Profile
+from rerank_core.spec import CompatProfile, CompatRules
 
-_CUT = Manner(FirstP())
+_CUT = CompatRules(FirstP())
 # The card's body is one string, cut from the right. Its tokens can be had in two pieces: Qwen's tokenizer merges
 # nothing across a colon and the blank after it, whatever stands on either side.
 _QWEN3 = Template(
@@ -32,7 +32,7 @@ def _qwen3(size: str) -> ModelSpec:
                 default="Given a web search query, retrieve relevant passages that answer the query", when="call",
             ),
         ),
-        compat={"model-card": Profile(pairs=_CUT, lists=_CUT)},
+        compat={"model-card": CompatProfile(pairs=_CUT, lists=_CUT)},
         license="Apache-2.0",
         description=f"Qwen3 {size} that answers yes or no; follows an instruction",
         languages=("multilingual",),
@@ -40,7 +40,7 @@ def _qwen3(size: str) -> ModelSpec:
 
 
 # The query has at most three quarters of max_length, query and document all of it; the rest is beside it.
-_MXBAI_CARD = Manner(FirstP(), query_share=(3, 4), pieces=True, beside=("before", "after"))
+_MXBAI_CARD = CompatRules(FirstP(), query_share=(3, 4), count_literal_text=True, extra_budget=("before", "after"))
 _MXBAI_TASK = (
     "You are a search relevance expert who evaluates how well documents match search queries. For each "
     "query-document pair, carefully analyze the semantic relationship between them, then provide your binary "
@@ -75,7 +75,7 @@ def _mxbai(size: str, base: str) -> ModelSpec:
                 written="instruction: {}\n",
             ),
         ),
-        compat={"model-card": Profile(pairs=_MXBAI_CARD, lists=_MXBAI_CARD)},
+        compat={"model-card": CompatProfile(pairs=_MXBAI_CARD, lists=_MXBAI_CARD)},
         license="Apache-2.0",
         description=f"Qwen2.5 {base} that answers 1 or 0; follows an instruction",
         languages=("multilingual",),

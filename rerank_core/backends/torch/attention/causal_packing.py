@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from rerank_core.backends.torch.attention import varlen
-from rerank_core.backends.torch.attention.ragged import Gathered, ranges
+from rerank_core.backends.torch.attention.ragged import KeyIndex, concat_ranges
 
 __all__ = ["CausalPacking", "capped"]
 
@@ -45,7 +45,7 @@ class CausalPacking:
     rows: tuple[tuple[int, int, int], ...]
     last: torch.Tensor
     total: int
-    one_kernel: bool = True
+    allow_varlen: bool = True
 
     @classmethod
     def of(
@@ -54,7 +54,7 @@ class CausalPacking:
         rows: Sequence[tuple[int, int]],
         device: torch.device,
         *,
-        one_kernel: bool = True,
+        allow_varlen: bool = True,
     ) -> CausalPacking:
         """The packing of rows behind prefixes of these lengths.
 
@@ -73,7 +73,7 @@ class CausalPacking:
                     place += length
         ordered = tuple(placed[number] for number in range(len(rows)))
         last = torch.tensor([start + length - 1 for start, length, _ in ordered], device=device)
-        return cls(tuple(at), ordered, last, place, one_kernel)
+        return cls(tuple(at), ordered, last, place, allow_varlen)
 
     @functools.cached_property
     def groups(self) -> tuple[_Group, ...]:
@@ -99,7 +99,9 @@ class CausalPacking:
         pieces = [(start, 0, length) for start, length in self.prefixes if length]
         pieces += [(start, self.prefixes[prefix][1], length) for start, length, prefix in self.rows]
         pieces.sort()
-        return ranges([first for _, first, _ in pieces], [length for *_, length in pieces], self.last.device)[None]
+        return concat_ranges([first for _, first, _ in pieces], [length for *_, length in pieces], self.last.device)[
+            None
+        ]
 
     # ------------------------------------------------------------------ attention
     def attend(
@@ -109,33 +111,33 @@ class CausalPacking:
         value: torch.Tensor,
         *,
         scale: float | None,
-        reach: int | None = None,
+        sliding_window: int | None = None,
         softcap: float | None = None,
         dropout: float = 0.0,
     ) -> torch.Tensor:
         """Attention over ``[1, heads, total, width]``, fewer heads in key and value; ``[1, total, heads, width]``.
 
         Args:
-            reach: only keys less than this far back count (a sliding window).
+            sliding_window: only keys less than this far back count (a sliding window).
             softcap: weights ``x`` become ``softcap * tanh(x / softcap)`` (Gemma 2).
         """
         scale = query.shape[-1] ** -0.5 if scale is None else scale
         if softcap is None and self._unbroken(query):
             asked = query[0].transpose(0, 1)
-            return self._in_one(asked, key[0], value[0], self._all_gathered, scale, reach, dropout)[None]
+            return self._in_one(asked, key[0], value[0], self._all_gathered, scale, sliding_window, dropout)[None]
         if dropout or torch.is_grad_enabled():
-            return self._attend_in_training(query[0], key[0], value[0], scale, reach, softcap, dropout)[None]
+            return self._attend_in_training(query[0], key[0], value[0], scale, sliding_window, softcap, dropout)[None]
         out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))
         for group in self.groups:
             inside = slice(group.start, group.start + group.rows * group.length)
             q = _apart(query[0, :, inside], group)
             k, v = (_behind(part[0], group) for part in (key, value))
-            attended = _attend(q, k, v, self._mask(group, reach), scale, softcap)
+            attended = _attend(q, k, v, self._mask(group, sliding_window), scale, softcap)
             out[inside].view(group.rows, group.length, *out.shape[1:]).copy_(attended.transpose(1, 2))
         return out[None]
 
     def _unbroken(self, query: torch.Tensor) -> bool:
-        return self.one_kernel and varlen.serves(query.device, query.dtype, query.shape[-1])
+        return self.allow_varlen and varlen.serves(query.device, query.dtype, query.shape[-1])
 
     def _attend_in_training(
         self,
@@ -143,7 +145,7 @@ class CausalPacking:
         key: torch.Tensor,
         value: torch.Tensor,
         scale: float,
-        reach: int | None,
+        sliding_window: int | None,
         softcap: float | None,
         dropout: float,
     ) -> torch.Tensor:
@@ -162,7 +164,7 @@ class CausalPacking:
                     torch.cat([part[before].expand(group.rows, *part[before].shape), own], dim=2)
                     for part, own in ((cut[1], k), (cut[2], v))
                 )
-            attended = _attend(q, k, v, self._mask(group, reach), scale, softcap, dropout)
+            attended = _attend(q, k, v, self._mask(group, sliding_window), scale, softcap, dropout)
             out.append(attended.transpose(1, 2).flatten(0, 1))
         return torch.cat(out)
 
@@ -173,13 +175,13 @@ class CausalPacking:
         value: torch.Tensor,
         *,
         scale: float,
-        reach: int | None = None,
+        sliding_window: int | None = None,
         softcap: float | None = None,
     ) -> torch.Tensor:
         """``[rows, heads, width]``: queries of the read tokens alone, ``[rows, heads, width]``, over keys and values
         ``[heads, total, width]``."""
         if softcap is None and self._unbroken(query):
-            return self._in_one(query, key, value, self._last_gathered, scale, reach)
+            return self._in_one(query, key, value, self._last_gathered, scale, sliding_window)
         out = torch.empty((*query.shape[:2], value.shape[-1]), dtype=query.dtype, device=query.device)
         number_of = {start: number for number, (start, _, _) in enumerate(self.rows)}
         for group in self.groups:
@@ -189,7 +191,7 @@ class CausalPacking:
             numbers = torch.tensor([number_of[start] for start in starts], device=query.device)
             k, v = (_behind(part, group) for part in (key, value))
             # The last token sees all of prefix and row, but for a window.
-            mask = None if reach is None else self._mask(group, reach)[-1:]
+            mask = None if sliding_window is None else self._mask(group, sliding_window)[-1:]
             out[numbers] = _attend(query[numbers][:, :, None], k, v, mask, scale, softcap)[:, :, 0]
         return out
 
@@ -198,26 +200,27 @@ class CausalPacking:
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        gathered: Gathered,
+        gathered: KeyIndex,
         scale: float,
-        reach: int | None,
+        sliding_window: int | None,
         dropout: float = 0.0,
     ) -> torch.Tensor:
         """``[tokens, heads, width]``, all rows at once, for keys and values ``[heads, total, width]``."""
         k, v = (part.transpose(0, 1)[gathered.places] for part in (key, value))
         return varlen.attend(
-            query, k, v, query_bounds=gathered.query_bounds, key_bounds=gathered.key_bounds, longest=gathered.longest,
-            scale=scale, reach=reach, causal=True, dropout=dropout,
+            query, k, v, cu_seqlens_q=gathered.cu_seqlens_q, cu_seqlens_k=gathered.cu_seqlens_k,
+            longest=gathered.longest,
+            scale=scale, sliding_window=sliding_window, causal=True, dropout=dropout,
         )  # fmt: skip
 
-    def _mask(self, group: _Group, reach: int | None) -> torch.Tensor:
+    def _mask(self, group: _Group, sliding_window: int | None) -> torch.Tensor:
         """``[length, shared + length]``: which keys a token of a row may see. Kept for the layers of this batch, and no
         longer: of long rows it is large."""
-        key = (group.length, group.shared, reach)
+        key = (group.length, group.shared, sliding_window)
         if key not in self._masks:
             places = torch.arange(group.shared + group.length, device=self.last.device)
             back = places[group.shared :, None] - places[None]
-            self._masks[key] = (back >= 0) if reach is None else (back >= 0) & (back < reach)
+            self._masks[key] = (back >= 0) if sliding_window is None else (back >= 0) & (back < sliding_window)
         return self._masks[key]
 
     @functools.cached_property
@@ -225,16 +228,16 @@ class CausalPacking:
         return {}
 
     @functools.cached_property
-    def _all_gathered(self) -> Gathered:
+    def _all_gathered(self) -> KeyIndex:
         pieces = [(start, length, 0, 0) for start, length in self.prefixes if length]
         pieces += [(start, length, *self.prefixes[prefix]) for start, length, prefix in self.rows]
         pieces.sort()
-        return Gathered.of(pieces, [length for _, length, _, _ in pieces], self.last.device)
+        return KeyIndex.of(pieces, [length for _, length, _, _ in pieces], self.last.device)
 
     @functools.cached_property
-    def _last_gathered(self) -> Gathered:
+    def _last_gathered(self) -> KeyIndex:
         pieces = [(start, length, *self.prefixes[prefix]) for start, length, prefix in self.rows]
-        return Gathered.of(pieces, [1] * len(pieces), self.last.device)
+        return KeyIndex.of(pieces, [1] * len(pieces), self.last.device)
 
 
 def _apart(part: torch.Tensor, group: _Group) -> torch.Tensor:

@@ -36,17 +36,17 @@ def attend(
     groups: Groups,
     *,
     scale: float,
-    reach: int | None,
+    sliding_window: int | None,
     dropout: float,
 ) -> torch.Tensor:
     """``[total, heads, width]`` for ``[heads, total, width]``, with the gradient; each row attends to itself.
 
     Args:
         groups: ``(start, rows, length)``, see `packing.Packing`.
-        reach: how far local attention sees; None for all.
+        sliding_window: how far local attention sees; None for all.
         dropout: of attention weights, as torch's default generator draws it, to the nearest of 65,536 steps.
     """
-    found: torch.Tensor = _Attention.apply(query, key, value, groups, scale, reach, dropout)  # type: ignore[no-untyped-call]
+    found: torch.Tensor = _Attention.apply(query, key, value, groups, scale, sliding_window, dropout)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -59,7 +59,7 @@ class _Attention(torch.autograd.Function):
         value: torch.Tensor,
         groups: Groups,
         scale: float,
-        reach: int | None,
+        sliding_window: int | None,
         dropout: float,
     ) -> torch.Tensor:
         heads, total, _ = query.shape
@@ -70,8 +70,8 @@ class _Attention(torch.autograd.Function):
         for tile in _tiles(groups, heads):
             q, k, v = (tile.cut(part) for part in (query, key, value))
             weights = torch.bmm(q * scale, k.mT)
-            if reach is not None and tile.length > reach:
-                weights.masked_fill_(_beyond(tile.length, reach), -torch.inf)
+            if sliding_window is not None and tile.length > sliding_window:
+                weights.masked_fill_(_beyond(tile.length, sliding_window), -torch.inf)
             weights = torch.softmax(weights, dim=-1).copysign_(_draw(weights, steps))
             attended = torch.bmm(torch.relu(weights), v).mul_(1 / kept)
             tile.of(out.transpose(0, 1)).copy_(tile.joined(attended))
@@ -140,6 +140,6 @@ def _tiles(groups: Groups, heads: int) -> Iterator[_Tile]:
 
 
 @functools.lru_cache(maxsize=16)
-def _beyond(length: int, reach: int) -> torch.Tensor:
+def _beyond(length: int, sliding_window: int) -> torch.Tensor:
     places = torch.arange(length)
-    return (places[:, None] - places[None, :]).abs() >= reach
+    return (places[:, None] - places[None, :]).abs() >= sliding_window

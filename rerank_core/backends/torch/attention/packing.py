@@ -2,7 +2,7 @@
 
 One attention function is registered with transformers' AttentionInterface and finds the boundaries in the keyword
 arguments that a model hands down to its layers. Whether a model does hand them down is not read off its name: the
-scorer runs a few short rows both ways and compares (`trial_rows`, `agree`, `other_neighbours`).
+scorer runs a few short rows both ways and compares (`probe_rows`, `agree`, `other_neighbours`).
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from rerank_core.backends.torch.attention import dropout as dropout_attention
 from rerank_core.backends.torch.attention import varlen
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking, capped
-from rerank_core.backends.torch.attention.ragged import joined, ranges
+from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows
 
-__all__ = ["NAME", "Packing", "agree", "inputs", "other_neighbours", "trial_rows"]
+__all__ = ["NAME", "Packing", "agree", "inputs", "other_neighbours", "probe_rows"]
 
 NAME = "rerank_core_packed_v1"
 """The attention implementation's name at transformers. Without a packing in its arguments it is plain SDPA,
@@ -37,19 +37,19 @@ class Packing:
     Attributes:
         lengths: tokens of each row.
         groups: ``(start, rows, length)`` of neighbouring rows of one length, which attend in one call.
-        bounds: ``[rows + 1]`` int32, the place of each row's first token and the total, on the model's device.
-        starts: ``[rows]``, the same without the total, to index with.
-        one_kernel: whether variable-length attention may be used where it serves; else the groups always are.
+        cu_seqlens: ``[rows + 1]`` int32, the place of each row's first token and the total, on the model's device.
+        row_starts: ``[rows]``, the same without the total, to index with.
+        allow_varlen: whether variable-length attention may be used where it serves; else the groups always are.
     """
 
     lengths: tuple[int, ...]
     groups: tuple[tuple[int, int, int], ...]
-    bounds: torch.Tensor
-    starts: torch.Tensor
-    one_kernel: bool = True
+    cu_seqlens: torch.Tensor
+    row_starts: torch.Tensor
+    allow_varlen: bool = True
 
     @classmethod
-    def of(cls, lengths: Sequence[int], device: torch.device, *, one_kernel: bool = True) -> Packing:
+    def of(cls, lengths: Sequence[int], device: torch.device, *, allow_varlen: bool = True) -> Packing:
         """The packing of rows of these lengths, in their order."""
         groups: list[tuple[int, int, int]] = []
         place = 0
@@ -60,12 +60,12 @@ class Packing:
             else:
                 groups.append((place, 1, length))
             place += length
-        bounds = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
-        return cls(tuple(lengths), tuple(groups), bounds, bounds[:-1].long(), one_kernel)
+        cu_seqlens = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
+        return cls(tuple(lengths), tuple(groups), cu_seqlens, cu_seqlens[:-1].long(), allow_varlen)
 
-    def unbroken(self, query: torch.Tensor) -> bool:
+    def uses_varlen(self, query: torch.Tensor) -> bool:
         """Whether all rows attend in one kernel: the same for every layer, whose heads are alike."""
-        return self.one_kernel and varlen.serves(query.device, query.dtype, query.shape[-1])
+        return self.allow_varlen and varlen.serves(query.device, query.dtype, query.shape[-1])
 
     def attend(
         self,
@@ -74,28 +74,28 @@ class Packing:
         value: torch.Tensor,
         *,
         scale: float | None,
-        reach: int | None,
+        sliding_window: int | None,
         softcap: float | None,
         dropout: float = 0.0,
     ) -> torch.Tensor:
-        """``[1, total, heads, width]`` for ``[1, heads, total, width]``; ``reach`` is how far local attention sees."""
+        """``[1, total, heads, width]`` for ``[1, heads, total, width]``; ``sliding_window``: see the config."""
         if softcap is not None:
             raise NotImplementedError("no encoder is known that caps its attention weights")
         _, heads, total, _ = query.shape
-        if self.unbroken(query):
+        if self.uses_varlen(query):
             q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
             longest = (max(self.lengths),) * 2
             return varlen.attend(
-                q, k, v, query_bounds=self.bounds, key_bounds=self.bounds, longest=longest, scale=scale, reach=reach,
-                dropout=dropout,
+                q, k, v, cu_seqlens_q=self.cu_seqlens, cu_seqlens_k=self.cu_seqlens, longest=longest, scale=scale,
+                sliding_window=sliding_window, dropout=dropout,
             )[None]  # fmt: skip
         # A trainer may want the scores of training mode, dropout and all, before it wants their gradient.
         if dropout or torch.is_grad_enabled():
-            return self._attend_in_training(query, key, value, scale, reach, dropout)
+            return self._attend_in_training(query, key, value, scale, sliding_window, dropout)
         out = torch.empty((total, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
         products = query.device.type == "cpu" and query.dtype == torch.float32
         for start, rows, length in self.groups:
-            if products and heads * length * length <= _SHORT and (reach is None or length <= reach):
+            if products and heads * length * length <= _SHORT and (sliding_window is None or length <= sliding_window):
                 for place in range(start, start + rows * length, length):
                     q, k, v = (part[0, :, place : place + length] for part in (query, key, value))
                     out[place : place + length] = _short(q, k, v, scale)
@@ -103,7 +103,11 @@ class Packing:
             inside = slice(start, start + rows * length)
             shape = (heads, rows, length, -1)
             q, k, v = (part[0, :, inside].view(shape).transpose(0, 1) for part in (query, key, value))
-            mask = _window(length, reach, query.device) if reach is not None and length > reach else None
+            mask = (
+                _window(length, sliding_window, query.device)
+                if sliding_window is not None and length > sliding_window
+                else None
+            )
             attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
             out[inside].view(rows, length, heads, -1).copy_(attended.transpose(1, 2))
         return out[None]
@@ -114,7 +118,7 @@ class Packing:
         key: torch.Tensor,
         value: torch.Tensor,
         scale: float | None,
-        reach: int | None,
+        sliding_window: int | None,
         dropout: float,
     ) -> torch.Tensor:
         """`attend` in parts that are cut and joined once: a gradient through slices of a whole costs the whole for
@@ -122,13 +126,19 @@ class Packing:
         if dropout_attention.serves(query, dropout):
             scale = query.shape[-1] ** -0.5 if scale is None else scale
             q, k, v = query[0], key[0], value[0]
-            return dropout_attention.attend(q, k, v, self.groups, scale=scale, reach=reach, dropout=dropout)[None]
+            return dropout_attention.attend(
+                q, k, v, self.groups, scale=scale, sliding_window=sliding_window, dropout=dropout
+            )[None]
         sizes = [rows * length for _, rows, length in self.groups]
         parts = zip(self.groups, *(torch.split(part[0], sizes, dim=1) for part in (query, key, value)), strict=True)
         out = []
         for (_, rows, length), *cut in parts:
             q, k, v = (part.view(part.shape[0], rows, length, -1).transpose(0, 1) for part in cut)
-            mask = _window(length, reach, query.device) if reach is not None and length > reach else None
+            mask = (
+                _window(length, sliding_window, query.device)
+                if sliding_window is not None and length > sliding_window
+                else None
+            )
             attended = torch.nn.functional.scaled_dot_product_attention(
                 q, k, v, attn_mask=mask, scale=scale, dropout_p=dropout
             )
@@ -142,10 +152,10 @@ _SHORT = 300_000
 
 
 @functools.lru_cache(maxsize=64)
-def _window(length: int, reach: int, device: torch.device) -> torch.Tensor:
-    """``[length, length]``: whether two positions are less than ``reach`` apart (ModernBERT's local layers)."""
+def _window(length: int, sliding_window: int, device: torch.device) -> torch.Tensor:
+    """``[length, length]``: True where two positions are less than ``sliding_window`` apart (ModernBERT)."""
     places = torch.arange(length, device=device)
-    return (places[:, None] - places[None, :]).abs() < reach
+    return (places[:, None] - places[None, :]).abs() < sliding_window
 
 
 def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
@@ -172,9 +182,11 @@ def _attention(
         plain: Any = ALL_ATTENTION_FUNCTIONS["sdpa"]
         result: tuple[torch.Tensor, None] = plain(module, query, key, value, attention_mask, **more)
         return result
-    scale, reach, dropout = more.get("scaling"), more.get("sliding_window"), more.get("dropout") or 0.0
+    scale, sliding_window, dropout = more.get("scaling"), more.get("sliding_window"), more.get("dropout") or 0.0
     query, key, value = _lowered(query, key, value)
-    return packing.attend(query, key, value, scale=scale, reach=reach, softcap=softcap, dropout=dropout), None
+    return packing.attend(
+        query, key, value, scale=scale, sliding_window=sliding_window, softcap=softcap, dropout=dropout
+    ), None
 
 
 def _lowered(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:
@@ -197,24 +209,24 @@ def inputs(
     first_position: int,
     typed: bool,
     device: torch.device,
-    one_kernel: bool = True,
+    allow_varlen: bool = True,
 ) -> dict[str, Any]:
     """Model inputs ``[1, total]`` for rows laid end to end, with the packing that keeps them apart."""
     lengths = [len(row) for row in rows]
     made: dict[str, Any] = {
-        "input_ids": joined(rows, device),
-        "position_ids": ranges([first_position] * len(rows), lengths, device)[None],
+        "input_ids": concat_rows(rows, device),
+        "position_ids": concat_ranges([first_position] * len(rows), lengths, device)[None],
         # A mask of four dimensions is "already prepared": models pass it on untouched, and it is not looked at.
         "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=device),
-        "packing": Packing.of(lengths, device, one_kernel=one_kernel),
+        "packing": Packing.of(lengths, device, allow_varlen=allow_varlen),
     }
     if typed:
         kinds = ((own or [0] * length) for length, own in zip(lengths, types, strict=True))
-        made["token_type_ids"] = joined(kinds, device)
+        made["token_type_ids"] = concat_rows(kinds, device)
     return made
 
 
-def trial_rows(module: Any) -> list[list[int]]:
+def probe_rows(module: Any) -> list[list[int]]:
     """A few short rows of ordinary ids on which two ways of computing can be compared; where the model has local
     attention, one of them is longer than its window."""
     window = getattr(module.config, "sliding_window", None) or getattr(module.config, "local_attention", None) or 0

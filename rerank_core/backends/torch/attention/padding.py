@@ -63,15 +63,15 @@ def padded_on_the_left(rows: Sequence[Sequence[int]], *, filler: int, device: to
 def neutral(scorer: TorchScorer) -> bool:
     """Whether a few short rows give, padded together, what each gives alone."""
     module: Any = scorer.module
-    together = scorer.trial(packed=False, together=True)
-    if not packing.agree(scorer.trial(packed=False), together, module.dtype):
+    together = scorer.probe(packed=False, together=True)
+    if not packing.agree(scorer.probe(packed=False), together, module.dtype):
         return False
     if module.dtype == torch.float32 or hasattr(module, "score"):  # which finds its token by the padding's id
         return True
     # Below float32 a small influence of the padding is told from rounding by padding with something else.
     other = copy.copy(scorer)
     other.filler = (scorer.filler + 7) % module.get_input_embeddings().weight.shape[0]
-    return packing.agree(together, other.trial(packed=False, together=True), torch.float32)
+    return packing.agree(together, other.probe(packed=False, together=True), torch.float32)
 
 
 def rotary_limit(module: torch.nn.Module) -> float:

@@ -57,11 +57,11 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     *,
-    query_bounds: torch.Tensor,
-    key_bounds: torch.Tensor,
+    cu_seqlens_q: torch.Tensor,
+    cu_seqlens_k: torch.Tensor,
     longest: tuple[int, int],
     scale: float | None,
-    reach: int | None = None,
+    sliding_window: int | None = None,
     causal: bool = False,
     dropout: float = 0.0,
 ) -> torch.Tensor:
@@ -69,20 +69,20 @@ def attend(
 
     Args:
         key, value: may have fewer heads, each for as many of the query's.
-        query_bounds: ``[rows + 1]`` int32, where each row's queries begin, and their number; ``key_bounds`` likewise.
+        cu_seqlens_q: ``[rows + 1]`` int32, where each row's queries begin, and their number; ``cu_seqlens_k`` likewise.
         longest: row, in queries and in keys.
-        reach: only keys less than this far away count.
+        sliding_window: only keys less than this far away count.
         causal: only keys before a query count, the last query of a row standing at its last key.
         dropout: of attention weights, for training.
     """
     function = _function()
     assert function is not None, "serves() comes first"
-    back = -1 if reach is None or max(longest) <= reach else reach - 1
+    back = -1 if sliding_window is None or max(longest) <= sliding_window else sliding_window - 1
     window = (back, 0 if causal else back)
     if dropout:
         # The kernel under torch's function, which has no dropout of its own.
         found = torch.ops.aten._flash_attention_forward(
-            query, key, value, query_bounds, key_bounds, *longest, dropout, window == (-1, 0), False,
+            query, key, value, cu_seqlens_q, cu_seqlens_k, *longest, dropout, window == (-1, 0), False,
             scale=scale, window_size_left=window[0], window_size_right=window[1],
         )  # fmt: skip
         dropped: torch.Tensor = found[0]
@@ -90,7 +90,7 @@ def attend(
     # Later versions want to be told; the kernel has always shared heads.
     told = {"enable_gqa": True} if query.shape[1] != key.shape[1] and "enable_gqa" in _arguments() else {}
     out: torch.Tensor = function(
-        query, key, value, query_bounds, key_bounds, *longest, scale=scale, window_size=window, **told
+        query, key, value, cu_seqlens_q, cu_seqlens_k, *longest, scale=scale, window_size=window, **told
     )
     return out
 

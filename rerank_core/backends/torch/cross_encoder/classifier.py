@@ -11,7 +11,7 @@ import torch
 from rerank_core.backends.frames import pair_frame, stacked_frame
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
-from rerank_core.backends.torch.cross_encoder.last_layer import gather_first_tokens, shorten_last_layer
+from rerank_core.backends.torch.cross_encoder.last_layer import gather_cls, last_layer_for_cls_only
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
@@ -45,7 +45,7 @@ class ClassifierScorer(TorchScorer):
                 "none; set it to the tokenizer's padding token"
             )
         if pack:
-            gather_first_tokens(module)
+            gather_cls(module)
         super().__init__(module, tokenizer, spec, pack=pack, int8=int8, live=live)
         self._frame = pair_frame(tokenizer, typed=self.typed)
 
@@ -63,13 +63,13 @@ class ClassifierScorer(TorchScorer):
         other._frame = stacked_frame(self.tokenizer, typed=self.typed)
         return other
 
-    def shorten(self) -> Callable[[], None] | None:
-        return shorten_last_layer(self.module, live=self.live)
+    def skip_unread(self) -> Callable[[], None] | None:
+        return last_layer_for_cls_only(self.module, live=self.live)
 
-    def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
+    def forward_inputs(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
         return self.laid_out([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=packed)
 
-    def answered(self, output: Any) -> torch.Tensor:
+    def scores_from(self, output: Any) -> torch.Tensor:
         logits: torch.Tensor = output.logits[:, 0].float()
         return logits
 

@@ -16,7 +16,7 @@ import torch
 from rerank_core.backends.torch.attention import varlen
 from rerank_core.backends.torch.attention.packing import Packing
 
-__all__ = ["gather_first_tokens", "shorten_last_layer"]
+__all__ = ["gather_cls", "last_layer_for_cls_only"]
 
 
 class FirstTokenLayer(torch.nn.Module):
@@ -35,7 +35,7 @@ class FirstTokenLayer(torch.nn.Module):
 
 def _first_tokens(layer: Any, hidden_states: torch.Tensor, packing: Packing) -> torch.Tensor:
     attention = layer.attention.self
-    first = hidden_states[:, packing.starts]
+    first = hidden_states[:, packing.row_starts]
     heads = attention.num_attention_heads
     query = attention.query(first)[0].unflatten(-1, (heads, -1))
     key, value = (part(hidden_states)[0].unflatten(-1, (heads, -1)) for part in (attention.key, attention.value))
@@ -50,11 +50,11 @@ def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scale: float, dropout: float
 ) -> torch.Tensor:
     """``[rows, heads, width]``: one query a row over the keys and values of that row."""
-    if packing.unbroken(query):
+    if packing.uses_varlen(query):
         alone = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
         longest = (1, max(packing.lengths))
         return varlen.attend(
-            query, key, value, query_bounds=alone, key_bounds=packing.bounds, longest=longest, scale=scale,
+            query, key, value, cu_seqlens_q=alone, cu_seqlens_k=packing.cu_seqlens, longest=longest, scale=scale,
             dropout=dropout,
         )  # fmt: skip
     asked = torch.split(query, [rows for _, rows, _ in packing.groups])
@@ -69,7 +69,7 @@ def _attend(
     return torch.cat(out)[:, :, 0]
 
 
-def shorten_last_layer(module: Any, *, live: bool = False) -> Callable[[], None] | None:
+def last_layer_for_cls_only(module: Any, *, live: bool = False) -> Callable[[], None] | None:
     """Let the last layer of a BERT-like encoder compute first tokens alone, of packed batches.
 
     Args:
@@ -106,7 +106,7 @@ def _live_forward(layer: Any, hidden_states: torch.Tensor, *args: Any, **kwargs:
     return _first_tokens(layer, hidden_states, packing)
 
 
-def gather_first_tokens(module: Any) -> None:
+def gather_cls(module: Any) -> None:
     """Make a classifier's base model give, for a packed batch, ``[rows, 1, width]``: the first token of each row.
 
     The head then reads it as it reads ``hidden[:, 0]`` of a padded batch. Calls without a packing are untouched.
@@ -121,7 +121,7 @@ def gather_first_tokens(module: Any) -> None:
             return output
         hidden = output.last_hidden_state[0]
         if len(hidden) == sum(packing.lengths):  # else the last layer has gathered them already
-            hidden = hidden[packing.starts]
+            hidden = hidden[packing.row_starts]
         output.last_hidden_state = hidden[:, None]
         if getattr(output, "pooler_output", None) is not None:
             output.pooler_output = base.pooler(output.last_hidden_state)

@@ -15,16 +15,16 @@ from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.attention.padding import padded_on_the_left
 from rerank_core.backends.torch.base import TorchScorer
-from rerank_core.backends.torch.decoder.heads import LabelReader, LayerReader, Reader
-from rerank_core.backends.torch.decoder.layer_runner import Running, Stack
+from rerank_core.backends.torch.decoder.heads import LabelHead, LayerHeads, ScoreHead
+from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.template import Wording
+from rerank_core.spec.template import RenderedTemplate
 
 __all__ = ["DecoderScorer"]
 
-Parts: TypeAlias = list[tuple[list[int], Running]]
+Parts: TypeAlias = list[tuple[list[int], LayerState]]
 """A batch between two stages of a cascade: positions of rows, and the layers' state of those."""
 
 
@@ -33,7 +33,7 @@ class DecoderScorer(TorchScorer):
 
     Args:
         reader: which layers are read, and how.
-        stack: runs the layers one by one; by default a plain `Stack`.
+        stack: runs the layers one by one; by default a plain `LayerRunner`.
         options: the model's options; those that stand in the template, and ``cascade``.
     """
 
@@ -49,22 +49,24 @@ class DecoderScorer(TorchScorer):
         tokenizer: TextTokenizer,
         spec: ModelSpec,
         *,
-        reader: Reader,
+        score_head: ScoreHead,
         pack: bool,
         int8: bool = False,
         live: bool = False,
-        stack: Stack | None = None,
+        stack: LayerRunner | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         if spec.template.wrap != "none":
             raise InputError(f"model {spec.name!r}: a causal model takes Template(...), not {spec.template!r}")
-        self.reader = reader
-        self.stack = stack or Stack(module)
+        self.score_head = score_head
+        self.stack = stack or LayerRunner(module)
         self.keep: Sequence[int] = ()
-        self._stages: list[tuple[int, ...]] = [tuple(sorted(set(reader.layers)))]
+        self._stages: list[tuple[int, ...]] = [tuple(sorted(set(score_head.layers)))]
         self._whole = False
         super().__init__(module, tokenizer, spec, pack=pack, int8=int8, live=live)
-        if (self._whole or not self.packed) and (len(set(reader.layers)) > 1 or type(self.stack) is not Stack):
+        if (self._whole or not self.packed) and (
+            len(set(score_head.layers)) > 1 or type(self.stack) is not LayerRunner
+        ):
             raise CheckpointError(f"model {spec.name!r}: its layers cannot be run one by one with this transformers")
         self._values = {option.name: option.default for option in spec.options} | dict(options or {})
         self._literal: dict[str, tuple[int, ...]] = {}
@@ -77,8 +79,8 @@ class DecoderScorer(TorchScorer):
         return other
 
     def _configure(self) -> None:
-        wording = Wording.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
-        self._around = {side: list(pieces) for side, pieces in wording.around.items()}
+        wording = RenderedTemplate.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
+        self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
         ids = {}
         for name, pieces in wording.literal.items():
             found: list[int] = []
@@ -97,14 +99,14 @@ class DecoderScorer(TorchScorer):
         Raises:
             InputError: layers that cannot be stages, or counts that grow.
         """
-        asked = self.reader.layers
+        asked = self.score_head.layers
         if not cascade:
             self.keep, self._stages = (), [tuple(sorted(set(asked)))]
             return
         if asked[-1] != max(asked):
             raise InputError(f"cascade={dict(cascade)!r} ends at the deepest layer, so list it last: layer={asked!r}")
         ends = sorted(cascade)
-        known = getattr(self.reader, "heads", {})
+        known = getattr(self.score_head, "heads", {})
         if any(layer not in known or layer >= asked[-1] for layer in ends):
             raise InputError(
                 f"cascade={dict(cascade)!r}: its layers must have a score and lie below the last, {asked[-1]}; there "
@@ -136,9 +138,9 @@ class DecoderScorer(TorchScorer):
     def score(self, batch: Batch) -> Output:
         prefixes, rows, owners, segments = behind_prefixes(batch)
         if not self.packed or self._whole:
-            (layer,) = set(self.reader.layers)
+            (layer,) = set(self.score_head.layers)
             hidden = self._hidden(prefixes, rows, owners, packed=self.packed)
-            return Output({self.reader.name(layer): self.reader.scores(hidden, layer).tolist()})
+            return Output({self.score_head.name(layer): self.score_head.scores(hidden, layer).tolist()})
         with torch.inference_mode(), self._evaluating():
             running = self.stack.start(prefixes, rows, owners, segments)
             scores = self._run(running, 0)
@@ -164,12 +166,12 @@ class DecoderScorer(TorchScorer):
             parts.append((where, kept))
         return Output(scores, parts)
 
-    def joined(self, first: Parts | None, second: Parts | None, count: int) -> Parts | None:
+    def merge_states(self, first: Parts | None, second: Parts | None, count: int) -> Parts | None:
         if first is None or second is None:
             return None
         return [*first, *(([row + count for row in held], running) for held, running in second)]
 
-    def _run(self, running: Running, stage: int) -> dict[str, list[float]]:
+    def _run(self, running: LayerState, stage: int) -> dict[str, list[float]]:
         """Run a stage's layers; the score that ranks comes first."""
         found = {}
         last = stage == len(self._stages) - 1
@@ -179,13 +181,13 @@ class DecoderScorer(TorchScorer):
             else:
                 self.stack.advance(running, layer)
                 hidden = self.stack.read(running)
-            found[layer] = self.reader.scores(hidden, layer).tolist()
-        ranking = self.reader.layers[-1] if last else self._stages[stage][-1]
+            found[layer] = self.score_head.scores(hidden, layer).tolist()
+        ranking = self.score_head.layers[-1] if last else self._stages[stage][-1]
         order = [ranking, *(layer for layer in found if layer != ranking)]
         return {self._name(layer): found[layer] for layer in order}
 
     def _name(self, layer: int) -> str:
-        return f"layer_{layer}" if self.keep else self.reader.name(layer)
+        return f"layer_{layer}" if self.keep else self.score_head.name(layer)
 
     def _lengths(self, batch: Batch) -> list[int]:
         return [len(batch.queries[row.query].ids) + len(row.ids) for row in batch.rows]
@@ -197,11 +199,11 @@ class DecoderScorer(TorchScorer):
         return len(batch.rows) * max(self._lengths(batch))
 
     # ------------------------------------------------------------------ training
-    def asked(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
+    def forward_inputs(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
         """For the causal model around `module`: only the read tokens go through the output layer; or for the
         `LayeredModel` around it, whose rows are always packed."""
         prefixes, rows, owners, _ = behind_prefixes(batch)
-        if isinstance(self.reader, LayerReader):
+        if isinstance(self.score_head, LayerHeads):
             laid, layout = self.stack.laid_out(prefixes, rows, owners)
             return {"input_ids": laid, "packing": layout}
         if packed:
@@ -210,12 +212,12 @@ class DecoderScorer(TorchScorer):
         joined = [[*prefixes[owner], *row] for owner, row in zip(owners, rows, strict=True)]
         return {**padded_on_the_left(joined, filler=self.filler, device=self.device), "logits_to_keep": 1}
 
-    def answered(self, output: Any) -> torch.Tensor:
-        if not isinstance(self.reader, LabelReader):
+    def scores_from(self, output: Any) -> torch.Tensor:
+        if not isinstance(self.score_head, LabelHead):
             layered: torch.Tensor = output.logits.float()
             return layered
         logits: torch.Tensor = output.logits.flatten(0, 1)
-        found = logits[:, list(self.reader.rows)].float()
+        found = logits[:, list(self.score_head.rows)].float()
         return found[:, 0] if found.shape[1] == 1 else found[:, 0] - found[:, 1]
 
     # ------------------------------------------------------------------ forward
@@ -256,13 +258,13 @@ class DecoderScorer(TorchScorer):
             whole: torch.Tensor = out[0, layout.last]
             return whole
 
-    def manners(self) -> list[dict[str, Any]]:
-        kernels = super().manners()
+    def packing_variants(self) -> list[dict[str, Any]]:
+        kernels = super().packing_variants()
         # What is tried of a live module is what a trainer calls: the whole of it, or its layers where they have heads.
-        ways = (isinstance(self.reader, LabelReader),) if self.live else (False, True)
+        ways = (isinstance(self.score_head, LabelHead),) if self.live else (False, True)
         return [{**settings, "_whole": whole} for whole in ways for settings in kernels]
 
-    def shorten(self) -> Callable[[], None] | None:
+    def skip_unread(self) -> Callable[[], None] | None:
         if self._whole:
             return None
         self.stack.shortened = True
@@ -271,10 +273,10 @@ class DecoderScorer(TorchScorer):
     def pads(self) -> bool:
         if not super().pads():
             return False
-        if not self.live or isinstance(self.reader, LayerReader):
+        if not self.live or isinstance(self.score_head, LayerHeads):
             return True
         # A trainer fills up on the left.
-        rows = packing.trial_rows(self.module)
+        rows = packing.probe_rows(self.module)
         alone, together = ([[row] for row in rows], [rows])
         found = []
         with torch.inference_mode(), self._evaluating():
@@ -283,13 +285,13 @@ class DecoderScorer(TorchScorer):
                 found.append([row for one in made for row in self.module(**one).last_hidden_state[:, -1]])
         return packing.agree(found[0], found[1], self._dtype)
 
-    def trial(self, *, packed: bool, others: bool = False, together: bool = False) -> list[torch.Tensor]:
-        rows = packing.trial_rows(self.module)
+    def probe(self, *, packed: bool, others: bool = False, together: bool = False) -> list[torch.Tensor]:
+        rows = packing.probe_rows(self.module)
         prefixes = {0: rows[2][:5], 1: rows[1][:3]}
         owners = [0, 1, 0, 0]
         if others:
             rows = packing.other_neighbours(rows)
-        self.stack.one_kernel = self._one_kernel
+        self.stack.allow_varlen = self._allow_varlen
         if packed or together:
             return list(self._hidden(prefixes, rows, owners, packed=packed))
         alone = zip(rows, owners, strict=True)

@@ -17,20 +17,20 @@ from rerank_core.errors import CheckpointError, InputError
 from rerank_core.spec import Head
 
 __all__ = [
-    "LabelReader",
-    "LayerReader",
-    "Reader",
+    "LabelHead",
+    "LayerHeads",
+    "ScoreHead",
     "check_layers",
     "head_layers",
+    "label_head",
     "label_ids",
-    "label_reader",
-    "layer_reader",
-    "live_label_reader",
-    "live_layer_reader",
+    "layer_heads_of",
+    "live_label_head",
+    "live_layer_heads",
 ]
 
 
-class Reader(Protocol):
+class ScoreHead(Protocol):
     """Scores of ``[rows, width]`` hidden states after some of the layers."""
 
     @property
@@ -48,7 +48,7 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class LabelReader:
+class LabelHead:
     """The logit of one token, or the log-odds of two: no other row of the output layer is multiplied.
 
     Attributes:
@@ -69,7 +69,7 @@ class LabelReader:
 
 
 @dataclass(frozen=True)
-class LayerReader:
+class LayerHeads:
     """A linear head of its own at each layer that is read.
 
     Attributes:
@@ -112,7 +112,7 @@ def label_ids(head: Head, tokenizer: TextTokenizer, model: str) -> tuple[int, ..
     return tuple(found)
 
 
-def label_reader(directory: Path, module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelReader:
+def label_head(directory: Path, module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelHead:
     """The label rows of a checkpoint's output layer.
 
     Raises:
@@ -121,10 +121,10 @@ def label_reader(directory: Path, module: Any, head: Head, tokenizer: TextTokeni
     ids = label_ids(head, tokenizer, model)
     layer = OutputLayer.of(directory, module, ids, model)
     layer.check(module)
-    return LabelReader((module.config.num_hidden_layers,), ids, layer)
+    return LabelHead((module.config.num_hidden_layers,), ids, layer)
 
 
-def live_label_reader(module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelReader:
+def live_label_head(module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelHead:
     """The label rows of a causal language model in memory, as they are whenever it scores.
 
     Raises:
@@ -133,10 +133,10 @@ def live_label_reader(module: Any, head: Head, tokenizer: TextTokenizer, model: 
     rows = label_ids(head, tokenizer, model)
     layer = OutputLayer(module, rows, model)
     layer.check(module.base_model)
-    return LabelReader((module.config.num_hidden_layers,), rows, layer)
+    return LabelHead((module.config.num_hidden_layers,), rows, layer)
 
 
-def layer_reader(
+def layer_heads_of(
     directory: Path,
     module: Any,
     head: Head,
@@ -144,7 +144,7 @@ def layer_reader(
     *,
     ordinal: bool = False,
     softcap: float | None = None,
-) -> LayerReader:
+) -> LayerHeads:
     """The heads of a checkpoint for the layers that were loaded.
 
     Args:
@@ -170,23 +170,21 @@ def layer_reader(
         if found[name].shape != (1, width):
             raise CheckpointError(f"{directory}: {name!r} is {list(found[name].shape)}, not [1, {width}]")
         heads[layer] = found[name].to(embeddings)
-    return LayerReader(tuple(layers), heads, softcap)
+    return LayerHeads(tuple(layers), heads, softcap)
 
 
-def live_layer_reader(
-    module: LayeredModel, layers: Sequence[int] | None = None, *, ordinal: bool = False
-) -> LayerReader:
+def live_layer_heads(module: LayeredModel, layers: Sequence[int] | None = None, *, ordinal: bool = False) -> LayerHeads:
     """The heads of a module in memory, as they are whenever it scores.
 
     Args:
         layers: that are read, the last one ranks; by default all.
-        ordinal: see `layer_reader`.
+        ordinal: see `layer_heads_of`.
     """
     found: Any = module.lm_head
     heads = {layer: head.linear_head.weight for layer, head in zip(module.scored_layers, found, strict=True)}
     if ordinal and layers is not None:
         heads = {layer: found[number].linear_head.weight for number, layer in enumerate(sorted(set(layers)))}
-    return LayerReader(tuple(layers or heads), heads, module.softcap)
+    return LayerHeads(tuple(layers or heads), heads, module.softcap)
 
 
 def head_layers(head: Head, depth: int) -> range:

@@ -13,13 +13,13 @@ from typing import Any
 import torch
 
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
-from rerank_core.backends.torch.attention.ragged import joined, ranges
+from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows
 
-__all__ = ["Running", "Stack"]
+__all__ = ["LayerRunner", "LayerState"]
 
 
 @dataclass
-class Running:
+class LayerState:
     """A batch between two layers.
 
     Attributes:
@@ -35,18 +35,18 @@ class Running:
     rotary: Any = None
 
 
-class Stack:
+class LayerRunner:
     """A decoder without its head.
 
     Attributes:
         shortened: compute the last layer for the tokens that are read alone (exact).
-        one_kernel: variable-length attention where it serves.
+        allow_varlen: variable-length attention where it serves.
     """
 
     def __init__(self, module: Any) -> None:
         self.module = module
         self.shortened = False
-        self.one_kernel = True
+        self.allow_varlen = True
 
     def laid_out(
         self, prefixes: Mapping[int, Sequence[int]], rows: Sequence[Sequence[int]], owners: Sequence[int]
@@ -61,12 +61,12 @@ class Stack:
             [len(prefix) for prefix in prefixes.values()],
             [(place[owner], len(row)) for owner, row in zip(owners, rows, strict=True)],
             self.module.device,
-            one_kernel=self.one_kernel,
+            allow_varlen=self.allow_varlen,
         )
         pieces = [(start, prefix) for prefix, (start, _) in zip(prefixes.values(), packing.prefixes, strict=True)]
         pieces += [(start, row) for row, (start, _, _) in zip(rows, packing.rows, strict=True)]
         pieces.sort(key=lambda piece: piece[0])  # nothing of an empty prefix lies where its first row begins
-        return joined((piece for _, piece in pieces), self.module.device), packing
+        return concat_rows((piece for _, piece in pieces), self.module.device), packing
 
     def start(
         self,
@@ -74,47 +74,47 @@ class Stack:
         rows: Sequence[Sequence[int]],
         owners: Sequence[int],
         segments: Sequence[tuple[int, int]],
-    ) -> Running:
+    ) -> LayerState:
         """A batch before the first layer; see `laid_out`."""
-        return self.begun(*self.laid_out(prefixes, rows, owners), segments)
+        return self.embed(*self.laid_out(prefixes, rows, owners), segments)
 
-    def begun(self, ids: torch.Tensor, packing: CausalPacking, segments: Sequence[tuple[int, int]]) -> Running:
+    def embed(self, ids: torch.Tensor, packing: CausalPacking, segments: Sequence[tuple[int, int]]) -> LayerState:
         """A batch that is `laid_out`, before the first layer."""
         hidden = self.module.get_input_embeddings()(ids)
         multiplier = getattr(self.module, "embedding_multiplier", None)
-        return Running(hidden if multiplier is None else hidden * multiplier, packing, segments)
+        return LayerState(hidden if multiplier is None else hidden * multiplier, packing, segments)
 
-    def advance(self, running: Running, until: int) -> None:
+    def advance(self, running: LayerState, until: int) -> None:
         """Run layers up to ``until`` of them are done."""
         while running.layer < until:
-            self.before(running)
+            self.before_layer(running)
             out = self.module.layers[running.layer](
                 running.hidden, position_embeddings=self._rotary(running), **self._context(running)
             )
             running.hidden = out[0] if isinstance(out, tuple) else out
             running.layer += 1
 
-    def finish(self, running: Running, until: int) -> torch.Tensor:
+    def finish(self, running: LayerState, until: int) -> torch.Tensor:
         """Run layers up to ``until`` for good: ``[rows, width]`` of the read tokens, after the final norm."""
         if not self.shortened or running.layer >= until:
             self.advance(running, until)
             return self.read(running)
         self.advance(running, until - 1)
-        self.before(running)
+        self.before_layer(running)
         layer = self.module.layers[until - 1]
         hidden: torch.Tensor = _last_tokens(layer, running.hidden, self._rotary(running), running.packing)
         normed: torch.Tensor = self.module.norm(hidden)
         return normed
 
-    def read(self, running: Running) -> torch.Tensor:
+    def read(self, running: LayerState) -> torch.Tensor:
         """``[rows, width]`` of the read tokens where the batch stands, after the final norm."""
         normed: torch.Tensor = self.module.norm(running.hidden[0, running.packing.last])
         return normed
 
-    def before(self, running: Running) -> None:
+    def before_layer(self, running: LayerState) -> None:
         """A place to change a batch before its next layer (token compression)."""
 
-    def keep(self, running: Running, rows: Sequence[int]) -> Running:
+    def keep(self, running: LayerState, rows: Sequence[int]) -> LayerState:
         """The batch with some of its rows, in this order, and the prefixes they need."""
         packing = running.packing
         used = sorted({packing.rows[row][2] for row in rows})
@@ -122,19 +122,21 @@ class Stack:
             [packing.prefixes[prefix][1] for prefix in used],
             [(used.index(packing.rows[row][2]), packing.rows[row][1]) for row in rows],
             packing.last.device,
-            one_kernel=packing.one_kernel,
+            allow_varlen=packing.allow_varlen,
         )
         pairs = [(packing.prefixes[prefix], fresh.prefixes[number]) for number, prefix in enumerate(used)]
         pairs += [(packing.rows[row][:2], fresh.rows[number][:2]) for number, row in enumerate(rows)]
         pairs.sort(key=lambda pair: pair[1][0])
-        index = ranges([old for (old, _), _ in pairs], [length for (_, length), _ in pairs], running.hidden.device)
+        index = concat_ranges(
+            [old for (old, _), _ in pairs], [length for (_, length), _ in pairs], running.hidden.device
+        )
         segments = [running.segments[row] for row in rows]
-        return Running(running.hidden[:, index], fresh, segments, running.layer)
+        return LayerState(running.hidden[:, index], fresh, segments, running.layer)
 
-    def _context(self, running: Running) -> dict[str, Any]:
+    def _context(self, running: LayerState) -> dict[str, Any]:
         return {"attention_mask": None, "past_key_values": None, "use_cache": False, "packing": running.packing}
 
-    def _rotary(self, running: Running) -> Any:
+    def _rotary(self, running: LayerState) -> Any:
         if running.rotary is None:
             running.rotary = self.module.rotary_emb(running.hidden, position_ids=running.packing.positions)
         return running.rotary
@@ -151,10 +153,15 @@ def _last_tokens(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalP
     cos, sin = (part[0, :, None] for part in rotary)
     query = _rotated(query, cos[packing.last], sin[packing.last])
     key = _rotated(key, cos, sin)
-    reach = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
+    sliding_window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
     softcap = getattr(attention, "attn_logit_softcapping", None)
     attended = packing.attend_last(
-        query, key.transpose(0, 1), value.transpose(0, 1), scale=attention.scaling, reach=reach, softcap=softcap
+        query,
+        key.transpose(0, 1),
+        value.transpose(0, 1),
+        scale=attention.scaling,
+        sliding_window=sliding_window,
+        softcap=softcap,
     )
     read, multiplier = hidden[0, packing.last], getattr(layer, "residual_multiplier", 1.0)
     out = attention.o_proj(attended.flatten(1))

@@ -9,7 +9,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
-from rerank_core.backends.torch.decoder.layer_runner import Stack
+from rerank_core.backends.torch.decoder.layer_runner import LayerRunner
 
 __all__ = ["LayeredModel", "LayeredOutput"]
 
@@ -38,7 +38,7 @@ class LayeredModel(PreTrainedModel):  # type: ignore[misc]
     """Saves ``model.*`` and ``lm_head.{i}.linear_head.weight``, which `Head.layers` reads by default.
 
     Args:
-        base: a transformers decoder without its output layer, whose layers a `Stack` can run.
+        base: a transformers decoder without its output layer, whose layers a `LayerRunner` can run.
         layers: with a score, by count of layers run.
     """
 
@@ -59,8 +59,8 @@ class LayeredModel(PreTrainedModel):  # type: ignore[misc]
 
     def forward(self, input_ids: torch.Tensor, packing: CausalPacking) -> LayeredOutput:
         """Scores of packed rows at every layer that has one, the deepest last."""
-        stack = Stack(self.model)
-        running = stack.begun(input_ids, packing, ())
+        stack = LayerRunner(self.model)
+        running = stack.embed(input_ids, packing, ())
         found = []
         for layer, head in zip(self.scored_layers, self.lm_head, strict=True):
             stack.advance(running, layer)

@@ -90,7 +90,7 @@ class OutputLayer:
         Raises:
             CheckpointError: other logits.
         """
-        row = torch.tensor([packing.trial_rows(module)[1]], device=module.device)
+        row = torch.tensor([packing.probe_rows(module)[1]], device=module.device)
         training = module.training
         module.eval()
         try:

@@ -10,14 +10,14 @@ import torch
 
 from rerank_core.backends.torch.late_interaction import residual_coding
 
-__all__ = ["Block", "Embedding", "Part", "Picked", "Place", "gather", "pressed"]
+__all__ = ["Block", "BlockPart", "Embedding", "RowRef", "Rows", "compressed", "gather"]
 
 Embedding: TypeAlias = Mapping[str, torch.Tensor]
 """What a row became, by the name of the part: each ``[own length, ...]``, as in ``{"vectors": [tokens, width]}``."""
 
 
 @dataclass(frozen=True)
-class Picked:
+class Rows:
     """Rows of a part, end to end: ``read(start, stop)`` gives their values in float32 (integers as they are)."""
 
     read: Callable[[int, int], torch.Tensor]
@@ -28,7 +28,7 @@ class Picked:
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
+class BlockPart:
     """One part of all rows of a block.
 
     Attributes:
@@ -43,19 +43,19 @@ class Part:
     coding: residual_coding.Coding | None
     device: torch.device
 
-    def pick(self, numbers: Sequence[int]) -> Picked:
+    def pick(self, numbers: Sequence[int]) -> Rows:
         """Rows by number, ascending. Where they follow each other nothing is copied."""
         chosen = torch.as_tensor(numbers, dtype=torch.int64)
         starts, stops = self.bounds[chosen], self.bounds[chosen + 1]
         lengths: list[int] = (stops - starts).tolist()
         if not lengths:
-            return Picked(lambda start, stop: self.data[:0].to(self.device), lengths)
+            return Rows(lambda start, stop: self.data[:0].to(self.device), lengths)
         if bool((chosen.diff() == 1).all()):
             first = int(starts[0])
-            return Picked(lambda start, stop: self._values(slice(first + start, first + stop)), lengths)
+            return Rows(lambda start, stop: self._values(slice(first + start, first + stop)), lengths)
         counts = stops - starts
         places = torch.arange(int(counts.sum())) + torch.repeat_interleave(starts - (counts.cumsum(0) - counts), counts)
-        return Picked(lambda start, stop: self._values(places[start:stop]), lengths)
+        return Rows(lambda start, stop: self._values(places[start:stop]), lengths)
 
     def _values(self, where: slice | torch.Tensor) -> torch.Tensor:
         data = self.data[where].to(self.device)
@@ -69,9 +69,9 @@ class Block:
     """The embeddings of some rows. Numbers go by the length of the first part, so that rows of one length are
     neighbours."""
 
-    parts: Mapping[str, Part]
+    parts: Mapping[str, BlockPart]
 
-    def part(self, name: str, numbers: Sequence[int]) -> Picked:
+    def part(self, name: str, numbers: Sequence[int]) -> Rows:
         return self.parts[name].pick(numbers)
 
     def embedding(self, number: int) -> Embedding:
@@ -79,7 +79,7 @@ class Block:
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class RowRef:
     """Where in a block a row's embedding lies."""
 
     block: Block
@@ -94,11 +94,11 @@ def gather(embeddings: Sequence[Embedding]) -> tuple[Block, list[int]]:
     for name in embeddings[0]:
         own = [embeddings[place][name] for place in order]
         bounds = torch.tensor([0, *map(len, own)]).cumsum(0)
-        parts[name] = Part(torch.cat(own), bounds, None, own[0].device)
+        parts[name] = BlockPart(torch.cat(own), bounds, None, own[0].device)
     return Block(parts), order
 
 
-def pressed(block: Block, precision: str) -> tuple[Block, tuple[float, float, int]]:
+def compressed(block: Block, precision: str) -> tuple[Block, tuple[float, float, int]]:
     """The same rows in fewer bytes, and how far that moved them: mean and largest length of the difference of the first
     part's vectors, and how many there are.
 
@@ -119,7 +119,7 @@ def pressed(block: Block, precision: str) -> tuple[Block, tuple[float, float, in
             data, coding = residual_coding.encode(part.data.float())
         else:
             data = part.data.half()
-        parts[name] = Part(data, part.bounds, coding, part.device)
+        parts[name] = BlockPart(data, part.bounds, coding, part.device)
         if number == 0:
             found = [
                 (part.data[start : start + 65536].float() - parts[name]._values(slice(start, start + 65536))).norm(

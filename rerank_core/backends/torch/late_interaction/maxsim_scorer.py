@@ -13,12 +13,12 @@ import torch
 from rerank_core.backends.frames import single_frame, token_id
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
-from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, Place, gather
+from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef, gather
 from rerank_core.backends.torch.late_interaction.maxsim import best_places, maxsim
-from rerank_core.backends.torch.late_interaction.store_disk import DiskShelf
-from rerank_core.backends.torch.late_interaction.store_memory import MemoryShelf
+from rerank_core.backends.torch.late_interaction.store_disk import DiskStore
+from rerank_core.backends.torch.late_interaction.store_memory import MemoryStore
 from rerank_core.errors import CheckpointError, InputError
-from rerank_core.index.protocols import Shelf
+from rerank_core.index.protocols import EmbeddingStore
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
 
@@ -170,7 +170,7 @@ class LateInteractionScorer(TorchScorer):
         return self.match(batch.queries, [(row.query, own) for row, own in zip(batch.rows, found, strict=True)])
 
     @torch.inference_mode()
-    def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Embedding | Place]]) -> Output:
+    def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Embedding | RowRef]]) -> Output:
         asked = dict(zip(queries, self.ask(list(queries.values())), strict=True))
         places_of: dict[int, list[int]] = {}
         for place, (query, _) in enumerate(items):
@@ -195,20 +195,20 @@ class LateInteractionScorer(TorchScorer):
         """What is wrong with the lengths of an index's rows, by part; None where nothing is."""
         return "must give each row a vector" if bool((lengths[VECTORS] < 1).any()) else None
 
-    def shelf(self, directory: str | None, precision: str | None, identity: Mapping[str, Any]) -> Shelf:
+    def store(self, directory: str | None, precision: str | None, identity: Mapping[str, Any]) -> EmbeddingStore:
         if directory is None:
-            return MemoryShelf(precision or "float32")
+            return MemoryStore(precision or "float32")
         (tokens,) = self.tokenize([_PROBE], "doc")
         room = (self.max_positions or self.spec.max_length) - self.overhead(tokens, tokens)
         (probe,) = self.encode([self.row(tokens, tokens, 0, min(room, len(tokens)), (0, 0, 0))])
         exact = self._dtype == torch.float32 and not self.int8
-        return DiskShelf.open(
+        return DiskStore.open(
             directory, precision, identity, probe, exact=exact, device=self.device, fit=self.lengths_fit
         )
 
-    def explain(self, query: QueryRow, row: Row, embedding: Embedding | Place) -> list[tuple[int, int, float]]:
+    def explain(self, query: QueryRow, row: Row, embedding: Embedding | RowRef) -> list[tuple[int, int, float]]:
         (asked,) = self.ask([query])
-        own = embedding.block.embedding(embedding.number) if isinstance(embedding, Place) else embedding
+        own = embedding.block.embedding(embedding.number) if isinstance(embedding, RowRef) else embedding
         places, values = best_places(asked[VECTORS], own[VECTORS])
         here, there = self.kept(query.ids, asked=True), self.kept(row.ids, asked=False)
         if not here or not there:
@@ -219,15 +219,15 @@ class LateInteractionScorer(TorchScorer):
             for number, (place, value) in enumerate(zip(places, values, strict=True))
         ]
 
-    def spelt(self, token: int) -> str:
+    def token_text(self, token: int) -> str:
         return str(self.tokenizer.raw.id_to_token(token))
 
 
 def _by_block(
-    found: Sequence[Embedding | Place], places: Sequence[int]
+    found: Sequence[Embedding | RowRef], places: Sequence[int]
 ) -> list[tuple[Block, Sequence[int], Sequence[int]]]:
     """``(block, rows of it in its order, whose they are)``; embeddings that lie in no block are gathered in one."""
-    loose = [(own, place) for own, place in zip(found, places, strict=True) if not isinstance(own, Place)]
+    loose = [(own, place) for own, place in zip(found, places, strict=True) if not isinstance(own, RowRef)]
     made: list[tuple[Block, Sequence[int], Sequence[int]]] = []
     if loose:
         block, order = gather([own for own, _ in loose])
@@ -235,7 +235,7 @@ def _by_block(
     shelved: dict[int, list[tuple[int, int]]] = {}
     blocks: dict[int, Block] = {}
     for own, place in zip(found, places, strict=True):
-        if isinstance(own, Place):
+        if isinstance(own, RowRef):
             blocks[id(own.block)] = own.block
             shelved.setdefault(id(own.block), []).append((own.number, place))
     for key, pairs in shelved.items():

@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 import torch
 
 from rerank_core.backends.torch.late_interaction.embeddings import Embedding
-from rerank_core.backends.torch.late_interaction.store_manifest import AGAIN
+from rerank_core.backends.torch.late_interaction.store_manifest import REBUILD_HINT
 from rerank_core.errors import IndexStoreError, short
 
 __all__ = ["OWN", "PROBE", "Fit", "check_shard"]
@@ -51,7 +51,7 @@ def check_shard(
     check = _Check(path, tensors)
     names = {name for name in tensors if f"{name}.bounds" in tensors and not name.startswith((OWN, PROBE))}
     if names != set(probe):
-        raise IndexStoreError(f"{path} holds {sorted(names)!r}, and the model makes {sorted(probe)!r}. {AGAIN}")
+        raise IndexStoreError(f"{path} holds {sorted(names)!r}, and the model makes {sorted(probe)!r}. {REBUILD_HINT}")
     lengths = {
         name: check.part(name, own, precision, coded=precision == "int8" and number == 0)
         for number, (name, own) in enumerate(probe.items())
@@ -76,7 +76,7 @@ class _Check:
         self._tensors = tensors
 
     def refuse(self, field: str, why: str) -> NoReturn:
-        raise IndexStoreError(f"{self._path}: {field} {why}. {AGAIN}")
+        raise IndexStoreError(f"{self._path}: {field} {why}. {REBUILD_HINT}")
 
     def tensor(self, name: str, dtype: torch.dtype, shape: Sequence[int | None]) -> torch.Tensor:
         """A tensor of this type and shape, where None is any length; floats are finite."""

@@ -18,21 +18,21 @@ from safetensors.torch import save_file
 
 from rerank_core.backends.locate import sha256_of
 from rerank_core.backends.torch.late_interaction import residual_coding
-from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, Part, Place, pressed
+from rerank_core.backends.torch.late_interaction.embeddings import Block, BlockPart, Embedding, RowRef, compressed
 from rerank_core.backends.torch.late_interaction.store_checks import OWN, PROBE, Fit, check_shard
 from rerank_core.backends.torch.late_interaction.store_files import collect, left_behind, settle, unfinished, writing
-from rerank_core.backends.torch.late_interaction.store_manifest import AGAIN, MANIFEST, SCHEMA, manifest_of
+from rerank_core.backends.torch.late_interaction.store_manifest import MANIFEST, REBUILD_HINT, SCHEMA, manifest_of
 from rerank_core.backends.torch.late_interaction.store_memory import Drift, laid_out
 from rerank_core.errors import IndexStoreError
-from rerank_core.index.protocols import ShelfWindow, Shelved
+from rerank_core.index.protocols import StoredText, StoredWindow
 
-__all__ = ["DiskShelf"]
+__all__ = ["DiskStore"]
 
 # Length of the difference of the probe's vectors that is rounding, where both models compute in float32 and where not.
 _SAME, _ALIKE = 1e-3, 5e-2
 
 
-class DiskShelf:
+class DiskStore:
     """Embeddings in a folder. Use `open`."""
 
     def __init__(
@@ -50,7 +50,7 @@ class DiskShelf:
         self._exact = exact
         self._device = device
         self._fit = fit
-        self._held: dict[bytes, Shelved] = {}
+        self._held: dict[bytes, StoredText] = {}
         for shard in manifest["shards"]:
             self._read(shard)
 
@@ -65,7 +65,7 @@ class DiskShelf:
         exact: bool,
         device: torch.device,
         fit: Fit,
-    ) -> DiskShelf:
+    ) -> DiskStore:
         """The shelf in a folder, a new one where there is none.
 
         Args:
@@ -94,7 +94,7 @@ class DiskShelf:
         exact: bool,
         device: torch.device,
         fit: Fit,
-    ) -> DiskShelf:
+    ) -> DiskStore:
         directory = str(folder)
         identity = json.loads(json.dumps(identity))
         if not (folder / MANIFEST).exists():
@@ -132,13 +132,13 @@ class DiskShelf:
             total.add((*shard["drift"], shard["vectors"]))
         return total.shown if self.precision != "float32" else {}
 
-    def find(self, digest: bytes) -> Shelved | None:
+    def find(self, digest: bytes) -> StoredText | None:
         return self._held.get(digest)
 
-    def add(self, texts: Mapping[bytes, Shelved]) -> None:
+    def add(self, texts: Mapping[bytes, StoredText]) -> None:
         """Write one shard, then the manifest that knows of it."""
         block, placed = laid_out(texts)
-        block, (mean, most, vectors) = pressed(block, self.precision)
+        block, (mean, most, vectors) = compressed(block, self.precision)
         tensors = {**_written(texts, placed), **{PROBE + name: own for name, own in self._probe.items()}}
         for name, part in block.parts.items():
             tensors[name], tensors[f"{name}.bounds"] = part.data, part.bounds
@@ -201,11 +201,13 @@ class DiskShelf:
         path = self._directory / str(shard["file"])
         try:
             if path.stat().st_size != shard["bytes"] or sha256_of(path) != shard["sha256"]:
-                raise IndexStoreError(f"{path} is not what {MANIFEST} says it is: damaged, or cut short. {AGAIN}")
+                raise IndexStoreError(
+                    f"{path} is not what {MANIFEST} says it is: damaged, or cut short. {REBUILD_HINT}"
+                )
             with safe_open(str(path), framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
         except (OSError, SafetensorError, RuntimeError, TypeError, ValueError) as error:
-            raise IndexStoreError(f"{path} cannot be read ({type(error).__name__}: {error}). {AGAIN}") from error
+            raise IndexStoreError(f"{path} cannot be read ({type(error).__name__}: {error}). {REBUILD_HINT}") from error
         check_shard(
             path,
             tensors,
@@ -235,7 +237,7 @@ class DiskShelf:
             )
 
 
-def _written(texts: Mapping[bytes, Shelved], rows: Sequence[int]) -> dict[str, torch.Tensor]:
+def _written(texts: Mapping[bytes, StoredText], rows: Sequence[int]) -> dict[str, torch.Tensor]:
     """What is known of the texts, as tensors."""
     windows = [window for shelved in texts.values() for window in shelved.windows]
     return {
@@ -246,7 +248,7 @@ def _written(texts: Mapping[bytes, Shelved], rows: Sequence[int]) -> dict[str, t
     }
 
 
-def _shelved(tensors: Mapping[str, torch.Tensor], block: Block) -> Iterator[tuple[bytes, Shelved]]:
+def _shelved(tensors: Mapping[str, torch.Tensor], block: Block) -> Iterator[tuple[bytes, StoredText]]:
     digests, counts, truncated, windows = (
         tensors[OWN + name] for name in ("digests", "counts", "truncated", "windows")
     )
@@ -256,12 +258,12 @@ def _shelved(tensors: Mapping[str, torch.Tensor], block: Block) -> Iterator[tupl
         own = []
         for _ in range(count):
             start, stop, first, last, row = next(found)
-            own.append(ShelfWindow((start, stop), (first, last), Place(block, row)))
-        yield whole[place].tobytes(), Shelved(own, cut)
+            own.append(StoredWindow((start, stop), (first, last), RowRef(block, row)))
+        yield whole[place].tobytes(), StoredText(own, cut)
 
 
-def _part(tensors: Mapping[str, torch.Tensor], name: str, device: torch.device) -> Part:
+def _part(tensors: Mapping[str, torch.Tensor], name: str, device: torch.device) -> BlockPart:
     coding = None
     if f"{name}.codes" in tensors:
         coding = residual_coding.Coding(*(tensors[f"{name}.{key}"] for key in ("centroids", "codes", "scales")))
-    return Part(tensors[name], tensors[f"{name}.bounds"], coding, device)
+    return BlockPart(tensors[name], tensors[f"{name}.bounds"], coding, device)

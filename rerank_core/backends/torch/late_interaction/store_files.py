@@ -13,7 +13,7 @@ from filelock import FileLock
 
 __all__ = ["collect", "left_behind", "settle", "unfinished", "writing"]
 
-# What `unfinished` and `DiskShelf.add` call their files; nothing else in a folder is ever deleted.
+# What `unfinished` and `DiskStore.add` call their files; nothing else in a folder is ever deleted.
 _UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _SHARD = re.compile(r"[0-9a-f]{16}\.safetensors")
 

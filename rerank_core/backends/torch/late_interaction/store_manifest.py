@@ -9,12 +9,12 @@ from typing import Any
 
 from rerank_core.errors import IndexStoreError, short
 
-__all__ = ["AGAIN", "MANIFEST", "PRECISIONS", "SCHEMA", "manifest_of"]
+__all__ = ["MANIFEST", "PRECISIONS", "REBUILD_HINT", "SCHEMA", "manifest_of"]
 
 MANIFEST = "manifest.json"
 SCHEMA = 1
 PRECISIONS = ("float32", "float16", "int8")
-AGAIN = "Make the index again in another folder"
+REBUILD_HINT = "Make the index again in another folder"
 
 _SHA256 = re.compile("[0-9a-f]{64}")
 
@@ -29,7 +29,8 @@ def manifest_of(path: Path) -> dict[str, Any]:
         found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if type(found["schema_version"]) is not int or found["schema_version"] != SCHEMA:
             raise IndexStoreError(
-                f"{path}: schema_version is {found['schema_version']!r}; this rerank-core reads {SCHEMA}. {AGAIN}"
+                f"{path}: schema_version is {found['schema_version']!r}; this rerank-core reads {SCHEMA}. "
+                f"{REBUILD_HINT}"
             )
         if found["precision"] not in PRECISIONS:
             raise ValueError(f"precision is {found['precision']!r}")
@@ -41,7 +42,7 @@ def manifest_of(path: Path) -> dict[str, Any]:
         if len(set(files)) < len(files):
             raise ValueError(f"it names a file twice: {short(sorted(files))}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-        raise IndexStoreError(f"{path} cannot be read ({type(error).__name__}: {error}). {AGAIN}") from error
+        raise IndexStoreError(f"{path} cannot be read ({type(error).__name__}: {error}). {REBUILD_HINT}") from error
     return found
 
 

@@ -7,31 +7,31 @@ from dataclasses import replace
 
 import torch
 
-from rerank_core.backends.torch.late_interaction.embeddings import Block, Place, gather, pressed
+from rerank_core.backends.torch.late_interaction.embeddings import Block, RowRef, compressed, gather
 from rerank_core.errors import NonFiniteScoreError
-from rerank_core.index.protocols import Shelved
+from rerank_core.index.protocols import StoredText
 
-__all__ = ["Drift", "MemoryShelf", "laid_out", "placed_in"]
+__all__ = ["Drift", "MemoryStore", "laid_out", "placed_in"]
 
 
-class MemoryShelf:
+class MemoryStore:
     """Embeddings in this process, by the digest of their text."""
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
         self._drift = Drift()
-        self._held: dict[bytes, Shelved] = {}
+        self._held: dict[bytes, StoredText] = {}
 
     @property
     def drift(self) -> Mapping[str, float]:
         return self._drift.shown
 
-    def find(self, digest: bytes) -> Shelved | None:
+    def find(self, digest: bytes) -> StoredText | None:
         return self._held.get(digest)
 
-    def add(self, texts: Mapping[bytes, Shelved]) -> None:
+    def add(self, texts: Mapping[bytes, StoredText]) -> None:
         block, placed = laid_out(texts)
-        block, moved = pressed(block, self.precision)
+        block, moved = compressed(block, self.precision)
         self._drift.add(moved)
         self._held.update(placed_in(texts, block, placed))
 
@@ -51,7 +51,7 @@ class Drift:
         return {"mean": self._sum / self._count, "max": self._max} if self._count else {}
 
 
-def laid_out(texts: Mapping[bytes, Shelved]) -> tuple[Block, list[int]]:
+def laid_out(texts: Mapping[bytes, StoredText]) -> tuple[Block, list[int]]:
     """All windows of the texts as a block, and the row of each, in the order of the texts.
 
     Raises:
@@ -75,8 +75,10 @@ def laid_out(texts: Mapping[bytes, Shelved]) -> tuple[Block, list[int]]:
     return block, rows
 
 
-def placed_in(texts: Mapping[bytes, Shelved], block: Block, rows: Sequence[int]) -> Iterator[tuple[bytes, Shelved]]:
+def placed_in(
+    texts: Mapping[bytes, StoredText], block: Block, rows: Sequence[int]
+) -> Iterator[tuple[bytes, StoredText]]:
     row = iter(rows)
     for digest, shelved in texts.items():
-        windows = [replace(window, embedding=Place(block, next(row))) for window in shelved.windows]
-        yield digest, Shelved(windows, shelved.truncated)
+        windows = [replace(window, embedding=RowRef(block, next(row))) for window in shelved.windows]
+        yield digest, StoredText(windows, shelved.truncated)

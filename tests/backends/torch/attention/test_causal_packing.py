@@ -15,12 +15,12 @@ ROWS = [(0, 7), (2, 3), (0, 7), (0, 2), (2, 12), (1, 1), (0, 7)]
 
 
 def plain(
-    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, reach: int | None, softcap: float | None
+    q: torch.Tensor, k: torch.Tensor, v: torch.Tensor, scale: float, sliding_window: int | None, softcap: float | None
 ) -> torch.Tensor:
     """One row, ``[heads, length, width]``, token by token."""
     out = torch.zeros_like(q)
     for head, place in itertools.product(range(HEADS), range(q.shape[1])):
-        first = 0 if reach is None else max(0, place - reach + 1)
+        first = 0 if sliding_window is None else max(0, place - sliding_window + 1)
         keys = k[head // (HEADS // KEY_HEADS), first : place + 1]
         weights = keys @ q[head, place] * scale
         if softcap is not None:
@@ -45,27 +45,29 @@ def packed() -> tuple[CausalPacking, torch.Tensor, torch.Tensor, torch.Tensor]:
     return packing, query, key, value
 
 
-@pytest.mark.parametrize("reach", [None, 1, 4, 100])
+@pytest.mark.parametrize("sliding_window", [None, 1, 4, 100])
 @pytest.mark.parametrize("softcap", [None, 0.7])
 def test_rows_see_their_prefix_and_themselves(
     packed: tuple[CausalPacking, torch.Tensor, torch.Tensor, torch.Tensor],
-    reach: int | None,
+    sliding_window: int | None,
     softcap: float | None,
 ) -> None:
     """The fused kernel, and products where weights are capped; with windows, for every token and the last alone."""
     packing, query, key, value = packed
-    found = packing.attend(query[None], key[None], value[None], scale=0.4, reach=reach, softcap=softcap)[0]
+    found = packing.attend(
+        query[None], key[None], value[None], scale=0.4, sliding_window=sliding_window, softcap=softcap
+    )[0]
     ends = packing.attend_last(
-        query[:, packing.last].transpose(0, 1), key, value, scale=0.4, reach=reach, softcap=softcap
+        query[:, packing.last].transpose(0, 1), key, value, scale=0.4, sliding_window=sliding_window, softcap=softcap
     )
     for row, (start, length, _) in enumerate(packing.rows):
-        expected = plain(*(joined(packing, part, row) for part in (query, key, value)), 0.4, reach, softcap)
+        expected = plain(*(joined(packing, part, row) for part in (query, key, value)), 0.4, sliding_window, softcap)
         own = expected[:, -length:].transpose(0, 1)
         torch.testing.assert_close(found[start : start + length], own, rtol=1e-5, atol=1e-6)
         torch.testing.assert_close(ends[row], own[-1], rtol=1e-5, atol=1e-6)
     for start, length in packing.prefixes:
         inside = slice(start, start + length)
-        expected = plain(query[:, inside], key[:, inside], value[:, inside], 0.4, reach, softcap)
+        expected = plain(query[:, inside], key[:, inside], value[:, inside], 0.4, sliding_window, softcap)
         torch.testing.assert_close(found[inside], expected.transpose(0, 1), rtol=1e-5, atol=1e-6)
 
 
@@ -85,7 +87,7 @@ def test_one_kernel_is_given_each_row_behind_its_prefix() -> None:
     """What variable-length attention gets on a GPU: bounds of queries, and for each row the keys of prefix and row."""
     packing = CausalPacking.of(PREFIXES, ROWS, torch.device("cpu"))
     made = packing._all_gathered
-    places, asked, read = made.places, made.query_bounds, made.key_bounds
+    places, asked, read = made.places, made.cu_seqlens_q, made.cu_seqlens_k
     pieces = sorted([*((start, length, None) for start, length in packing.prefixes), *packing.rows])
     for number, (start, length, prefix) in enumerate(pieces):
         assert asked[number : number + 2].tolist() == [start, start + length]
@@ -99,21 +101,21 @@ def test_last_tokens_are_given_each_row_in_the_callers_order() -> None:
     """One query a row, over the keys of its prefix and itself."""
     packing = CausalPacking.of(PREFIXES, ROWS, torch.device("cpu"))
     made = packing._last_gathered
-    assert made.query_bounds.tolist() == list(range(len(ROWS) + 1))
+    assert made.cu_seqlens_q.tolist() == list(range(len(ROWS) + 1))
     for number, (start, length, prefix) in enumerate(packing.rows):
         before, shared = packing.prefixes[prefix]
-        own = made.places[int(made.key_bounds[number]) : int(made.key_bounds[number + 1])].tolist()
+        own = made.places[int(made.cu_seqlens_k[number]) : int(made.cu_seqlens_k[number + 1])].tolist()
         assert own == [*range(before, before + shared), *range(start, start + length)]
     assert made.longest == (1, 21)
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="variable-length attention runs on CUDA alone")
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16], ids=str)
-@pytest.mark.parametrize("reach", [None, 6])
-def test_one_kernel_on_cuda_gives_what_groups_give(dtype: torch.dtype, reach: int | None) -> None:
+@pytest.mark.parametrize("sliding_window", [None, 6])
+def test_one_kernel_on_cuda_gives_what_groups_give(dtype: torch.dtype, sliding_window: int | None) -> None:
     """Fewer heads of keys, prefixes, windows, the last tokens alone, and gradients."""
     device = torch.device("cuda")
-    ways = [CausalPacking.of(PREFIXES, ROWS, device, one_kernel=one) for one in (True, False)]
+    ways = [CausalPacking.of(PREFIXES, ROWS, device, allow_varlen=one) for one in (True, False)]
     given = [
         torch.randn(1, heads, ways[0].total, 32, device=device, dtype=dtype, requires_grad=True) for heads in (4, 2, 2)
     ]
@@ -122,11 +124,11 @@ def test_one_kernel_on_cuda_gives_what_groups_give(dtype: torch.dtype, reach: in
     def apart(one: torch.Tensor, other: torch.Tensor) -> float:
         return float((one - other).detach().float().norm() / other.detach().float().norm())
 
-    found = [way.attend(*given, scale=0.3, reach=reach) for way in ways]
+    found = [way.attend(*given, scale=0.3, sliding_window=sliding_window) for way in ways]
     assert apart(*found) < near
     above = torch.randn_like(found[0])
     for one, other in zip(*(torch.autograd.grad(out, given, above) for out in found), strict=True):
         assert apart(one, other) < near
     query, key, value = (part.detach()[0] for part in given)
     asked = query[:, ways[0].last].transpose(0, 1)
-    assert apart(*(way.attend_last(asked, key, value, scale=0.3, reach=reach) for way in ways)) < near
+    assert apart(*(way.attend_last(asked, key, value, scale=0.3, sliding_window=sliding_window) for way in ways)) < near

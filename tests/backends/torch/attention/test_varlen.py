@@ -142,7 +142,7 @@ def test_dropout_goes_to_the_operator_under_it(on_meta: OnMeta) -> None:
             return func(*args, **(kwargs or {}))
 
     with Dropped():
-        made.answered(made.module(**made.asked(batch_of(ROWS), packed=True)))
+        made.scores_from(made.module(**made.asked(batch_of(ROWS), packed=True)))
     assert seen == [(0.1, False, -1)] * 3
 
 
@@ -170,14 +170,14 @@ def test_a_leak_smaller_than_the_tolerance_is_found(dtype: torch.dtype) -> None:
     )
     made = ClassifierScorer(module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), pack=True)
     assert not made.packed
-    rows = packing.trial_rows(module)
+    rows = packing.probe_rows(module)
     alone, leaking = (made.read(rows, [None] * len(rows), packed=way) for way in (False, True))
     assert packing.agree(list(alone), list(leaking), dtype), "so the tolerance alone would not have told"
 
 
 def test_trial_changes_the_neighbours_and_nothing_else() -> None:
     """The first row stays, the others keep their lengths and not their tokens."""
-    rows = packing.trial_rows(scorer("bert", torch.bfloat16, "cpu").module)
+    rows = packing.probe_rows(scorer("bert", torch.bfloat16, "cpu").module)
     others = packing.other_neighbours(rows)
     assert others[0] == rows[0]
     assert [len(row) for row in others] == [len(row) for row in rows]

@@ -25,41 +25,44 @@ def test_packed_rows_score_on_cuda_as_the_padded_module(family: str, dtype: torc
     """One kernel or groups, the scores are those of the plain module, local windows included."""
     made: Any = scorer(family, dtype, "cuda")
     assert made.packed
-    assert made._one_kernel
+    assert made._allow_varlen
     assert varlen.serves(made.device, dtype, 32) == (dtype in HALF)
     types = [None] * len(ROWS)
     padded, packed = (made.read(ROWS, types, packed=way).float() for way in (False, True))
     assert float(padded.std()) > 2 * tolerance
     assert torch.allclose(padded, packed, rtol=0, atol=tolerance)
-    made._one_kernel = False
+    made._allow_varlen = False
     assert torch.allclose(padded, made.read(ROWS, types, packed=True).float(), rtol=0, atol=tolerance)
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
-@pytest.mark.parametrize("reach", [None, 1, 8, 200])
-def test_one_kernel_is_the_groups(dtype: torch.dtype, reach: int | None) -> None:
+@pytest.mark.parametrize("sliding_window", [None, 1, 8, 200])
+def test_one_kernel_is_the_groups(dtype: torch.dtype, sliding_window: int | None) -> None:
     """The attention function itself, both ways, on the same tensors."""
     lengths = [70, 33, 33, 9, 1]
     q, k, v = (torch.randn(1, 2, sum(lengths), 32, device="cuda", dtype=dtype) for _ in range(3))
-    ways = [packing.Packing.of(lengths, q.device, one_kernel=way) for way in (True, False)]
+    ways = [packing.Packing.of(lengths, q.device, allow_varlen=way) for way in (True, False)]
     module = torch.nn.Module()
     one, groups = (
-        packing._attention(module, q, k, v, None, packing=way, sliding_window=reach, scaling=0.3)[0] for way in ways
+        packing._attention(module, q, k, v, None, packing=way, sliding_window=sliding_window, scaling=0.3)[0]
+        for way in ways
     )
     assert torch.allclose(one.float(), groups.float(), rtol=0, atol=4e-3 if dtype == torch.float16 else 3e-2)
 
 
 @pytest.mark.parametrize("dtype", HALF, ids=str)
-@pytest.mark.parametrize("reach", [None, 8])
-def test_gradients_on_cuda_are_those_of_groups(dtype: torch.dtype, reach: int | None) -> None:
+@pytest.mark.parametrize("sliding_window", [None, 8])
+def test_gradients_on_cuda_are_those_of_groups(dtype: torch.dtype, sliding_window: int | None) -> None:
     """The kernel's backward pass, on the same tensors and the same gradient of the output."""
     lengths = [70, 33, 33, 9, 1]
     given = [torch.randn(1, 2, sum(lengths), 32, device="cuda", dtype=dtype, requires_grad=True) for _ in range(3)]
     above = torch.randn(1, sum(lengths), 2, 32, device="cuda", dtype=dtype)
     found = []
-    for one_kernel in (True, False):
-        way = packing.Packing.of(lengths, above.device, one_kernel=one_kernel)
-        out = packing._attention(torch.nn.Module(), *given, None, packing=way, sliding_window=reach, scaling=0.3)[0]
+    for allow_varlen in (True, False):
+        way = packing.Packing.of(lengths, above.device, allow_varlen=allow_varlen)
+        out = packing._attention(
+            torch.nn.Module(), *given, None, packing=way, sliding_window=sliding_window, scaling=0.3
+        )[0]
         found.append(torch.autograd.grad(out, given, above))
     for one, other in zip(*found, strict=True):
         assert float((one - other).norm() / other.norm()) < (2e-3 if dtype == torch.float16 else 2e-2)
@@ -78,7 +81,7 @@ def test_dropout_on_cuda_drops_weights_and_their_gradient() -> None:
 
     def attend() -> torch.Tensor:
         torch.manual_seed(3)
-        return packed.attend(query, key, value, scale=0.2, reach=None, softcap=None, dropout=0.25)
+        return packed.attend(query, key, value, scale=0.2, sliding_window=None, softcap=None, dropout=0.25)
 
     out = attend()
     assert torch.equal(out, attend())
@@ -117,7 +120,7 @@ def test_training_under_autocast_takes_one_kernel(dropout: float, monkeypatch: p
 
     def gradient(lower: bool) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=lower):
-            made.answered(module(**made.asked(batch, packed=True))).square().sum().backward()
+            made.scores_from(module(**made.asked(batch, packed=True))).square().sum().backward()
         weight = module.base_model.encoder.layer[0].attention.self.query.weight
         found, weight.grad = weight.grad, None
         return found

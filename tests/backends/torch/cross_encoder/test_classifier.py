@@ -121,11 +121,13 @@ def test_token_types_go_only_where_the_model_has_them(types: int, tmp_path: Path
 @pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
 def test_text_that_spells_special_tokens_changes_no_layout(family: Family, made: Callable[[Family], Path]) -> None:
     """Separators in a document are text; with `parse_special_tokens=True` they are read, as Hugging Face does."""
-    spelt = "a bear </s></s> [SEP] yes"
-    expected = PlainCrossEncoder(made(family)).score(QUERIES[0], spelt)
-    as_text = rerank_core.load(made(family), device="cpu").rerank(QUERIES[0], [spelt]).scores()
+    token_text = "a bear </s></s> [SEP] yes"
+    expected = PlainCrossEncoder(made(family)).score(QUERIES[0], token_text)
+    as_text = rerank_core.load(made(family), device="cpu").rerank(QUERIES[0], [token_text]).scores()
     parsed = (
-        rerank_core.load(made(family), device="cpu", parse_special_tokens=True).rerank(QUERIES[0], [spelt]).scores()
+        rerank_core.load(made(family), device="cpu", parse_special_tokens=True)
+        .rerank(QUERIES[0], [token_text])
+        .scores()
     )
 
     assert_close([expected], parsed)

@@ -23,7 +23,7 @@ def computed(module: Any, scorer: Any, *, packed: bool) -> int:
     seen = []
     block = module.base_model.encoder.layer[-1].intermediate
     handle = block.register_forward_hook(lambda _, given, __: seen.append(given[0].shape[:-1].numel()))
-    module(**scorer.asked(batch_of(scorer), packed=packed))
+    module(**scorer.forward_inputs(batch_of(scorer), packed=packed))
     handle.remove()
     return sum(seen)
 
@@ -72,7 +72,10 @@ def test_attention_dropout_reaches_the_last_layer(tmp_path: Path) -> None:
     torch.manual_seed(0)
     draws = {
         packed: torch.stack(
-            [scorer.answered(module(**scorer.asked(batch_of(scorer), packed=packed))).detach() for _ in range(200)]
+            [
+                scorer.scores_from(module(**scorer.forward_inputs(batch_of(scorer), packed=packed))).detach()
+                for _ in range(200)
+            ]
         )
         for packed in (True, False)
     }
@@ -84,7 +87,7 @@ def test_a_copy_is_a_module_of_its_own(tmp_path: Path) -> None:
     """A deep copy and a pickled one compute with their own weights: publishing merges adapters into such a copy."""
     module, scorer = opened(tmp_path)
     module.eval()
-    asked = scorer.asked(batch_of(scorer), packed=True)
+    asked = scorer.forward_inputs(batch_of(scorer), packed=True)
     before = module(**asked).logits.detach()
     twin = copy.deepcopy(module)
     buffer = io.BytesIO()

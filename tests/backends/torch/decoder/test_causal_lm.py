@@ -197,8 +197,8 @@ def test_the_prompt_can_be_changed_for_a_call(made: Callable[[str], Path]) -> No
     other = "Predict whether it is. "
     expected = [plain.score(pieces(plain, QUERIES[0], text, other), "yes", "no") for text in DOCUMENTS]
     assert_close(expected, reranker.rerank(QUERIES[0], DOCUMENTS, prompt=other).scores())
-    spelt = reranker.rerank(QUERIES[0], ["a"], prompt="<eos>").scores()
-    assert_close([plain.score([*pieces(plain, QUERIES[0], "a", "<"), "eos>"], "yes", "no")], spelt)
+    token_text = reranker.rerank(QUERIES[0], ["a"], prompt="<eos>").scores()
+    assert_close([plain.score([*pieces(plain, QUERIES[0], "a", "<"), "eos>"], "yes", "no")], token_text)
     assert reranker.rerank(QUERIES[0], DOCUMENTS).scores() == before
 
 

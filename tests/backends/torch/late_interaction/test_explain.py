@@ -144,9 +144,9 @@ def test_characters_spell_the_tokens(loaded: Callable[..., Reranker], name: str)
             assert span is None or spells(of, span, token), (span, token)
             assert span is None or token not in own
             assert span is not None or token in own or name == "literal"
-    spelt = "".join(query[slice(*match.query)] for match in hit.matches if match.query is not None)
+    token_text = "".join(query[slice(*match.query)] for match in hit.matches if match.query is not None)
     skipped = string.punctuation if name == "colbert mean" else ""
-    assert spelt == "".join(letter for letter in query if letter not in skipped + " ")
+    assert token_text == "".join(letter for letter in query if letter not in skipped + " ")
 
 
 def test_tokens_outside_ascii_lie_in_the_text(loaded: Callable[..., Reranker]) -> None:

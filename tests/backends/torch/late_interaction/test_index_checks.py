@@ -124,7 +124,7 @@ def test_every_value_of_a_manifest_may_be_anything(tiny: Reranker, made: Path, t
 
 
 def test_every_tensor_of_a_shard_may_be_anything(tiny: Reranker, made: Path, tmp_path: Path) -> None:
-    """Another type, another shape, a missing tensor: refused, naming the tensor, or answered as before."""
+    """Another type, another shape, a missing tensor: refused, naming the tensor, or scores_from as before."""
     expected, told_of, refused = answers(tiny, made), 0, 0
     names = list(load_file(shards(made)[0]))
     changes: list[Callable[[torch.Tensor], torch.Tensor | None]] = [

@@ -113,11 +113,11 @@ def half(tensors, path):
     dies()
 
 def between(file, path):
-    settle(file, path)
+    base_rules(file, path)
     if path.suffix == ".safetensors":
         dies()
 
-for name, own in (("save_file", half), ("settle", between)):
+for name, own in (("save_file", half), ("base_rules", between)):
     if (child := os.fork()) == 0:
         setattr(store_disk, name, own)
         rerank_core.load(sys.argv[1], device="cpu").index(NEW, sys.argv[2])
@@ -188,7 +188,7 @@ def test_finished_parts_outlive_an_interruption(
 ) -> None:
     """Of three parts of which the last is interrupted, two are kept, and only the last is read again."""
     texts = [f"the text with the number {number}" for number in range(6)]
-    monkeypatch.setattr(index_module, "_TOGETHER", 2)
+    monkeypatch.setattr(index_module, "_SHARD_DOCUMENTS", 2)
 
     def stop(passes: int) -> None:
         if passes == 3:  # one of the fixed text, two of parts

@@ -74,7 +74,7 @@ def test_drift_bounds_what_scores_move_by(
 ) -> None:  # fmt: skip
     """Drift is how far vectors moved, over all shards, and no score moves by more than that for each query token."""
     exact = tiny.index(TEXTS)
-    monkeypatch.setattr(index_module, "_TOGETHER", 10)
+    monkeypatch.setattr(index_module, "_SHARD_DOCUMENTS", 10)
     index = tiny.index(TEXTS, None if where == "memory" else tmp_path / "index", precision=precision)
     moved = torch.cat([(a - b).norm(dim=-1) for a, b in zip(vectors(exact), vectors(index), strict=True)])
     plain = Plain(folder)

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 
 from rerank_core.backends.torch.late_interaction import maxsim as module
 from rerank_core.backends.torch.late_interaction import residual_coding
-from rerank_core.backends.torch.late_interaction.embeddings import gather, pressed
+from rerank_core.backends.torch.late_interaction.embeddings import compressed, gather
 from rerank_core.backends.torch.late_interaction.store_memory import laid_out
 from rerank_core.errors import NonFiniteScoreError
-from rerank_core.index.protocols import ShelfWindow, Shelved
+from rerank_core.index.protocols import StoredText, StoredWindow
 
 WIDTH = 128
 
@@ -67,7 +67,7 @@ def test_rows_of_a_block_are_picked_as_they_are(lengths: list[int], chosen: list
     dice = torch.Generator().manual_seed(len(lengths))
     rows = [torch.nn.functional.normalize(torch.randn(length, 8, generator=dice), dim=-1) for length in lengths]
     block, order = gather([{"vectors": row} for row in rows])
-    block, (_, most, _) = pressed(block, precision)
+    block, (_, most, _) = compressed(block, precision)
     numbers = sorted(number for number in chosen if number < len(rows))
     picked = block.part("vectors", numbers)
 
@@ -164,7 +164,7 @@ def test_centroids_are_of_all_vectors(count: int) -> None:
 
 @pytest.mark.parametrize("values", [[1.0, math.nan], [math.inf, 1.0], [-math.inf, math.inf], [1.0, -math.inf]])
 def test_a_vector_that_no_query_could_be_compared_with_is_refused(values: list[float]) -> None:
-    texts = {b"a": Shelved([ShelfWindow((0, 1), (0, 1), {"vectors": torch.tensor([values, [0.0, 0.0]])})], False)}
+    texts = {b"a": StoredText([StoredWindow((0, 1), (0, 1), {"vectors": torch.tensor([values, [0.0, 0.0]])})], False)}
     with pytest.raises(NonFiniteScoreError, match="among the vectors"):
         laid_out(texts)
 
@@ -174,5 +174,5 @@ def test_large_numbers_are_numbers() -> None:
     for largest in (torch.finfo(torch.float16).max, torch.finfo(torch.float32).max):
         dtype = torch.float16 if largest < 1e5 else torch.float32
         vectors = torch.full((4, 2), largest, dtype=dtype)
-        block, _ = laid_out({b"a": Shelved([ShelfWindow((0, 1), (0, 1), {"vectors": vectors})], False)})
+        block, _ = laid_out({b"a": StoredText([StoredWindow((0, 1), (0, 1), {"vectors": vectors})], False)})
         assert torch.equal(block.parts["vectors"].data, vectors)

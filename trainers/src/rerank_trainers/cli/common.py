@@ -19,10 +19,10 @@ __all__ = [
     "Dtype",
     "ModelOptions",
     "TokenBudget",
-    "as_settings",
-    "kept",
+    "keep_partial",
+    "model_settings",
     "options_of",
-    "seen",
+    "progress_over",
 ]
 
 Item = TypeVar("Item")
@@ -63,7 +63,7 @@ def options_of(common: dict[str, Any], assignments: Iterable[str]) -> dict[str, 
     return options
 
 
-def as_settings(reranker: Reranker, options: dict[str, Any]) -> dict[str, object]:
+def model_settings(reranker: Reranker, options: dict[str, Any]) -> dict[str, object]:
     """Which model scored, for a run that resumes; without its secrets, which change no score."""
     secret = {option.name for option in reranker.spec.options if option.secret}
     return {
@@ -73,7 +73,7 @@ def as_settings(reranker: Reranker, options: dict[str, Any]) -> dict[str, object
     }
 
 
-def seen(items: Iterable[Item], what: str, done: int, total: int) -> Iterator[Item]:
+def progress_over(items: Iterable[Item], what: str, done: int, total: int) -> Iterator[Item]:
     """The items, with a progress bar on stderr where that is a terminal."""
     if not sys.stderr.isatty():
         yield from items
@@ -85,7 +85,7 @@ def seen(items: Iterable[Item], what: str, done: int, total: int) -> Iterator[It
 
 
 @contextmanager
-def kept(writer: RowWriter) -> Iterator[RowWriter]:
+def keep_partial(writer: RowWriter) -> Iterator[RowWriter]:
     """The writer's block; where it is interrupted, a note says what is kept and how to go on."""
     try:
         with writer:

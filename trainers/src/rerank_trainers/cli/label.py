@@ -14,10 +14,10 @@ from rerank_trainers.cli.common import (
     Dtype,
     ModelOptions,
     TokenBudget,
-    as_settings,
-    kept,
+    keep_partial,
+    model_settings,
     options_of,
-    seen,
+    progress_over,
 )
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.row_writer import RowWriter
@@ -70,12 +70,12 @@ def label(
     figures = LabellingStatistics()
     with load(model, **options) as reranker:
         read = {"files": rows.fingerprint(), "encoding": encoding}
-        settings = {**read, "activation": activation, **as_settings(reranker, options)}
+        settings = {**read, "activation": activation, **model_settings(reranker, options)}
         settings["seed"] = seed
         writer = RowWriter(out, settings=settings, rows=rows, resume=resume, overwrite=overwrite)
-        with kept(writer):
+        with keep_partial(writer):
             scored = labelled(rows, reranker, activation=activation, start=writer.done, seed=seed, statistics=figures)
-            for row in seen(scored, "rows", writer.done, len(rows)):
+            for row in progress_over(scored, "rows", writer.done, len(rows)):
                 writer.write(row)
     if figures.malformed_answers:
         warn(figures.malformed)

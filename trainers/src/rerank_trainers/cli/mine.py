@@ -23,10 +23,10 @@ from rerank_trainers.cli.common import (
     Dtype,
     ModelOptions,
     TokenBudget,
-    as_settings,
-    kept,
+    keep_partial,
+    model_settings,
     options_of,
-    seen,
+    progress_over,
 )
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.row_writer import RowWriter
@@ -144,11 +144,11 @@ def mine(
         name = rescore or index
         model = stack.enter_context(load(name, **options)) if name else None
         if model is not None:
-            settings.update(as_settings(model, options))
+            settings.update(model_settings(model, options))
         writer = RowWriter(out, settings=settings, rows=rows, resume=resume, overwrite=overwrite)
         retriever = _retriever(texts.texts, model if index else None, index_folder)
         again = model if rescore else None
-        with kept(writer):
+        with keep_partial(writer):
             result = mined(
                 rows,
                 texts,
@@ -159,7 +159,7 @@ def mine(
                 start=writer.done,
                 statistics=figures,
             )
-            for row in seen(result, "rows", writer.done, len(rows)):
+            for row in progress_over(result, "rows", writer.done, len(rows)):
                 writer.write(row)
     if as_json:
         size = {"texts": texts.minable, "repeated": texts.repeated, "blank": texts.blank}

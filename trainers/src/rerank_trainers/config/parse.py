@@ -23,7 +23,7 @@ from rerank_core import InputError
 from rerank_core.errors import short
 from rerank_core.records.record_files import named_form
 from rerank_trainers.atomic_files import write_whole
-from rerank_trainers.config.schema import Config, Part
+from rerank_trainers.config.schema import Config, ObjectiveConfig
 
 __all__ = ["config_of", "read_config", "set_values", "write_config"]
 
@@ -160,7 +160,7 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             _value(kind, one, f"{name}[{at}]") for at, (kind, one) in enumerate(zip(kinds, listed, strict=True))
         )
     if dataclasses.is_dataclass(hint):
-        return _made(hint, {"name": value} if hint is Part and isinstance(value, str) else value, name)
+        return _made(hint, {"name": value} if hint is ObjectiveConfig and isinstance(value, str) else value, name)
     if origin is not None or hint is Any:  # a mapping of options; whoever takes them checks them
         if not isinstance(value, Mapping):
             raise InputError(f"{name} is {short(value)}; it must be a mapping")

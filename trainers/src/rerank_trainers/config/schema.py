@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-__all__ = ["Config", "DataConfig", "LoraOptions", "ModelConfig", "Part", "PublishConfig", "TrainConfig"]
+__all__ = ["Config", "DataConfig", "LoraOptions", "ModelConfig", "ObjectiveConfig", "PublishConfig", "TrainConfig"]
 
 
 @dataclass(frozen=True)
@@ -97,7 +97,7 @@ class ModelConfig:
 
 
 @dataclass(frozen=True)
-class Part:
+class ObjectiveConfig:
     """One objective of the sum that is minimised: its name, its weight, its own options (docs/training.md)."""
 
     name: str
@@ -182,6 +182,6 @@ class Config:
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    objective: tuple[Part, ...] = (Part("bce"),)
+    objective: tuple[ObjectiveConfig, ...] = (ObjectiveConfig("bce"),)
     train: TrainConfig = field(default_factory=TrainConfig)
     publish: PublishConfig = field(default_factory=PublishConfig)

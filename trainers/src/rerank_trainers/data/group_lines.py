@@ -14,7 +14,7 @@ from rerank_core.records.formats import ScoresAre, format_of, row_of
 from rerank_trainers.data.hashing import digest
 from rerank_trainers.data.line_files import RecordFile, Step
 
-__all__ = ["Groups", "grouped"]
+__all__ = ["LineGroups", "grouped"]
 
 _STEP = 1000
 _POINTWISE = frozenset({"pointwise", "sentence-pair"})
@@ -24,7 +24,7 @@ _JUDGEMENT = re.compile(rb'"(?:label|score)s?"\s*:')
 
 
 @dataclass(frozen=True)
-class Groups:
+class LineGroups:
     """Records by row: those of row ``i`` are ``members[starts[i]:starts[i + 1]]``, in the order of the file.
 
     Rows are in the order of their first records.
@@ -41,7 +41,7 @@ class Groups:
         return [int(place) for place in self.members[self.starts[row] : self.starts[row + 1]]]
 
 
-def grouped(file: RecordFile, scores_are: ScoresAre, step: Step) -> Groups | None:
+def grouped(file: RecordFile, scores_are: ScoresAre, step: Step) -> LineGroups | None:
     """The records of a file by row, or None where each is a row of its own.
 
     Records belong together that are pointwise and share query, instruction and source, and whether they have labels and
@@ -70,7 +70,7 @@ def grouped(file: RecordFile, scores_are: ScoresAre, step: Step) -> Groups | Non
     owners = np.frombuffer(row_of_record, dtype=np.uint32)
     starts = np.zeros(rows + 1, dtype=np.int64)
     np.cumsum(np.bincount(owners, minlength=rows), out=starts[1:])
-    return Groups(starts, np.argsort(owners, kind="stable").astype(np.uint32))
+    return LineGroups(starts, np.argsort(owners, kind="stable").astype(np.uint32))
 
 
 def _key(file: RecordFile, place: int, scores_are: ScoresAre) -> int | None:

@@ -19,7 +19,7 @@ from rerank_core.records.parquet import ParquetRecords
 from rerank_core.records.paths import expand, names_of
 from rerank_core.records.record_files import Reading
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.data.group_lines import Groups, grouped
+from rerank_trainers.data.group_lines import LineGroups, grouped
 from rerank_trainers.data.line_files import LineFile, RecordFile, Step
 
 __all__ = ["RowStore", "open_rows"]
@@ -84,7 +84,7 @@ class RowStore(Sequence[TrainingRow]):
     def __init__(
         self,
         files: Sequence[RecordFile],
-        groups: Sequence[Groups | None],
+        groups: Sequence[LineGroups | None],
         scores_are: ScoresAre = "teacher",
         selection: _Selection | None = None,
     ) -> None:

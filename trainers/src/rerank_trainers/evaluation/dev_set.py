@@ -20,7 +20,7 @@ from rerank_core.errors import short
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 
-__all__ = ["MEASURES", "DevSet", "Result", "measures_of"]
+__all__ = ["MEASURES", "DevSet", "Result", "parse_metrics"]
 
 MEASURES = ("nDCG@10", "AP", "RR@10")
 
@@ -43,7 +43,7 @@ class Result:
     scored: Sequence[tuple[float, int]] = field(repr=False, default=())
 
 
-def measures_of(names: Sequence[str]) -> list[Any]:
+def parse_metrics(names: Sequence[str]) -> list[Any]:
     """ir_measures' measures by name.
 
     Raises:
@@ -90,7 +90,7 @@ class DevSet:
         world: int = 1,
     ) -> None:
         gain = (scale or LabelScale(lowest, lowest + 1)).gain
-        self.measures = measures_of(measures)
+        self.measures = parse_metrics(measures)
         self.rank, self.world = rank, world
         self.rows: list[TrainingRow] = []
         self.gains: list[list[float]] = []
@@ -124,9 +124,9 @@ class DevSet:
             from accelerate.utils import gather_object
 
             scored = {at: scores for some in gather_object([scored]) for at, scores in some.items()}
-        return self.measured([scored[at] for at in range(len(self.rows))])
+        return self.metrics([scored[at] for at in range(len(self.rows))])
 
-    def measured(self, scores: Sequence[Sequence[float]]) -> Result:
+    def metrics(self, scores: Sequence[Sequence[float]]) -> Result:
         """The measures of scores, one list a row."""
         import ir_measures
 

@@ -13,7 +13,7 @@ from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.loop.passes import Group
 
-__all__ = ["Groups", "Item", "Steps", "choose"]
+__all__ = ["Item", "Steps", "TrainingDataset", "choose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +133,7 @@ def _turn(documents: Sequence[int], count: int, epoch: int) -> list[int]:
     return [documents[(epoch * count + place) % len(documents)] for place in range(count)] if documents else []
 
 
-class Groups:
+class TrainingDataset:
     """Rows as groups of a size; a map-style dataset whose keys are `Item`.
 
     Args:

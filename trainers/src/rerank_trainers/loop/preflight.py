@@ -24,7 +24,7 @@ __all__ = ["check_out", "check_queries", "check_room", "check_schedule", "checkp
 
 _LOG = logging.getLogger("rerank_trainers")
 
-_TOGETHER = 1024  # queries that are tokenized in one call
+_QUERIES_PER_CALL = 1024  # queries that are tokenized in one call
 _TRIED = 10_000  # steps whose learning rate is looked at
 
 
@@ -114,7 +114,7 @@ def check_queries(passes: Passes, rows: Sequence[TrainingRow], name: str) -> Non
 
     found = distinct()
     try:
-        while some := list(islice(found, _TOGETHER)):
+        while some := list(islice(found, _QUERIES_PER_CALL)):
             passes.check(some)
     except InputError as error:
         raise InputError(f"{name}: {error}. In a configuration: model.max_query_length, model.max_length") from error

@@ -18,14 +18,14 @@ from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.checks.open_rows import scale_of
 from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config, TrainConfig
-from rerank_trainers.evaluation.dev_set import MEASURES, DevSet, measures_of
+from rerank_trainers.evaluation.dev_set import MEASURES, DevSet, parse_metrics
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt
-from rerank_trainers.loop.dataset import Groups
+from rerank_trainers.loop.dataset import TrainingDataset
 from rerank_trainers.loop.hf_arguments import arguments_of
 from rerank_trainers.loop.passes import Passes
 from rerank_trainers.loop.preflight import check_queries, check_room, check_schedule, checkpoint_bytes
-from rerank_trainers.loop.run import Run, live_reranker, measured
+from rerank_trainers.loop.run import Run, live_reranker, measure
 from rerank_trainers.loop.trainer import RerankTrainer
 from rerank_trainers.model import trained_model as models
 from rerank_trainers.model.kind import check_start
@@ -33,7 +33,7 @@ from rerank_trainers.objectives import Objective, combined, objective_of
 from rerank_trainers.objectives.layerwise import Layerwise
 from rerank_trainers.objectives.required_data import check_needs
 
-__all__ = ["Plan", "Run", "live_reranker", "objective_from", "plan", "prepare"]
+__all__ = ["Run", "RunPlan", "live_reranker", "objective_from", "plan_run", "prepare"]
 
 _LOG = logging.getLogger("rerank_trainers")
 
@@ -52,7 +52,7 @@ def objective_from(config: Config) -> Objective:
 
 
 @dataclass(frozen=True, eq=False)
-class Plan:
+class RunPlan:
     """What a run will do, checked before any model is opened."""
 
     objective: Objective
@@ -62,7 +62,7 @@ class Plan:
     dev: DevSet | None
 
 
-def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Plan:
+def plan_run(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> RunPlan:
     """Check everything that can be checked without a model.
 
     Args:
@@ -81,12 +81,12 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
     scale = scale_of(config.data)
     if dev_rows is not None:
         # ir_measures' own spelling, which its results have: MRR@10 is RR@10.
-        train = dataclasses.replace(train, metric=str(measures_of([train.metric])[0]))
+        train = dataclasses.replace(train, metric=str(parse_metrics([train.metric])[0]))
     args = arguments_of(train, evaluates=dev_rows is not None)
     check_schedule(args, resume_checks.steps_of(config, len(rows)))
     check_start(config.model, registry.default())
     if dev_rows is None:
-        return Plan(objective, train, args, scale, None)
+        return RunPlan(objective, train, args, scale, None)
     measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
     dev = DevSet(dev_rows, measures, scale=scale, rank=args.process_index, world=args.world_size)
     if dev.left_out:
@@ -95,11 +95,11 @@ def plan(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trainin
             dev.left_out,
             len(dev_rows),
         )
-    return Plan(objective, train, args, scale, dev)
+    return RunPlan(objective, train, args, scale, dev)
 
 
 def open_planned(
-    planned: Plan, config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None
+    planned: RunPlan, config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None
 ) -> tuple[models.Model, Passes]:
     """Open the model, and check what can be checked with it; nothing is written.
 
@@ -132,13 +132,13 @@ def open_planned(
 
 
 def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Run:
-    """Check everything that can be checked without a model, then open it; see `plan`.
+    """Check everything that can be checked without a model, then open it; see `plan_run`.
 
     Raises:
         InputError: settings or data that do not fit together.
         CheckpointError: a model that cannot be loaded.
     """
-    planned = plan(config, rows, dev_rows)
+    planned = plan_run(config, rows, dev_rows)
     train, objective, args, dev = planned.train, planned.objective, planned.args, planned.dev
     model, passes = open_planned(planned, config, rows, dev_rows)
     _tell(model, rows)
@@ -148,11 +148,11 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
     trainer = RerankTrainer(
         model,
         objective,
-        Groups(rows, planned.scale, config.data.group_size, train.seed),
+        TrainingDataset(rows, planned.scale, config.data.group_size, train.seed),
         passes,
         args,
         batch_size=train.batch_size,
-        evaluate=None if dev is None else lambda: dict(measured(dev, model).values),
+        evaluate=None if dev is None else lambda: dict(measure(dev, model).values),
         callbacks=callbacks,
     )
     # It prints each log to stdout, where results belong; `showing.Display` is ours.

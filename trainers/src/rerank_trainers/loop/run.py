@@ -23,7 +23,7 @@ from rerank_trainers.model.autocast import in_float32, restore_forward
 from rerank_trainers.model.checkpoint_files import unfinished
 from rerank_trainers.model.lora import check_saved
 
-__all__ = ["Run", "live_reranker", "measured"]
+__all__ = ["Run", "live_reranker", "measure"]
 
 _Callback = TypeVar("_Callback")
 
@@ -114,7 +114,7 @@ class Run:
 
     def evaluate(self) -> Result | None:
         """The dev set under the weights as they are; None without one. All processes must ask."""
-        return None if self.dev is None else measured(self.dev, self.model)
+        return None if self.dev is None else measure(self.dev, self.model)
 
 
 def live_reranker(model: models.Model) -> Reranker:
@@ -122,7 +122,7 @@ def live_reranker(model: models.Model) -> Reranker:
     return Reranker.from_scorer(model.scorer, model.spec)
 
 
-def measured(dev: DevSet, model: models.Model) -> Result:
+def measure(dev: DevSet, model: models.Model) -> Result:
     """The dev set under the weights as they are, in float32."""
     with in_float32(model.module):
         return dev.evaluate(live_reranker(model))

@@ -23,7 +23,7 @@ from rerank_core import write_spec
 from rerank_core.backends.torch.load_weights import quiet
 from rerank_trainers.errors import CheckpointWriteError, NonFiniteLossError
 from rerank_trainers.loop.callbacks import Spread
-from rerank_trainers.loop.dataset import Groups, Steps
+from rerank_trainers.loop.dataset import Steps, TrainingDataset
 from rerank_trainers.loop.passes import Pass, Passes
 from rerank_trainers.model.trained_model import Model
 from rerank_trainers.objectives import Objective
@@ -50,7 +50,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         self,
         model: Model,
         objective: Objective,
-        groups: Groups,
+        groups: TrainingDataset,
         passes: Passes,
         args: transformers.TrainingArguments,
         *,

@@ -20,7 +20,7 @@ from rerank_trainers.teachers.scores import Answer, Request, ask, name_of
 __all__ = ["mine", "positives_of"]
 
 # Documents that are scored again together.
-_TOGETHER = 1024
+_PAIRS_PER_PLAN = 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +73,7 @@ def mine(
     figures.wanted = rules.negatives
     run = _Run(corpus, retriever, rules, _positives_by_query(rows, rules.lowest), rescore, activation)
     # Rows are scored in the same company wherever a run starts, so that resuming gives the same scores.
-    block = max(1, _TOGETHER // (rules.depth + 1)) if rescore is not None else 1
+    block = max(1, _PAIRS_PER_PLAN // (rules.depth + 1)) if rescore is not None else 1
     for first in range(start - start % block, len(rows), block):
         places = range(first, min(first + block, len(rows)))
         counted = [figures if place >= start else MiningStatistics() for place in places]

@@ -11,8 +11,8 @@ from rerank_core import CheckpointError, Head, InputError
 from rerank_core.backends import build
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
-from rerank_core.backends.torch.decoder.heads import head_layers, label_reader, layer_reader
-from rerank_core.backends.torch.decoder.layer_runner import Stack
+from rerank_core.backends.torch.decoder.heads import head_layers, label_head, layer_heads_of
+from rerank_core.backends.torch.decoder.layer_runner import LayerRunner
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.backends.torch.load_weights import configuration
 from rerank_core.backends.torch.safetensors_reader import names_of
@@ -22,14 +22,16 @@ from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.load_weights import configured, decoder
 from rerank_trainers.model.source import Source
 
-__all__ = ["layered"]
+__all__ = ["load_layerwise"]
 
 _FIRST = 8  # of bge-reranker-v2-minicpm-layerwise
 # How far from 0 a score is taken to be a product: a power of two, so that it costs no digit.
 _NEAR = 2.0**-10
 
 
-def layered(source: Source, config: ModelConfig, tokenizer: TextTokenizer) -> tuple[LayeredModel, Head, list[str]]:
+def load_layerwise(
+    source: Source, config: ModelConfig, tokenizer: TextTokenizer
+) -> tuple[LayeredModel, Head, list[str]]:
     """The model, its head as it is saved, and the names of heads that start at random.
 
     A fresh head is the row of the output layer that gives the logit of ``answers`` (the difference of two rows for
@@ -61,7 +63,7 @@ def layered(source: Source, config: ModelConfig, tokenizer: TextTokenizer) -> tu
     heads: Any = module.lm_head
     saved = Head.layers(layers.start, layers.step)
     if own is not None:
-        reader = layer_reader(directory, base, head, layers)
+        reader = layer_heads_of(directory, base, head, layers)
         first = [reader.heads[layer] for layer in layers]
     else:
         row = _output_row(source, config, base, tokenizer)
@@ -78,7 +80,7 @@ def layered(source: Source, config: ModelConfig, tokenizer: TextTokenizer) -> tu
 
 def _own_head(source: Source) -> tuple[Any, Head] | None:
     """A layerwise checkpoint's transformers configuration and head; None where the files hold no head."""
-    like, directory = source.like, source.directory
+    like, directory = source.follows, source.directory
     if like is None or like.head is None or like.head.kind != "layers":
         return None
     before, _, after = (like.head.weights or "").partition("{i}")
@@ -91,7 +93,7 @@ def _own_head(source: Source) -> tuple[Any, Head] | None:
     depth = read_json(directory / "config.json").get("num_hidden_layers")
     given = {"checkpoint": str(directory), "device": "cpu", "dtype": "bfloat16", "layer": depth}
     scorer = build(replace(like, sha256={}), Options.of(like, given))
-    if not isinstance(scorer, DecoderScorer) or type(scorer.stack) is not Stack:
+    if not isinstance(scorer, DecoderScorer) or type(scorer.stack) is not LayerRunner:
         raise InputError(f"{like.name!r} does more between its layers than run them, which cannot be trained here")
     found: Any = scorer.module.config
     head = scorer.spec.head
@@ -100,12 +102,12 @@ def _own_head(source: Source) -> tuple[Any, Head] | None:
 
 def _output_row(source: Source, config: ModelConfig, base: Any, tokenizer: TextTokenizer) -> torch.Tensor | None:
     """``[1, width]``; None for a checkpoint without an output layer, or without a token ``Yes``."""
-    like = source.like.head if source.like is not None else None
+    like = source.follows.head if source.follows is not None else None
     followed = like is not None and like.kind == "last_token"
     label = Head.last_token(*config.answers) if config.answers else like if followed else Head.last_token("Yes")
     assert label is not None
     try:
-        reader = label_reader(source.directory, base, label, tokenizer, source.directory.name)
+        reader = label_head(source.directory, base, label, tokenizer, source.directory.name)
     except CheckpointError:
         if config.answers or followed:
             raise

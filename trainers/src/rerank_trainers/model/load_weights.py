@@ -12,13 +12,13 @@ from rerank_core import CheckpointError, InputError, MissingDependencyError
 from rerank_core.backends.torch.load_weights import configuration, from_files
 from rerank_trainers.config.schema import ModelConfig
 
-__all__ = ["classifier", "configured", "decoder", "language_model"]
+__all__ = ["configured", "decoder", "language_model", "load_classifier"]
 
 # What a sequence classifier adds to its base model, at transformers.
-_HEADS = ("classifier", "score", "pooler", "head", "sequence_summary", "pre_classifier")
+_HEADS = ("load_classifier", "score", "pooler", "head", "sequence_summary", "pre_classifier")
 
 
-def classifier(directory: Path, config: ModelConfig, tokenizer: Any) -> tuple[Any, list[str]]:
+def load_classifier(directory: Path, config: ModelConfig, tokenizer: Any) -> tuple[Any, list[str]]:
     """A one-label sequence classifier, and the names of the weights that are fresh.
 
     Raises:

@@ -15,10 +15,10 @@ from rerank_core.spec.adapter_folder import WEIGHTS
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import DEFAULT
 
-__all__ = ["adapted", "check_saved", "merged", "unquantized"]
+__all__ = ["check_saved", "merged", "unquantized", "with_lora"]
 
 
-def adapted(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
+def with_lora(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
     """The module with adapters, or itself where the configuration asks for none.
 
     Args:

@@ -21,7 +21,7 @@ from rerank_core.spec.untrusted_files import read_json, reading
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import DEFAULT, check_kind
 
-__all__ = ["Source", "base_of", "fitting", "source_of", "text_tokenizer", "tokenizer_of"]
+__all__ = ["Source", "base_name", "source_of", "spec_to_train", "text_tokenizer", "tokenizer_of"]
 
 
 @dataclass(frozen=True)
@@ -30,13 +30,13 @@ class Source:
 
     Attributes:
         directory: with config.json, weights and tokenizer.
-        like: the model whose template, head and limits are followed; None for the tokenizer's pair layout.
-        like_name: the same as ``plugin:model``.
+        follows: the model whose template, head and limits are followed; None for the tokenizer's pair layout.
+        follows_name: its name as ``plugin:model``.
     """
 
     directory: Path
-    like: ModelSpec | None
-    like_name: str | None
+    follows: ModelSpec | None
+    follows_name: str | None
 
 
 def source_of(config: ModelConfig) -> Source:
@@ -106,13 +106,13 @@ def _serves(spec: ModelSpec, kind: str) -> bool:
     return spec.head is not None and spec.head.kind in _HEADS[kind]
 
 
-def fitting(source: Source, config: ModelConfig, name: str) -> ModelSpec:
+def spec_to_train(source: Source, config: ModelConfig, name: str) -> ModelSpec:
     """The spec of the model in training, and of what is published.
 
     Raises:
         InputError: a model to be like of another kind, or an LLM without a template.
     """
-    like, kind = source.like, config.kind
+    like, kind = source.follows, config.kind
     assert kind is not None
     if like is not None and not _serves(like, kind):
         raise InputError(
@@ -147,11 +147,11 @@ def fitting(source: Source, config: ModelConfig, name: str) -> ModelSpec:
     return replace(like, **changed)
 
 
-def base_of(source: Source, spec: ModelSpec) -> str | None:
+def base_name(source: Source, spec: ModelSpec) -> str | None:
     """``plugin:model`` whose options and code a published folder goes on using; None where rerank-core alone does."""
     pieces = _pieces(spec.template)
     needed = spec.scorer is not None or any(_mark(option) in pieces for option in spec.options)
-    return source.like_name if needed else None
+    return source.follows_name if needed else None
 
 
 def _head(config: ModelConfig, like: ModelSpec | None) -> Head | None:

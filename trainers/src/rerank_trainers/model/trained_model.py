@@ -14,10 +14,10 @@ from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.trainable import Trainable
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import DEFAULT
-from rerank_trainers.model.layer_heads import layered
-from rerank_trainers.model.load_weights import classifier, language_model
-from rerank_trainers.model.lora import adapted
-from rerank_trainers.model.source import base_of, fitting, source_of, text_tokenizer, tokenizer_of
+from rerank_trainers.model.layer_heads import load_layerwise
+from rerank_trainers.model.load_weights import language_model, load_classifier
+from rerank_trainers.model.lora import with_lora
+from rerank_trainers.model.source import base_name, source_of, spec_to_train, text_tokenizer, tokenizer_of
 
 __all__ = ["Model", "open_model"]
 
@@ -51,7 +51,7 @@ class Model:
         """``[rows]`` with their gradient, of a layerwise model ``[rows, layers]``; ``model`` is the module as a trainer
         wrapped it."""
         scorer: Any = self.scorer
-        found: torch.Tensor = scorer.answered(model(**scorer.asked(batch, packed=scorer.packed)))
+        found: torch.Tensor = scorer.scores_from(model(**scorer.forward_inputs(batch, packed=scorer.packed)))
         return found
 
 
@@ -71,21 +71,21 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
     source = source_of(config)
     config = replace(config, kind=config.kind or DEFAULT)
     tokenizer = tokenizer_of(source.directory)
-    spec = fitting(source, config, name)
+    spec = spec_to_train(source, config, name)
     module: Any
     fresh: list[str] = []
     if config.kind == "cross-encoder":
-        module, fresh = classifier(source.directory, config, tokenizer)
+        module, fresh = load_classifier(source.directory, config, tokenizer)
     elif config.kind == "llm":
         module = language_model(source.directory, config)
     else:
         if config.layout != "packed":
             raise InputError(f"model.layout is {config.layout!r}; the layers of a layerwise model run on packed rows")
-        module, head, fresh = layered(source, config, text_tokenizer(tokenizer))
+        module, head, fresh = load_layerwise(source, config, text_tokenizer(tokenizer))
         spec = replace(spec, head=head)
     if config.layout == "packed":
         _use_packed_attention(module)
-    module = adapted(module, config, fresh)
+    module = with_lora(module, config, fresh)
     if frozen_bias:
         _freeze_bias(module)
     plain = module.get_base_model() if hasattr(module, "peft_config") else module
@@ -94,7 +94,7 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
     scorer = scorer_of(plain, text_tokenizer(tokenizer), spec)
     if not isinstance(scorer, Trainable):
         raise InputError(f"a {type(scorer).__name__} cannot be trained here")
-    return Model(module, tokenizer, spec, scorer, base_of(source, spec), tuple(fresh), config.checkpoint)
+    return Model(module, tokenizer, spec, scorer, base_name(source, spec), tuple(fresh), config.checkpoint)
 
 
 def _use_packed_attention(module: Any) -> None:

@@ -23,7 +23,7 @@ from difflib import get_close_matches
 from types import MappingProxyType
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.objectives.base import GroupObjective, Groups, Needs, Objective
+from rerank_trainers.objectives.base import GroupObjective, Needs, Objective, PaddedGroups
 from rerank_trainers.objectives.distillation import KL, MarginMSE
 from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
 from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
@@ -36,12 +36,12 @@ __all__ = [
     "MSE",
     "OBJECTIVES",
     "GroupObjective",
-    "Groups",
     "LambdaLoss",
     "ListNet",
     "MarginMSE",
     "Needs",
     "Objective",
+    "PaddedGroups",
     "RankNet",
     "SoftmaxCE",
     "Weighted",

@@ -12,7 +12,7 @@ from torch import Tensor
 from rerank_core.errors import InputError, short
 from rerank_trainers.objectives.required_data import Needs
 
-__all__ = ["TARGETS", "GroupObjective", "Groups", "Needs", "Objective", "Target", "needs_of", "positive", "ratio"]
+__all__ = ["TARGETS", "GroupObjective", "Needs", "Objective", "PaddedGroups", "Target", "needs_of", "positive", "ratio"]
 
 Target: TypeAlias = Literal["labels", "teacher"]
 """What says which document is better: its label, or the order of a teacher's scores."""
@@ -64,7 +64,7 @@ class Objective(Protocol):
         ...
 
 
-class Groups:
+class PaddedGroups:
     """Ragged groups made safe: float32, and 0 where there is no document (whatever lay there, NaN included)."""
 
     def __init__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> None:
@@ -141,12 +141,12 @@ class GroupObjective(ABC):
         """What the rows must bring."""
 
     @abstractmethod
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         """One loss per group, ``[groups]``, a function of ``groups.scores``."""
 
     def __call__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> Tensor:
         with torch.autocast(scores.device.type, enabled=False):
-            return self.losses(Groups(scores, labels, teacher, mask))
+            return self.losses(PaddedGroups(scores, labels, teacher, mask))
 
 
 def ratio(total: Tensor, count: Tensor) -> Tensor:

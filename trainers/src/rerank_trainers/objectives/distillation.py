@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rerank_core.errors import one_of
-from rerank_trainers.objectives.base import GroupObjective, Groups, Needs, positive, ratio
+from rerank_trainers.objectives.base import GroupObjective, Needs, PaddedGroups, positive, ratio
 from rerank_trainers.objectives.pairwise import differences
 
 __all__ = ["KL", "MarginMSE"]
@@ -46,7 +46,7 @@ class MarginMSE(GroupObjective):
     def needs(self) -> Needs:
         return Needs(labels=self.pairs == "labelled", scores=True, docs=2, distances=True)
 
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         both = groups.mask[:, :, None] & groups.mask[:, None, :]
         pairs = both & (differences(groups.labels) > 0) if self.pairs == "labelled" else both.triu(diagonal=1)
         squares = differences(groups.scores - groups.teacher).square()
@@ -84,7 +84,7 @@ class KL(GroupObjective):
     def needs(self) -> Needs:
         return Needs(scores=True, docs=2, distances=True)
 
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         target = groups.log_softmax(groups.teacher / self.teacher_temperature)
         if self.teacher_temperature not in reported:
             self._report(groups, target)
@@ -92,7 +92,7 @@ class KL(GroupObjective):
         divergences = functional.kl_div(student, target, reduction="none", log_target=True).sum(-1)
         return divergences * self.student_temperature**2
 
-    def _report(self, groups: Groups, target: Tensor) -> None:
+    def _report(self, groups: PaddedGroups, target: Tensor) -> None:
         probabilities = target.exp().masked_fill(~groups.mask, 0)
         sure = (probabilities == 1).any(-1) & (groups.mask.sum(-1) > 1)
         if not sure.any():

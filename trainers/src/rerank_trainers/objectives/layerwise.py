@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.objectives import Groups, Needs, Objective
+from rerank_trainers.objectives import Needs, Objective, PaddedGroups
 
 __all__ = ["Layerwise"]
 
@@ -63,11 +63,11 @@ class Layerwise:
             return total
         with torch.autocast(scores.device.type, enabled=False):
             last = layers[-1].detach()
-            apart = torch.stack([_apart(Groups(own, None, last, mask)) for own in layers[:-1]] or [total * 0])
+            apart = torch.stack([_apart(PaddedGroups(own, None, last, mask)) for own in layers[:-1]] or [total * 0])
             return total + self.self_distill * apart.sum(0) / len(layers)
 
 
-def _apart(groups: Groups) -> Tensor:
+def _apart(groups: PaddedGroups) -> Tensor:
     """``KL(softmax(teacher) || softmax(scores))``, ``[groups]``."""
     gap = groups.log_softmax(groups.teacher) - groups.log_softmax(groups.scores)
     return (groups.softmax(groups.teacher) * gap).sum(-1)

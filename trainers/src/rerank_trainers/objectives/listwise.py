@@ -13,8 +13,8 @@ from rerank_trainers.objectives.base import (
     FLOOR,
     TARGETS,
     GroupObjective,
-    Groups,
     Needs,
+    PaddedGroups,
     Target,
     needs_of,
     positive,
@@ -62,7 +62,7 @@ class SoftmaxCE(GroupObjective):
     def needs(self) -> Needs:
         return Needs(labels=True, docs=2)
 
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         positives = groups.labels > 0
         if self.multi_positive == "each":
             negatives = groups.scores.masked_fill(~groups.mask | positives, FLOOR).logsumexp(-1, keepdim=True)
@@ -107,7 +107,7 @@ class ListNet(GroupObjective):
     def needs(self) -> Needs:
         return needs_of(self.target)
 
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         tau = self.tau or (0.1 if self.target == "labels" else 1.0)
         worth = groups.worth(self.target)
         losses = -(groups.softmax(worth / tau) * groups.log_softmax(groups.scores)).sum(-1)

@@ -14,8 +14,8 @@ from rerank_core.errors import InputError, one_of, short
 from rerank_trainers.objectives.base import (
     TARGETS,
     GroupObjective,
-    Groups,
     Needs,
+    PaddedGroups,
     Target,
     needs_of,
     positive,
@@ -61,7 +61,7 @@ class RankNet(GroupObjective):
     def needs(self) -> Needs:
         return needs_of(self.target)
 
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         pairs = groups.mask[:, :, None] & groups.mask[:, None, :]
         apart = differences(groups.worth(self.target)).clamp(min=0)
         weights = (apart if self.target == "labels" else (apart > 0).float()) * pairs
@@ -115,7 +115,7 @@ class LambdaLoss(GroupObjective):
     def needs(self) -> Needs:
         return needs_of(self.target)
 
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         worth = groups.worth(self.target)
         order = ranking(groups, worth)
         mask, scores, labels = (values.gather(-1, order) for values in (groups.mask, groups.scores, worth))
@@ -145,7 +145,7 @@ class LambdaLoss(GroupObjective):
         return self.mu * falls[distance] + (discounts[:, None] - discounts[None, :]).abs()
 
 
-def ranking(groups: Groups, worth: Tensor) -> Tensor:
+def ranking(groups: PaddedGroups, worth: Tensor) -> Tensor:
     """Each group's documents, best score first; of equal scores the least relevant first, padding last."""
     by_label = worth.argsort(dim=-1, stable=True)
     scores = groups.scores.detach().masked_fill(~groups.mask, -math.inf).gather(-1, by_label)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rerank_core.errors import InputError, one_of
-from rerank_trainers.objectives.base import GroupObjective, Groups, Needs, positive
+from rerank_trainers.objectives.base import GroupObjective, Needs, PaddedGroups, positive
 
 __all__ = ["BCE", "MSE"]
 
@@ -61,7 +61,7 @@ class BCE(GroupObjective):
         taught = self.teacher_space is not None
         return Needs(labels=not taught, scores=taught, distances=taught)
 
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         if self.teacher_space is None:
             target = within_unit(groups.labels, "labels")
         elif self.teacher_space == "logit":
@@ -99,7 +99,7 @@ class MSE(GroupObjective):
         taught = self.teacher_space is not None
         return Needs(labels=not taught, scores=taught, distances=taught)
 
-    def losses(self, groups: Groups) -> Tensor:
+    def losses(self, groups: PaddedGroups) -> Tensor:
         if self.teacher_space == "logit":
             return groups.mean((groups.scores - groups.teacher).square())
         if self.teacher_space == "probability":

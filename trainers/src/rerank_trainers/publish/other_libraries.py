@@ -12,7 +12,7 @@ import torch
 from rerank_core import ModelSpec
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.decoder.heads import label_ids
-from rerank_core.spec.template import Wording
+from rerank_core.spec.template import RenderedTemplate
 from rerank_trainers.publish.probes import Pair
 
 __all__ = ["plain_scores", "plain_use"]
@@ -119,8 +119,10 @@ def _pieces(spec: ModelSpec, bos: str | None, pair: Pair) -> list[str]:
     return [*before, query, *between, doc, *after]
 
 
-def _wording(spec: ModelSpec, bos: str | None) -> Wording:
-    return Wording.of(spec.template, spec.options, {option.name: option.default for option in spec.options}, bos)
+def _wording(spec: ModelSpec, bos: str | None) -> RenderedTemplate:
+    return RenderedTemplate.of(
+        spec.template, spec.options, {option.name: option.default for option in spec.options}, bos
+    )
 
 
 def _fits(tokenizer: Any, spec: ModelSpec, pair: Pair) -> bool:
