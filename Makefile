@@ -6,6 +6,8 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PLUGINS := $(wildcard plugins/*)
 CODE := rerank_core plugins trainers tests tools benchmarks conftest.py
+# A process a core; tests of one file stay together, since they share models and README blocks depend on earlier ones.
+PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 DOCS := README.md README.zh.md docs/cli.md docs/training.md
 
 .DEFAULT_GOAL := help
@@ -29,7 +31,8 @@ try: $(VENV)/.try  ## install the core and the small offline model, and rank a r
 	$(BIN)/rerank rank "How do I keep a sourdough starter alive while I am on holiday?" examples/sourdough.jsonl --top-k 5
 
 test: $(VENV)/.dev  ## install everything and run every test, doctests and README examples included
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q $(PARALLEL) -m "not timing"
+	$(BIN)/python -m pytest -q -m timing $$(grep -rlE "pytest\.mark\.timing" --include="test_*.py" tests plugins trainers)
 
 check: $(VENV)/.dev  ## what a reviewer would: format, lint, types, generated text, then every test
 	$(BIN)/ruff format --check $(CODE)
@@ -41,7 +44,7 @@ check: $(VENV)/.dev  ## what a reviewer would: format, lint, types, generated te
 parity: $(VENV)/.dev  ## our scores against the original frameworks, live in environments of their own
 	RERANK_ORIGINALS=$$($(BIN)/python tools/environments.py tests/parity/originals.txt) && export RERANK_ORIGINALS && \
 	    RERANK_LATE=$$($(BIN)/python tools/environments.py tests/parity/late.txt) && export RERANK_LATE && \
-	    $(BIN)/python -m pytest -q tests/parity
+	    $(BIN)/python -m pytest -q $(PARALLEL) tests/parity
 
 fix: $(VENV)/.dev  ## format, mend what lint can, write generated text again
 	$(BIN)/ruff format $(CODE)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
+
+# One thread for each process of the tests: the models are tiny, and `make test` runs one process a core.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 try:
     from sybil import Example, Sybil
@@ -20,13 +21,13 @@ ROOT = Path(__file__).resolve().parent
 
 
 def run_console(example: Example) -> None:
-    """Run the lines of a console block that start with ``$ rerank``, in the repository."""
+    """Run the lines of a console block that start with ``$ rerank``, in the repository, each in its own process."""
+    from helpers.processes import run_module
+
     for line in example.parsed.splitlines():
         if line.startswith("$ rerank "):
-            command = [sys.executable, "-m", "rerank_core", *shlex.split(line.removeprefix("$ rerank "))]
-            done = subprocess.run(
-                command, cwd=ROOT, capture_output=True, text=True, env={**os.environ, "COLUMNS": "100"}
-            )
+            arguments = shlex.split(line.removeprefix("$ rerank "))
+            done = run_module("rerank_core", *arguments, cwd=ROOT, env={"COLUMNS": "100"})
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             assert done.stdout.strip(), f"{line} printed nothing"
 

@@ -55,6 +55,7 @@ def asyncio_seconds(compiled: dict[str, str]) -> float:
     return best(lambda: import_seconds("asyncio", compiled), 0.05)
 
 
+@pytest.mark.timing
 def test_import_is_quick(compiled: dict[str, str], asyncio_seconds: float) -> None:
     """`import rerank_core` costs less than 100 ms, or on a slow machine than 1.8 times the import of asyncio."""
     limit = max(0.1, 1.8 * asyncio_seconds)
@@ -62,6 +63,7 @@ def test_import_is_quick(compiled: dict[str, str], asyncio_seconds: float) -> No
     assert best(lambda: import_seconds("rerank_core", compiled), limit) < limit
 
 
+@pytest.mark.timing
 def test_listing_models_is_quick(compiled: dict[str, str], asyncio_seconds: float) -> None:
     """`rerank models` answers in half a second, or on a slow machine in 9 times the import of asyncio; interpreter and
     discovery included."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -38,38 +39,49 @@ def one_thread() -> Iterator[None]:
 def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family], Path]:
     """The tiny cross-encoder of a family, not to be changed."""
     folder = tmp_path_factory.mktemp("made")
-    ready: dict[Family, Path] = {}
-
-    def of(family: Family) -> Path:
-        if family not in ready:
-            ready[family] = tiny_cross_encoder(folder / family, family)
-        return ready[family]
-
-    return of
+    return functools.cache(lambda family: tiny_cross_encoder(folder / family, family))
 
 
+@pytest.fixture(scope="session")
+def made_with(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Family, Path], Path]:
+    """The tiny cross-encoder of a family with a real tokenizer, not to be changed."""
+    folder = tmp_path_factory.mktemp("real")
+    return functools.cache(
+        lambda family, tokenizer: tiny_cross_encoder(folder / tokenizer.name, family, tokenizer=tokenizer)
+    )
+
+
+# pytest ends the fixtures of one checkpoint where those of the next begin, and each test file goes through all of
+# them: what a checkpoint costs is kept from file to file.
 @pytest.fixture(scope="session", params=CHECKPOINTS)
 def checkpoint(
-    request: pytest.FixtureRequest, made: Callable[[Family], Path], tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, made: Callable[[Family], Path], made_with: Callable[[Family, Path], Path]
 ) -> Path:
     """A tiny cross-encoder directory, once with each tokenizer."""
     family, real = request.param
-    if real is None:
-        return made(family)
-    tokenizer: Path = request.getfixturevalue("data") / "tokenizers" / real
-    return tiny_cross_encoder(tmp_path_factory.mktemp("real") / real, family, tokenizer=tokenizer)
+    return made(family) if real is None else made_with(family, request.getfixturevalue("data") / "tokenizers" / real)
+
+
+@functools.cache
+def _loaded(checkpoint: Path) -> Reranker:
+    return rerank_core.load(checkpoint, device="cpu")
+
+
+@functools.cache
+def _plain(checkpoint: Path) -> PlainCrossEncoder:
+    return PlainCrossEncoder(checkpoint)
 
 
 @pytest.fixture(scope="session")
 def reranker(checkpoint: Path) -> Reranker:
     """The checkpoint as we load it."""
-    return rerank_core.load(checkpoint, device="cpu")
+    return _loaded(checkpoint)
 
 
 @pytest.fixture(scope="session")
 def plain(checkpoint: Path) -> PlainCrossEncoder:
     """The checkpoint as plain Hugging Face loads it."""
-    return PlainCrossEncoder(checkpoint)
+    return _plain(checkpoint)
 
 
 @pytest.fixture(scope="session")

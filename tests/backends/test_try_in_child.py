@@ -152,6 +152,7 @@ def test_templates_are_rendered_as_transformers_renders_them(causal: Path) -> No
         try_in_child.try_template(source, {"messages": []}, causal)
 
 
+@pytest.mark.timing
 def test_a_trial_is_short(causal: Path, tmp_path: Path) -> None:
     """The process imports neither torch nor this package: a tenth of a second, several on a busy machine."""
     start = time.perf_counter()

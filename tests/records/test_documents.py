@@ -126,10 +126,13 @@ def test_what_is_wrong_is_named_with_its_place(
     assert said in str(raised.value)
 
 
-@pytest.mark.parametrize(("name", "said"), [("missing.txt", "cannot be read"), ("", "is a directory")])
-def test_files_that_cannot_be_read_are_named(name: str, said: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("name", "said"), [("missing.txt", "cannot be read"), (".", "is a directory")])
+def test_files_that_cannot_be_read_are_named(
+    name: str, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A missing file or a directory raises an InputError that names it."""
+    monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=said) as raised:
-        read_documents([str(tmp_path / name)])
+        read_documents([name])
 
-    assert repr(str(tmp_path / name)) in str(raised.value)
+    assert repr(name) in str(raised.value)

@@ -1,0 +1,65 @@
+"""Processes that start with torch already imported: importing it takes seconds, and forking takes none."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import runpy
+import sys
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from subprocess import CompletedProcess
+
+# Started at the first use, once for each process of pytest. It imports the backend, runs nothing, and forks a child
+# for each command.
+_SERVER = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "spawn")
+_SERVER.set_forkserver_preload(["rerank_core.backends.torch"])
+
+
+def run_module(
+    module: str,
+    *arguments: str,
+    cwd: Path,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 300,
+) -> CompletedProcess[str]:
+    """Run ``python -m module arguments`` in a process of its own that has torch imported and nothing else done.
+
+    Arguments, folder, environment, output and exit code are those of the command. What a process reads while it
+    imports the backend, such as the place of the hub's cache, is not taken from ``env``.
+
+    Args:
+        env: variables beside those of this process.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        files = [Path(folder) / name for name in ("stdout", "stderr")]
+        process = _SERVER.Process(
+            target=_run,
+            args=(module, arguments, str(cwd), {**os.environ, **(env or {})}, [str(file) for file in files]),
+        )
+        process.start()
+        process.join(timeout)
+        if process.exitcode is None:
+            process.kill()
+            process.join()
+        out, err = (file.read_text("utf-8") if file.exists() else "" for file in files)
+    assert process.exitcode is not None
+    return CompletedProcess([module, *arguments], process.exitcode, out, err)
+
+
+def _run(module: str, arguments: tuple[str, ...], cwd: str, env: dict[str, str], files: list[str]) -> None:
+    """The child: it becomes the command."""
+    for number, file in enumerate(files, 1):
+        target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(target, number)
+        os.close(target)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate(("r", "w", "w")))
+    sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    sys.argv = [module, *arguments]
+    runpy.run_module(module, run_name="__main__", alter_sys=True)
