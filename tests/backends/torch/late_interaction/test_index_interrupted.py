@@ -113,11 +113,11 @@ def half(tensors, path):
     dies()
 
 def between(file, path):
-    base_rules(file, path)
+    settle(file, path)
     if path.suffix == ".safetensors":
         dies()
 
-for name, own in (("save_file", half), ("base_rules", between)):
+for name, own in (("save_file", half), ("settle", between)):
     if (child := os.fork()) == 0:
         setattr(store_disk, name, own)
         rerank_core.load(sys.argv[1], device="cpu").index(NEW, sys.argv[2])

@@ -15,7 +15,7 @@ from rerank_trainers.config.schema import ModelConfig
 __all__ = ["configured", "decoder", "language_model", "load_classifier"]
 
 # What a sequence classifier adds to its base model, at transformers.
-_HEADS = ("load_classifier", "score", "pooler", "head", "sequence_summary", "pre_classifier")
+_HEADS = ("classifier", "score", "pooler", "head", "sequence_summary", "pre_classifier")
 
 
 def load_classifier(directory: Path, config: ModelConfig, tokenizer: Any) -> tuple[Any, list[str]]:
