@@ -11,12 +11,14 @@ from typing import Any
 import pytest
 import torch
 import transformers
+from helpers.forked import forked
 
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.config.parse import config_of, set_values
 from rerank_trainers.config.schema import Config
 from rerank_trainers.loop.prepare import Run, prepare
+from rerank_trainers.publish import publish as publishing
 
 # What every run of the tests starts from. Dropout and Adam are asked for where they are what is tested: dropout draws
 # anew for each layout, and Adam makes a step of full length out of rounding noise.
@@ -129,6 +131,14 @@ def gradients_of(run: Run) -> list[Gradient]:
 def gradients() -> Callable[[Run], list[Gradient]]:
     """`gradients_of`, for tests."""
     return gradients_of
+
+
+@pytest.fixture(scope="session", autouse=True)
+def forked_proofs() -> Iterator[None]:
+    """Publishing proves a folder in a process that is forked from one with the libraries imported and nothing loaded;
+    `helpers.forked.interpreted` gives a test the new interpreter that users get."""
+    with forked(publishing):
+        yield
 
 
 @pytest.fixture(autouse=True)

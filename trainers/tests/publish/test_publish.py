@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from helpers.forked import interpreted
 from helpers.publishable import PAIRS, autocast, live, names, open_models, silent
 
 import rerank_core
@@ -34,14 +34,12 @@ def models(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
 
 @pytest.fixture(scope="module")
 def folders(models: dict[str, Model], tmp_path_factory: pytest.TempPathFactory) -> dict[str, Published]:
-    """Each of them published in float32, the first while accelerate makes the live one compute in bfloat16."""
+    """Each of them published in float32; the first while accelerate makes the live one compute in bfloat16, and proven
+    in a new interpreter as users have it."""
     place = tmp_path_factory.mktemp("published")
-    found = {}
-    for name in ("whole", "adapters", "like"):
-        model = models[name]
-        with autocast(model.module) if name == "whole" else contextlib.nullcontext():
-            found[name] = publish(model, place / name, probes=PAIRS[:2])
-    return found
+    with autocast(models["whole"].module), interpreted(publishing):
+        found = {"whole": publish(models["whole"], place / "whole", probes=PAIRS[:2])}
+    return found | {name: publish(models[name], place / name, probes=PAIRS[:2]) for name in ("adapters", "like")}
 
 
 @pytest.mark.parametrize("name", ["whole", "adapters", "like"])

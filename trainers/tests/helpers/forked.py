@@ -1,0 +1,101 @@
+"""Fresh processes that need not import torch and transformers again.
+
+Importing them takes a new interpreter five seconds. The fork server of `multiprocessing` imports them once and does
+nothing else; each process that is forked from it has loaded no model, has its own memory, working directory,
+environment, signals and exit code, and shares nothing with the process of the tests.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from multiprocessing import forkserver, get_context
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+from unittest import mock
+
+LIBRARIES = [
+    "rerank_core.backends.torch", "rerank_trainers.train", "rerank_trainers.publish.other_libraries",
+    "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto", "sentence_transformers",
+]  # fmt: skip
+OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
+
+
+def start(command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], stdout: Path, stderr: Path) -> Any:
+    """Start ``[sys.executable, "-m", MODULE, ...]`` or ``[sys.executable, SCRIPT, ...]`` in a forked process.
+
+    Returns:
+        a `multiprocessing.Process`: its ``pid``, ``join`` and ``exitcode``.
+    """
+    assert command[0] == sys.executable
+    context: Any = get_context("forkserver")
+    context.set_forkserver_preload(LIBRARIES)
+    with mock.patch.dict(os.environ, OFFLINE):
+        forkserver.ensure_running()
+    process = context.Process(target=_main, args=(list(command[1:]), str(cwd), dict(env), str(stdout), str(stderr)))
+    process.start()
+    return process
+
+
+def run(
+    command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], capture_output: bool, encoding: str, check: bool
+) -> subprocess.CompletedProcess[str]:
+    """`subprocess.run` of such a command, in a forked process."""
+    assert capture_output
+    with tempfile.TemporaryDirectory() as place:
+        out, err = Path(place) / "out", Path(place) / "err"
+        process = start(command, cwd=cwd, env=env, stdout=out, stderr=err)
+        process.join()
+        code = process.exitcode
+        process.close()
+        done = subprocess.CompletedProcess(list(command), code, out.read_text(encoding), err.read_text(encoding))
+    if check:
+        done.check_returncode()
+    return done
+
+
+def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stderr: str) -> None:
+    """What a new interpreter does with its command line."""
+    for path, number in ((stdout, 1), (stderr, 2)):
+        file = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+        os.dup2(file, number)
+        os.close(file)
+    sys.stdout, sys.stderr = (open(number, "w", encoding="utf-8", closefd=False) for number in (1, 2))  # noqa: SIM115
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    os.environ.clear()
+    os.environ.update(env)
+    os.chdir(cwd)
+    if "OMP_NUM_THREADS" in env:  # was read when torch was imported
+        import torch
+
+        torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
+    if arguments[0] == "-m":
+        sys.argv = arguments[1:]
+        runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
+    else:
+        sys.argv = arguments
+        runpy.run_path(arguments[0], run_name="__main__")
+
+
+@contextlib.contextmanager
+def forked(module: Any) -> Iterator[None]:
+    """Fork what a module of ours starts with `subprocess.run`; a new interpreter is started where forking is unsafe."""
+    if sys.platform != "linux":
+        yield
+        return
+    with mock.patch.object(module, "subprocess", SimpleNamespace(run=run)):
+        yield
+
+
+@contextlib.contextmanager
+def interpreted(module: Any) -> Iterator[None]:
+    """Within `forked`, start new interpreters nevertheless."""
+    with mock.patch.object(module, "subprocess", subprocess):
+        yield
