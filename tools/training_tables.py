@@ -11,7 +11,7 @@ from typing import Any
 
 from rerank_trainers.config import schema
 from rerank_trainers.evaluation.intervals import paired
-from rerank_trainers.objectives import OBJECTIVES
+from rerank_trainers.objectives.registry import OBJECTIVES
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "fine_tuning.json"
 

@@ -17,7 +17,7 @@ from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.checks.label_signal import Signal
 from rerank_trainers.checks.open_rows import scale_of
 from rerank_trainers.config.schema import DataConfig
-from rerank_trainers.objectives import objective_of
+from rerank_trainers.objectives.registry import objective_of
 
 Labels = tuple[float, ...] | None
 

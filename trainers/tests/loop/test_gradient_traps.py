@@ -15,7 +15,7 @@ import transformers
 from helpers.runs import WHOLE, Gradients, Prepared, assert_equal
 
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.objectives import GroupObjective, Needs, PaddedGroups
+from rerank_trainers.objectives.base import GroupObjective, Needs, PaddedGroups
 
 
 class Weigh(GroupObjective):

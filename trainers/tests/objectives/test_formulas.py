@@ -12,18 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
-from rerank_trainers.objectives import (
-    BCE,
-    KL,
-    MSE,
-    LambdaLoss,
-    ListNet,
-    MarginMSE,
-    Objective,
-    RankNet,
-    SoftmaxCE,
-    combined,
-)
+from rerank_trainers.objectives.base import Objective
+from rerank_trainers.objectives.distillation import KL, MarginMSE
+from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
+from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
+from rerank_trainers.objectives.pointwise import BCE, MSE
+from rerank_trainers.objectives.weighted import combined
 
 Floats = Sequence[float]
 Loop = Callable[[Sequence[Tensor], Floats, Floats], "Tensor | float"]

@@ -10,21 +10,12 @@ from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
 from rerank_core import InputError
-from rerank_trainers.objectives import (
-    BCE,
-    KL,
-    MSE,
-    GroupObjective,
-    LambdaLoss,
-    ListNet,
-    MarginMSE,
-    Needs,
-    Objective,
-    PaddedGroups,
-    RankNet,
-    SoftmaxCE,
-    combined,
-)
+from rerank_trainers.objectives.base import GroupObjective, Needs, Objective, PaddedGroups
+from rerank_trainers.objectives.distillation import KL, MarginMSE
+from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
+from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
+from rerank_trainers.objectives.pointwise import BCE, MSE
+from rerank_trainers.objectives.weighted import combined
 
 SHIFT_INVARIANT: list[Objective] = [
     KL(),

@@ -30,8 +30,9 @@ import rerank_core
 from rerank_core import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.loop.prepare import live_reranker
-from rerank_trainers.objectives import BCE, SoftmaxCE
 from rerank_trainers.objectives.layerwise import Layerwise
+from rerank_trainers.objectives.listwise import SoftmaxCE
+from rerank_trainers.objectives.pointwise import BCE
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import pad_sequence
 
-from rerank_trainers.objectives import BCE, KL, MSE, LambdaLoss, ListNet, MarginMSE, Objective, RankNet, SoftmaxCE
+from rerank_trainers.objectives.base import Objective
+from rerank_trainers.objectives.distillation import KL, MarginMSE
+from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
+from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
+from rerank_trainers.objectives.pointwise import BCE, MSE
 
 SIZES = (5, 2, 9, 3, 7, 4)
 

@@ -17,8 +17,10 @@ from rerank_core.cli import app
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.config.parse import config_of, set_values
-from rerank_trainers.objectives import Objective, combined, objective_of
+from rerank_trainers.objectives.base import Objective
+from rerank_trainers.objectives.registry import objective_of
 from rerank_trainers.objectives.required_data import check_needs
+from rerank_trainers.objectives.weighted import combined
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"

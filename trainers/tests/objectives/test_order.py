@@ -10,7 +10,9 @@ import torch
 from torch import Tensor
 
 from rerank_core import InputError
-from rerank_trainers.objectives import LambdaLoss, ListNet, Needs, Objective, RankNet
+from rerank_trainers.objectives.base import Needs, Objective
+from rerank_trainers.objectives.listwise import ListNet
+from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
 
 SCORES = [[0.3, -1.2, 2.0, 0.1], [0.5, 0.4, -0.2, 9.0]]
 TEACHER = [[-2.0, -1.0, -4.0, -3.0], [7.5, 1.0, 7.5, math.nan]]

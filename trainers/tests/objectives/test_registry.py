@@ -12,18 +12,13 @@ import torch
 
 from rerank_core import InputError
 from rerank_trainers import objectives
-from rerank_trainers.objectives import (
-    BCE,
-    KL,
-    OBJECTIVES,
-    LambdaLoss,
-    MarginMSE,
-    Needs,
-    Objective,
-    SoftmaxCE,
-    combined,
-    objective_of,
-)
+from rerank_trainers.objectives.base import Needs, Objective
+from rerank_trainers.objectives.distillation import KL, MarginMSE
+from rerank_trainers.objectives.listwise import SoftmaxCE
+from rerank_trainers.objectives.pairwise import LambdaLoss
+from rerank_trainers.objectives.pointwise import BCE
+from rerank_trainers.objectives.registry import OBJECTIVES, objective_of
+from rerank_trainers.objectives.weighted import combined
 
 
 def test_names_are_sorted_and_make_their_objectives() -> None:

@@ -9,18 +9,12 @@ import pytest
 import torch
 
 from rerank_core import InputError
-from rerank_trainers.objectives import (
-    BCE,
-    KL,
-    MSE,
-    LambdaLoss,
-    ListNet,
-    MarginMSE,
-    Objective,
-    RankNet,
-    SoftmaxCE,
-    distillation,
-)
+from rerank_trainers.objectives import distillation
+from rerank_trainers.objectives.base import Objective
+from rerank_trainers.objectives.distillation import KL, MarginMSE
+from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
+from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
+from rerank_trainers.objectives.pointwise import BCE, MSE
 
 # An objective, the labels and the teacher's scores of a group that says nothing.
 SILENT: list[tuple[Objective, list[float], list[float]]] = [

@@ -29,9 +29,11 @@ from rerank_trainers.loop.run import Run, live_reranker, measure
 from rerank_trainers.loop.trainer import RerankTrainer
 from rerank_trainers.model import trained_model as models
 from rerank_trainers.model.kind import check_start
-from rerank_trainers.objectives import Objective, combined, objective_of
+from rerank_trainers.objectives.base import Objective
 from rerank_trainers.objectives.layerwise import Layerwise
+from rerank_trainers.objectives.registry import objective_of
 from rerank_trainers.objectives.required_data import check_needs
+from rerank_trainers.objectives.weighted import combined
 
 __all__ = ["Run", "RunPlan", "live_reranker", "objective_from", "plan_run", "prepare"]
 

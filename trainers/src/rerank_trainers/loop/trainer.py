@@ -26,7 +26,7 @@ from rerank_trainers.loop.callbacks import Spread
 from rerank_trainers.loop.dataset import Steps, TrainingDataset
 from rerank_trainers.loop.passes import Pass, Passes
 from rerank_trainers.model.trained_model import Model
-from rerank_trainers.objectives import Objective
+from rerank_trainers.objectives.base import Objective
 
 __all__ = ["RerankTrainer"]
 

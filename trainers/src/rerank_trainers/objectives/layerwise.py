@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.objectives import Needs, Objective, PaddedGroups
+from rerank_trainers.objectives.base import Needs, Objective, PaddedGroups
 
 __all__ = ["Layerwise"]
 

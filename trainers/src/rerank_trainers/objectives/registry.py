@@ -1,0 +1,62 @@
+"""The objectives by name.
+
+| name | needs | paper |
+|---|---|---|
+| `bce` | labels, or a teacher's scores | Nogueira & Cho 2019; soft targets: Hinton et al. 2015 |
+| `kl` | a teacher's scores, 2 documents | Hinton et al. 2015 |
+| `lambda` | labels, or a teacher's order, 2 documents | Wang et al., CIKM 2018 (NDCG-Loss2++) |
+| `listnet` | labels, or a teacher's order, 2 documents | Cao et al., ICML 2007 |
+| `margin_mse` | a teacher's scores, 2 documents; labels for `pairs="labelled"` | Hofstätter et al. 2020 |
+| `mse` | labels, or a teacher's scores | Brier 1950; RAG-Retrieval's pointwise_mse |
+| `ranknet` | labels, or a teacher's order, 2 documents | Burges et al., ICML 2005; of orders: Sun et al. 2023 |
+| `softmax_ce` | labels, 2 documents | Gao et al., ECIR 2021 (LCE); van den Oord et al. 2018 |
+
+A loss is the query's, not the batch's: whoever trains adds them up and divides by the groups of the whole optimizer
+step, and no gradient depends on how a step was cut into passes and processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import fields
+from difflib import get_close_matches
+from types import MappingProxyType
+
+from rerank_core.errors import InputError, short
+from rerank_trainers.objectives.base import GroupObjective, Objective
+from rerank_trainers.objectives.distillation import KL, MarginMSE
+from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
+from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
+from rerank_trainers.objectives.pointwise import BCE, MSE
+
+__all__ = ["OBJECTIVES", "objective_of"]
+
+_CLASSES: tuple[type[GroupObjective], ...] = (BCE, KL, LambdaLoss, ListNet, MarginMSE, MSE, RankNet, SoftmaxCE)
+OBJECTIVES: Mapping[str, type[GroupObjective]] = MappingProxyType(
+    {found.name: found for found in sorted(_CLASSES, key=lambda one: one.name)}
+)
+
+
+def objective_of(name: str, **options: object) -> Objective:
+    """The objective of this name, with its options.
+
+    >>> objective_of("listnet", tau=0.5)
+    ListNet(tau=0.5, target='labels')
+
+    Raises:
+        InputError: an unknown name or option (near matches are named), or a value that the option cannot take.
+    """
+    if not isinstance(name, str) or name not in OBJECTIVES:
+        raise InputError(f"no objective is called {short(name)}; {_nearest(name, list(OBJECTIVES))}")
+    found = OBJECTIVES[name]
+    known = [option.name for option in fields(found)]  # type: ignore[arg-type]
+    for option in options:
+        if option not in known:
+            raise InputError(f"{name} has no option {short(option)}; {_nearest(option, known)}")
+    return found(**options)
+
+
+def _nearest(word: object, valid: list[str]) -> str:
+    near = get_close_matches(str(word).lower(), valid)
+    guess = f"did you mean {' or '.join(map(repr, near))}? It" if near else "it"
+    return f"{guess} must be one of {', '.join(map(repr, valid))}"
