@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from rerank_core.cli.output import AsJson, emit_json, plain, show
+from rerank_core.cli.options import AsJson
+from rerank_core.cli.output import emit_json, plain, show
 from rerank_core.doctor import Check, examine
 from rerank_core.plugins.isolation import output_aside
 

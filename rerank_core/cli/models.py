@@ -7,7 +7,8 @@ from typing import Annotated, Any, TypeAlias
 
 import typer
 
-from rerank_core.cli.output import AsJson, emit_json, note, show, table, terminal_width, warn
+from rerank_core.cli.options import AsJson
+from rerank_core.cli.output import emit_json, note, show, table, terminal_width, warn
 from rerank_core.plugins import registry
 from rerank_core.plugins.discovery import PluginRecord
 from rerank_core.plugins.registry import Registry

@@ -7,7 +7,7 @@ import json
 import re
 import sys
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 import typer
 
@@ -16,12 +16,7 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["AsJson", "Encoding", "emit_json", "note", "plain", "show", "table", "terminal_width", "unheard", "warn"]
-
-Encoding = Annotated[
-    str | None, typer.Option(metavar="NAME", help="Of files that are not UTF-8, such as gb18030 or cp1252.")
-]
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON on stdout, and nothing else there.")]
+__all__ = ["emit_json", "note", "plain", "show", "table", "terminal_width", "unheard", "warn"]
 
 _UNBOUNDED = 100_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")

@@ -1,15 +1,25 @@
-"""``rerank rank``: documents in, a ranking out."""
+"""``rerank rank``: read documents from files or stdin and print them ranked for a query."""
 
 from __future__ import annotations
 
-import json
 import sys
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
 from rerank_core.cli.exit_codes import staying
-from rerank_core.cli.output import AsJson, Encoding, emit_json, note
+from rerank_core.cli.options import (
+    AsJson,
+    Device,
+    Dtype,
+    Encoding,
+    LongDocs,
+    MaxLength,
+    ModelOptions,
+    TokenBudget,
+    load_options,
+)
+from rerank_core.cli.output import emit_json, note
 from rerank_core.cli.show_ranking import show_ranking
 from rerank_core.errors import InputError
 from rerank_core.loading import load
@@ -21,70 +31,77 @@ __all__ = ["rank"]
 
 
 def rank(
-    query: Annotated[str, typer.Argument(metavar="QUERY", help="What the documents are ranked for.")],
+    query: Annotated[str, typer.Argument(metavar="QUERY", help="The text to rank the documents for.")],
     files: Annotated[
-        list[str] | None, typer.Argument(metavar="FILES", help="Files of documents; none or '-' is stdin.")
+        list[str] | None, typer.Argument(metavar="FILES", help="Files of documents; without any, or for '-', stdin.")
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="A name from `rerank models`, a hub id or a directory.")
+        str, typer.Option("--model", "-m", help="The model: a name from `rerank models`, a hub id or a directory.")
     ] = "mini",
-    top_k: Annotated[int | None, typer.Option("--top-k", "-k", min=1, help="Show at most this many hits.")] = None,
-    min_score: Annotated[float | None, typer.Option(help="Show only hits with at least this score.")] = None,
+    top_k: Annotated[
+        int | None, typer.Option("--top-k", "-k", min=1, help="Show at most this many hits; by default all.")
+    ] = None,
+    min_score: Annotated[
+        float | None, typer.Option(help="Show only hits with at least this score; by default all.")
+    ] = None,
     index: Annotated[
         str | None,
         typer.Option(
             metavar="FOLDER",
-            help="Late interaction: keep documents' embeddings here; texts seen before are not encoded again.",
+            help="Late interaction only: store document embeddings in this folder, and reuse those of texts that "
+            "are stored there already.",
         ),
     ] = None,
     explain: Annotated[
         bool,
         typer.Option(
-            "--explain", help="Show the passage that won under each hit, and for late interaction which words matched."
+            "--explain",
+            help="Show the best passage of each hit and, for late interaction, which words of it matched the query.",
         ),
     ] = False,
     as_json: AsJson = False,
     form: Annotated[
-        Format, typer.Option("--format", help="How files are cut into documents; see above.")
+        Format, typer.Option("--format", help="How files are split into documents; see Formats above.")
     ] = Format.auto,
-    text_field: Annotated[str, typer.Option(help="The key or column of the text.")] = "text",
-    id_field: Annotated[str, typer.Option(help="The key or column of the id.")] = "id",
+    text_field: Annotated[str, typer.Option(help="JSON key or table column that holds a document's text.")] = "text",
+    id_field: Annotated[str, typer.Option(help="JSON key or table column that holds a document's id.")] = "id",
     encoding: Encoding = None,
-    longdoc: Annotated[str | None, typer.Option(help="Long documents: firstp, maxp, meanp, kmaxp or kmaxp:K.")] = None,
-    overlap: Annotated[int | None, typer.Option(help="Tokens that neighbouring passages share.")] = None,
+    longdoc: LongDocs = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens that neighbouring passages share; by default a quarter of a passage, but at most 80."
+        ),
+    ] = None,
     compat: Annotated[
         str | None,
         typer.Option(
-            help="Cut texts as another framework does: flagembedding, rag-retrieval, bcembedding or model-card."
+            help="Cut texts exactly as another framework does, instead of by --longdoc and --overlap: flagembedding, "
+            "rag-retrieval, bcembedding or model-card."
         ),
     ] = None,
-    max_length: Annotated[int | None, typer.Option(help="Tokens of one passage, template included.")] = None,
+    max_length: MaxLength = None,
     max_query_length: Annotated[
-        int | None, typer.Option(help="Cut longer queries to this many tokens; by default none is cut.")
+        int | None, typer.Option(help="Cut longer queries to this many tokens; by default queries are never cut.")
     ] = None,
     activation: Annotated[
-        str | None, typer.Option(help="Of the scores: default (as its authors ship the model), none, sigmoid.")
-    ] = None,
-    device: Annotated[
-        str | None, typer.Option(help="cpu, cuda, cuda:1 or its number 1, mps; by default the best.")
-    ] = None,
-    dtype: Annotated[str | None, typer.Option(help="float32 (default), float16, bfloat16, or int8 (CPU).")] = None,
-    token_budget: Annotated[int | None, typer.Option(help="Tokens computed in one forward pass.")] = None,
-    checkpoint: Annotated[
-        str | None, typer.Option(help="A directory or hub id whose weights replace the model's.")
-    ] = None,
-    revision: Annotated[str | None, typer.Option(help="Hub commit, branch or tag.")] = None,
-    offline: Annotated[bool, typer.Option("--offline", help="Never ask the hub, use what is cached.")] = False,
-    option: Annotated[
-        list[str] | None,
+        str | None,
         typer.Option(
-            "--option",
-            "-o",
-            metavar="KEY=VALUE",
-            help="Any other option of the model, as often as needed; VALUE is JSON, or else a string. "
-            "`rerank models NAME` lists them.",
+            help="Function applied to the displayed scores: default (the one of the model's authors), none (raw "
+            "scores) or sigmoid."
         ),
     ] = None,
+    device: Device = None,
+    dtype: Dtype = None,
+    token_budget: TokenBudget = None,
+    checkpoint: Annotated[
+        str | None, typer.Option(help="Use the weights of this directory or hub id instead of the model's own.")
+    ] = None,
+    revision: Annotated[
+        str | None, typer.Option(help="Hub commit, branch or tag; by default the one that the model is pinned to.")
+    ] = None,
+    offline: Annotated[bool, typer.Option("--offline", help="Use only cached files; never contact the hub.")] = False,
+    option: ModelOptions = None,
 ) -> None:
     """Rank documents for a query.
 
@@ -97,21 +114,21 @@ def rank(
 
     \b
     Formats:
-      jsonl    a JSON object with "text" (and "id"; other keys are kept as metadata) or a JSON string
-               on each line
-      json     one array of what jsonl has on a line, or such objects over several lines each
-      csv      a header with a column "text" (and "id"), separated by commas, semicolons or tabs
+      jsonl    on each line a JSON object with "text" (and "id"; other keys become metadata), or a
+               JSON string
+      json     one array of such objects or strings, or such objects over several lines each
+      csv      a header with a column "text" (and "id"); commas, semicolons or tabs separate columns
       parquet  a column "text" (and "id"); needs pyarrow: pip install 'rerank-core[parquet]'
-      lines    a document on each line; its id is FILE:LINE
+      lines    each line is a document; its id is FILE:LINE
       text     the whole file is one document; its id is the file name
-      auto     by name: .jsonl, .ndjson, .json, .csv, .tsv and .parquet are what they say, anything
-               else is text; stdin and pipes by what they begin with, and else lines
-    Any of them may be compressed: .gz, .zst (needs pyarrow), .bz2, .xz. Text is UTF-8, UTF-16, or
-    GB18030 where that is certain; --encoding says anything else. Blank lines of jsonl and lines
-    are no documents; they count in FILE:LINE.
+      auto     by file name: .jsonl, .ndjson, .json, .csv, .tsv and .parquet; any other file is text.
+               For stdin and pipes, by their first characters, and otherwise lines
+    Files may be compressed: .gz, .zst (needs pyarrow), .bz2, .xz. UTF-8, UTF-16 and GB18030 (where
+    it is unambiguous) are detected; name any other encoding with --encoding. Blank lines of jsonl
+    and lines are skipped, but count in FILE:LINE.
     """
     query_of(query)
-    given = {
+    flags = {
         "longdoc": longdoc,
         "overlap": overlap,
         "compat": compat,
@@ -125,46 +142,24 @@ def rank(
         "revision": revision,
         "offline": offline or None,
     }
-    options = _merged({name: value for name, value in given.items() if value is not None}, option or [])
+    options = load_options(flags, option or [])
     if not files or "-" in files:
         if sys.stdin is None:
             raise InputError("stdin is closed, so no documents can be read from it; name their files after the query")
         if sys.stdin.isatty():
             note("reading documents from the terminal, one per line; Ctrl-D ends them")
-    # The other commands start without it.
+    # Imported here because the other commands do not need it.
     from rerank_core.records.documents import read_documents
 
     documents = read_documents(files or [], form, Fields(text_field, id_field), encoding)
-    # Whatever a plugin prints, stdout is the ranking.
+    # Text that a plugin prints goes to stderr, so that stdout holds the ranking alone.
     with output_aside(), staying(model), load(model, **options) as reranker:
-        asked = documents if index is None else reranker.index(documents, index, progress=True)
-        explained = explain and reranker.explains
-        ranking = reranker.rerank(query, asked, top_k=top_k, min_score=min_score, explain=explained, progress=True)
+        candidates = documents if index is None else reranker.index(documents, index, progress=True)
+        with_matches = explain and reranker.explains
+        ranking = reranker.rerank(
+            query, candidates, top_k=top_k, min_score=min_score, explain=with_matches, progress=True
+        )
     if as_json:
         emit_json(ranking.to_dict())
     else:
         show_ranking(ranking, explain=explain)
-
-
-def _merged(options: dict[str, Any], assignments: list[str]) -> dict[str, Any]:
-    """The options of ``load``: those with a flag of their own, and ``KEY=VALUE`` ones."""
-    merged = dict(options)
-    for assignment in assignments:
-        key, equals, value = assignment.partition("=")
-        if not equals or not key:
-            raise typer.BadParameter(f"{assignment!r} is not KEY=VALUE", param_hint="'--option' / '-o'")
-        if key in merged:
-            raise typer.BadParameter(f"{key!r} is given twice", param_hint="'--option' / '-o'")
-        merged[key] = _value(key, value)
-    return merged
-
-
-def _value(key: str, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except ValueError:
-        return text
-    except RecursionError as error:
-        raise typer.BadParameter(
-            f"the value of {key!r} is nested too deeply", param_hint="'--option' / '-o'"
-        ) from error

@@ -136,7 +136,7 @@ def test_options_reach_the_model() -> None:
 @pytest.mark.parametrize(
     ("arguments", "code", "said"),
     [
-        (["-o", "layer"], 2, "not KEY=VALUE"),
+        (["-o", "layer"], 2, "must be KEY=VALUE"),
         (["-o", "layer=16", "-o", "layer=28"], 2, "given twice"),
         (["-o", "overlap=1", "--overlap", "2"], 2, "given twice"),
         (["-k", "0"], 2, "--top-k"),
@@ -165,6 +165,28 @@ def test_errors_are_one_line(arguments: list[str], code: int, said: str) -> None
     assert (result.exit_code, result.stdout) == (code, "")
     assert said in result.stderr
     assert code == 2 or result.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["SECRET"],
+        ["=SECRET"],
+        ["api_key SECRET"],
+        ["api_key:SECRET"],
+        ["api_key=SECRET", "api_key=SECRET"],
+        ["api_key=" + "[" * 50_000 + "SECRET"],
+        ["api_key=SECRET"],
+        ['api_key={"value": "SECRET"}'],
+    ],
+)
+def test_no_message_shows_the_value_of_an_option(options: list[str]) -> None:
+    """The value may be an API key, so no message shows it: neither of a malformed nor of an unknown option."""
+    flags = [argument for assignment in options for argument in ("--option", assignment)]
+    result = rerank("rank", "panda", "-m", "acme", *flags, stdin="tea")
+
+    assert result.exit_code in (1, 2)
+    assert "SECRET" not in result.output
 
 
 # ---------------------------------------------------------------------- models, plugins

@@ -183,3 +183,24 @@ def test_commands_are_light() -> None:
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        ["SECRET"],
+        ["=SECRET"],
+        ["api_key SECRET"],
+        ["api_key=SECRET", "api_key=SECRET"],
+        ["api_key=" + "[" * 50_000 + "SECRET"],
+    ],
+)
+@pytest.mark.parametrize("command", ["mine", "label"])
+def test_no_message_shows_the_value_of_an_option(command: str, options: list[str], rows: Path, tmp_path: Path) -> None:
+    """The value may be an API key, so no message about a malformed option shows it."""
+    flags = [argument for assignment in options for argument in ("--option", assignment)]
+    model = ["-m", "mini"] if command == "label" else ["--rescore", "mini"]
+    result = run(command, rows, "--out", tmp_path / "out.jsonl", *model, *flags)
+
+    assert result.exit_code == 2
+    assert "SECRET" not in result.output

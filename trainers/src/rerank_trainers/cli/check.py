@@ -11,7 +11,8 @@ from typing import Annotated, Any
 import typer
 
 from rerank_core import InputError
-from rerank_core.cli.output import AsJson, Encoding, emit_json, show, table
+from rerank_core.cli.options import AsJson, Encoding
+from rerank_core.cli.output import emit_json, show, table
 from rerank_trainers.checks.open_rows import Checked, checked
 from rerank_trainers.checks.report import KINDS, Report
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings

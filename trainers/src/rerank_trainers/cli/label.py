@@ -7,18 +7,20 @@ from typing import Annotated
 
 import typer
 
-from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table, warn
-from rerank_core.loading import load
-from rerank_trainers.cli.common import (
+from rerank_core.cli.options import (
+    AsJson,
     Device,
     Dtype,
+    Encoding,
+    LongDocs,
+    MaxLength,
     ModelOptions,
     TokenBudget,
-    keep_partial,
-    model_settings,
-    options_of,
-    progress_over,
+    load_options,
 )
+from rerank_core.cli.output import emit_json, note, show, table, warn
+from rerank_core.loading import load
+from rerank_trainers.cli.common import keep_partial, model_settings, progress_over
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.row_writer import RowWriter
 from rerank_trainers.teachers.label import LabellingStatistics
@@ -40,8 +42,8 @@ def label(
     resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has written.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
     as_json: AsJson = False,
-    longdoc: Annotated[str | None, typer.Option(help="Long documents: firstp, maxp, meanp, kmaxp or kmaxp:K.")] = None,
-    max_length: Annotated[int | None, typer.Option(help="Tokens of one passage, template included.")] = None,
+    longdoc: LongDocs = None,
+    max_length: MaxLength = None,
     seed: Annotated[int, typer.Option(help="Of the order in which a listwise model is shown documents.")] = 0,
     device: Device = None,
     dtype: Dtype = None,
@@ -65,7 +67,7 @@ def label(
     drawn by chance, and answers that are not the order asked for are counted.
     """
     common = {"longdoc": longdoc, "max_length": max_length, "device": device, "dtype": dtype}
-    options = options_of({**common, "token_budget": token_budget}, option or [])
+    options = load_options({**common, "token_budget": token_budget}, option or [])
     rows = open_rows(files, encoding=encoding)
     figures = LabellingStatistics()
     with load(model, **options) as reranker:

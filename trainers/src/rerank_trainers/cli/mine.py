@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table, warn
+from rerank_core.cli.options import AsJson, Device, Dtype, Encoding, ModelOptions, TokenBudget, load_options
+from rerank_core.cli.output import emit_json, note, show, table, warn
 from rerank_core.errors import InputError
 from rerank_core.loading import load
 from rerank_core.records.document_options import Fields, Format
@@ -18,16 +19,7 @@ from rerank_core.records.documents import read_documents
 from rerank_core.records.record_files import named_form
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.reranker import Reranker
-from rerank_trainers.cli.common import (
-    Device,
-    Dtype,
-    ModelOptions,
-    TokenBudget,
-    keep_partial,
-    model_settings,
-    options_of,
-    progress_over,
-)
+from rerank_trainers.cli.common import keep_partial, model_settings, progress_over
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.row_writer import RowWriter
 
@@ -123,7 +115,7 @@ def mine(
         lowest=lowest,
         **said,
     )
-    options = options_of({"device": device, "dtype": dtype, "token_budget": token_budget}, option or [])
+    options = load_options({"device": device, "dtype": dtype, "token_budget": token_budget}, option or [])
     if options and not (rescore or index):
         raise InputError(
             f"{', '.join(options)}: options of a model, and BM25 alone has none; give --rescore or --index"

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rerank_core.cli.output import AsJson, emit_json, note, show, table
+from rerank_core.cli.options import AsJson
+from rerank_core.cli.output import emit_json, note, show, table
 from rerank_core.errors import InputError
 
 if TYPE_CHECKING:

@@ -11,7 +11,8 @@ from typing import Annotated, Any
 
 import typer
 
-from rerank_core.cli.output import AsJson, Encoding, emit_json, note, show, table
+from rerank_core.cli.options import AsJson, Encoding
+from rerank_core.cli.output import emit_json, note, show, table
 from rerank_core.progress import bar
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
 from rerank_trainers.config.parse import config_of, read_config, set_values
