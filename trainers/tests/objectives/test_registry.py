@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from rerank_core import InputError
-from rerank_trainers import objectives
+from rerank_trainers.objectives import registry
 from rerank_trainers.objectives.base import Needs, Objective
 from rerank_trainers.objectives.distillation import KL, MarginMSE
 from rerank_trainers.objectives.listwise import SoftmaxCE
@@ -29,7 +29,7 @@ def test_names_are_sorted_and_make_their_objectives() -> None:
         assert type(made) is found
         assert made.name == name
         assert isinstance(made, Objective)
-        assert f"| `{name}` |" in (objectives.__doc__ or "")
+        assert f"| `{name}` |" in (registry.__doc__ or "")
 
 
 def test_options_are_fields() -> None:
