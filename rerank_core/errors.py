@@ -16,8 +16,9 @@ A message says what happened, shows the offending value and says what to do abou
 
 from __future__ import annotations
 
+import difflib
 import reprlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeVar
 
 __all__ = [
@@ -47,6 +48,18 @@ def one_of(value: object, valid: Sequence[str | None], what: str) -> None:
     # Only strings are compared: an array compares with anything, and answers with an array.
     if (value is not None and not isinstance(value, str)) or value not in valid:
         raise InputError(f"{what} is {short(value)}; it must be one of {', '.join(map(repr, valid))}")
+
+
+def near_matches(word: object, valid: Iterable[str], most: int = 1) -> list[str]:
+    """At most ``most`` of the valid names that are spelt like ``word``, the nearest first, for "Did you mean ...?".
+
+    Case is ignored.
+
+    >>> near_matches("Laier", ["layer", "cascade"])
+    ['layer']
+    """
+    by_lower_case = {name.lower(): name for name in valid}
+    return [by_lower_case[near] for near in difflib.get_close_matches(str(word).lower(), by_lower_case, n=most)]
 
 
 _E = TypeVar("_E", bound=Exception)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import difflib
 import math
 import operator
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
-from rerank_core.errors import InputError, PluginError, one_of, short
+from rerank_core.errors import InputError, PluginError, near_matches, one_of, short
 from rerank_core.planning.longdoc import LongDoc, longdoc_of
 from rerank_core.planning.row_plan import Rules
 from rerank_core.spec import ModelSpec
@@ -230,6 +229,6 @@ def check_activation(value: object) -> None:
 def _refuse_unknown(given: Mapping[str, Any], valid: list[str], model: str) -> None:
     for name in given:
         if name not in valid:
-            near = difflib.get_close_matches(name, valid, n=1)
+            near = near_matches(name, valid)
             hint = f"Did you mean {near[0]!r}? " if near else ""
             raise InputError(f"unknown option {short(name)} for {model!r}. {hint}Valid options: {', '.join(valid)}")

@@ -1,4 +1,4 @@
-"""How far a long call is: the callback that says so, and a progress bar on stderr."""
+"""`Progress`, the callback by which a long call reports how far it is, and a progress bar on stderr."""
 
 from __future__ import annotations
 
@@ -11,29 +11,33 @@ __all__ = ["Progress", "bar", "silent"]
 
 
 class Progress(Protocol):
-    """Called as work goes on, with what is done and what there is in all; may raise to stop the work."""
+    """Called as work goes on, with the units done and their total number; may raise to stop the work."""
 
     def __call__(self, done: int, total: int) -> None: ...
 
 
 def silent(done: int, total: int) -> None:
-    """The progress of a call that nobody watches."""
+    """A `Progress` that shows nothing."""
 
 
 @contextmanager
-def bar(wanted: bool) -> Iterator[Progress]:
-    """A progress callback that draws a bar, or draws nothing if unwanted or if stderr is no terminal."""
+def bar(wanted: bool, what: str = "passages") -> Iterator[Progress]:
+    """A `Progress` that draws a bar; it draws nothing where ``wanted`` is False or stderr is no terminal.
+
+    Args:
+        what: the label beside the bar: the unit or the work.
+    """
     if not wanted or not sys.stderr.isatty():
         yield silent
         return
-    # rich takes about 50 ms to import, which nobody pays who draws nothing.
+    # rich takes about 50 ms to import, so it is imported only to draw.
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
     from rich.progress import Progress as Display
 
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Display(*columns, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task("passages", total=None)
+        task = display.add_task(what, total=None)
 
         def show(done: int, total: int) -> None:
             display.update(task, completed=done, total=total)

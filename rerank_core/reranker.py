@@ -192,7 +192,7 @@ class Reranker:
         one_of(precision, (None, "float32", "float16", "int8"), "precision")
         place = None if directory is None else file_path_of(directory, "directory")
         check_flag("progress", progress)
-        with bar(progress) as watch:
+        with bar(progress) as shown:
             return build_index(
                 scorer,
                 documents_of(documents),
@@ -201,7 +201,7 @@ class Reranker:
                 directory=place,
                 precision=precision,
                 identity=identity_of(self.spec, self._rules, self.options),
-                watch=watch,
+                progress=shown,
             )
 
     @property

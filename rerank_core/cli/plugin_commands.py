@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import functools
 import importlib
 import json
@@ -13,7 +12,7 @@ from typing import Any
 import typer
 from typer.core import TyperCommand
 
-from rerank_core.errors import MissingDependencyError, PluginError, short
+from rerank_core.errors import MissingDependencyError, PluginError, near_matches, short
 from rerank_core.plugins.discovery import DISABLE, Command, PluginRecord
 from rerank_core.plugins.isolation import PluginFault, contained
 from rerank_core.plugins.registry import default
@@ -45,7 +44,7 @@ def unknown(name: str, listed: Sequence[str]) -> str:
     broken = [f"{p.name} ({p.error})" for p in default().plugins if p.status not in ("ok", "disabled")]
     if brings is not None and brings not in {plugin.distribution for plugin in default().plugins}:
         parts.append(f"It comes with {brings}: pip install {brings}")
-    elif brings is None and (near := difflib.get_close_matches(name, {*listed, *_known_commands()}, n=3)):
+    elif brings is None and (near := near_matches(name, {*listed, *_known_commands()}, most=3)):
         parts.append(f"Did you mean {', '.join(near)}?")
     if broken:
         parts.append(f"These plugins did not load: {'; '.join(broken)}. See `rerank doctor`.")

@@ -7,11 +7,12 @@ import hashlib
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Protocol, overload
+from typing import Any, overload
 
 from rerank_core.errors import IndexStoreError, InputError, short
 from rerank_core.index.protocols import Indexable, Storable, StoredText, StoredWindow
 from rerank_core.planning.row_plan import Job, QueryRows, RowPlan, Rules, Window
+from rerank_core.progress import Progress
 from rerank_core.scorer import NO_TOKENS, Output, QueryRow, Scorer
 from rerank_core.types import Document, in_order
 
@@ -19,12 +20,6 @@ __all__ = ["Index", "IndexPlan", "build_index"]
 
 # Documents that are encoded and put away together; what is put away in a folder outlives an interruption.
 _SHARD_DOCUMENTS = 4096
-
-
-class Watch(Protocol):
-    """Called with documents done and documents in all."""
-
-    def __call__(self, done: int, total: int) -> None: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -110,7 +105,7 @@ def build_index(
     directory: str | None = None,
     precision: str | None = None,
     identity: Mapping[str, Any],
-    watch: Watch,
+    progress: Progress,
 ) -> Index:
     """Encode every window of every document that the shelf does not hold.
 
@@ -137,10 +132,10 @@ def build_index(
     for start in range(0, len(todo), _SHARD_DOCUMENTS):
         some = todo[start : start + _SHARD_DOCUMENTS]
 
-        def part(done: int, total: int, start: int = start, count: int = len(some)) -> None:
-            watch(start + done * count // max(1, total), len(todo))
+        def part_progress(done: int, total: int, start: int = start, count: int = len(some)) -> None:
+            progress(start + done * count // max(1, total), len(todo))
 
-        found = _encode(scorer, [document for _, document in some], rules, part)
+        found = _encode(scorer, [document for _, document in some], rules, part_progress)
         shelf.add(dict(zip([digest for digest, _ in some], found, strict=True)))
     shelved = [shelf.find(digest) for digest in digests]
     for number, (document, own) in enumerate(zip(documents, shelved, strict=True)):
@@ -174,7 +169,7 @@ def _check_spans(shelved: StoredText, document: Document, number: int, directory
         )
 
 
-def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, watch: Watch) -> list[StoredText]:
+def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, progress: Progress) -> list[StoredText]:
     assert isinstance(scorer, Indexable)
     # The layout is `separate`, so no row holds the query: any query will do to plan the documents' windows.
     plan = RowPlan(scorer, [Job("", documents)], rules, once=False)
@@ -185,7 +180,7 @@ def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, watch: 
         for position, embedding in zip(positions, encoded, strict=True):
             embeddings[position] = embedding
         done += len(positions)
-        watch(done, len(plan.windows))
+        progress(done, len(plan.windows))
     windows: list[list[StoredWindow]] = [[] for _ in documents]
     for window, embedding in zip(plan.windows, embeddings, strict=True):
         windows[window.doc].append(StoredWindow((window.start, window.stop), plan.chars(window), embedding))

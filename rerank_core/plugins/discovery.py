@@ -17,6 +17,7 @@ from rerank_core.plugins import hookspecs
 from rerank_core.plugins.entry_points import distribution_of, normal
 from rerank_core.plugins.isolation import PluginFault, contained, described
 from rerank_core.spec import ModelSpec
+from rerank_core.spec.hub_or_folder import is_hub_id
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -115,7 +116,7 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
             raise PluginLoadError("register() was called after the hook had returned; call it inside the hook")
         if type(spec) is not ModelSpec:  # plain data, so that no property of a subclass runs later
             raise PluginLoadError(f"register() was given {short(spec)}; it takes a ModelSpec")
-        if "/" in spec.name:
+        if is_hub_id(spec.name):
             raise PluginLoadError(
                 f"register() was given a model named {spec.name!r}; a registered name is kebab-case, like "
                 "'family-variant', and its hub id is an alias"

@@ -6,7 +6,6 @@ checked and asked on its own; what goes wrong is recorded on its `PluginRecord` 
 
 from __future__ import annotations
 
-import difflib
 import functools
 import json
 import os
@@ -14,7 +13,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from rerank_core.errors import CheckpointError, DuplicateModelError, RerankError, UnknownModelError, short
+from rerank_core.errors import CheckpointError, DuplicateModelError, RerankError, UnknownModelError, near_matches, short
 from rerank_core.plugins.discovery import (
     DISABLE,
     Command,
@@ -207,9 +206,7 @@ class Registry:
         if name in known and known[name] not in {plugin.distribution for plugin in self.plugins}:
             parts.append(f"It comes with {known[name]}: pip install {known[name]}")
         else:
-            spelt = {candidate.lower(): candidate for candidate in [*known, *self._names]}
-            near = [spelt[match] for match in difflib.get_close_matches(name.lower(), spelt, n=3)]
-            if near:
+            if near := near_matches(name, [*known, *self._names], most=3):
                 lines = [n if n in self._names else f"{n} (pip install {known[n]})" for n in near]
                 parts.append(f"Did you mean {', '.join(lines)}?")
             parts.append("`rerank models` lists what is installed.")

@@ -2,6 +2,7 @@
 
 from rerank_core.spec.compat import PROFILES, CompatProfile, CompatRules
 from rerank_core.spec.head import Head, HeadKind
+from rerank_core.spec.layer_options import layer_options
 from rerank_core.spec.model_option import ModelOption
 from rerank_core.spec.model_spec import ModelSpec
 from rerank_core.spec.template import Template
@@ -17,4 +18,5 @@ __all__ = [
     "ModelSpec",
     "Template",
     "TokenVectors",
+    "layer_options",
 ]

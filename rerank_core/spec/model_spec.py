@@ -12,6 +12,7 @@ from rerank_core.planning.longdoc import longdoc_of
 from rerank_core.spec.compat import CompatProfile
 from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import is_hub_id
+from rerank_core.spec.layer_options import layer_options
 from rerank_core.spec.model_option import ModelOption
 from rerank_core.spec.template import Template
 from rerank_core.types import ScoreSpace
@@ -21,19 +22,8 @@ __all__ = ["ModelSpec"]
 _NAME = re.compile(r"[a-z0-9]+(?:[.-][a-z0-9]+)*")
 _LONGEST_NAME = 96
 _SCORER = re.compile(r"[\w.]+:\w+")
-# An alias may be a hub id, "owner/name"; a colon would be taken for "plugin:name".
-_ALIAS = re.compile(r"[\w.-]+(?:/[\w.-]+)?")
-
-# What every model with a score at several layers can be told, where no code of its own says otherwise.
-_LAYER_OPTIONS = (
-    ModelOption(
-        "layer", "ints",
-        "the layer that scores, by default the deepest; or several: the last listed ranks, deeper ones are not loaded",
-    ),
-    ModelOption(
-        "cascade", "counts", "{8: 30}: score all documents at layer 8, and the best 30 of them at `layer`", when="call"
-    ),
-)  # fmt: skip
+# A colon would be read as "plugin:name". An alias may also be a hub id.
+_ALIAS = re.compile(r"[\w.-]+")
 
 
 def _is_name(name: str) -> bool:
@@ -116,7 +106,7 @@ class ModelSpec:
         if not isinstance(self.pickled, bool):
             raise InputError(f"{me}pickled is {short(self.pickled)}; it must be True or False")
         for alias in self.aliases:
-            if not _ALIAS.fullmatch(alias):
+            if not (_ALIAS.fullmatch(alias) or is_hub_id(alias)):
                 raise InputError(f"{me}alias {short(alias)} must be a name or a hub id like 'owner/name'")
         if self.scorer is not None and not (isinstance(self.scorer, str) and _SCORER.fullmatch(self.scorer)):
             raise InputError(f"{me}scorer is {short(self.scorer)}; it must be 'package.module:factory'")
@@ -124,9 +114,9 @@ class ModelSpec:
         one_of(self.score_space, (None, *get_args(ScoreSpace)), f"{me}score_space")
         longdoc_of(self.longdoc)
         if self.head is not None and self.head.kind == "layers" and self.scorer is None:
-            given = {option.name for option in self.options}
-            own = tuple(option for option in _LAYER_OPTIONS if option.name not in given)
-            object.__setattr__(self, "options", (*self.options, *own))
+            names = {option.name for option in self.options}
+            missing = tuple(option for option in layer_options() if option.name not in names)
+            object.__setattr__(self, "options", (*self.options, *missing))
         if self.head is not None and self.head.kind == "maxsim" and self.template.wrap == "pair":
             raise InputError(
                 f"model {self.name!r}: late interaction keeps query and document apart; use Template.each()"

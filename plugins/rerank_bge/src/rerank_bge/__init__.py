@@ -5,7 +5,7 @@ from typing import Literal
 
 from rerank_core import Head, ModelOption, ModelSpec, Template, hookimpl
 from rerank_core.planning.longdoc import FirstP
-from rerank_core.spec import CompatProfile, CompatRules
+from rerank_core.spec import CompatProfile, CompatRules, layer_options
 
 PROMPT = (
     "Given a query A and a passage B, determine whether the passage contains an answer to the query by providing a "
@@ -52,12 +52,7 @@ def _prompt(text: str) -> ModelOption:
     return ModelOption("prompt", "str", "the task, after the document", default=text, when="call")
 
 
-def _layer(default: int) -> ModelOption:
-    return ModelOption(
-        "layer", "ints", "the layer that scores, or several: the last listed ranks; deeper ones are not loaded",
-        default=(default,),
-    )  # fmt: skip
-
+_LAYER, _CASCADE = layer_options(default=28)
 
 _LLM = (
     ModelSpec(
@@ -83,11 +78,8 @@ _LLM = (
         compat=_COMPAT,
         scorer="rerank_bge.minicpm:scorer",
         options=(
-            _layer(28),
-            ModelOption(
-                "cascade", "counts", "{8: 30}: score all documents at layer 8, and the best 30 of them at `layer`",
-                when="call",
-            ),
+            _LAYER,
+            _CASCADE,
             _prompt(PROMPT),
         ),
         license="Apache-2.0",
@@ -104,7 +96,7 @@ _LLM = (
         compat=_COMPAT,
         scorer="rerank_bge.lightweight:scorer",
         options=(
-            _layer(28),
+            _LAYER,
             ModelOption("compress_layers", "ints", "before which layers the document is compressed", default=(24, 40)),
             ModelOption(
                 "compress_ratio", "int", "neighbouring document tokens that become one; 1 compresses nothing",

@@ -14,7 +14,7 @@ from typing import Any
 
 from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template, TokenVectors
 from rerank_core.spec.hub_or_folder import model_name_of
-from rerank_core.spec.reranker_json import inside
+from rerank_core.spec.reranker_json import inside, max_length_of
 from rerank_core.spec.untrusted_files import Settings, read_json, reading, reason, regular
 
 __all__ = ["spec_of"]
@@ -71,7 +71,9 @@ def _sentence_transformers(directory: Path, saved: Settings, config: Settings) -
         directory,
         template=_template(asked, told),
         head=Head.maxsim("mean" if saved.get("similarity_fn_name") == "meanmaxsim" else "sum", vectors),
-        max_length=own.of("document_length", int, 0) or own.of("max_seq_length", int, 0) or _limit(directory, config),
+        max_length=own.of("document_length", int, 0)
+        or own.of("max_seq_length", int, 0)
+        or max_length_of(directory, config),
         kind="MultiVectorEncoder of sentence-transformers",
     )
 
@@ -134,7 +136,7 @@ def _bge_m3(directory: Path, config: Settings, m3_options: tuple[ModelOption, ..
         directory,
         template=Template.each(),
         head=Head.maxsim("mean", TokenVectors(projection=("colbert_linear.pt",), skip_first=True)),
-        max_length=_limit(directory, config),
+        max_length=max_length_of(directory, config),
         kind="BGE-M3" if whole else "late interaction of RAG-Retrieval",
         more={"scorer": "rerank_colbert.m3:build", "options": m3_options} if whole else {},
     )
@@ -221,15 +223,6 @@ def _expanded(directory: Path, length: int, token: str, attend: bool) -> dict[st
     if not token or not isinstance(token, str):
         raise CheckpointError(f"{directory}: queries are filled up, and the tokenizer names neither mask nor eos token")
     return {"expand_to": length, "expand_with": token, "attend_expansion": attend}
-
-
-def _limit(directory: Path, config: Settings) -> int:
-    """What the tokenizer was saved with, where it is a real limit; else 512. The backend checks positions."""
-    values = (
-        _optional(directory / "tokenizer_config.json").get("model_max_length"),
-        config.get("max_position_embeddings"),
-    )
-    return min((value for value in values if type(value) is int and 0 < value < 1_000_000), default=512)
 
 
 def _optional(path: Path) -> Settings:

@@ -8,11 +8,11 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TypeAlias
 
 import numpy as np
 
 from rerank_core.errors import InputError, one_of
+from rerank_core.progress import Progress
 from rerank_core.records.fields import Record, RowError
 from rerank_core.records.formats import format_of, keys_of, unread
 from rerank_core.records.label_scale import LabelScale
@@ -24,8 +24,6 @@ from rerank_trainers.data.hashing import HashIndex, digest, normalised, repeats
 from rerank_trainers.data.row_store import RowStore, open_rows
 
 __all__ = ["CheckOptions", "check", "usable_rows"]
-
-Progress: TypeAlias = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 from rerank_core.errors import InputError
+from rerank_core.progress import Progress
 from rerank_core.records.label_scale import LabelScale
 from rerank_trainers.checks.check import CheckOptions, check, usable_rows
 from rerank_trainers.checks.report import Report
@@ -15,8 +15,6 @@ from rerank_trainers.evaluation.dev_set import DevSet
 from rerank_trainers.objectives.required_data import Needs
 
 __all__ = ["Checked", "checked", "checks_of", "dev_rows", "scale_of"]
-
-Progress = Callable[[int, int], None]
 
 
 def scale_of(data: DataConfig) -> LabelScale:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,6 +10,7 @@ import typer
 from rerank_core import InputError
 from rerank_core.cli.options import AsJson, Encoding
 from rerank_core.cli.output import emit_json, show, table
+from rerank_core.progress import bar
 from rerank_trainers.checks.open_rows import Checked, checked
 from rerank_trainers.checks.report import KINDS, Report
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
@@ -75,7 +73,7 @@ def check(
     if objective is not None:
         flags["objective"] = objective
     told = set_values(overlaid({} if config is None else read_config(config), flags), settings or [])
-    with _bar("checking", not as_json) as progress:
+    with bar(not as_json, "checking") as progress:
         run = config_of(told)
         check_settings(run, evaluates=bool(run.data.eval))
         reader = _reader(run) if "objective" in told else Bce()
@@ -162,18 +160,3 @@ def _outcome(found: Checked, lacks: list[str]) -> str:
     if not left:
         return f"Training would stop: with on_error={report.on_error} no row is left."
     return f"With on_error={report.on_error} training would go on with {left:,} rows."
-
-
-@contextmanager
-def _bar(what: str, wanted: bool) -> Iterator[Callable[[int, int], None] | None]:
-    if not wanted or not sys.stderr.isatty():
-        yield None
-        return
-    # rich is slow to import, which nobody pays who draws nothing.
-    from rich.console import Console
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as display:
-        task = display.add_task(what, total=None)
-        yield lambda done, total: display.update(task, completed=done, total=total)

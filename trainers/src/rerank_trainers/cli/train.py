@@ -135,7 +135,7 @@ def _launch(
     from rerank_trainers.train import leave, rehearse, train
 
     logging.basicConfig(level=logging.WARNING, format="%(message)s")
-    with bar(True) as progress:
+    with bar(True, "reading") as progress:
         if dry_run:
             data = rehearse(config, resume=resume, overwrite=overwrite, progress=progress)
             leave()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import contextlib
 import copy
 import dataclasses
-import difflib
 import json
 import math
 import types
@@ -20,7 +19,7 @@ from pathlib import Path
 from typing import Any, Literal, Union, get_args, get_origin
 
 from rerank_core import InputError
-from rerank_core.errors import short
+from rerank_core.errors import near_matches, short
 from rerank_core.records.record_files import named_form
 from rerank_trainers.atomic_files import write_whole
 from rerank_trainers.config.schema import Config, ObjectiveConfig
@@ -121,7 +120,7 @@ def _made(kind: Any, data: object, where: str) -> Any:
     for key, value in data.items():
         name = f"{where}.{key}" if where else str(key)
         if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
+            near = near_matches(key, known)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise InputError(f"{name!r} is no setting.{hint} There are {', '.join(known)}")
         values[key] = _value(hints[key], value, name)

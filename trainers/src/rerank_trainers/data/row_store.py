@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from bisect import bisect_right
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias, overload
@@ -13,6 +13,7 @@ from typing import TypeAlias, overload
 import numpy as np
 import numpy.typing as npt
 
+from rerank_core.progress import Progress
 from rerank_core.records.fields import Record, RowError
 from rerank_core.records.formats import ScoresAre, joined, row_of
 from rerank_core.records.parquet import ParquetRecords
@@ -34,7 +35,7 @@ def open_rows(
     scores_are: ScoresAre = "teacher",
     group: bool = True,
     encoding: str | None = None,
-    progress: Callable[[int, int], None] | None = None,
+    progress: Progress | None = None,
 ) -> RowStore:
     """The rows of JSON, CSV, TSV and Parquet files, in any format that `formats` lists, mixed as they may be.
 

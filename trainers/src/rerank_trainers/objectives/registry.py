@@ -19,10 +19,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import fields
-from difflib import get_close_matches
 from types import MappingProxyType
 
-from rerank_core.errors import InputError, short
+from rerank_core.errors import InputError, near_matches, short
 from rerank_trainers.objectives.base import GroupObjective, Objective
 from rerank_trainers.objectives.distillation import KL, MarginMSE
 from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
@@ -57,6 +56,6 @@ def objective_of(name: str, **options: object) -> Objective:
 
 
 def _nearest(word: object, valid: list[str]) -> str:
-    near = get_close_matches(str(word).lower(), valid)
+    near = near_matches(word, valid, most=3)
     guess = f"did you mean {' or '.join(map(repr, near))}? It" if near else "it"
     return f"{guess} must be one of {', '.join(map(repr, valid))}"

@@ -1,0 +1,28 @@
+"""`layer_options`: the model options of a head with a score at several layers."""
+
+from __future__ import annotations
+
+from rerank_core.spec.model_option import ModelOption
+
+__all__ = ["layer_options"]
+
+
+def layer_options(default: int | None = None) -> tuple[ModelOption, ModelOption]:
+    """The options ``layer`` (fixed at load) and ``cascade`` (per call) of a model with `Head.layers`.
+
+    `ModelSpec` adds them where the spec has no scorer of its own; a spec with one lists those that its scorer supports.
+
+    Args:
+        default: the layer that scores where the caller names none; None for the deepest.
+    """
+    deepest = ", by default the deepest" if default is None else ""
+    layer = ModelOption(
+        "layer",
+        "ints",
+        f"the layer that scores{deepest}; of several layers the last listed ranks; deeper ones are not loaded",
+        default=None if default is None else (default,),
+    )
+    cascade = ModelOption(
+        "cascade", "counts", "{8: 30}: score all documents at layer 8, and the best 30 of them at `layer`", when="call"
+    )
+    return layer, cascade
