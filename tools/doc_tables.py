@@ -1,4 +1,4 @@
-"""Generated text for the documents: the model table and the help pages (cog calls this; `make fix` writes it)."""
+"""Generated text for the documents: tables of models, and the help pages (cog calls this; `make fix` writes it)."""
 
 from __future__ import annotations
 
@@ -7,48 +7,88 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import rerank_core
+from rerank_core import ModelSpec
 from rerank_core.plugins import registry
 
-# What has been shown for each model so far, and what waits for weights that cannot be had where this is developed.
-PROOF = json.loads((Path(__file__).parent / "proof.json").read_text(encoding="utf-8"))
+# How each model has been tested: a level (docs/proof.md defines them) and a sentence, or the model that it is like.
+PROOF: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "proof.json").read_text(encoding="utf-8"))
+TITLES = {
+    "en": ("name", "package", "kind", "languages", "tokens per row", "licence", "tested"),
+    "zh": ("名字", "安装包", "类型", "语言", "每行词元", "许可证", "验证"),
+}
+KINDS = {
+    "en": {"classifier": "cross-encoder", "maxsim": "late interaction", "last_token": "LLM, yes or no",
+           "layers": "LLM, by layer", "listwise": "LLM, listwise"},
+    "zh": {"classifier": "交叉编码器", "maxsim": "延迟交互", "last_token": "LLM，答是或否",
+           "layers": "LLM，逐层打分", "listwise": "LLM，列表式"},
+}  # fmt: skip
 
 
 def models(*, chinese: bool = False) -> str:
-    """A Markdown table of every first-party model, with what is proven of it."""
+    """A Markdown table of every first-party model, with the level of its tests."""
     language = "zh" if chinese else "en"
-    titles = {
-        "en": ("name", "installed by", "kind", "languages", "tokens a row", "licence", "proven so far"),
-        "zh": ("名字", "安装包", "类型", "语言", "每行词元", "许可证", "目前已验证"),
-    }[language]
-    rows = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    rows = []
     for spec in rerank_core.models():
-        plugin = registry.default().plugin_of(spec)
-        head = spec.head.kind if spec.head else "LLM, listwise" if spec.raw_space == "rank" else "text"
-        kind = {
-            "classifier": "cross-encoder",
-            "maxsim": "late interaction",
-            "last_token": "LLM, yes or no",
-            "layers": "LLM, by layer",
-        }.get(head, head)
-        cells = (
-            f"`{spec.name}`",
-            f"`{plugin.distribution}`" if plugin else "",
-            kind,
-            ", ".join(spec.languages),
-            str(spec.max_length) if spec.head else "",
-            spec.license,
-            PROOF[spec.name][language],
-        )
-        rows.append("| " + " | ".join(cells) + " |")
-    return "\n".join(rows)
+        tokens = str(spec.max_length) if spec.head else ""
+        mark = "✓" * proof_of(spec.name)["level"]
+        names = (f"`{spec.name}`", f"`{_package(spec)}`")
+        rows.append((*names, _kind(spec, language), _languages(spec, language), tokens, spec.license, mark))
+    return _table(TITLES[language], rows)
+
+
+def package_models(package: str) -> str:
+    """A Markdown table of the models that one distribution brings, for its own README."""
+    rows = [
+        (f"`{spec.name}`", f"`{spec.checkpoint}`" if spec.head else "", spec.description, spec.license)
+        for spec in rerank_core.models()
+        if _package(spec) == package
+    ]
+    return _table(("name", "checkpoint", "", "licence of the model"), rows)
+
+
+def proof(*, chinese: bool = False) -> str:
+    """A Markdown table of every first-party model, with the level of its tests and what they compare."""
+    language = "zh" if chinese else "en"
+    found: dict[str, list[str]] = {}
+    for spec in rerank_core.models():
+        found.setdefault(PROOF[spec.name].get("as", spec.name), []).append(f"`{spec.name}`")
+    rows = [(", ".join(names), "✓" * PROOF[first]["level"], PROOF[first][language]) for first, names in found.items()]
+    return _table({"en": ("model", "level", "tested"), "zh": ("模型", "级别", "验证内容")}[language], rows)
+
+
+def proof_of(name: str) -> dict[str, Any]:
+    """The level of a model's tests and the sentence about them, also where another model's stand for it."""
+    entry = PROOF[name]
+    return PROOF[entry["as"]] if "as" in entry else entry
 
 
 def help_page(*command: str) -> str:
-    """What ``rerank COMMAND --help`` prints, 100 columns wide and without colour."""
+    """The output of ``rerank COMMAND --help``, 100 columns wide and without colour."""
     environment = {**os.environ, "COLUMNS": "100", "NO_COLOR": "1", "TERM": "dumb"}
     arguments = [sys.executable, "-m", "rerank_core", *command, "--help"]
     done = subprocess.run(arguments, capture_output=True, text=True, check=True, env=environment)
     text = done.stdout.replace("python -m rerank_core", "rerank")
     return "```text\n" + "\n".join(line.rstrip() for line in text.strip().splitlines()) + "\n```"
+
+
+def _package(spec: ModelSpec) -> str:
+    plugin = registry.default().plugin_of(spec)
+    return str(plugin.distribution) if plugin else ""
+
+
+def _kind(spec: ModelSpec, language: str) -> str:
+    kind = spec.head.kind if spec.head else "listwise" if spec.raw_space == "rank" else "text"
+    return KINDS[language].get(kind, kind)
+
+
+def _languages(spec: ModelSpec, language: str) -> str:
+    text = ", ".join(spec.languages)
+    return text.replace("multilingual", "多语言") if language == "zh" else text
+
+
+def _table(titles: tuple[str, ...], rows: list[tuple[str, ...]]) -> str:
+    lines = ["| " + " | ".join(titles) + " |", "|" + "---|" * len(titles)]
+    return "\n".join([*lines, *("| " + " | ".join(cells) + " |" for cells in rows)])
