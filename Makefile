@@ -8,10 +8,10 @@ PLUGINS := $(wildcard plugins/*)
 CODE := rerank_core plugins trainers tests tools benchmarks conftest.py
 # A process a core; tests of one file stay together, since they share models and README blocks depend on earlier ones.
 PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
-DOCS := README.md README.zh.md docs/cli.md docs/training.md
+DOCS := README.md README.zh.md $(wildcard plugins/*/README.md) docs/cli.md docs/guide.zh.md docs/proof.md docs/speed.md docs/training.md
 
 .DEFAULT_GOAL := help
-.PHONY: help try test check parity fix bench ndcg test-core clean
+.PHONY: help try test check parity fix pictures bench ndcg test-core clean
 
 help:  ## show this list
 	@grep -E '^[a-z-]+:.*##' Makefile | sed -E 's/:.*## /\t/' | expand -t 12
@@ -51,6 +51,11 @@ fix: $(VENV)/.dev  ## format, mend what lint can, write generated text again
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/python tools/known_models.py
 	$(BIN)/cog -r -p "import sys; sys.path.insert(0, 'tools')" $(DOCS)
+
+pictures: $(VENV)/.dev  ## draw the pictures of the READMEs again: a terminal, and the chart of benchmarks/results
+	$(INSTALL) -r requirements-docs.txt
+	$(BIN)/python tools/terminal_picture.py
+	$(BIN)/python tools/speed_chart.py
 
 bench: $(VENV)/.dev  ## timings beside other runtimes, each in its own environment (up to an hour; goes on where it was)
 	$(BIN)/python benchmarks/bench.py

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import shlex
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -14,6 +16,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 try:
     from sybil import Example, Sybil
     from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
+    from sybil.sybil import SybilCollection
 except ImportError:  # make test-core runs the core's own tests with as little as possible installed
     Sybil = None
 
@@ -22,14 +25,20 @@ ROOT = Path(__file__).resolve().parent
 
 def run_console(example: Example) -> None:
     """Run the lines of a console block that start with ``$ rerank``, in the repository, each in its own process."""
-    from helpers.processes import run_module
-
     for line in example.parsed.splitlines():
         if line.startswith("$ rerank "):
-            arguments = shlex.split(line.removeprefix("$ rerank "))
-            done = run_module("rerank_core", *arguments, cwd=ROOT, env={"COLUMNS": "100"})
+            done = run_line(line)
             assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
             assert done.stdout.strip(), f"{line} printed nothing"
+
+
+@functools.cache
+def run_line(line: str) -> Any:
+    """Run one line in a process of its own; a line that several documents show runs once."""
+    from helpers.processes import run_module
+
+    arguments = shlex.split(line.removeprefix("$ rerank "))
+    return run_module("rerank_core", *arguments, cwd=ROOT, env={"COLUMNS": "100"})
 
 
 @pytest.fixture
@@ -38,9 +47,31 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
 
 
+@pytest.fixture(scope="session")
+def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of the hub with tiny random checkpoints of the models that the package pages load."""
+    from helpers import hub_cache
+
+    cache = tmp_path_factory.mktemp("hub")
+    hub_cache.fill(cache)
+    return cache
+
+
+@pytest.fixture
+def from_cache(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The examples of a package page load its models from that cache, and nothing from the network."""
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_cache))
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
+
+
 if Sybil is not None:
-    pytest_collect_file = Sybil(
-        parsers=[PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)],
-        patterns=["README.md", "README.zh.md", "docs/*.md"],
-        fixtures=["elsewhere"],
+    parsers = [PythonCodeBlockParser(), CodeBlockParser(language="console", evaluator=run_console)]
+    pages = ["plugins/*/README.md", "trainers/README.md"]
+    pytest_collect_file = SybilCollection(
+        [
+            Sybil(parsers, patterns=["README.md", "README.zh.md", "docs/*.md"], excludes=pages, fixtures=["elsewhere"]),
+            Sybil(parsers, patterns=pages, fixtures=["elsewhere", "from_cache"]),
+        ]
     ).pytest()

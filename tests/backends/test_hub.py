@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import rerank_core
+from helpers.hub_cache import snapshot
 from rerank_core.testing import tiny_cross_encoder
 
 SCORE = """
@@ -23,12 +24,7 @@ print(json.dumps([reranker.spec.name, reranker.spec.checkpoint, scores]))
 
 def cached(cache: Path, hub_id: str, revision: str) -> Path:
     """A tiny checkpoint under a hub id and revision in a cache."""
-    repository = cache / f"models--{hub_id.replace('/', '--')}"
-    snapshot = repository / "snapshots" / revision
-    snapshot.mkdir(parents=True)
-    (repository / "refs").mkdir()
-    (repository / "refs" / "main").write_text(revision)
-    return tiny_cross_encoder(snapshot, "xlm-roberta")
+    return tiny_cross_encoder(snapshot(cache, hub_id, revision), "xlm-roberta")
 
 
 def load(cache: Path, name: str) -> subprocess.CompletedProcess[str]:
