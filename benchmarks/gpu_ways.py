@@ -27,21 +27,21 @@ def _rules(subject: Subject, budget: int | None = None) -> Rules:
 
 def least_tokens(subject: Subject, jobs: Sequence[Job]) -> int:
     """Tokens without padding, and what the rows of a query share once."""
-    plan = RowPlan(subject.packed, jobs, _rules(subject), once=False)
+    plan = RowPlan(subject.packed, jobs, _rules(subject), deduplicate=False)
     return sum(window.length for window in plan.windows) + sum(len(row.ids) for row in plan.query_rows.values())
 
 
 def ours(subject: Subject, jobs: Sequence[Job], budget: int, *, packed: bool = True, allow_varlen: bool = True) -> Way:
     """Scores through the seam under a token budget, from token ids on."""
     scorer = subject.packed if packed else subject.padded
-    plan = RowPlan(scorer, jobs, _rules(subject, budget), once=False)
+    plan = RowPlan(scorer, jobs, _rules(subject, budget), deduplicate=False)
     return lambda: _scores(scorer, plan, allow_varlen=allow_varlen)
 
 
 def from_texts(subject: Subject, jobs: Sequence[Job], budget: int) -> Way:
     """The same, and tokenization with it."""
     rules = _rules(subject, budget)
-    return lambda: _scores(subject.packed, RowPlan(subject.packed, jobs, rules, once=False), allow_varlen=True)
+    return lambda: _scores(subject.packed, RowPlan(subject.packed, jobs, rules, deduplicate=False), allow_varlen=True)
 
 
 def _scores(scorer: TorchScorer, plan: RowPlan, *, allow_varlen: bool) -> list[float]:
@@ -60,7 +60,7 @@ def hugging_face(subject: Subject, jobs: Sequence[Job], size: int) -> Way:
     """The same rows through the plain module, sorted by length, in batches of one size; of a causal model the logits of
     the last token alone, and no cache."""
     module, labels = subject.plain, subject.labels
-    plan = RowPlan(subject.padded, jobs, _rules(subject), once=False)
+    plan = RowPlan(subject.padded, jobs, _rules(subject), deduplicate=False)
     rows = []
     for window in plan.windows:
         shared = plan.query_rows[window.query].ids if window.query in plan.query_rows else ()

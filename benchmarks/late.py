@@ -78,7 +78,7 @@ def products(directory: Path, asked: dict[str, list[str]]) -> dict[str, float]:
     index = model.index(asked["docs"])
     (tokens,) = scorer.tokenize([asked["queries"][1]], "query")
     row = scorer.query_row(tokens.first(29))
-    place = index._shelved[0].windows[0].embedding
+    place = index._stored[0].windows[0].embedding
     part = place.block.part("vectors", range(len(asked["docs"])))
     query, vectors = scorer.ask([row])[0]["vectors"], part.all()
     turned = query.T.contiguous()

@@ -65,7 +65,7 @@ def near_matches(word: object, valid: Iterable[str], most: int = 1) -> list[str]
 _E = TypeVar("_E", bound=Exception)
 
 
-def about(error: _E, where: str) -> _E:
+def with_context(error: _E, where: str) -> _E:
     """The same error, with what it is about before its message; for a stranger's error, as a note where Python has
     notes."""
     if isinstance(error, RerankError):

@@ -18,13 +18,13 @@ from rerank_core.errors import (
     one_of,
     short,
 )
-from rerank_core.index.explain import explained
+from rerank_core.index.explain import with_matches
 from rerank_core.index.index import Index, build_index
 from rerank_core.index.protocols import Explains
 from rerank_core.options import CallOptions, Options, check_flag
 from rerank_core.pipeline import streaming
-from rerank_core.pipeline.outcomes import finished
-from rerank_core.pipeline.ranking import presentation, ranking_of
+from rerank_core.pipeline.outcomes import raise_failures
+from rerank_core.pipeline.ranking import activation_and_space, ranking_of
 from rerank_core.pipeline.requests import job_of, jobs_of_pairs, requests_in
 from rerank_core.pipeline.run import run
 from rerank_core.planning.row_plan import Job, Rules
@@ -55,7 +55,7 @@ class Reranker:
         self._mark = object()
         self._scorer: AnyScorer | None = scorer
         self._rules, self._profile = base_rules(scorer, spec, options)
-        presentation(spec, self._space(scorer), options.activation)
+        activation_and_space(spec, self._space(scorer), options.activation)
 
     @classmethod
     def from_scorer(cls, scorer: AnyScorer, spec: ModelSpec, **options: Any) -> Reranker:
@@ -99,7 +99,7 @@ class Reranker:
         """Rank several ``(query, documents)`` in one plan; one ranking each, in their order."""
         call = CallOptions.of(self.spec, options)
         jobs = [job_of(request, self._identity(), number) for number, request in enumerate(requests_in(requests))]
-        return list(self._rank(jobs, call, named=True))
+        return list(self._rank(jobs, call, numbered=True))
 
     def rerank_stream(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> Iterator[Ranking]:
         """Rank an endless or huge iterable in bounded memory: rankings come in order, about a thousand documents
@@ -108,7 +108,7 @@ class Reranker:
         return streaming.stream(
             requests_in(requests),
             lambda request, number: job_of(request, self._identity(), number),
-            lambda jobs: self._rank(jobs, call, named=True, apart=True),
+            lambda jobs: self._rank(jobs, call, numbered=True, retry_alone=True),
         )
 
     async def arerank(self, query: str, documents: Iterable[object], **options: Any) -> Ranking:
@@ -152,7 +152,7 @@ class Reranker:
         try:
             with bar(call.progress) as progress:
                 outcomes = run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
-            results = list(finished(outcomes))
+            results = list(raise_failures(outcomes))
         except NonFiniteScoreError as error:
             bad = [places[job][doc] for job, doc in error.documents]
             message = f"the model gave NaN or infinity for the pairs {short(bad)}"
@@ -221,8 +221,8 @@ class Reranker:
         call: CallOptions,
         watch: Progress | None = None,
         *,
-        named: bool = False,
-        apart: bool = False,
+        numbered: bool = False,
+        retry_alone: bool = False,
     ) -> Iterator[Ranking]:
         """Rankings in the order of the jobs, as far as they came, before an error; see `pipeline.run`."""
         scorer = self._open(call)
@@ -232,17 +232,17 @@ class Reranker:
             )
         activation = call.activation or self.options.activation
         space = self._space(scorer)
-        presentation(self.spec, space, activation)
+        activation_and_space(self.spec, space, activation)
         if any(isinstance(job.documents, Index) for job in jobs) and (
             call.longdoc is not None or call.overlap is not None
         ):
             raise InputError("longdoc and overlap are settled when an index is made; pass them to load")
         rules = self._rules_for(scorer, call)
         with bar(call.progress and watch is None) as progress:
-            outcomes = run(scorer, jobs, rules, watch or progress, named=named, apart=apart)
-        for job, scored in zip(jobs, finished(outcomes), strict=False):
+            outcomes = run(scorer, jobs, rules, watch or progress, numbered=numbered, retry_alone=retry_alone)
+        for job, scored in zip(jobs, raise_failures(outcomes), strict=False):
             ranking = ranking_of(self.spec, job, scored, call, activation, space)
-            yield replace(ranking, hits=explained(scorer, job, ranking.hits, rules)) if call.explain else ranking
+            yield replace(ranking, hits=with_matches(scorer, job, ranking.hits, rules)) if call.explain else ranking
 
     def _rules_for(self, scorer: AnyScorer, call: CallOptions, *, pairs: bool = False) -> Rules:
         return call_rules(self._rules, self._profile, scorer, self.spec, call, pairs=pairs)

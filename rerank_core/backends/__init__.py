@@ -7,7 +7,7 @@ from typing import Any
 
 from rerank_core.errors import MissingDependencyError, PluginError, RerankError
 from rerank_core.options import Options
-from rerank_core.plugins.isolation import described, is_users_interrupt, output_aside
+from rerank_core.plugins.isolation import is_users_interrupt, one_line, stdout_to_stderr
 from rerank_core.scorer import AnyScorer
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.untrusted_files import reading
@@ -29,7 +29,7 @@ def build(spec: ModelSpec, options: Options) -> AnyScorer:
         return scorer
     module, _, factory = spec.scorer.partition(":")
     try:
-        with output_aside():
+        with stdout_to_stderr():
             scorer = getattr(importlib.import_module(module), factory)(spec, options)
     except RerankError:
         raise
@@ -40,7 +40,7 @@ def build(spec: ModelSpec, options: Options) -> AnyScorer:
     except BaseException as error:  # SystemExit and a native extension's panic are no Exception
         if is_users_interrupt(error):
             raise
-        raise PluginError(f"{spec.name!r} is scored by {spec.scorer!r}, which failed: {described(error)}") from error
+        raise PluginError(f"{spec.name!r} is scored by {spec.scorer!r}, which failed: {one_line(error)}") from error
     return scorer
 
 
@@ -59,5 +59,5 @@ def import_backend(name: str) -> Any:
         ) from error
     except (ImportError, OSError) as error:  # OSError: a shared library that is missing or does not fit
         raise MissingDependencyError(
-            f"a package that models with weights need cannot be imported: {described(error)}; `rerank doctor` says more"
+            f"a package that models with weights need cannot be imported: {one_line(error)}; `rerank doctor` says more"
         ) from error

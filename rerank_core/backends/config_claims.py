@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rerank_core.errors import CheckpointError
-from rerank_core.spec.untrusted_files import Settings, read_json, reading, regular
+from rerank_core.spec.untrusted_files import Settings, read_json, reading, regular_file
 
 __all__ = ["check_claims", "check_files", "check_settings", "shapes_of"]
 
@@ -55,7 +55,7 @@ def check_files(directory: Path) -> None:
     with reading(directory):
         for path in sorted(directory.iterdir()):
             if path.suffix in _OPENED:
-                regular(path)
+                regular_file(path)
 
 
 def check_settings(directory: Path) -> None:
@@ -146,7 +146,7 @@ def shapes_of(directory: Path) -> dict[str, tuple[int, ...]]:
     """
     found: dict[str, tuple[int, ...]] = {}
     for path in sorted(directory.glob("*.safetensors")):
-        size = regular(path).stat().st_size
+        size = regular_file(path).stat().st_size
         with reading(path), path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(_LONGEST_HEADER, size - 8):

@@ -20,7 +20,7 @@ from typing import Any
 
 from rerank_core.backends.after_fork import Lock
 from rerank_core.errors import CheckpointError
-from rerank_core.spec.untrusted_files import read_json, reason, regular
+from rerank_core.spec.untrusted_files import read_json, reason, regular_file
 
 __all__ = ["trust", "try_template", "try_tokenizer"]
 
@@ -51,7 +51,7 @@ def try_tokenizer(file: Path) -> None:
     Raises:
         CheckpointError: it cannot, or what reads it dies or does not end.
     """
-    size = regular(file).stat().st_size
+    size = regular_file(file).stat().st_size
     mark = _mark(file)
     if mark in _passed:
         return

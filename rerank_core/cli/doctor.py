@@ -9,7 +9,7 @@ import typer
 from rerank_core.cli.options import AsJson
 from rerank_core.cli.output import emit_json, plain, show
 from rerank_core.doctor import Check, examine
-from rerank_core.plugins.isolation import output_aside
+from rerank_core.plugins.isolation import stdout_to_stderr
 
 __all__ = ["doctor"]
 
@@ -31,7 +31,7 @@ def doctor(
       rerank doctor mini
       rerank doctor --json | jq '.checks[] | select(.status != "ok")'
     """
-    with output_aside():
+    with stdout_to_stderr():
         checks = examine(model)
     ok = all(check.status != "fail" for check in checks)
     if as_json:

@@ -13,7 +13,7 @@ import typer
 
 from rerank_core.cli.output import plain, unheard
 from rerank_core.errors import PluginError, RerankError, short
-from rerank_core.plugins.isolation import described, is_users_interrupt
+from rerank_core.plugins.isolation import is_users_interrupt, one_line
 
 __all__ = ["TRACEBACK", "explained", "finish", "prepare", "staying"]
 
@@ -47,8 +47,8 @@ def explained(command: Callable[[], str] = lambda: "`rerank`") -> Iterator[None]
         if os.environ.get(TRACEBACK):
             raise
         if isinstance(error, OSError):
-            _fail(f"{command()}: {described(error)}", error)
-        _fail(f"{command()} failed: {described(error)}. {TRACEBACK}=1 shows where; report it to its authors", error)
+            _fail(f"{command()}: {one_line(error)}", error)
+        _fail(f"{command()} failed: {one_line(error)}. {TRACEBACK}=1 shows where; report it to its authors", error)
 
 
 @contextlib.contextmanager
@@ -60,7 +60,7 @@ def staying(model: str) -> Iterator[None]:
         if is_users_interrupt(error):
             raise
         raise PluginError(
-            f"the code of {short(model)} asked the process to end ({described(error)}); report it to its authors"
+            f"the code of {short(model)} asked the process to end ({one_line(error)}); report it to its authors"
         ) from error
 
 
@@ -107,7 +107,7 @@ def finish(*, failed: bool) -> int:
     """
     error = _unwritten(sys.stdout)
     if error is not None and not failed and getattr(error, "errno", None) != errno.EPIPE:
-        _say(f"error: the result could not be written: {described(error)}")
+        _say(f"error: the result could not be written: {one_line(error)}")
     _unwritten(sys.stderr)
     return 0 if error is None else 1
 

@@ -14,7 +14,7 @@ from typer.core import TyperCommand
 
 from rerank_core.errors import MissingDependencyError, PluginError, near_matches, short
 from rerank_core.plugins.discovery import DISABLE, Command, PluginRecord
-from rerank_core.plugins.isolation import PluginFault, contained
+from rerank_core.plugins.isolation import PluginFault, isolated
 from rerank_core.plugins.registry import default
 
 __all__ = ["command", "names", "unknown", "whose"]
@@ -89,7 +89,7 @@ class _Later(TyperCommand):
         module, _, attribute = claimed.target.partition(":")
         me = f"`rerank {claimed.name}` of {plugin.distribution}"
         try:
-            with contained():
+            with isolated():
                 app = getattr(importlib.import_module(module), attribute)
                 if not isinstance(app, typer.Typer):
                     raise PluginError(f"it is {short(app)}, which is no Typer app")

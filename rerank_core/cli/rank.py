@@ -23,7 +23,7 @@ from rerank_core.cli.output import emit_json, note
 from rerank_core.cli.show_ranking import show_ranking
 from rerank_core.errors import InputError
 from rerank_core.loading import load
-from rerank_core.plugins.isolation import output_aside
+from rerank_core.plugins.isolation import stdout_to_stderr
 from rerank_core.records.document_options import Fields, Format
 from rerank_core.types import query_of
 
@@ -153,7 +153,7 @@ def rank(
 
     documents = read_documents(files or [], form, Fields(text_field, id_field), encoding)
     # Text that a plugin prints goes to stderr, so that stdout holds the ranking alone.
-    with output_aside(), staying(model), load(model, **options) as reranker:
+    with stdout_to_stderr(), staying(model), load(model, **options) as reranker:
         candidates = documents if index is None else reranker.index(documents, index, progress=True)
         with_matches = explain and reranker.explains
         ranking = reranker.rerank(

@@ -13,10 +13,10 @@ from rerank_core.planning.row_plan import Job, RowPlan, Rules
 from rerank_core.scorer import Scorer, Tokens
 from rerank_core.types import Hit, Match
 
-__all__ = ["explained"]
+__all__ = ["with_matches"]
 
 
-def explained(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules) -> tuple[Hit, ...]:
+def with_matches(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules) -> tuple[Hit, ...]:
     """The hits, each with the matches of its best passage. Documents that are not in an index are encoded again.
 
     Args:
@@ -27,7 +27,7 @@ def explained(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules) -> tu
     assert isinstance(scorer, Indexable)
     if not hits:
         return ()
-    plan = RowPlan(scorer, [Job(job.query, [hit.document for hit in hits])], rules, once=False)
+    plan = RowPlan(scorer, [Job(job.query, [hit.document for hit in hits])], rules, deduplicate=False)
     windows = [[window for window in plan.windows if window.doc == place] for place in range(len(hits))]
     if isinstance(job.documents, Index):
         kept = IndexPlan(scorer, job, job.documents, rules)

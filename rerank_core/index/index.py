@@ -38,7 +38,7 @@ class Index(Sequence[Document]):
     owner: object
     precision: str
     drift: Mapping[str, float]
-    _shelved: tuple[StoredText, ...]
+    _stored: tuple[StoredText, ...]
 
     @overload
     def __getitem__(self, index: int) -> Document: ...
@@ -54,7 +54,7 @@ class Index(Sequence[Document]):
         return iter(self.documents)
 
     def __repr__(self) -> str:
-        passages = sum(len(shelved.windows) for shelved in self._shelved)
+        passages = sum(len(shelved.windows) for shelved in self._stored)
         return f"Index({len(self.documents)} documents, {passages} passages, {self.precision})"
 
     @functools.cached_property
@@ -62,13 +62,13 @@ class Index(Sequence[Document]):
         """What every query's plan begins with; a thousand documents take as long to list as to compare."""
         return [
             Window(0, doc, number, *window.tokens, length=0)
-            for doc, shelved in enumerate(self._shelved)
+            for doc, shelved in enumerate(self._stored)
             for number, window in enumerate(shelved.windows)
         ]
 
     @functools.cached_property
     def _embeddings(self) -> list[Any]:
-        return [window.embedding for shelved in self._shelved for window in shelved.windows]
+        return [window.embedding for shelved in self._stored for window in shelved.windows]
 
     def select(self, places: Iterable[int]) -> Index:
         """The documents at these places, in this order: candidates that a first stage found. Hits count from this
@@ -82,7 +82,7 @@ class Index(Sequence[Document]):
         return replace(
             self,
             documents=tuple(self.documents[place] for place in chosen),
-            _shelved=tuple(self._shelved[place] for place in chosen),
+            _stored=tuple(self._stored[place] for place in chosen),
         )
 
 
@@ -146,7 +146,7 @@ def build_index(
         owner=owner,
         precision=shelf.precision,
         drift=shelf.drift,
-        _shelved=tuple(own for own in shelved if own is not None),
+        _stored=tuple(own for own in shelved if own is not None),
     )
 
 
@@ -172,7 +172,7 @@ def _check_spans(shelved: StoredText, document: Document, number: int, directory
 def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, progress: Progress) -> list[StoredText]:
     assert isinstance(scorer, Indexable)
     # The layout is `separate`, so no row holds the query: any query will do to plan the documents' windows.
-    plan = RowPlan(scorer, [Job("", documents)], rules, once=False)
+    plan = RowPlan(scorer, [Job("", documents)], rules, deduplicate=False)
     embeddings: list[Any] = [None] * len(plan.windows)
     done = 0
     for positions in plan.batches():
@@ -214,16 +214,16 @@ class IndexPlan:
         queries.room(scorer, 0, NO_TOKENS, rules.max_length)
         self.query_rows: Mapping[int, QueryRow] = queries.rows
         self.query_truncated: Sequence[bool] = queries.truncated
-        self.copies: Mapping[int, int] = {}
+        self.duplicates: Mapping[int, int] = {}
         self.windows: Sequence[Window] = index._windows
 
     def embedding(self, window: Window) -> Any:
         """What the index holds of a window."""
-        return self._index._shelved[window.doc].windows[window.number].embedding
+        return self._index._stored[window.doc].windows[window.number].embedding
 
     def spans(self, doc: int) -> list[tuple[int, int]]:
         """The tokens of a document's windows."""
-        return [window.tokens for window in self._index._shelved[doc].windows]
+        return [window.tokens for window in self._index._stored[doc].windows]
 
     def batches(self) -> list[list[int]]:
         return [list(range(len(self.windows)))] if self.windows else []
@@ -233,7 +233,7 @@ class IndexPlan:
         return self._scorer.match(self.query_rows, [(0, embeddings[position]) for position in positions])
 
     def chars(self, window: Window) -> tuple[int, int]:
-        return self._index._shelved[window.doc].windows[window.number].chars
+        return self._index._stored[window.doc].windows[window.number].chars
 
     def truncated(self, query: int, doc: int) -> bool:
-        return self._index._shelved[doc].truncated
+        return self._index._stored[doc].truncated

@@ -11,7 +11,7 @@ from rerank_core.errors import NonFiniteScoreError
 from rerank_core.planning.row_plan import Job
 from rerank_core.types import Passage, Usage
 
-__all__ = ["Outcome", "Scored", "finished", "finite"]
+__all__ = ["Outcome", "Scored", "check_finite", "raise_failures"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Scored:
 Outcome: TypeAlias = Scored | Exception
 
 
-def finite(found: Sequence[Outcome], jobs: Sequence[Job]) -> list[Outcome]:
+def check_finite(found: Sequence[Outcome], jobs: Sequence[Job]) -> list[Outcome]:
     """The outcomes; in place of the first with a score that is NaN or infinite, the error that names all such
     documents, and nothing after it."""
     bad = [
@@ -61,7 +61,7 @@ def finite(found: Sequence[Outcome], jobs: Sequence[Job]) -> list[Outcome]:
     return [*found[:first], error]
 
 
-def finished(outcomes: Iterable[Outcome]) -> Iterator[Scored]:
+def raise_failures(outcomes: Iterable[Outcome]) -> Iterator[Scored]:
     """What was scored; raises the error at its turn."""
     for outcome in outcomes:
         if isinstance(outcome, Exception):

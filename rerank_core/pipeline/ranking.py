@@ -11,7 +11,7 @@ from rerank_core.planning.row_plan import Job
 from rerank_core.spec import ModelSpec
 from rerank_core.types import Hit, Ranking, ScoreSpace
 
-__all__ = ["presentation", "ranking_of", "sigmoid"]
+__all__ = ["activation_and_space", "ranking_of", "sigmoid"]
 
 
 def sigmoid(x: float) -> float:
@@ -26,7 +26,7 @@ def sigmoid(x: float) -> float:
     return z / (1.0 + z)
 
 
-def presentation(spec: ModelSpec, space: ScoreSpace, activation: str) -> tuple[str, ScoreSpace]:
+def activation_and_space(spec: ModelSpec, space: ScoreSpace, activation: str) -> tuple[str, ScoreSpace]:
     """The activation to apply to scores in ``space``, and the space they are in afterwards.
 
     Raises:
@@ -50,7 +50,7 @@ def ranking_of(
         raise InputError(
             f"min_score={call.min_score!r} means nothing after a cascade, whose stages score on scales of their own"
         )
-    chosen, shown_space = presentation(spec, space, activation)
+    chosen, shown_space = activation_and_space(spec, space, activation)
     shown = [sigmoid(score) if chosen == "sigmoid" else score for score in scored.scores]
     order = sorted(range(len(shown)), key=lambda doc: (-scored.stages[doc], -scored.scores[doc], doc))
     kept = [doc for doc in order if call.min_score is None or shown[doc] >= call.min_score]

@@ -1,4 +1,4 @@
-"""The one path every call takes: plan the rows, forward batch by batch, combine windows into documents.
+"""The path of every call: plan the rows, forward batch by batch, combine window scores into document scores.
 
 All queries of a call share one plan. Rows are assembled batch by batch, so memory is bounded by the token budget
 and not by the number of documents.
@@ -12,10 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rerank_core.errors import InputError, PluginError, about, short
+from rerank_core.errors import InputError, PluginError, short, with_context
 from rerank_core.index.index import Index, IndexPlan
-from rerank_core.pipeline.outcomes import Outcome, Scored, finite
-from rerank_core.planning.longdoc import LongDoc, combined
+from rerank_core.pipeline.outcomes import Outcome, Scored, check_finite
+from rerank_core.planning.longdoc import LongDoc, combined_score
 from rerank_core.planning.row_plan import Job, Plan, RowPlan, Rules
 from rerank_core.progress import Progress, silent
 from rerank_core.scorer import AnyScorer, ListRanker, Output, Resumable, Scorer, Stackable, TextScorer
@@ -30,75 +30,76 @@ def run(
     rules: Rules,
     progress: Progress = silent,
     *,
-    named: bool = False,
-    apart: bool = False,
+    numbered: bool = False,
+    retry_alone: bool = False,
 ) -> list[Outcome]:
-    """Score every document of every job. Outcomes are in the order of the jobs, to the first that failed.
+    """Score every document of every job. Outcomes are in the order of the jobs, up to the first that failed.
 
     Args:
-        named: the jobs are a caller's numbered requests, so an error of one of them begins with its number.
-        apart: where a plan of several jobs fails, try each alone, so that those before the one at fault are scored.
+        numbered: the jobs are numbered requests of the caller, so the error of a job begins with its number.
+        retry_alone: where the plan of several jobs fails, run each job alone, so that those before the faulty one
+            are scored.
 
     Raises:
         InputError: a query that leaves no room for a document.
-        PluginError: a scorer that returned the wrong number of scores, or no permutation.
-        Exception: whatever a forward pass of several jobs raises, unless they are tried ``apart``.
+        PluginError: the scorer returned the wrong number of scores, or no permutation.
+        Exception: any error of a forward pass of several jobs, unless ``retry_alone``.
     """
     started = time.perf_counter()
     if rules.stacked and isinstance(scorer, Stackable):
         scorer = scorer.stacked()
     if isinstance(scorer, Scorer):
-        found = _run_plans(scorer, jobs, rules, progress, apart=apart, named=named)
+        outcomes = _run_plans(scorer, jobs, rules, progress, retry_alone=retry_alone, numbered=numbered)
     else:
-        found = _run_texts(scorer, jobs, progress, named=named)
-    checked = finite(found, jobs)
+        outcomes = _run_texts(scorer, jobs, progress, numbered=numbered)
+    outcomes = check_finite(outcomes, jobs)
     seconds = time.perf_counter() - started
     return [
-        one if isinstance(one, Exception) else replace(one, usage=replace(one.usage, seconds=seconds))
-        for one in checked
+        outcome if isinstance(outcome, Exception) else replace(outcome, usage=replace(outcome.usage, seconds=seconds))
+        for outcome in outcomes
     ]
 
 
 def _run_plans(
-    scorer: Scorer, jobs: Sequence[Job], rules: Rules, progress: Progress, *, apart: bool, named: bool
+    scorer: Scorer, jobs: Sequence[Job], rules: Rules, progress: Progress, *, retry_alone: bool, numbered: bool
 ) -> list[Outcome]:
-    """What became of each job, to the first that failed. Jobs with documents of their own share a plan."""
+    """The outcome of each job, up to the first that failed. Jobs without an index share one plan."""
 
-    def planned(some: Sequence[Job]) -> list[Scored]:
-        # In a cascade a copy and its original may part ways: one is kept and the other cut.
-        return _run_plan(scorer, RowPlan(scorer, some, rules, once=not _cascades(scorer)), some, rules, progress)
+    def run_together(some: Sequence[Job]) -> list[Scored]:
+        # A cascade may keep a window and drop its duplicate, so it scores both.
+        return _run_plan(scorer, RowPlan(scorer, some, rules, deduplicate=not _cascades(scorer)), some, rules, progress)
 
-    def alone(job: Job) -> Outcome:
+    def run_alone(job: Job) -> Outcome:
         try:
             if isinstance(job.documents, Index):
                 return _run_plan(scorer, IndexPlan(scorer, job, job.documents, rules), [job], rules, progress)[0]
-            return planned([job])[0]
-        except Exception as error:  # noqa: BLE001 -- raised where this job's turn comes
-            return about(error, f"request {job.number}") if named else error
+            return run_together([job])[0]
+        except Exception as error:  # noqa: BLE001 -- raised after the rankings of the jobs before it
+            return with_context(error, f"request {job.number}") if numbered else error
 
-    fresh = [job for job in jobs if not isinstance(job.documents, Index)]
+    without_index = [job for job in jobs if not isinstance(job.documents, Index)]
     together: list[Scored] | None = None
     try:
-        together = planned(fresh)
+        together = run_together(without_index)
     except Exception as error:
-        if not apart:
+        if not retry_alone:
             raise
         if len(jobs) == 1:
-            return [about(error, f"request {jobs[0].number}")]
-    shared = iter(together or ())
-    found: list[Outcome] = []
+            return [with_context(error, f"request {jobs[0].number}")]
+    of_shared_plan = iter(together or ())
+    outcomes: list[Outcome] = []
     for job in jobs:
-        own = together is None or isinstance(job.documents, Index)
-        found.append(alone(job) if own else next(shared))
-        if isinstance(found[-1], Exception):
+        alone = together is None or isinstance(job.documents, Index)
+        outcomes.append(run_alone(job) if alone else next(of_shared_plan))
+        if isinstance(outcomes[-1], Exception):
             break
-    return found
+    return outcomes
 
 
 def _run_texts(
-    scorer: TextScorer | ListRanker, jobs: Sequence[Job], progress: Progress, *, named: bool
+    scorer: TextScorer | ListRanker, jobs: Sequence[Job], progress: Progress, *, numbered: bool
 ) -> list[Outcome]:
-    """What became of each job, to the first that failed."""
+    """The outcome of each job, up to the first that failed."""
     total = sum(len(job.documents) for job in jobs)
     done = 0
     scored: list[Outcome] = []
@@ -106,8 +107,8 @@ def _run_texts(
         texts = [document.text for document in job.documents]
         try:
             scores, statistics = _score_texts(scorer, job.query, texts) if texts else ([], {})
-        except Exception as error:  # noqa: BLE001 -- raised where this job's turn comes
-            return [*scored, about(error, f"request {job.number}") if named else error]
+        except Exception as error:  # noqa: BLE001 -- raised after the rankings of the jobs before it
+            return [*scored, with_context(error, f"request {job.number}") if numbered else error]
         done += len(texts)
         progress(done, total)
         scored.append(
@@ -137,57 +138,59 @@ def _score_texts(
         raise PluginError(f"{name}.rank returned {short(permutation)}, not a Permutation: {error}") from error
     if sorted(order) != list(range(len(texts))):
         raise PluginError(f"{name}.rank returned {short(order)} for {len(texts)} documents, not every position once")
-    places = {position: place for place, position in enumerate(order, start=1)}
-    return [float(-places[position]) for position in range(len(texts))], statistics
+    ranks = {position: rank for rank, position in enumerate(order, start=1)}
+    return [float(-ranks[position]) for position in range(len(texts))], statistics
 
 
-def _floats(values: Any, count: int, who: str) -> list[float]:
-    """The numbers a scorer gave, as many as it should have given.
+def _floats(values: Any, count: int, function: str) -> list[float]:
+    """The ``count`` numbers that a scorer's function returned, as floats.
 
     Raises:
         PluginError: anything else.
     """
     try:
-        given = [] if isinstance(values, (str, Mapping)) else list(values)
-        if isinstance(values, (str, Mapping)) or any(isinstance(value, str) for value in given):
+        items = [] if isinstance(values, (str, Mapping)) else list(values)
+        if isinstance(values, (str, Mapping)) or any(isinstance(item, str) for item in items):
             raise TypeError("text is no number")
-        numbers = [float(value) for value in given]
+        numbers = [float(item) for item in items]
     except (TypeError, ValueError) as error:
-        raise PluginError(f"{who} returned {short(values)}, not {count} numbers: {error}") from error
+        raise PluginError(f"{function} returned {short(values)}, not {count} numbers: {error}") from error
     if len(numbers) != count:
-        raise PluginError(f"{who} returned {len(numbers)} scores for {count} texts or rows, not one each, in order")
+        raise PluginError(
+            f"{function} returned {len(numbers)} scores for {count} texts or rows, not one each, in order"
+        )
     return numbers
 
 
 def _run_plan(scorer: Scorer, plan: Plan, jobs: Sequence[Job], rules: Rules, progress: Progress) -> list[Scored]:
     windows = plan.windows
-    board = _Board([[[] for _ in job.documents] for job in jobs], len(windows), rules.longdoc)
+    window_scores = _WindowScores([[[] for _ in job.documents] for job in jobs], len(windows), rules.longdoc)
     for position, window in enumerate(windows):
-        board.documents[window.query][window.doc].append(position)
+        window_scores.documents[window.query][window.doc].append(position)
     cascade = _cascades(scorer)
     states = []
     done = 0
     for positions in plan.batches():
         output = plan.forward(positions)
-        board.record(output, positions)
+        window_scores.record(output, positions)
         if cascade:
             states.append((positions, output.state))
         done += len(positions)
-        progress(done, len(windows) - len(plan.copies))
-    for position, original in plan.copies.items():
-        board.scores[position] = board.scores[original]
+        progress(done, len(windows) - len(plan.duplicates))
+    for position, original in plan.duplicates.items():
+        window_scores.scores[position] = window_scores.scores[original]
     stages = [[0] * len(job.documents) for job in jobs]
     if isinstance(scorer, Resumable) and cascade:
-        _deepen(scorer, states, board, stages)
-    return [_collect(plan, board, query, stages[query]) for query in range(len(jobs))]
+        _run_cascade(scorer, states, window_scores, stages)
+    return [_collect(plan, window_scores, query, stages[query]) for query in range(len(jobs))]
 
 
 def _cascades(scorer: Scorer) -> bool:
     return isinstance(scorer, Resumable) and bool(scorer.keep)
 
 
-class _Board:
-    """Scores of the windows as they come in. ``documents[query][doc]`` are a document's windows in text order."""
+class _WindowScores:
+    """The scores of all windows of a plan. ``documents[query][doc]`` lists a document's windows in text order."""
 
     def __init__(self, documents: list[list[list[int]]], count: int, longdoc: LongDoc) -> None:
         self.documents = documents
@@ -201,9 +204,9 @@ class _Board:
         names = list(scores)
         for position, values in zip(positions, zip(*scores.values(), strict=True), strict=True):
             latest = dict(zip(names, values, strict=True))
-            if before := self.scores[position]:
-                # Names of a deeper stage go first: the first score ranks.
-                latest.update({name: value for name, value in before.items() if name not in latest})
+            if earlier := self.scores[position]:
+                # The names of a later cascade stage go first: the first score ranks.
+                latest.update({name: value for name, value in earlier.items() if name not in latest})
             self.scores[position] = latest
 
     def ranking_score(self, position: int) -> float:
@@ -212,42 +215,48 @@ class _Board:
     def combine(self, positions: Sequence[int]) -> dict[str, float]:
         """A document's scores by name; the first ranks."""
         names = self.scores[positions[0]]
-        return {name: combined(self.longdoc, [self.scores[p][name] for p in positions]) for name in names}
+        return {name: combined_score(self.longdoc, [self.scores[p][name] for p in positions]) for name in names}
 
 
-def _deepen(scorer: Resumable, states: list[tuple[list[int], Any]], board: _Board, stages: list[list[int]]) -> None:
-    """Carry the best documents of each query on, all windows of a survivor together."""
+def _run_cascade(
+    scorer: Resumable, states: list[tuple[list[int], Any]], window_scores: _WindowScores, stages: list[list[int]]
+) -> None:
+    """Run the cascade's later stages: the best documents of each query go on, with all their windows."""
     keeps = list(scorer.keep)
     if min(keeps) < 1 or keeps != sorted(keeps, reverse=True):
-        raise InputError(f"a cascade keeps {keeps!r} documents; each number must be positive and none grow")
+        raise InputError(
+            f"a cascade keeps {keeps!r} documents; each number must be positive and no larger than the one before"
+        )
     for stage, keep in enumerate(scorer.keep, start=1):
         survivors: set[int] = set()
-        for query, documents in enumerate(board.documents):
+        for query, documents in enumerate(window_scores.documents):
             alive = [doc for doc in range(len(documents)) if stages[query][doc] == stage - 1]
-            for doc in _best(board, documents, alive, keep):
+            for doc in _best(window_scores, documents, alive, keep):
                 stages[query][doc] = stage
                 survivors.update(documents[doc])
         deeper = []
         for positions, state in states:
-            kept = [place for place, position in enumerate(positions) if position in survivors]
-            if kept:
-                output = scorer.resume(state, kept)
-                going_on = [positions[place] for place in kept]
-                board.record(output, going_on)
-                deeper.append((going_on, output.state))
+            rows = [row for row, position in enumerate(positions) if position in survivors]
+            if rows:
+                output = scorer.resume(state, rows)
+                surviving = [positions[row] for row in rows]
+                window_scores.record(output, surviving)
+                deeper.append((surviving, output.state))
         states = deeper
 
 
-def _best(board: _Board, documents: Sequence[Sequence[int]], alive: Sequence[int], keep: int) -> list[int]:
-    scores = {doc: next(iter(board.combine(documents[doc]).values())) for doc in alive}
+def _best(
+    window_scores: _WindowScores, documents: Sequence[Sequence[int]], alive: Sequence[int], keep: int
+) -> list[int]:
+    scores = {doc: next(iter(window_scores.combine(documents[doc]).values())) for doc in alive}
     return sorted(alive, key=lambda doc: (-scores[doc], doc))[:keep]
 
 
-def _collect(plan: Plan, board: _Board, query: int, stages: list[int]) -> Scored:
-    documents = board.documents[query]
-    all_scores = [board.combine(positions) for positions in documents]
+def _collect(plan: Plan, window_scores: _WindowScores, query: int, stages: list[int]) -> Scored:
+    documents = window_scores.documents[query]
+    all_scores = [window_scores.combine(positions) for positions in documents]
     passages = [
-        tuple(Passage(*plan.chars(plan.windows[p]), board.ranking_score(p)) for p in positions)
+        tuple(Passage(*plan.chars(plan.windows[p]), window_scores.ranking_score(p)) for p in positions)
         for positions in documents
     ]
     shared = len(plan.query_rows[query].ids) if documents and query in plan.query_rows else 0
@@ -258,7 +267,7 @@ def _collect(plan: Plan, board: _Board, query: int, stages: list[int]) -> Scored
         truncated=[plan.truncated(query, doc) for doc in range(len(documents))],
         stages=stages,
         usage=Usage(
-            tokens=shared + sum(plan.windows[p].length for ps in documents for p in ps if p not in plan.copies),
+            tokens=shared + sum(plan.windows[p].length for ps in documents for p in ps if p not in plan.duplicates),
             passages=sum(map(len, documents)),
             seconds=0.0,
         ),

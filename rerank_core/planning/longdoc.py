@@ -21,9 +21,9 @@ __all__ = [
     "LongDoc",
     "MaxP",
     "MeanP",
-    "checked",
-    "combined",
-    "covered",
+    "checked_windows",
+    "combined_score",
+    "covers_all",
     "default_overlap",
     "longdoc_of",
     "longest_first",
@@ -162,7 +162,7 @@ class KMaxP:
         return sum(best) / len(best)
 
 
-def checked(strategy: LongDoc, length: int, room: int, overlap: int) -> list[Window]:
+def checked_windows(strategy: LongDoc, length: int, room: int, overlap: int) -> list[Window]:
     """The windows of a strategy, which may be a stranger's.
 
     Raises:
@@ -182,7 +182,7 @@ def checked(strategy: LongDoc, length: int, room: int, overlap: int) -> list[Win
     return spans
 
 
-def combined(strategy: LongDoc, scores: Sequence[float]) -> float:
+def combined_score(strategy: LongDoc, scores: Sequence[float]) -> float:
     """The score of a document by a strategy, which may be a stranger's.
 
     Raises:
@@ -197,10 +197,10 @@ def combined(strategy: LongDoc, scores: Sequence[float]) -> float:
         ) from None
 
 
-def covered(spans: Sequence[Window], length: int) -> bool:
+def covers_all(spans: Sequence[Window], length: int) -> bool:
     """Whether windows in order leave no token out.
 
-    >>> covered([(0, 4), (3, 7)], 7), covered([(0, 4), (5, 7)], 7)
+    >>> covers_all([(0, 4), (3, 7)], 7), covers_all([(0, 4), (5, 7)], 7)
     (True, False)
     """
     reached = 0

@@ -8,7 +8,7 @@ from typing import Protocol
 
 from rerank_core.errors import InputError, short
 from rerank_core.planning import batching
-from rerank_core.planning.longdoc import LongDoc, checked, covered, default_overlap, longest_first
+from rerank_core.planning.longdoc import LongDoc, checked_windows, covers_all, default_overlap, longest_first
 from rerank_core.scorer import Batch, Output, QueryRow, Row, Scorer, Tokens
 from rerank_core.types import Document
 
@@ -69,7 +69,7 @@ class Plan(Protocol):
     @property
     def query_truncated(self) -> Sequence[bool]: ...
     @property
-    def copies(self) -> Mapping[int, int]: ...
+    def duplicates(self) -> Mapping[int, int]: ...
     def batches(self) -> list[list[int]]: ...
     def forward(self, positions: Sequence[int]) -> Output: ...
     def chars(self, window: Window) -> tuple[int, int]: ...
@@ -116,11 +116,11 @@ class RowPlan:
     """The windows of texts, and their rows when a batch asks for them.
 
     Attributes:
-        copies: windows that are another one over again (same query, text and place), and which one; they are in no
+        duplicates: windows that are another one over again (same query, text and place), and which one; they are in no
             batch.
     """
 
-    def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules, *, once: bool = True) -> None:
+    def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules, *, deduplicate: bool = True) -> None:
         self._scorer = scorer
         self._jobs = jobs
         self._budget = rules.token_budget or scorer.token_budget
@@ -132,7 +132,7 @@ class RowPlan:
         self._docs = dict(zip(texts, scorer.tokenize([text[: self._chars] for text in texts], "doc"), strict=True))
         self._whole: dict[tuple[int, int], bool] = {}
         self.windows: Sequence[Window] = list(self._cut(rules))
-        self.copies: Mapping[int, int] = self._copies() if once else {}
+        self.duplicates: Mapping[int, int] = self._duplicates() if deduplicate else {}
 
     def _cut(self, rules: Rules) -> Iterator[Window]:
         for query, job in enumerate(self._jobs):
@@ -145,8 +145,8 @@ class RowPlan:
                 if rules.max_piece is not None:
                     room = max(1, min(room, rules.max_piece - len(tokens.lead)))
                 overlap = default_overlap(room) if rules.overlap is None else rules.overlap
-                spans = checked(rules.longdoc, len(tokens), room, overlap)
-                self._whole[query, doc] = covered(spans, len(tokens)) and not self._clipped(query, doc)
+                spans = checked_windows(rules.longdoc, len(tokens), room, overlap)
+                self._whole[query, doc] = covers_all(spans, len(tokens)) and not self._clipped(query, doc)
                 self._check_any(query, doc, overhead + len(tokens))
                 for number, (start, stop) in enumerate(spans):
                     yield Window(query, doc, number, start, stop, overhead + stop - start)
@@ -175,7 +175,7 @@ class RowPlan:
     def _clipped(self, query: int, doc: int) -> bool:
         return self._chars is not None and len(self._jobs[query].documents[doc].text) > self._chars
 
-    def _copies(self) -> dict[int, int]:
+    def _duplicates(self) -> dict[int, int]:
         first: dict[tuple[str, str, int, int], int] = {}
         found = {}
         for position, window in enumerate(self.windows):
@@ -207,7 +207,7 @@ class RowPlan:
         )
 
     def batches(self) -> list[list[int]]:
-        own = [position for position in range(len(self.windows)) if position not in self.copies]
+        own = [position for position in range(len(self.windows)) if position not in self.duplicates]
         planned = batching.batches(
             [self.windows[position].length for position in own],
             [self.windows[position].query for position in own],

@@ -14,8 +14,8 @@ import pluggy
 
 from rerank_core.errors import CheckpointError, DuplicateModelError, PluginError, PluginLoadError, RerankError, short
 from rerank_core.plugins import hookspecs
-from rerank_core.plugins.entry_points import distribution_of, normal
-from rerank_core.plugins.isolation import PluginFault, contained, described
+from rerank_core.plugins.entry_points import distribution_of, normalized_name
+from rerank_core.plugins.isolation import PluginFault, isolated, one_line
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.hub_or_folder import is_hub_id
 
@@ -70,15 +70,15 @@ class PluginRecord:
 def read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
     distribution, version = distribution_of(point)
     record = PluginRecord(point.name, distribution, version, point.value)
-    if {normal(point.name), normal(distribution)} & disabled:
+    if {normalized_name(point.name), normalized_name(distribution)} & disabled:
         return replace(record, status="disabled", error=f"switched off by {DISABLE}")
     try:
-        with contained():
+        with isolated():
             module = point.load()
     except PluginFault as fault:
         return _broken(record, "failed", fault.error)
     try:
-        with contained():
+        with isolated():
             wanted = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
             if type(wanted) is not int or wanted != hookspecs.API_VERSION:
                 problem = PluginLoadError(
@@ -93,7 +93,7 @@ def read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
 
 def unreadable(name: str, error: Exception) -> PluginRecord:
     """The record of a distribution whose metadata cannot be read, so that nobody can say what plugin it brings."""
-    problem = PluginLoadError(f"its metadata cannot be read: {described(error)}; install it again")
+    problem = PluginLoadError(f"its metadata cannot be read: {one_line(error)}; install it again")
     return _broken(PluginRecord(name, name, "unknown", ""), "failed", problem)
 
 
@@ -186,7 +186,7 @@ def call_hook(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], val
         PluginError: the hook failed, or returned something else than a spec.
     """
     try:
-        with contained():
+        with isolated():
             spec = hook(value)
     except PluginFault as fault:
         if isinstance(fault.error, CheckpointError):
@@ -201,6 +201,6 @@ def _broken(
     record: PluginRecord, status: Literal["failed", "incompatible", "invalid"], error: BaseException
 ) -> PluginRecord:
     shown = "".join(traceback.format_exception(error))
-    line = described(error)
+    line = one_line(error)
     text = line.partition(": ")[2] if isinstance(error, RerankError) else line
     return replace(record, status=status, error=text, traceback=shown)

@@ -11,7 +11,7 @@ from rerank_core.plugins import hookspecs
 if TYPE_CHECKING:
     from importlib.metadata import Distribution, EntryPoint
 
-__all__ = ["distribution_of", "entry_points", "normal"]
+__all__ = ["distribution_of", "entry_points", "normalized_name"]
 
 
 def entry_points() -> tuple[list[EntryPoint], dict[str, Exception]]:
@@ -26,7 +26,7 @@ def entry_points() -> tuple[list[EntryPoint], dict[str, Exception]]:
         for distribution in metadata.distributions():
             name, answer = _points_of(distribution)
             # The first of a name on the path counts, as it does for importlib.
-            found.setdefault(normal(name), (name, answer))
+            found.setdefault(normalized_name(name), (name, answer))
         points = [point for _, answer in found.values() if isinstance(answer, list) for point in answer]
         return _distinct(points), {name: answer for name, answer in found.values() if isinstance(answer, Exception)}
 
@@ -45,7 +45,7 @@ def _distinct(points: Iterable[EntryPoint]) -> list[EntryPoint]:
     """The same distribution may be on the path twice (an editable install and a wheel); the first one counts."""
     seen: dict[tuple[str, str], EntryPoint] = {}
     for point in points:
-        seen.setdefault((normal(distribution_of(point)[0]), point.name), point)
+        seen.setdefault((normalized_name(distribution_of(point)[0]), point.name), point)
     return sorted(seen.values(), key=lambda point: point.name)
 
 
@@ -61,6 +61,6 @@ def distribution_of(point: EntryPoint) -> tuple[str, str]:
     return found[0], found[1]
 
 
-def normal(name: str) -> str:
+def normalized_name(name: str) -> str:
     """Names of distributions as packaging compares them (PEP 503)."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["PluginFault", "contained", "described", "is_users_interrupt", "output_aside"]
+__all__ = ["PluginFault", "is_users_interrupt", "isolated", "one_line", "stdout_to_stderr"]
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
 _LONGEST = 500
@@ -25,17 +25,17 @@ class PluginFault(Exception):  # noqa: N818 -- caught where it is raised, and ne
     """
 
     def __init__(self, error: BaseException) -> None:
-        super().__init__(described(error))
+        super().__init__(one_line(error))
         self.error = error
 
 
 @contextmanager
-def contained() -> Iterator[None]:
+def isolated() -> Iterator[None]:
     """Raise what the block raises as `PluginFault`, and let what it prints go to stderr.
 
     Only the user's own Ctrl-C passes.
     """
-    with output_aside():
+    with stdout_to_stderr():
         try:
             yield
         except BaseException as error:  # SystemExit and a native extension's panic are no Exception
@@ -59,10 +59,10 @@ def is_users_interrupt(error: BaseException) -> bool:
     return trace.tb_frame.f_code.co_code[trace.tb_lasti] != _RAISE
 
 
-def described(error: BaseException) -> str:
+def one_line(error: BaseException) -> str:
     """An exception on one line, of a length for a message; also one whose own ``__str__`` raises.
 
-    >>> described(KeyError("size"))
+    >>> one_line(KeyError("size"))
     "KeyError: 'size'"
     """
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
@@ -80,7 +80,7 @@ class _Aside:
 
 
 @contextmanager
-def output_aside() -> Iterator[None]:
+def stdout_to_stderr() -> Iterator[None]:
     """Send what the block prints to stderr: stdout is for results, which programs read.
 
     contextlib.redirect_stdout would leave stdout redirected where two threads leave in the order they came.

@@ -22,7 +22,7 @@ from rerank_core.plugins.discovery import (
     read_plugin,
     unreadable,
 )
-from rerank_core.plugins.entry_points import entry_points, normal
+from rerank_core.plugins.entry_points import entry_points, normalized_name
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.adapter_folder import spec_of_adapter
 from rerank_core.spec.hub_or_folder import directory_of, is_hub_id, is_path
@@ -46,8 +46,8 @@ class Registry:
     def discover(cls) -> Registry:
         """Read the installed plugins: one per entry point of group ``rerank_core``."""
         points, unread = entry_points()
-        disabled = {normal(name) for name in os.environ.get(DISABLE, "").split(",")}
-        broken = [unreadable(name, error) for name, error in unread.items() if normal(name) not in disabled]
+        disabled = {normalized_name(name) for name in os.environ.get(DISABLE, "").split(",")}
+        broken = [unreadable(name, error) for name, error in unread.items() if normalized_name(name) not in disabled]
         return cls([*(read_plugin(point, disabled) for point in points), *broken])
 
     def models(self) -> list[ModelSpec]:

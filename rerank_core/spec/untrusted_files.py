@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
 
-__all__ = ["Settings", "read_json", "reading", "reason", "regular"]
+__all__ = ["Settings", "read_json", "reading", "reason", "regular_file"]
 
 _T = TypeVar("_T")
 
@@ -90,7 +90,7 @@ def read_json(path: Path) -> Settings:
         CheckpointError: missing, not JSON, or not an object.
     """
     try:
-        text = regular(path).read_text(encoding="utf-8")
+        text = regular_file(path).read_text(encoding="utf-8")
         data = json.loads(text)
     except FileNotFoundError as error:
         raise CheckpointError(f"{path} is missing; a checkpoint directory needs it") from error
@@ -104,7 +104,7 @@ def read_json(path: Path) -> Settings:
     return Settings(data, path)
 
 
-def regular(path: Path) -> Path:
+def regular_file(path: Path) -> Path:
     """``path``, where a regular file is behind it, or nothing at all.
 
     Raises:

@@ -18,7 +18,7 @@ from helpers.plugin_factory import install
 from rerank_core import CheckpointError, PluginError
 from rerank_core.doctor import examine
 from rerank_core.plugins.discovery import DISABLE, PluginRecord
-from rerank_core.plugins.isolation import output_aside
+from rerank_core.plugins.isolation import stdout_to_stderr
 from rerank_core.plugins.registry import Registry
 
 Discover = Callable[[], Registry]
@@ -234,7 +234,7 @@ def test_what_plugins_print_does_not_spoil_json(tmp_path: Path) -> None:
 
 def test_output_comes_back_whatever_the_order_threads_leave_in(capsys: pytest.CaptureFixture[str]) -> None:
     """Two blocks that overlap, as two threads make them, leave stdout as it was."""
-    before, one, two = sys.stdout, output_aside(), output_aside()
+    before, one, two = sys.stdout, stdout_to_stderr(), stdout_to_stderr()
     one.__enter__()
     two.__enter__()
     one.__exit__(None, None, None)

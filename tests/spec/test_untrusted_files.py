@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rerank_core import CheckpointError, InputError, MissingDependencyError
-from rerank_core.spec.untrusted_files import Settings, read_json, reading, reason, regular
+from rerank_core.spec.untrusted_files import Settings, read_json, reading, reason, regular_file
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link that leads nowhere", "device"])
@@ -24,9 +24,9 @@ def test_what_is_no_regular_file_is_never_opened(kind: str, tmp_path: Path) -> N
     else:
         path.symlink_to("/dev/zero" if kind == "device" else tmp_path / "nowhere")
 
-    for ask in (regular, read_json):
+    for read in (regular_file, read_json):
         with pytest.raises(CheckpointError, match=r"config\.json is (no regular file|a link that leads nowhere)"):
-            ask(path)
+            read(path)
 
 
 @pytest.mark.parametrize(

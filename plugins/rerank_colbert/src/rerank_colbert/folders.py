@@ -15,7 +15,7 @@ from typing import Any
 from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template, TokenVectors
 from rerank_core.spec.hub_or_folder import model_name_of
 from rerank_core.spec.reranker_json import inside, max_length_of
-from rerank_core.spec.untrusted_files import Settings, read_json, reading, reason, regular
+from rerank_core.spec.untrusted_files import Settings, read_json, reading, reason, regular_file
 
 __all__ = ["spec_of"]
 
@@ -168,7 +168,7 @@ def _modules(directory: Path) -> tuple[tuple[str, ...], list[Settings], bool]:
 
     file = directory / "modules.json"
     try:
-        items = [Settings(item, file) for item in json.loads(regular(file).read_text("utf-8"))]
+        items = [Settings(item, file) for item in json.loads(regular_file(file).read_text("utf-8"))]
         listed = [(item.of("type", str, "").rpartition(".")[2], item.of("path", str, "")) for item in items]
     except (OSError, ValueError, TypeError, RecursionError) as error:
         raise CheckpointError(f"{file} cannot be read as a list of modules: {reason(error)}") from error

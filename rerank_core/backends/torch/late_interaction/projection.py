@@ -11,7 +11,7 @@ import torch
 from rerank_core.backends.torch.pickle_conversion import conversion
 from rerank_core.backends.torch.safetensors_reader import names_of, tensors_of
 from rerank_core.errors import CheckpointError, short
-from rerank_core.spec.untrusted_files import read_json, reason, regular
+from rerank_core.spec.untrusted_files import read_json, reason, regular_file
 
 __all__ = ["Projection", "linear_of_file", "projection_of"]
 
@@ -114,7 +114,7 @@ def linear_of_file(path: Path, given: int, made: int | None = None) -> Projectio
     Raises:
         CheckpointError: missing, damaged, something else than two tensors, or of other shapes.
     """
-    if not regular(path).is_file():
+    if not regular_file(path).is_file():
         raise CheckpointError(f"{path} is missing; the model's scores depend on it")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)

@@ -135,7 +135,7 @@ class Passes:
             scorer = scorer.configured({"instruction": instruction})
         jobs = [Job(group.query, tuple(map(Document, group.docs)), at) for at, group in enumerate(groups)]
         try:
-            return RowPlan(scorer, jobs, self.rules, once=False)
+            return RowPlan(scorer, jobs, self.rules, deduplicate=False)
         except InputError as error:
             raise self._named(error, scorer, jobs, groups) from error
 
@@ -158,7 +158,7 @@ class Passes:
         """The error with the id of the row that it is about."""
         for job, group in zip(jobs, groups, strict=True):
             with contextlib.suppress(InputError):
-                RowPlan(scorer, [job], self.rules, once=False)
+                RowPlan(scorer, [job], self.rules, deduplicate=False)
                 continue
             return InputError(f"the row {group.id} cannot be laid out: {error}")
         return error
