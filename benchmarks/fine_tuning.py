@@ -28,7 +28,7 @@ from measuring import bm25, chance, measured
 
 import rerank_core
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.config.parse import config_of
+from rerank_trainers.config.parse import parse_config
 from rerank_trainers.loop.prepare import live_reranker
 from rerank_trainers.mining import BM25, Corpus, MiningRules, mine
 from rerank_trainers.teachers.label import label
@@ -139,7 +139,7 @@ def _taught(data: Path, dev: Path) -> Path:
                 "seed": 0,
             },
         }
-        train(config_of(settings), overwrite=True)
+        train(parse_config(settings), overwrite=True)
     return folder / "final"
 
 
@@ -213,7 +213,7 @@ def run(experiment: Experiment, seed: int) -> dict[str, Any]:
     shutil.rmtree(out, ignore_errors=True)
     settings["train"] = {**settings["train"], "out": str(out), "seed": seed, "device": "cpu", "keep_checkpoints": 1}
     started = time.perf_counter()
-    outcome = train(config_of(settings), publish=False)
+    outcome = train(parse_config(settings), publish=False)
     seconds = time.perf_counter() - started
     reranker = live_reranker(outcome.run.model)
     found: dict[str, Any] = {"seconds": round(seconds), "best_dev": outcome.run.trainer.state.best_metric, "tests": {}}

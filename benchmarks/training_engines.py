@@ -35,7 +35,7 @@ Make = Callable[[str, dict[str, Any], dict[str, Any]], Any]
 def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **options: Any) -> Any:
     """`prepare`, as ``rerank train`` does, with the run's own trainer."""
     from rerank_core.records.training_row import TrainingRow
-    from rerank_trainers.config.parse import config_of
+    from rerank_trainers.config.parse import parse_config
     from rerank_trainers.loop.dataset import Item, Steps
     from rerank_trainers.loop.prepare import prepare
 
@@ -63,7 +63,7 @@ def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **opti
             "arguments": {"optim": arguments["optim"]} if "optim" in arguments else {},
         },
     }  # fmt: skip
-    trainer = prepare(config_of(given), rows).trainer
+    trainer = prepare(parse_config(given), rows).trainer
     shuffled = trainer.get_train_dataloader
 
     def in_order() -> Any:

@@ -15,7 +15,7 @@ from helpers.forked import forked
 
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
-from rerank_trainers.config.parse import config_of, set_values
+from rerank_trainers.config.parse import parse_config, set_values
 from rerank_trainers.config.schema import Config
 from rerank_trainers.loop.prepare import Run, prepare
 from rerank_trainers.publish import publish as publishing
@@ -88,7 +88,7 @@ def configured(tmp_path: Path, encoder: Path) -> Callable[..., Config]:
         told: dict[str, Any] = base
         told["model"]["checkpoint"] = str(encoder)
         told["train"]["out"] = str(tmp_path / f"run-{next(number)}")
-        return config_of(set_values(told, assignments))
+        return parse_config(set_values(told, assignments))
 
     return make
 

@@ -17,10 +17,10 @@ from safetensors import SafetensorError
 from rerank_core import InputError
 from rerank_trainers.errors import PublishError
 
-__all__ = ["aside", "move", "write_whole"]
+__all__ = ["replace_folder", "staging_folder", "write_atomically"]
 
 
-def write_whole(path: str | os.PathLike[str], text: str) -> None:
+def write_atomically(path: str | os.PathLike[str], text: str) -> None:
     """Write a file in one step; what is there stays until then, and where it fails.
 
     Raises:
@@ -42,7 +42,7 @@ def write_whole(path: str | os.PathLike[str], text: str) -> None:
 
 
 @contextmanager
-def aside(target: Path) -> Iterator[Path]:
+def staging_folder(target: Path) -> Iterator[Path]:
     """A folder beside the target, gone afterwards unless it was moved; on the same disk, so that moving is one step.
     What processes left there that were killed is deleted.
 
@@ -64,7 +64,7 @@ def aside(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def move(folder: Path, target: Path) -> None:
+def replace_folder(folder: Path, target: Path) -> None:
     """Rename the folder to its target; what stands there stays until then."""
     if not target.exists():
         folder.rename(target)

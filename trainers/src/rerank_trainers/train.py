@@ -11,7 +11,7 @@ import torch
 
 from rerank_core import InputError
 from rerank_core.progress import Progress
-from rerank_trainers.checks.open_rows import checked
+from rerank_trainers.checks.checked_data import open_and_check
 from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config
 from rerank_trainers.data.row_store import RowStore
@@ -45,13 +45,13 @@ def read_data(config: Config, progress: Progress | None = None) -> Data:
         InputError: bad rows where ``on_error`` says stop, rows that teach the objective nothing, or files that cannot
             be read.
     """
-    found = checked(config.data, progress=progress)
+    found = open_and_check(config.data, progress=progress)
     # Before anything raises: what is only doubtful may be why the rest is wrong.
     for name, report in (("data.train", found.report), ("data.eval", found.dev_report)):
         if report is not None and report.counts:
-            _LOG.warning("%s: %s", name, report.told())
-    kept = found.kept()
-    lack = found.lack(objective_from(config).needs)
+            _LOG.warning("%s: %s", name, report.as_text())
+    kept = found.usable()
+    lack = found.why_no_signal(objective_from(config).needs)
     if lack is not None:
         raise InputError(f"nothing can be learned from these rows: {lack}")
     return Data(*kept)

@@ -13,9 +13,9 @@ import pytest
 
 from rerank_core.errors import InputError
 from rerank_core.records.label_scale import LabelScale
-from rerank_trainers.checks.check import CheckOptions, check, usable_rows
+from rerank_trainers.checks.check import CheckOptions, apply_on_error, check
 from rerank_trainers.checks.report import KINDS, Report
-from rerank_trainers.data.hashing import HashIndex, digest, repeats
+from rerank_trainers.data.hashing import HashIndex, digest, find_repeats
 from rerank_trainers.data.row_store import RowStore, open_rows
 
 GOOD = {"query": "what is tin?", "docs": ["Tin is a metal.", "Tin was mined in Cornwall."], "labels": [1, 0]}
@@ -142,7 +142,7 @@ def test_leaks_of_evaluation_data(tmp_path: Path) -> None:
         "its query and 1 of its 2 documents are evaluated on, in dev.jsonl:2",
     ]
     strict = check(store, CheckOptions(on_error="drop", as_errors=frozenset({"query-in-eval"})), held)
-    assert [row.query for row in usable_rows(store, strict)] == ["what is lead?"]
+    assert [row.query for row in apply_on_error(store, strict)] == ["what is lead?"]
 
 
 def test_bad_rows_of_evaluation_data_are_reported(tmp_path: Path) -> None:
@@ -165,29 +165,29 @@ def test_errors_stop_by_default(mixed: RowStore) -> None:
     with pytest.raises(
         InputError, match=r"2 of 4 rows have errors \(1 broken-json, 1 positive-in.*rows.jsonl:2: no JSON"
     ):
-        usable_rows(mixed, check(mixed))
+        apply_on_error(mixed, check(mixed))
 
 
 def test_errors_can_be_dropped(mixed: RowStore) -> None:
     """Rows with errors are left out, and the report says how many."""
     report = check(mixed, CheckOptions(on_error="drop"))
-    assert [row.query for row in usable_rows(mixed, report)] == ["first", "last"]
+    assert [row.query for row in apply_on_error(mixed, report)] == ["first", "last"]
     assert report.to_dict()["rows_left_out"] == 2
 
 
 def test_errors_can_be_warned_of(mixed: RowStore) -> None:
     """Rows that can be used are used, wrong as they are; those that cannot are left out."""
     report = check(mixed, CheckOptions(on_error="warn"))
-    assert [row.query for row in usable_rows(mixed, report)] == ["first", "wrong", "last"]
+    assert [row.query for row in apply_on_error(mixed, report)] == ["first", "wrong", "last"]
     assert report.to_dict()["rows_left_out"] == 1
 
 
 def test_no_row_left_and_reports_of_other_data(mixed: RowStore) -> None:
     """Training on nothing, or by another data's report, is refused."""
     with pytest.raises(InputError, match="no row is left"):
-        usable_rows(mixed[1:3], check(mixed[1:3], CheckOptions(on_error="drop")))
+        apply_on_error(mixed[1:3], check(mixed[1:3], CheckOptions(on_error="drop")))
     with pytest.raises(InputError, match="the report is of 4 rows, and the data has 2"):
-        usable_rows(mixed[1:3], check(mixed))
+        apply_on_error(mixed[1:3], check(mixed))
 
 
 def test_a_view_is_checked_by_its_own_rows(mixed: RowStore) -> None:
@@ -242,7 +242,7 @@ def test_hashes_find_what_a_dict_finds() -> None:
             index.add(value, place)
             if first.setdefault(value, place) != place:
                 expected.append((place, first[value]))
-        assert repeats(array("Q", values)) == expected
+        assert find_repeats(array("Q", values)) == expected
         for value in (number << 56 for number in range(201)):
             assert index.find(value) == first.get(value)
     assert digest("a", None) != digest("a")

@@ -123,12 +123,12 @@ def test_the_check_asks_what_the_default_objective_asks() -> None:
     """What stands in for the default objective, so that torch need not be imported, says what that one says."""
     from rerank_trainers.config.schema import Config
     from rerank_trainers.loop.prepare import objective_from
-    from rerank_trainers.objectives.required_data import Bce
+    from rerank_trainers.objectives.required_data import DefaultObjective
 
     objective = objective_from(Config())
 
-    assert (Bce().name, Bce().needs) == (objective.name, objective.needs)
-    assert Bce().needs.distances == objective.needs.distances
+    assert (DefaultObjective().name, DefaultObjective().needs) == (objective.name, objective.needs)
+    assert DefaultObjective().needs.score_differences == objective.needs.score_differences
 
 
 def test_a_configuration_is_checked_as_it_is_trained(tmp_path: Path) -> None:

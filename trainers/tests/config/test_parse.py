@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from rerank_core import InputError
-from rerank_trainers.config.parse import config_of, read_config, set_values, write_config
+from rerank_trainers.config.parse import parse_config, read_config, set_values, write_config
 from rerank_trainers.config.schema import Config, LoraOptions, ObjectiveConfig
 
 YAML = """
@@ -24,7 +24,7 @@ train: {learning_rate: 2e-5, epochs: 3, arguments: {optim: sgd}}
 def test_yaml_becomes_a_configuration(tmp_path: Path) -> None:
     """One file or several, an objective by its name, 2e-5 that YAML reads as text, numbers as label names."""
     (tmp_path / "run.yaml").write_text(YAML)
-    config = config_of(read_config(tmp_path / "run.yaml"))
+    config = parse_config(read_config(tmp_path / "run.yaml"))
     assert (config.data.train, config.data.eval) == (("train.jsonl",), ("dev.jsonl",))
     assert config.data.label_map == {"3": 1, "0": 0.25}
     assert config.objective == (ObjectiveConfig("softmax_ce"), ObjectiveConfig("bce", 0.1, {"pos_weight": 2}))
@@ -36,11 +36,11 @@ def test_yaml_becomes_a_configuration(tmp_path: Path) -> None:
 def test_what_is_written_is_what_is_read(tmp_path: Path) -> None:
     """The resolved configuration beside the weights gives the same run again."""
     (tmp_path / "run.yaml").write_text(YAML)
-    config = config_of(read_config(tmp_path / "run.yaml"))
+    config = parse_config(read_config(tmp_path / "run.yaml"))
     write_config(config, tmp_path / "config.json")
-    assert config_of(read_config(tmp_path / "config.json")) == config
+    assert parse_config(read_config(tmp_path / "config.json")) == config
     write_config(Config(), tmp_path / "config.json")
-    assert config_of(read_config(tmp_path / "config.json")) == Config()
+    assert parse_config(read_config(tmp_path / "config.json")) == Config()
 
 
 def test_set_wins_over_the_file_and_leaves_it_alone() -> None:
@@ -49,7 +49,7 @@ def test_set_wins_over_the_file_and_leaves_it_alone() -> None:
     told = set_values(
         data, ["train.epochs=5", "train.epochs=4", "model.lora.r=16", "objective=[kl, bce]", "train.eval_steps=null"]
     )
-    config = config_of(told)
+    config = parse_config(told)
     assert (config.train.epochs, config.train.seed, config.train.eval_steps) == (4.0, 1, None)
     assert config.model.lora == LoraOptions(r=16)
     assert [part.name for part in config.objective] == ["kl", "bce"]
@@ -81,7 +81,7 @@ def test_set_wins_over_the_file_and_leaves_it_alone() -> None:
 def test_what_is_wrong_is_named(data: dict[str, Any], said: str) -> None:
     """The key with its whole path, the value, and what it must be."""
     with pytest.raises(InputError, match=said):
-        config_of(data)
+        parse_config(data)
 
 
 @pytest.mark.parametrize(

@@ -207,10 +207,10 @@ def test_views_compose(tmp_path: Path) -> None:
     )
     assert [row.query for row in store[4:8]] == list("efxy")
     assert [row.query for row in store[::-3]] == list("zfc")
-    assert [row.query for row in store[4:8].without([0, -1])] == list("fx")
+    assert [row.query for row in store[4:8].drop([0, -1])] == list("fx")
     assert [row.query for row in store.select([8, 0, 0])] == list("zaa")
-    assert (store[-1].query, len(store), len(store.without([]))) == ("z", 9, 9)
-    assert store.without(range(8)).location(0) == ("b.jsonl", 3)
+    assert (store[-1].query, len(store), len(store.drop([]))) == ("z", 9, 9)
+    assert store.drop(range(8)).location(0) == ("b.jsonl", 3)
     for index in (9, -10):
         with pytest.raises(IndexError):
             store[index]
@@ -220,7 +220,7 @@ def test_rows_are_counted_by_source(tmp_path: Path) -> None:
     """A row's own source counts, then its file; a row that cannot be read counts for its file."""
     one = write(tmp_path / "one.jsonl", pair("a", source="web"), pair("b"), {"source": "web"})
     two = write(tmp_path / "two.jsonl", pair("c"))
-    assert open_rows([one, two]).counts == {"web": 1, "one.jsonl": 2, "two.jsonl": 1}
+    assert open_rows([one, two]).source_counts == {"web": 1, "one.jsonl": 2, "two.jsonl": 1}
 
 
 def test_the_fingerprint_is_that_of_the_bytes(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from typing import Any
 import torch
 import transformers
 
-from rerank_trainers.config.parse import config_of
+from rerank_trainers.config.parse import parse_config
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.loop.prepare import prepare
 from rerank_trainers.train import leave
@@ -33,7 +33,7 @@ class Loud(transformers.TrainerCallback):  # type: ignore[misc]
 def do(job: dict[str, Any]) -> None:
     """Train, measure and write down."""
     dev = open_rows([job["dev"]]) if job.get("dev") else None
-    run = prepare(config_of(job["config"]), open_rows([job["rows"]]), dev)
+    run = prepare(parse_config(job["config"]), open_rows([job["rows"]]), dev)
     run.trainer.remove_callback(transformers.PrinterCallback)
     if job.get("loud"):
         run.trainer.add_callback(Loud())

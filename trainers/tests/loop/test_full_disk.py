@@ -15,7 +15,7 @@ from helpers.runs import MakeRows, Prepared, folder, trained
 
 from rerank_core import InputError
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.atomic_files import aside
+from rerank_trainers.atomic_files import staging_folder
 from rerank_trainers.config.parse import write_config
 from rerank_trainers.data.row_writer import RowWriter
 from rerank_trainers.errors import CheckpointWriteError, PublishError
@@ -116,17 +116,18 @@ def test_what_a_killed_publisher_left_is_collected(tmp_path: Path) -> None:
     for name in (".out.0123abcd", ".out.old-0123abcd", ".other.0123abcd", ".out.mine"):
         (tmp_path / name).mkdir()
     code = (
-        "import sys, pathlib, os\nfrom rerank_trainers.atomic_files import aside\n"
-        "with aside(pathlib.Path(sys.argv[1])) as folder:\n    print(folder.name, flush=True)\n    sys.stdin.read()\n"
+        "import sys, pathlib, os\nfrom rerank_trainers.atomic_files import staging_folder\n"
+        "with staging_folder(pathlib.Path(sys.argv[1])) as folder:\n    print(folder.name, flush=True)\n"
+        "    sys.stdin.read()\n"
     )
     with subprocess.Popen(
         [sys.executable, "-c", code, str(target)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
         assert other.stdout is not None
         held = other.stdout.readline().strip()
-        with aside(target) as own:
+        with staging_folder(target) as own:
             there = {path.name for path in tmp_path.iterdir()}
         assert there == {"out", held, own.name, ".other.0123abcd", ".out.mine"}
         other.kill()
-    with aside(target):
+    with staging_folder(target):
         assert not (tmp_path / held).exists()

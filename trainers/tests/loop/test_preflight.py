@@ -172,10 +172,10 @@ def test_torchrun_without_a_gpu_is_one_training(place: Path, tmp_path: Path) -> 
     """Two processes that torchrun starts on a machine without a GPU share each step and write one run."""
     script = tmp_path / "script.py"
     script.write_text(
-        "import sys\nfrom rerank_trainers.train import train\nfrom rerank_trainers.config.parse import config_of\n"
+        "import sys\nfrom rerank_trainers.train import train\nfrom rerank_trainers.config.parse import parse_config\n"
         "from rerank_trainers.train import leave\n"
         "told = {'batch_size': 2, 'epochs': 1, 'warmup': 0, 'out': sys.argv[1]}\n"
-        "config = config_of({'data': {'train': 'train.jsonl'}, 'model': {'checkpoint': 'model'}, 'train': told})\n"
+        "config = parse_config({'data': {'train': 'train.jsonl'}, 'model': {'checkpoint': 'model'}, 'train': told})\n"
         "args = train(config, publish=False).run.trainer.args\n"
         "open(f'{sys.argv[1]}-{args.process_index}', 'w').write(f'{args.world_size} {args.device.type}')\nleave()\n"
     )

@@ -14,7 +14,7 @@ from helpers.runs import Configured, MakeRows, Prepared, folder, trained
 from rerank_core import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_cross_encoder
-from rerank_trainers.config.parse import config_of, read_config, set_values
+from rerank_trainers.config.parse import parse_config, read_config, set_values
 from rerank_trainers.data.row_writer import row_to_json
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.model.checkpoint_files import unfinished
@@ -160,7 +160,7 @@ def test_the_whole_command_refuses_before_a_model_is_opened(
 
     published = publish_checkpoint(tmp_path / "run", tmp_path / "published").directory
     told = set_values(dataclasses.asdict(config), [f"model.checkpoint={published}", f"train.out={tmp_path / 'new'}"])
-    assert train(config_of(told), publish=False).run.trainer.state.global_step == 2
+    assert train(parse_config(told), publish=False).run.trainer.state.global_step == 2
     assert train(config, publish=False, overwrite=True).run.trainer.state.global_step == 2
 
 

@@ -21,7 +21,7 @@ from rerank_core.errors import InputError, MissingDependencyError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.mining import BM25, Corpus, MiningRules, MiningStatistics, mine
 from rerank_trainers.retrieval.bm25 import terms
-from rerank_trainers.retrieval.corpus import key_of
+from rerank_trainers.retrieval.corpus import text_key
 from rerank_trainers.retrieval.retrievers import best_first
 
 PANDAS = (
@@ -158,7 +158,7 @@ def test_no_negative_is_a_positive_of_the_query() -> None:
     for before, after in zip(ROWS, rows, strict=True):
         assert after.labels == (before.labels or ()) + (0.0,) * len(added(before, after))
         if "panda" in before.query.lower():
-            assert not {key_of(doc) for doc in added(before, after)} & {key_of(PANDAS[0]), key_of(PANDAS[1])}
+            assert not {text_key(doc) for doc in added(before, after)} & {text_key(PANDAS[0]), text_key(PANDAS[1])}
     # The one with a space inside is another text, and a legitimate candidate.
     assert added(ROWS[1], rows[1])[0] == copies[2]
     assert (figures.dropped["positive of the query"], figures.dropped["own document"]) == (6, 1)
@@ -199,12 +199,12 @@ def test_short_rows_stay_short_unless_filling_is_asked_for() -> None:
 
 
 def test_rows_own_negatives_stay_or_go() -> None:
-    """By default they stay in place and are not mined again; with keep=False they go, counted, and may come back."""
+    """By default they stay and are not mined again; otherwise they are removed, counted, and may be mined."""
     kept, _ = mined(ROWS[3:] + ROWS[:1])
     assert kept[1].docs[:2] == ROWS[0].docs
     assert kept[1].docs.count(PANDAS[5]) == 1
     own = replace(ROWS[3], docs=(PANDAS[6], PANDAS[5]), labels=(1.0, 0.0), scores=(1.0, 0.5))
-    (row,), figures = mined([own], keep=False, negatives=1)
+    (row,), figures = mined([own], keep_own_negatives=False, negatives=1)
     assert row.docs == (PANDAS[6], PANDAS[5])
     assert row.scores is None
     assert (figures.own_negatives_left_out, figures.scores_left_out) == (1, 1)
@@ -219,15 +219,15 @@ def test_rows_that_cannot_be_mined_are_kept_or_refused() -> None:
     with pytest.raises(InputError, match=r"'en' .* has no labels"):
         mined([replace(ROWS[0], labels=None)])
     graded = replace(ROWS[0], labels=(2.0, 1.0))
-    assert mined([graded], lowest=1.0)[0][0].labels == (2.0, *[1.0] * 5)
+    assert mined([graded], negative_label=1.0)[0][0].labels == (2.0, *[1.0] * 5)
 
 
 def test_corpus_has_each_text_once() -> None:
     """Blank texts and copies are left out and counted; texts that are only known are never mined."""
     corpus = Corpus.of(["A panda", "a  Panda ", "", " \n", "A bear"])
     assert (corpus.texts, corpus.minable, corpus.repeated, corpus.blank) == (["A panda", "A bear"], 2, 1, 2)
-    corpus.know(["a bear", "a panda eats"])
-    assert (len(corpus), corpus.minable, corpus.place("A PANDA eats")) == (3, 2, 2)
+    corpus.add_unmined(["a bear", "a panda eats"])
+    assert (len(corpus), corpus.minable, corpus.position("A PANDA eats")) == (3, 2, 2)
     row = TrainingRow("panda", ("a panda sleeps",), (1.0,))
     (after,) = mine([row], corpus, BM25(corpus.texts), MiningRules())
     assert added(row, after) == ("A panda",)
@@ -242,7 +242,7 @@ def test_margins_measure_positives_that_the_corpus_lacks_once_it_knows_them() ->
     corpus = Corpus.of(texts)
     with pytest.raises(InputError, match="positive of row 'en' is not in the corpus"):
         list(mine([row], corpus, BM25(corpus.texts), rules))
-    corpus.know([PANDAS[0]])
+    corpus.add_unmined([PANDAS[0]])
     scores = BM25(corpus.texts).scores(row.query)
     (after,) = mine([row], corpus, BM25(corpus.texts), rules)
     assert added(row, after) == tuple(
@@ -268,11 +268,11 @@ def test_real_questions_get_hard_negatives(readers: ModuleType) -> None:
     # "whatever happened clint walker": no more than two texts of other rows have one of these words.
     assert figures.mined_per_row == {4: len(rows) - 1, 0: 1}
     for before, row in zip(rows, after, strict=True):
-        positives = {key_of(doc) for doc, label in zip(before.docs, before.labels or (), strict=True) if label}
-        assert not positives & {key_of(doc) for doc in added(before, row)}
-        assert len({key_of(doc) for doc in added(before, row)} - {key_of(doc) for doc in before.docs}) in (0, 4)
+        positives = {text_key(doc) for doc, label in zip(before.docs, before.labels or (), strict=True) if label}
+        assert not positives & {text_key(doc) for doc in added(before, row)}
+        assert len({text_key(doc) for doc in added(before, row)} - {text_key(doc) for doc in before.docs}) in (0, 4)
         scores = bm25.scores(row.query)
-        assert all(scores[corpus.place(doc) or 0] > 0 for doc in added(before, row))
+        assert all(scores[corpus.position(doc) or 0] > 0 for doc in added(before, row))
     assert list(mine(rows[::-1], corpus, bm25, rules))[::-1] == after
 
 

@@ -13,7 +13,7 @@ from rerank_core import Reranker
 from rerank_core.errors import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import FakeListRanker, fake_spec, tiny_cross_encoder
-from rerank_trainers.mining import BM25, Corpus, LateInteraction, MiningRules, MiningStatistics, mine
+from rerank_trainers.mining import BM25, Corpus, LateInteractionRetriever, MiningRules, MiningStatistics, mine
 
 TEXTS = tuple(
     f"The {animal} {verb} {food}{rest}"
@@ -107,22 +107,25 @@ def test_rows_are_scored_in_the_same_company_wherever_a_run_starts(
 
 def test_late_interaction_searches_the_whole_corpus(mini: Reranker, corpus: Corpus) -> None:
     """Negatives are the best of all texts by the model, words in common or not, without the query's positives."""
-    after = list(mine(ROWS, corpus, LateInteraction(mini, corpus.texts), MiningRules(negatives=6, from_rank=3)))
+    after = list(
+        mine(ROWS, corpus, LateInteractionRetriever(mini, corpus.texts), MiningRules(negatives=6, from_rank=3))
+    )
     for before, row in zip(ROWS, after, strict=True):
         relevant = {doc for other in ROWS if other.query == before.query for doc in other.docs}
         hits = [hit.document.text for hit in mini.rerank(before.query, TEXTS) if hit.document.text not in relevant]
         assert row.docs[1:] == tuple(hits[2:8])
     with pytest.raises(InputError):
-        LateInteraction(Reranker.from_scorer(FakeListRanker(), fake_spec("lists")), corpus.texts)
+        LateInteractionRetriever(Reranker.from_scorer(FakeListRanker(), fake_spec("lists")), corpus.texts)
 
 
 def test_late_interaction_keeps_its_embeddings_and_has_margins(mini: Reranker, corpus: Corpus, tmp_path: Path) -> None:
     """An index from a folder gives what one in memory gives, and no negative scores above 95 % of the positive."""
     rules = MiningRules(negatives=50, relative_margin=0.05)
     first, second = (
-        list(mine(ROWS, corpus, LateInteraction(mini, corpus.texts, tmp_path / "index"), rules)) for _ in range(2)
+        list(mine(ROWS, corpus, LateInteractionRetriever(mini, corpus.texts, tmp_path / "index"), rules))
+        for _ in range(2)
     )
-    assert first == second == list(mine(ROWS, corpus, LateInteraction(mini, corpus.texts), rules))
+    assert first == second == list(mine(ROWS, corpus, LateInteractionRetriever(mini, corpus.texts), rules))
     for row in first:
         positive, *others = mini.rerank(row.query, row.docs).scores()
         assert others

@@ -11,7 +11,7 @@ import pytest
 
 from rerank_core.errors import InputError
 from rerank_trainers.mining import MiningRules
-from rerank_trainers.mining.rules import Candidate, choose
+from rerank_trainers.mining.rules import Candidate, choose_negatives
 
 
 def test_rules_drop_by_rank_and_by_both_margins() -> None:
@@ -19,11 +19,13 @@ def test_rules_drop_by_rank_and_by_both_margins() -> None:
     candidates = [Candidate(place, 10.0 - place) for place in range(10)]
     rules = MiningRules(negatives=2, depth=10, from_rank=2, to_rank=8, absolute_margin=1.0, relative_margin=0.25)
     # Worst positive 8: above 7 is too near, and so is above 6.
-    chosen, dropped = choose(candidates, [9.0, 8.0], rules, "a row")
+    chosen, dropped = choose_negatives(candidates, [9.0, 8.0], rules, "a row")
     assert chosen == [4, 5]
     assert dropped == {"before from_rank": 1, "after to_rank": 2, "absolute margin": 2, "relative margin": 1}
-    assert choose(candidates, [9.0, 8.0], replace(rules, anchor="best"), "a row")[0] == [4, 5]
-    assert choose(candidates, [9.2, 8.0], replace(rules, anchor="best", relative_margin=None), "a row")[0] == [2, 3]
+    assert choose_negatives(candidates, [9.0, 8.0], replace(rules, anchor="best"), "a row")[0] == [4, 5]
+    assert choose_negatives(candidates, [9.2, 8.0], replace(rules, anchor="best", relative_margin=None), "a row")[
+        0
+    ] == [2, 3]
 
 
 @pytest.mark.parametrize(("positive", "kept"), [(10.0, [9.5, 9.0]), (-10.0, [-10.5, -11.0]), (0.0, [-0.5, -10.5])])
@@ -31,7 +33,7 @@ def test_a_relative_margin_is_below_the_positive_whatever_its_sign(positive: flo
     """95 % of a positive score, and the same distance below a negative one, where 95 % of it would be above it."""
     scores = sorted([9.6, 9.5, 9.0, 0.5, -0.5, -9.5, -10.4, -10.5, -11.0], reverse=True)
     candidates = [Candidate(place, score) for place, score in enumerate(scores) if score <= positive + 1]
-    chosen, _ = choose(candidates, [positive], MiningRules(relative_margin=0.05), "a row")
+    chosen, _ = choose_negatives(candidates, [positive], MiningRules(relative_margin=0.05), "a row")
     assert [score for score in (scores[place] for place in chosen) if score in kept] == kept
     assert all(score <= max(kept) or score == 0.0 for score in (scores[place] for place in chosen))
 
@@ -40,11 +42,14 @@ def test_random_choices_depend_on_seed_and_row_alone() -> None:
     """The same seed and row draw the same, in order of rank; another seed or row draws differently."""
     candidates = [Candidate(place, -float(place)) for place in range(100)]
     rules = MiningRules(negatives=5, strategy="random")
-    first = choose(candidates, [], rules, "a row")[0]
-    assert first == sorted(first) == choose(candidates, [], rules, "a row")[0]
-    others = [choose(candidates, [], replace(rules, seed=1), "a row")[0], choose(candidates, [], rules, "another")[0]]
+    first = choose_negatives(candidates, [], rules, "a row")[0]
+    assert first == sorted(first) == choose_negatives(candidates, [], rules, "a row")[0]
+    others = [
+        choose_negatives(candidates, [], replace(rules, seed=1), "a row")[0],
+        choose_negatives(candidates, [], rules, "another")[0],
+    ]
     assert first not in others
-    counts = Counter(place for row in range(400) for place in choose(candidates, [], rules, str(row))[0])
+    counts = Counter(place for row in range(400) for place in choose_negatives(candidates, [], rules, str(row))[0])
     assert len(counts) == 100
 
 

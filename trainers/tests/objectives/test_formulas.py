@@ -17,7 +17,7 @@ from rerank_trainers.objectives.distillation import KL, MarginMSE
 from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
 from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
 from rerank_trainers.objectives.pointwise import BCE, MSE
-from rerank_trainers.objectives.weighted import combined
+from rerank_trainers.objectives.weighted import weighted_sum
 
 Floats = Sequence[float]
 Loop = Callable[[Sequence[Tensor], Floats, Floats], "Tensor | float"]
@@ -163,7 +163,7 @@ FORMULAS: list[tuple[Objective, Loop]] = [
     (MarginMSE(pairs="labelled"), margins(labelled=True)),
     (KL(), kl(1, 1)),
     (KL(teacher_temperature=2.5, student_temperature=0.5), kl(2.5, 0.5)),
-    (combined([(2, SoftmaxCE()), (0.25, BCE())]), both),
+    (weighted_sum([(2, SoftmaxCE()), (0.25, BCE())]), both),
 ]
 KINDS = {"binary": 2, "graded": 4, "fractional": 1001}
 SIZES = st.lists(st.integers(1, 9), min_size=1, max_size=5)

@@ -15,7 +15,7 @@ from rerank_trainers.objectives.distillation import KL, MarginMSE
 from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
 from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
 from rerank_trainers.objectives.pointwise import BCE, MSE
-from rerank_trainers.objectives.weighted import combined
+from rerank_trainers.objectives.weighted import weighted_sum
 
 SHIFT_INVARIANT: list[Objective] = [
     KL(),
@@ -30,7 +30,7 @@ SHIFT_INVARIANT: list[Objective] = [
     SoftmaxCE(),
     SoftmaxCE(multi_positive="each"),
     SoftmaxCE(target="softmax_of_labels"),
-    combined([(1, SoftmaxCE()), (0.5, MarginMSE())]),
+    weighted_sum([(1, SoftmaxCE()), (0.5, MarginMSE())]),
 ]
 ABSOLUTE: list[Objective] = [
     BCE(),
@@ -38,7 +38,7 @@ ABSOLUTE: list[Objective] = [
     BCE(teacher_space="logit"),
     MSE(),
     MSE(teacher_space="logit"),
-    combined([(1, SoftmaxCE()), (0.1, BCE())]),
+    weighted_sum([(1, SoftmaxCE()), (0.1, BCE())]),
 ]
 EVERY = SHIFT_INVARIANT + ABSOLUTE
 SIZES = (4, 1, 6, 2)

@@ -16,11 +16,11 @@ from rerank_core import InputError
 from rerank_core.cli import app
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
-from rerank_trainers.config.parse import config_of, set_values
+from rerank_trainers.config.parse import parse_config, set_values
 from rerank_trainers.objectives.base import Objective
-from rerank_trainers.objectives.registry import objective_of
+from rerank_trainers.objectives.registry import make_objective
 from rerank_trainers.objectives.required_data import check_needs
-from rerank_trainers.objectives.weighted import combined
+from rerank_trainers.objectives.weighted import weighted_sum
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -121,27 +121,31 @@ ROWS = [TrainingRow("q", ("a", "b", "c"), scores=(2.5, -1.0, 0.3)), TrainingRow(
 def test_the_hint_about_missing_labels_works(name: str) -> None:
     """Rows with a teacher's scores alone: each objective that reads labels names a setting that reads the scores."""
     with pytest.raises(InputError, match="needs labels") as caught:
-        check_needs(objective_of(name), ROWS)
+        check_needs(make_objective(name), ROWS)
     (advice,) = re.findall(r"`([^`]+)`", str(caught.value))
     _, assignment = shlex.split(advice)
-    (part,) = config_of(set_values({"objective": name}, [assignment])).objective
+    (part,) = parse_config(set_values({"objective": name}, [assignment])).objective
 
-    check_needs(objective_of(part.name, **part.options), ROWS)
+    check_needs(make_objective(part.name, **part.options), ROWS)
 
 
 @pytest.mark.parametrize(
     ("objective", "rows", "words"),
     [
-        (objective_of("margin_mse", pairs="labelled"), ROWS, "objective.options.pairs=all"),
+        (make_objective("margin_mse", pairs="labelled"), ROWS, "objective.options.pairs=all"),
         (
-            objective_of("kl"),
+            make_objective("kl"),
             [TrainingRow("q", ("a", "b"), (1.0, 0.0))],
             "needs scores.*rerank train label FILES --model",
         ),
-        (objective_of("ranknet"), [TrainingRow("q", ("a", "b"))], "rerank train label.*target=teacher"),
-        (objective_of("bce"), [TrainingRow("q", ("a", "b"), scores=(-2.0, -1.0))], "set objective=ranknet --set"),
-        (combined([(1.0, objective_of("softmax_ce")), (0.5, objective_of("ranknet"))]), ROWS, "target: teacher among"),
-        (objective_of("kl"), [TrainingRow("q", ("a", "b"), scores=(-2.0, -1.0))], "all rows are ranks"),
+        (make_objective("ranknet"), [TrainingRow("q", ("a", "b"))], "rerank train label.*target=teacher"),
+        (make_objective("bce"), [TrainingRow("q", ("a", "b"), scores=(-2.0, -1.0))], "set objective=ranknet --set"),
+        (
+            weighted_sum([(1.0, make_objective("softmax_ce")), (0.5, make_objective("ranknet"))]),
+            ROWS,
+            "target: teacher among",
+        ),
+        (make_objective("kl"), [TrainingRow("q", ("a", "b"), scores=(-2.0, -1.0))], "all rows are ranks"),
     ],
 )
 def test_what_is_missing_is_named_with_a_way_on(objective: Objective, rows: Sequence[TrainingRow], words: str) -> None:
@@ -151,10 +155,10 @@ def test_what_is_missing_is_named_with_a_way_on(objective: Objective, rows: Sequ
 
 
 def test_scores_that_are_no_ranks_are_no_ranks() -> None:
-    """One row with other scores, and distances count again; an order is fine with ranks."""
+    """One row with other scores, and score_differences count again; an order is fine with ranks."""
     ranks = TrainingRow("q", ("a", "b"), scores=(-2.0, -1.0))
 
-    check_needs(objective_of("kl"), [ranks, *ROWS])
-    check_needs(objective_of("ranknet", target="teacher"), [ranks])
+    check_needs(make_objective("kl"), [ranks, *ROWS])
+    check_needs(make_objective("ranknet", target="teacher"), [ranks])
     with pytest.raises(InputError, match="has no name"):
-        config_of(set_values({}, ["objective.options.target=teacher"]))
+        parse_config(set_values({}, ["objective.options.target=teacher"]))

@@ -19,7 +19,7 @@ TEACHER = [[-2.0, -1.0, -4.0, -3.0], [7.5, 1.0, 7.5, math.nan]]
 MASK = [[True, True, True, True], [True, True, True, False]]
 
 
-def worth(teacher: Sequence[float]) -> list[float]:
+def relevance(teacher: Sequence[float]) -> list[float]:
     """One over the rank; equal scores share the better rank."""
     return [1 / (1 + sum(other > own for other in teacher)) for own in teacher]
 
@@ -36,7 +36,7 @@ def ranknet(z: Sequence[float], t: Sequence[float]) -> float:
 
 def listnet(tau: float) -> Callable[[Sequence[float], Sequence[float]], float]:
     def loop(z: Sequence[float], t: Sequence[float]) -> float:
-        target = [math.exp(one / tau) for one in worth(t)]
+        target = [math.exp(one / tau) for one in relevance(t)]
         total = math.log(sum(map(math.exp, z)))
         return -sum(p / sum(target) * (a - total) for a, p in zip(z, target, strict=True))
 
@@ -71,7 +71,7 @@ def test_orders_give_the_formulas_by_hand(
 def test_lambda_of_an_order_is_that_of_reciprocal_ranks() -> None:
     """The gains are those of labels 1, 1/2, 1/3, ... in the teacher's order."""
     scores, teacher, mask = tensors()
-    labels = torch.tensor([worth(TEACHER[0]), [*worth(TEACHER[1][:3]), 0.0]])
+    labels = torch.tensor([relevance(TEACHER[0]), [*relevance(TEACHER[1][:3]), 0.0]])
 
     expected = LambdaLoss(k=2)(scores, labels, None, mask)
     assert LambdaLoss(k=2, target="teacher")(scores, None, teacher, mask).tolist() == pytest.approx(expected.tolist())
@@ -89,7 +89,7 @@ def test_only_the_order_is_read(objective: Objective) -> None:
     for other in (clean * 3 + 100, clean.sigmoid().double(), clean.exp()):
         assert objective(scores, torch.rand(2, 4), other.float(), mask).tolist() == losses.tolist()
     assert objective.needs == Needs(scores=True, docs=2)
-    assert not objective.needs.distances
+    assert not objective.needs.score_differences
     tied = objective(scores, None, torch.full((2, 4), 5.0), mask)
     assert tied.tolist() == [0, 0]
     tied.sum().backward()

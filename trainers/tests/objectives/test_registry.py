@@ -17,15 +17,15 @@ from rerank_trainers.objectives.distillation import KL, MarginMSE
 from rerank_trainers.objectives.listwise import SoftmaxCE
 from rerank_trainers.objectives.pairwise import LambdaLoss
 from rerank_trainers.objectives.pointwise import BCE
-from rerank_trainers.objectives.registry import OBJECTIVES, objective_of
-from rerank_trainers.objectives.weighted import combined
+from rerank_trainers.objectives.registry import OBJECTIVES, make_objective
+from rerank_trainers.objectives.weighted import weighted_sum
 
 
 def test_names_are_sorted_and_make_their_objectives() -> None:
     """Every name makes an objective of that name, and the table in the documentation lists them all."""
     assert list(OBJECTIVES) == ["bce", "kl", "lambda", "listnet", "margin_mse", "mse", "ranknet", "softmax_ce"]
     for name, found in OBJECTIVES.items():
-        made = objective_of(name)
+        made = make_objective(name)
         assert type(made) is found
         assert made.name == name
         assert isinstance(made, Objective)
@@ -34,7 +34,7 @@ def test_names_are_sorted_and_make_their_objectives() -> None:
 
 def test_options_are_fields() -> None:
     """Options reach the objective, which compares, pickles and refuses to be changed."""
-    made = objective_of("kl", teacher_temperature=2, student_temperature=0.5)
+    made = make_objective("kl", teacher_temperature=2, student_temperature=0.5)
     assert made == KL(teacher_temperature=2, student_temperature=0.5)
     assert pickle.loads(pickle.dumps(made)) == made
     with pytest.raises(FrozenInstanceError):
@@ -55,7 +55,7 @@ def test_options_are_fields() -> None:
 def test_unknown_names_and_options_name_the_nearest(name: Any, options: dict[str, Any], words: str) -> None:
     """A slip of the pen is scores_from with what was meant, and anything else with what there is."""
     with pytest.raises(InputError, match=words):
-        objective_of(name, **options)
+        make_objective(name, **options)
 
 
 @pytest.mark.parametrize(
@@ -82,7 +82,7 @@ def test_values_that_cannot_be_are_refused(name: str, options: dict[str, Any]) -
     """A wrong value is an error that names the objective, the option and the value, before anything is trained."""
     option, value = next(iter(options.items()))
     with pytest.raises(InputError, match=name) as caught:
-        objective_of(name, **options)
+        make_objective(name, **options)
     assert option in str(caught.value)
     assert repr(value) in str(caught.value)
 
@@ -90,7 +90,7 @@ def test_values_that_cannot_be_are_refused(name: str, options: dict[str, Any]) -
 def test_a_sum_is_the_sum_and_needs_what_its_parts_need() -> None:
     """Losses add up group by group; needs are joined; the bias counts as soon as one part sees it."""
     parts = ((1, SoftmaxCE()), (0.1, BCE()), (2.5, MarginMSE()))
-    added = combined(parts)
+    added = weighted_sum(parts)
     generator = torch.Generator().manual_seed(0)
     scores, teacher = torch.randn(2, 3, 4, generator=generator)
     labels, mask = torch.tensor([[1.0, 0, 0, 0.5]] * 3), torch.ones(3, 4, dtype=torch.bool)
@@ -100,9 +100,9 @@ def test_a_sum_is_the_sum_and_needs_what_its_parts_need() -> None:
     assert added.name == "softmax_ce + 0.1*bce + 2.5*margin_mse"
     assert added.needs == Needs(labels=True, scores=True, docs=2)
     assert not added.shift_invariant
-    assert combined([(1, SoftmaxCE()), (1, LambdaLoss())]).shift_invariant
+    assert weighted_sum([(1, SoftmaxCE()), (1, LambdaLoss())]).shift_invariant
     assert isinstance(added, Objective)
-    assert combined([(2, added)])(scores, labels, teacher, mask).tolist() == pytest.approx((2 * expected).tolist())
+    assert weighted_sum([(2, added)])(scores, labels, teacher, mask).tolist() == pytest.approx((2 * expected).tolist())
 
 
 @pytest.mark.parametrize(
@@ -111,4 +111,4 @@ def test_a_sum_is_the_sum_and_needs_what_its_parts_need() -> None:
 def test_sums_that_make_no_sense_are_refused(parts: Any) -> None:
     """No part, a weight that is no number above 0, or something that is no objective."""
     with pytest.raises(InputError):
-        combined(parts)
+        weighted_sum(parts)

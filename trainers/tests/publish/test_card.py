@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from rerank_core import Head, InputError, ModelSpec, Template
-from rerank_trainers.config.parse import config_of
+from rerank_trainers.config.parse import parse_config
 from rerank_trainers.config.schema import Config
 from rerank_trainers.evaluation.calibration import Scaling
 from rerank_trainers.evaluation.dev_set import Result
@@ -32,7 +32,7 @@ def result(queries: dict[str, list[float]]) -> Result:
 
 @pytest.fixture
 def config() -> Config:
-    return config_of(
+    return parse_config(
         {
             "data": {"train": ["/home/alice/secret/train.jsonl"], "eval": ["/home/alice/dev.jsonl"]},
             "model": {"checkpoint": "/home/alice/models/base-zh", "lora": {"r": 8}},

@@ -17,13 +17,13 @@ from rerank_core.records.fields import Record, RowError
 from rerank_core.records.formats import format_of, keys_of, unread
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.checks.label_signal import Signal, Span
 from rerank_trainers.checks.report import KINDS, UNUSABLE, OnError, Problem, Report, Severity
-from rerank_trainers.checks.row_checks import Finding, alike, findings, long_query
-from rerank_trainers.data.hashing import HashIndex, digest, normalised, repeats
+from rerank_trainers.checks.row_checks import Finding, check_query_length, check_row, similar_keys
+from rerank_trainers.checks.training_signal import TrainingSignal, ValueRange
+from rerank_trainers.data.hashing import HashIndex, digest, find_repeats, normalise
 from rerank_trainers.data.row_store import RowStore, open_rows
 
-__all__ = ["CheckOptions", "check", "usable_rows"]
+__all__ = ["CheckOptions", "apply_on_error", "check"]
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ class CheckOptions:
     Attributes:
         label_scale: labels outside it are errors; None where labels may be anything.
         max_query: longer queries are warned of; in tokens as ``count`` counts them, else in characters.
-        on_error: what `usable_rows` does with rows that have errors. ``error`` stops; ``drop`` leaves all of them out;
+        on_error: what `apply_on_error` does with rows that have errors. ``error`` stops; ``drop`` leaves them all out;
             ``warn`` leaves out those that nothing can be made of (``problems.UNUSABLE``: unreadable, a blank query, a
             number that is not finite or outside the scale) and trains on the others as they are.
         as_errors: kinds of warnings to take as errors.
@@ -67,7 +67,7 @@ def check(
     eval_store: RowStore | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Everything that is wrong with training data. It never raises for what a row holds; `usable_rows` does.
+    """Everything that is wrong with training data. It never raises for what a row holds; `apply_on_error` does.
 
     A few bytes a row are kept, not its texts. Two rows or texts are the same where 64 bits of their hashes are.
 
@@ -81,7 +81,7 @@ def check(
     return _Check(store, options or CheckOptions(), eval_store, progress or (lambda done, total: None)).run()
 
 
-def usable_rows(store: RowStore, report: Report) -> RowStore:
+def apply_on_error(store: RowStore, report: Report) -> RowStore:
     """The rows to train on, as the ``on_error`` of the report's options says.
 
     Raises:
@@ -96,12 +96,12 @@ def usable_rows(store: RowStore, report: Report) -> RowStore:
         )
     if len(report.left_out) == len(store):
         raise InputError(f"no row is left: {report.summary()}")
-    return store.without(report.left_out)
+    return store.drop(report.left_out)
 
 
 def _range(report: Report) -> str:
     """How to say which labels there are, where some lie outside the scale."""
-    span = report.given
+    span = report.raw_labels
     if "label-out-of-range" not in report.counts or span.constant:
         return ""
     if report.signal.scale is not None and report.signal.scale.grades is not None:
@@ -113,7 +113,9 @@ def _range(report: Report) -> str:
 class _Check:
     def __init__(self, store: RowStore, options: CheckOptions, eval_store: RowStore | None, progress: Progress) -> None:
         self.store, self.options, self.eval_store, self.progress = store, options, eval_store, progress
-        self.report = Report(options.on_error, len(store), options.as_errors, signal=Signal(options.label_scale))
+        self.report = Report(
+            options.on_error, len(store), options.as_errors, signal=TrainingSignal(options.label_scale)
+        )
         self.total = len(store) + (0 if eval_store is None else len(eval_store))
         self.done = 0
         self.queries, self.pairs = HashIndex(), HashIndex()
@@ -128,7 +130,7 @@ class _Check:
         for index in range(len(self.store)):
             try:
                 records = self.store.records(index)
-                row = self.store.row_of(index, records)
+                row = self.store.to_row(index, records)
             except RowError as error:
                 self._failed(error, self.store, index)
             else:
@@ -141,7 +143,7 @@ class _Check:
                 if not left_out or left_out[-1] != index:
                     self.report.signal.add(row)
                 if row.labels is not None and all(map(math.isfinite, row.labels)):
-                    self.report.given.add(row.labels)
+                    self.report.raw_labels.add(row.labels)
                 self.hashes.append(digest(row.instruction, row.query, *sorted(row.docs)))
                 self.hashed_rows.append(index)
             self._step()
@@ -160,27 +162,27 @@ class _Check:
             except RowError as error:
                 self._failed(error, store, None)
             else:
-                query = normalised(row.query)
+                query = normalise(row.query)
                 self.queries.add(digest(query), index)
                 for doc in row.docs:
-                    self.pairs.add(digest(query, normalised(doc)), index)
+                    self.pairs.add(digest(query, normalise(doc)), index)
             self._step()
 
     def _found(self, row: TrainingRow) -> Iterator[Finding]:
-        yield from findings(row, self.options.label_scale)
+        yield from check_row(row, self.options.label_scale)
         if self.options.max_query is not None:
-            finding = long_query(row, self.options.max_query, self.options.count)
+            finding = check_query_length(row, self.options.max_query, self.options.count)
             if finding is not None:
                 yield finding
         if self.eval_store is not None:
             yield from self._leaks(row, self.eval_store)
 
     def _leaks(self, row: TrainingRow, store: RowStore) -> Iterator[Finding]:
-        query = normalised(row.query)
+        query = normalise(row.query)
         seen = self.queries.find(digest(query))
         if seen is None:
             return
-        pairs = [self.pairs.find(digest(query, normalised(doc))) for doc in row.docs]
+        pairs = [self.pairs.find(digest(query, normalise(doc))) for doc in row.docs]
         leaked = [(doc, place) for doc, place in enumerate(pairs) if place is not None]
         if leaked:
             doc, place = leaked[0]
@@ -192,7 +194,7 @@ class _Check:
             yield Finding("query-in-eval", f"its query is evaluated on with other documents, in {where}")
 
     def _repeated_rows(self) -> None:
-        for place, first in repeats(self.hashes):
+        for place, first in find_repeats(self.hashes):
             where = ":".join(map(str, self.store.location(self.hashed_rows[first])))
             self._add(self.hashed_rows[place], Finding("duplicate-row", f"it has query and documents of {where}"))
 
@@ -206,7 +208,7 @@ class _Check:
     def _report_unread(self, file: str, key: str, found: _Unread) -> None:
         """A key that nobody reads is a warning; an error where it can be why labels are all the same."""
         message = f"the format {found.form} does not read {key!r}, which {found.count} rows of this file have"
-        near = [known for known in keys_of(found.form) if known not in found.keys and alike(key, known)]
+        near = [known for known in keys_of(found.form) if known not in found.keys and similar_keys(key, known)]
         guess = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
         signal = self.report.signal
         # Where a teacher's scores differ, labels may be all alike for a reason.
@@ -247,7 +249,7 @@ class _Unread:
 
     def __init__(self, line: int, form: str) -> None:
         self.line, self.form, self.count = line, form, 0
-        self.labels, self.rows = Span(), array("Q")
+        self.labels, self.rows = ValueRange(), array("Q")
         self.keys: set[str] = set()
 
     def add(self, index: int, row: TrainingRow, record: Record) -> None:

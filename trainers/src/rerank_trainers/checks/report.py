@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from rerank_trainers.checks.label_signal import Signal, Span
+from rerank_trainers.checks.training_signal import TrainingSignal, ValueRange
 
 __all__ = ["KINDS", "UNUSABLE", "OnError", "Problem", "Report", "Severity"]
 
@@ -99,21 +99,21 @@ class Report:
     sources: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
     counts: dict[str, int] = field(default_factory=dict)
-    bad: dict[str, int] = field(default_factory=dict)
+    error_counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
     error_rows: array[int] = field(default_factory=lambda: array("Q"))
     unusable_rows: array[int] = field(default_factory=lambda: array("Q"))
-    signal: Signal = field(default_factory=Signal)
-    given: Span = field(default_factory=Span)
+    signal: TrainingSignal = field(default_factory=TrainingSignal)
+    raw_labels: ValueRange = field(default_factory=ValueRange)
 
     def severity(self, kind: str) -> Severity:
         """What a kind counts as here."""
-        return "error" if kind in self.as_errors or kind in self.bad else KINDS[kind][0]
+        return "error" if kind in self.as_errors or kind in self.error_counts else KINDS[kind][0]
 
     @property
     def errors(self) -> int:
         """How many errors there are: a row may have several."""
-        return sum(self.bad.values())
+        return sum(self.error_counts.values())
 
     @property
     def warnings(self) -> int:
@@ -130,21 +130,23 @@ class Report:
         count = self.counts.get(problem.kind, 0)
         self.counts[problem.kind] = count + 1
         if problem.severity == "error":
-            self.bad[problem.kind] = self.bad.get(problem.kind, 0) + 1
+            self.error_counts[problem.kind] = self.error_counts.get(problem.kind, 0) + 1
         if limit is None or count < limit:
             self.problems.append(problem)
 
-    def of(self, kind: str) -> list[Problem]:
+    def problems_of(self, kind: str) -> list[Problem]:
         """The problems kept of a kind."""
         return [problem for problem in self.problems if problem.kind == kind]
 
     def summary(self, examples: int = 3) -> str:
         """One line: how many errors, of which kinds, and the first of them."""
-        counts = ", ".join(f"{count} {kind}" for kind, count in sorted(self.bad.items(), key=lambda item: -item[1]))
+        counts = ", ".join(
+            f"{count} {kind}" for kind, count in sorted(self.error_counts.items(), key=lambda item: -item[1])
+        )
         shown = [str(problem) for problem in self.problems if problem.severity == "error"][:examples]
         return f"{len(self.error_rows)} of {self.rows} rows have errors ({counts}). First: {'; '.join(shown)}"
 
-    def told(self, examples: int = 3) -> str:
+    def as_text(self, examples: int = 3) -> str:
         """All kinds of problems with their counts, errors first, and the first ``examples`` places of each; no line
         where there is nothing."""
         kinds = sorted(self.counts, key=lambda kind: (self.severity(kind), -self.counts[kind], kind))
@@ -153,7 +155,7 @@ class Report:
         lines = [f"{self.rows:,} rows: {self.errors:,} errors, {self.warnings:,} warnings"]
         for kind in kinds:
             lines.append(f"  {self.severity(kind)}: {self.counts[kind]:,} {kind} ({KINDS[kind][1]})")
-            lines += [f"    {problem}" for problem in self.of(kind)[:examples]]
+            lines += [f"    {problem}" for problem in self.problems_of(kind)[:examples]]
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from rerank_core.errors import InputError, short
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 
-__all__ = ["Finding", "alike", "findings", "long_query"]
+__all__ = ["Finding", "check_query_length", "check_row", "similar_keys"]
 
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -25,7 +25,7 @@ class Finding(NamedTuple):
     doc: int = 0
 
 
-def findings(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
+def check_row(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
     """All that is wrong with a row; labels outside ``scale`` too, where there is one."""
     if not row.query.strip():
         yield Finding("empty-query", f"the query is {row.query!r}")
@@ -40,14 +40,14 @@ def findings(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
     yield from _signal(row)
 
 
-def long_query(row: TrainingRow, limit: int, count: Callable[[str], int] | None) -> Finding | None:
+def check_query_length(row: TrainingRow, limit: int, count: Callable[[str], int] | None) -> Finding | None:
     """A query of more than ``limit`` tokens as ``count`` counts them, or else characters."""
     length = len(row.query) if count is None else count(row.query)
     unit = "characters" if count is None else "tokens"
     return Finding("long-query", f"the query has {length} {unit}, and {limit} are allowed") if length > limit else None
 
 
-def alike(key: str, known: str) -> bool:
+def similar_keys(key: str, known: str) -> bool:
     """Whether a key may be a misspelling, or a longer name, of one that is read: ``negs`` or ``hard_negatives`` of
     ``neg``."""
     enough = 0.6 if len(known) < 5 else 0.8

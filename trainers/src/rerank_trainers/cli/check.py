@@ -11,14 +11,14 @@ from rerank_core import InputError
 from rerank_core.cli.options import AsJson, Encoding
 from rerank_core.cli.output import emit_json, show, table
 from rerank_core.progress import bar
-from rerank_trainers.checks.open_rows import Checked, checked
+from rerank_trainers.checks.checked_data import CheckedData, open_and_check
 from rerank_trainers.checks.report import KINDS, Report
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
 from rerank_trainers.config.limits import check_settings
-from rerank_trainers.config.parse import config_of, read_config, set_values
-from rerank_trainers.config.recipes import overlaid
+from rerank_trainers.config.parse import parse_config, read_config, set_values
+from rerank_trainers.config.recipes import merge_configs
 from rerank_trainers.config.schema import Config
-from rerank_trainers.objectives.required_data import Bce, Reader, check_needs
+from rerank_trainers.objectives.required_data import DefaultObjective, ObjectiveInfo, check_needs
 
 __all__ = ["check"]
 
@@ -72,19 +72,19 @@ def check(
     flags: dict[str, Any] = {"data": data_settings(data, evaluation, label_range, scores_are, on_error, encoding)}
     if objective is not None:
         flags["objective"] = objective
-    told = set_values(overlaid({} if config is None else read_config(config), flags), settings or [])
+    told = set_values(merge_configs({} if config is None else read_config(config), flags), settings or [])
     with bar(not as_json, "checking") as progress:
-        run = config_of(told)
+        run = parse_config(told)
         check_settings(run, evaluates=bool(run.data.eval))
-        reader = _reader(run) if "objective" in told else Bce()
-        found = checked(
+        reader = _reader(run) if "objective" in told else DefaultObjective()
+        found = open_and_check(
             run.data,
             max_query=max_query_chars,
             as_errors=frozenset(as_errors or []),
             examples=_LISTED if as_json else examples,
             progress=progress,
         )
-    lacks = [lack for lack in (_lack(found, reader), found.dev_lack()) if lack]
+    lacks = [lack for lack in (_lack(found, reader), found.why_no_dev_signal()) if lack]
     bad = bool(found.report.errors or lacks or (found.dev_report is not None and found.dev_report.errors))
     if as_json:
         dev = {} if found.dev_report is None else {"eval": found.dev_report.to_dict()}
@@ -97,24 +97,24 @@ def check(
     raise typer.Exit(1 if bad else 0)
 
 
-def _reader(run: Config) -> Reader:
+def _reader(run: Config) -> ObjectiveInfo:
     # Objectives need torch, which takes seconds to import.
     from rerank_trainers.loop.prepare import objective_from
 
     return objective_from(run)
 
 
-def _lack(found: Checked, reader: Reader) -> str | None:
+def _lack(found: CheckedData, reader: ObjectiveInfo) -> str | None:
     """Why training would refuse rows that are each sound."""
-    rows, signal = found.rows.without(found.report.left_out), found.report.signal
+    rows, signal = found.rows.drop(found.report.left_out), found.report.signal
     # Where every row has the labels that bce reads, nothing is left to ask of each.
-    labelled = reader.needs == Bce().needs and signal.labels.rows == signal.rows
+    labelled = reader.needs == DefaultObjective().needs and signal.labels.rows == signal.rows
     try:
         if len(rows) and not labelled:
             check_needs(reader, rows, found.data.group_size)
     except InputError as error:
         return str(error)
-    return found.lack(reader.needs)
+    return found.why_no_signal(reader.needs)
 
 
 def _show(report: Report, which: str = "") -> None:
@@ -132,12 +132,12 @@ def _show(report: Report, which: str = "") -> None:
         rows = [(report.severity(kind), kind, f"{report.counts[kind]:,}", KINDS[kind][1]) for kind in ordered]
         show(table(["", f"problem {which}".strip(), "count", "what"], rows, right=["count"], wrap=["what"]))
         typer.echo()
-        places = [(p.kind, f"{p.file}:{p.line}", p.message) for kind in ordered for p in report.of(kind)]
+        places = [(p.kind, f"{p.file}:{p.line}", p.message) for kind in ordered for p in report.problems_of(kind)]
         show(table(["problem", "where", "first of them"], places, wrap=["where", "first of them"]))
         typer.echo()
 
 
-def _conclude(found: Checked, lacks: list[str]) -> None:
+def _conclude(found: CheckedData, lacks: list[str]) -> None:
     for report, which in ((found.dev_report, "dev rows"), (found.report, "rows")):
         if report is not None:
             bad = len(report.error_rows)
@@ -147,7 +147,7 @@ def _conclude(found: Checked, lacks: list[str]) -> None:
             typer.echo(f"{counted} {_outcome(found, lacks) if report is found.report else ''}".rstrip())
 
 
-def _outcome(found: Checked, lacks: list[str]) -> str:
+def _outcome(found: CheckedData, lacks: list[str]) -> str:
     report, dev_errors = found.report, 0 if found.dev_report is None else found.dev_report.errors
     # Errors first: a misspelled key may be why all labels are alike.
     if (report.errors or dev_errors) and report.on_error == "error":

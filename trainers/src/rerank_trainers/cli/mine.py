@@ -111,8 +111,8 @@ def mine(
         absolute_margin=absolute_margin,
         relative_margin=relative_margin,
         seed=seed,
-        keep=not replace,
-        lowest=lowest,
+        keep_own_negatives=not replace,
+        negative_label=lowest,
         **said,
     )
     options = load_options({"device": device, "dtype": dtype, "token_budget": token_budget}, option or [])
@@ -173,8 +173,8 @@ def _corpus(
         for file in files
         for document in read_documents([file], _form(file), Fields(text_field), encoding)
     )
-    if rules.margins:
-        corpus.know(positives_of(rows, rules.lowest))
+    if rules.uses_margins:
+        corpus.add_unmined(positives_of(rows, rules.negative_label))
     return corpus
 
 
@@ -184,9 +184,9 @@ def _form(file: str) -> Format:
 
 
 def _retriever(texts: Sequence[str], model: Reranker | None, folder: str | None) -> Retriever:
-    from rerank_trainers.mining import BM25, LateInteraction
+    from rerank_trainers.mining import BM25, LateInteractionRetriever
 
-    return BM25(texts) if model is None else LateInteraction(model, texts, folder, progress=True)
+    return BM25(texts) if model is None else LateInteractionRetriever(model, texts, folder, progress=True)
 
 
 def _show(figures: MiningStatistics, corpus: Corpus, writer: RowWriter) -> None:

@@ -110,10 +110,10 @@ def publish(
 
 
 def _dev_rows(config: Config) -> RowStore:
-    from rerank_trainers.checks.open_rows import dev_rows
+    from rerank_trainers.checks.checked_data import open_dev_rows
 
     try:
-        return dev_rows(config.data)
+        return open_dev_rows(config.data)
     except InputError as error:
         raise InputError(
             f"the run's dev set (data.eval), which is measured for the card: {error}. Paths are as the run had them: "

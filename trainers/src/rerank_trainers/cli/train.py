@@ -15,8 +15,8 @@ from rerank_core.cli.options import AsJson, Encoding
 from rerank_core.cli.output import emit_json, note, show, table
 from rerank_core.progress import bar
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
-from rerank_trainers.config.parse import config_of, read_config, set_values
-from rerank_trainers.config.recipes import RECIPES, overlaid
+from rerank_trainers.config.parse import parse_config, read_config, set_values
+from rerank_trainers.config.recipes import RECIPES, merge_configs
 
 __all__ = ["llm", "reranker"]
 
@@ -128,8 +128,8 @@ def _launch(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    told = overlaid(overlaid(RECIPES[recipe], {} if path is None else read_config(path)), flags)
-    config = config_of(set_values(told, settings))
+    told = merge_configs(merge_configs(RECIPES[recipe], {} if path is None else read_config(path)), flags)
+    config = parse_config(set_values(told, settings))
     # torch takes seconds to import; what is wrong with the settings is said before that.
     from rerank_trainers.loop.callbacks import Display
     from rerank_trainers.train import leave, rehearse, train

@@ -21,10 +21,10 @@ from typing import Any, Literal, Union, get_args, get_origin
 from rerank_core import InputError
 from rerank_core.errors import near_matches, short
 from rerank_core.records.record_files import named_form
-from rerank_trainers.atomic_files import write_whole
+from rerank_trainers.atomic_files import write_atomically
 from rerank_trainers.config.schema import Config, ObjectiveConfig
 
-__all__ = ["config_of", "read_config", "set_values", "write_config"]
+__all__ = ["parse_config", "read_config", "set_values", "write_config"]
 
 
 def read_config(path: str | PathLike[str]) -> dict[str, Any]:
@@ -91,7 +91,7 @@ def _parsed(text: str, what: str) -> Any:
         raise InputError(f"{what} is nested too deeply") from error
 
 
-def config_of(data: Mapping[str, Any]) -> Config:
+def parse_config(data: Mapping[str, Any]) -> Config:
     """The checked configuration of a mapping.
 
     Raises:
@@ -108,7 +108,7 @@ def write_config(config: Config, path: str | PathLike[str]) -> None:
         InputError: the disk is full, or the folder cannot be written to.
     """
     text = json.dumps(dataclasses.asdict(config), indent=2, ensure_ascii=False)
-    write_whole(path, text + "\n")
+    write_atomically(path, text + "\n")
 
 
 def _made(kind: Any, data: object, where: str) -> Any:

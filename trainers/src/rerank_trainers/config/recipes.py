@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["RECIPES", "overlaid"]
+__all__ = ["RECIPES", "merge_configs"]
 
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "reranker": {
@@ -24,14 +24,14 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def overlaid(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
+def merge_configs(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
     """Two configurations as one: where both say something, ``over`` does; mappings are joined key by key.
 
-    >>> overlaid({"train": {"epochs": 2, "out": "run"}}, {"train": {"epochs": 3}})
+    >>> merge_configs({"train": {"epochs": 2, "out": "run"}}, {"train": {"epochs": 3}})
     {'train': {'epochs': 3, 'out': 'run'}}
     """
     result = dict(under)
     for key, value in over.items():
         both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = overlaid(result[key], value) if both else value
+        result[key] = merge_configs(result[key], value) if both else value
     return result

@@ -6,6 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from rerank_core.records.label_scale import LabelScale
+
 __all__ = ["Config", "DataConfig", "LoraOptions", "ModelConfig", "ObjectiveConfig", "PublishConfig", "TrainConfig"]
 
 
@@ -32,6 +34,14 @@ class DataConfig:
     encoding: str | None = None
     scores_are: Literal["teacher", "labels"] = "teacher"
     on_error: Literal["error", "drop", "warn"] = "error"
+
+    def label_scale(self) -> LabelScale:
+        """The mapping from labels in the files to labels in [0, 1]: that of ``label_map`` or of ``label_range``.
+
+        Raises:
+            InputError: a range or a map that is no label scale.
+        """
+        return LabelScale.of(self.label_range if self.label_map is None else self.label_map)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from rerank_core.records.formats import ScoresAre, format_of, row_of
 from rerank_trainers.data.hashing import digest
 from rerank_trainers.data.line_files import RecordFile, Step
 
-__all__ = ["LineGroups", "grouped"]
+__all__ = ["LineGroups", "group_lines"]
 
 _STEP = 1000
 _POINTWISE = frozenset({"pointwise", "sentence-pair"})
@@ -41,7 +41,7 @@ class LineGroups:
         return [int(place) for place in self.members[self.starts[row] : self.starts[row + 1]]]
 
 
-def grouped(file: RecordFile, scores_are: ScoresAre, step: Step) -> LineGroups | None:
+def group_lines(file: RecordFile, scores_are: ScoresAre, step: Step) -> LineGroups | None:
     """The records of a file by row, or None where each is a row of its own.
 
     Records belong together that are pointwise and share query, instruction and source, and whether they have labels and

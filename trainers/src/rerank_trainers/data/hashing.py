@@ -9,7 +9,7 @@ from array import array
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HashIndex", "digest", "normalised", "repeats"]
+__all__ = ["HashIndex", "digest", "find_repeats", "normalise"]
 
 
 def digest(*parts: str | None) -> int:
@@ -27,19 +27,19 @@ def digest(*parts: str | None) -> int:
     return int.from_bytes(state.digest(), "little")
 
 
-def normalised(text: str) -> str:
+def normalise(text: str) -> str:
     """``text`` without what does not make it another question: case, width, runs of white space.
 
-    >>> normalised("  What  is ＡＢＣ ")
+    >>> normalise("  What  is ＡＢＣ ")
     'what is abc'
     """
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
-def repeats(hashes: array[int]) -> list[tuple[int, int]]:
+def find_repeats(hashes: array[int]) -> list[tuple[int, int]]:
     """``(place, first place of the same hash)`` for all that come again, by place.
 
-    >>> repeats(array("Q", [7, 5, 7, 5, 7]))
+    >>> find_repeats(array("Q", [7, 5, 7, 5, 7]))
     [(2, 0), (3, 1), (4, 0)]
     """
     values = np.frombuffer(hashes, dtype=np.uint64)

@@ -20,7 +20,7 @@ from rerank_core.records.parquet import ParquetRecords
 from rerank_core.records.paths import expand, names_of
 from rerank_core.records.record_files import Reading
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.data.group_lines import LineGroups, grouped
+from rerank_trainers.data.group_lines import LineGroups, group_lines
 from rerank_trainers.data.line_files import LineFile, RecordFile, Step
 
 __all__ = ["RowStore", "open_rows"]
@@ -62,7 +62,7 @@ def open_rows(
             progress(done, total)
 
     files = [_open(path, name, encoding, step) for path, name in zip(found, names_of(found), strict=True)]
-    return RowStore(files, [grouped(file, scores_are, step) if group else None for file in files], scores_are)
+    return RowStore(files, [group_lines(file, scores_are, step) if group else None for file in files], scores_are)
 
 
 def _open(path: Path, name: str, encoding: str | None, step: Step) -> RecordFile:
@@ -104,7 +104,7 @@ class RowStore(Sequence[TrainingRow]):
     def __getitem__(self, index: int | slice) -> TrainingRow | RowStore:
         if isinstance(index, slice):
             return self.select(range(len(self))[index])
-        return self.row_of(index, self.records(index))
+        return self.to_row(index, self.records(index))
 
     def records(self, index: int) -> list[Record]:
         """The decoded objects that a row is made of: several where pointwise lines were grouped.
@@ -115,7 +115,7 @@ class RowStore(Sequence[TrainingRow]):
         file, places = self._at(index)
         return [file.record(place) for place in places]
 
-    def row_of(self, index: int, records: Sequence[Record]) -> TrainingRow:
+    def to_row(self, index: int, records: Sequence[Record]) -> TrainingRow:
         """The row that `records` gave the objects of.
 
         Raises:
@@ -142,7 +142,7 @@ class RowStore(Sequence[TrainingRow]):
         return [file.name for file in self._files]
 
     @property
-    def counts(self) -> dict[str, int]:
+    def source_counts(self) -> dict[str, int]:
         """Rows by source; those that cannot be read count for their file. Rows with a source of their own are read."""
         found: Counter[str] = Counter()
         bring = {file.name: file.mentions("source") for file in self._files}
@@ -167,7 +167,7 @@ class RowStore(Sequence[TrainingRow]):
             chosen = self._selection[chosen]
         return RowStore(self._files, self._groups, self._scores_are, chosen)
 
-    def without(self, bad: Collection[int]) -> RowStore:
+    def drop(self, bad: Collection[int]) -> RowStore:
         """All rows but these."""
         left = np.ones(len(self), dtype=np.bool_)
         left[[self._checked(row) for row in bad]] = False

@@ -15,7 +15,6 @@ from rerank_core import InputError
 from rerank_core.plugins import registry
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.checks.open_rows import scale_of
 from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config, TrainConfig
 from rerank_trainers.evaluation.dev_set import MEASURES, DevSet, parse_metrics
@@ -31,9 +30,9 @@ from rerank_trainers.model import trained_model as models
 from rerank_trainers.model.kind import check_start
 from rerank_trainers.objectives.base import Objective
 from rerank_trainers.objectives.layerwise import Layerwise
-from rerank_trainers.objectives.registry import objective_of
+from rerank_trainers.objectives.registry import make_objective
 from rerank_trainers.objectives.required_data import check_needs
-from rerank_trainers.objectives.weighted import combined
+from rerank_trainers.objectives.weighted import weighted_sum
 
 __all__ = ["Run", "RunPlan", "live_reranker", "objective_from", "plan_run", "prepare"]
 
@@ -48,8 +47,8 @@ def objective_from(config: Config) -> Objective:
     """
     if not config.objective:
         raise InputError("objective is empty; name at least one, like softmax_ce")
-    parts = [(part.weight, objective_of(part.name, **part.options)) for part in config.objective]
-    found = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else combined(parts)
+    parts = [(part.weight, make_objective(part.name, **part.options)) for part in config.objective]
+    found = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else weighted_sum(parts)
     return Layerwise(found, config.model.self_distill) if config.model.kind == "layerwise" else found
 
 
@@ -80,7 +79,7 @@ def plan_run(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Tra
     check_settings(config, evaluates=dev_rows is not None)
     objective = objective_from(config)
     check_needs(objective, rows, config.data.group_size)
-    scale = scale_of(config.data)
+    scale = config.data.label_scale()
     if dev_rows is not None:
         # ir_measures' own spelling, which its results have: MRR@10 is RR@10.
         train = dataclasses.replace(train, metric=str(parse_metrics([train.metric])[0]))

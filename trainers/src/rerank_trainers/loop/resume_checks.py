@@ -14,7 +14,7 @@ import transformers
 
 from rerank_core import InputError, ModelSpec
 from rerank_core.errors import short
-from rerank_trainers.config.parse import config_of
+from rerank_trainers.config.parse import parse_config
 from rerank_trainers.config.schema import Config
 from rerank_trainers.loop.run_record import read_record, start_facts
 from rerank_trainers.model.checkpoint_files import flaw_of, numbered, state_of, whole_checkpoints
@@ -109,7 +109,7 @@ def check_same(config: Config, data: Mapping[str, Any], checkpoint: Path) -> Non
     out = _run_of(checkpoint, config)
     told, before = read_record(out, "config"), read_record(out, "data")
     try:
-        then = config if told is None else config_of(told)
+        then = config if told is None else parse_config(told)
     except InputError as error:
         raise InputError(f"{str(out / 'config.json')!r} has settings that this version does not: {error}") from error
     differ = [f"{name} is {short(new)} and was {short(old)}" for name, new, old in _changed(config, then)]

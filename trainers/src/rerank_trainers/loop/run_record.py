@@ -16,7 +16,7 @@ from typing import Any
 from rerank_core import ModelSpec
 from rerank_core.backends.locate import sha256_of
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.atomic_files import write_whole
+from rerank_trainers.atomic_files import write_atomically
 from rerank_trainers.data.row_store import RowStore
 
 __all__ = ["data_facts", "environment", "read_record", "record", "start_facts"]
@@ -40,7 +40,7 @@ def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None) -
     which is what decides the steps."""
     return {
         name: {
-            "sources": store.counts if isinstance(store, RowStore) else {},
+            "sources": store.source_counts if isinstance(store, RowStore) else {},
             "sha256": store.fingerprint() if isinstance(store, RowStore) else None,
             "rows": len(store),
             "rows_sha256": _digest(store),
@@ -78,7 +78,7 @@ def record(out: str | Path, what: str, facts: dict[str, Any]) -> None:
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
     """
-    write_whole(Path(out) / f"{what}.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
+    write_atomically(Path(out) / f"{what}.json", json.dumps(facts, indent=2, ensure_ascii=False) + "\n")
 
 
 def read_record(out: str | Path, what: str) -> dict[str, Any] | None:

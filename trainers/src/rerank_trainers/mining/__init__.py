@@ -10,6 +10,15 @@ from rerank_trainers.mining.rules import MiningRules
 from rerank_trainers.mining.statistics import MiningStatistics
 from rerank_trainers.retrieval.bm25 import BM25
 from rerank_trainers.retrieval.corpus import Corpus
-from rerank_trainers.retrieval.retrievers import LateInteraction, Retriever
+from rerank_trainers.retrieval.retrievers import LateInteractionRetriever, Retriever
 
-__all__ = ["BM25", "Corpus", "LateInteraction", "MiningRules", "MiningStatistics", "Retriever", "mine", "positives_of"]
+__all__ = [
+    "BM25",
+    "Corpus",
+    "LateInteractionRetriever",
+    "MiningRules",
+    "MiningStatistics",
+    "Retriever",
+    "mine",
+    "positives_of",
+]

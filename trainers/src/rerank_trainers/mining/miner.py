@@ -11,11 +11,11 @@ from rerank_core.pipeline.ranking import sigmoid
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.reranker import Reranker
 from rerank_trainers.data.hashing import digest
-from rerank_trainers.mining.rules import Candidate, MiningRules, choose
+from rerank_trainers.mining.rules import Candidate, MiningRules, choose_negatives
 from rerank_trainers.mining.statistics import MiningStatistics
-from rerank_trainers.retrieval.corpus import Corpus, key_of
+from rerank_trainers.retrieval.corpus import Corpus, text_key
 from rerank_trainers.retrieval.retrievers import Retriever, best_first
-from rerank_trainers.teachers.scores import Answer, Request, ask, name_of
+from rerank_trainers.teachers.scores import ScoreRequest, ScoreResult, row_name, score_requests
 
 __all__ = ["mine", "positives_of"]
 
@@ -50,12 +50,12 @@ def mine(
     """Rows with mined negatives after their own documents, in order; a row's result depends on no other's but for
     the positives of its query.
 
-    No negative equals (`key_of`) a positive that any row has for the same query, nor a document of its own row. Rows
+    No negative equals (`text_key`) a positive that any row has for the same query, nor a document of its own row. Rows
     without a positive pass through unchanged. A teacher's scores are left out, since they do not cover the negatives.
 
     Args:
         corpus: what ``retriever`` scores. For margins without ``rescore``, the positives that it lacks must be made
-            known to it before (`Corpus.know`, `positives_of`).
+            known to it before (`Corpus.add_unmined`, `positives_of`).
         rescore: a reranker that scores the candidates and the row's positives again; ranks and margins are then its.
         activation: ``sigmoid`` or ``none``, of the scores that margins compare. By default sigmoid where ``rescore``
             gives logits, whose zero is arbitrary, so that a share of one says nothing.
@@ -71,7 +71,7 @@ def mine(
         raise InputError(f"activation={activation!r} is for the scores of a model; give one to rescore with")
     figures = statistics if statistics is not None else MiningStatistics()
     figures.wanted = rules.negatives
-    run = _Run(corpus, retriever, rules, _positives_by_query(rows, rules.lowest), rescore, activation)
+    run = _Run(corpus, retriever, rules, _positives_by_query(rows, rules.negative_label), rescore, activation)
     # Rows are scored in the same company wherever a run starts, so that resuming gives the same scores.
     block = max(1, _PAIRS_PER_PLAN // (rules.depth + 1)) if rescore is not None else 1
     for first in range(start - start % block, len(rows), block):
@@ -96,7 +96,7 @@ def positives_of(rows: Iterable[TrainingRow], lowest: float = 0.0) -> Iterator[s
 def _positives(row: TrainingRow, place: int, lowest: float) -> tuple[str, ...]:
     if row.labels is None:
         raise InputError(
-            f"{name_of(row, place)} (query {short(row.query)}) has no labels, and a negative is what is not positive; "
+            f"{row_name(row, place)} (query {short(row.query)}) has no labels, and a negative is what is not positive; "
             "give it labels"
         )
     return tuple(doc for doc, label in zip(row.docs, row.labels, strict=True) if label > lowest)
@@ -105,7 +105,7 @@ def _positives(row: TrainingRow, place: int, lowest: float) -> tuple[str, ...]:
 def _positives_by_query(rows: Iterable[TrainingRow], lowest: float) -> dict[int, set[int]]:
     known: dict[int, set[int]] = {}
     for place, row in enumerate(rows):
-        known.setdefault(key_of(row.query), set()).update(map(key_of, _positives(row, place, lowest)))
+        known.setdefault(text_key(row.query), set()).update(map(text_key, _positives(row, place, lowest)))
     return known
 
 
@@ -127,13 +127,13 @@ class _Run:
     def found(self, row: TrainingRow, number: int, figures: MiningStatistics) -> _Found:
         """The first ``depth`` texts that are neither positives of the query nor in the row."""
         assert row.labels is not None
-        positives, name = _positives(row, number, self.rules.lowest), name_of(row, number)
-        stays = [self.rules.keep or label > self.rules.lowest for label in row.labels]
+        positives, name = _positives(row, number, self.rules.negative_label), row_name(row, number)
+        stays = [self.rules.keep_own_negatives or label > self.rules.negative_label for label in row.labels]
         docs = tuple(doc for doc, stay in zip(row.docs, stays, strict=True) if stay)
         labels = tuple(label for label, stay in zip(row.labels, stays, strict=True) if stay)
         if not positives:
             return _Found(row, name, (), docs, labels)
-        relevant, own = self.known[key_of(row.query)], {key_of(doc) for doc in docs}
+        relevant, own = self.known[text_key(row.query)], {text_key(doc) for doc in docs}
         scores = self.retriever.scores(row.query, row.instruction)
         candidates: list[Candidate] = []
         for place in best_first(scores[: self.corpus.minable], self.retriever.floor):
@@ -148,12 +148,12 @@ class _Run:
                 candidates.append(Candidate(place, float(scores[place])))
         figures.candidates += len(candidates)
         anchors: list[float] = []
-        if self.rescore is None and self.rules.margins:
-            stand = [self.corpus.place(doc) for doc in positives]
+        if self.rescore is None and self.rules.uses_margins:
+            stand = [self.corpus.position(doc) for doc in positives]
             if None in stand:
                 raise InputError(
                     f"a positive of {name} is not in the corpus, so it has no score to measure margins from; "
-                    "make positives known to the corpus before it is indexed (Corpus.know)"
+                    "make positives known to the corpus before it is indexed (Corpus.add_unmined)"
                 )
             anchors = [float(scores[place]) for place in stand if place is not None]
         return _Found(row, name, positives, docs, labels, candidates, anchors)
@@ -164,22 +164,22 @@ class _Run:
             return found
         asked = [place for place, one in enumerate(found) if one.positives and one.candidates]
         requests = [
-            Request(
+            ScoreRequest(
                 one.row.query,
-                [*self.corpus[[candidate.place for candidate in one.candidates]], *one.positives],
+                [*self.corpus[[candidate.position for candidate in one.candidates]], *one.positives],
                 one.row.instruction,
                 one.name,
             )
             for one in (found[place] for place in asked)
         ]
         result = list(found)
-        for place, answer in zip(asked, ask(requests, self.rescore), strict=True):
+        for place, answer in zip(asked, score_requests(requests, self.rescore), strict=True):
             one = found[place]
             shown = _shown(answer, self.activation, self.rules, self.rescore.spec.name)
             count = len(one.candidates)
             # By raw scores: a sigmoid makes equals of very high ones.
             order = sorted(range(count), key=lambda doc: (-answer.scores[doc], doc))
-            candidates = [Candidate(one.candidates[doc].place, shown[doc]) for doc in order]
+            candidates = [Candidate(one.candidates[doc].position, shown[doc]) for doc in order]
             result[place] = replace(one, candidates=candidates, anchors=shown[count:])
         return result
 
@@ -190,7 +190,7 @@ class _Run:
             figures.without_positive += 1
             return one.row
         key = f"{digest(one.row.query, *one.positives):x}"
-        chosen, dropped = choose(one.candidates, one.anchors, self.rules, key)
+        chosen, dropped = choose_negatives(one.candidates, one.anchors, self.rules, key)
         figures.dropped.update(dropped)
         figures.negatives += len(chosen)
         figures.mined_per_row[len(chosen)] += 1
@@ -205,22 +205,22 @@ class _Run:
         return replace(
             one.row,
             docs=one.docs + negatives,
-            labels=one.labels + (self.rules.lowest,) * len(negatives),
+            labels=one.labels + (self.rules.negative_label,) * len(negatives),
             scores=None if changed else one.row.scores,
         )
 
     def random_texts(self, one: _Found, key: str, missing: int) -> list[int]:
         """Places of texts that are neither candidates (a rule may have dropped them for a reason) nor in the row."""
-        taken = {candidate.place for candidate in one.candidates}
-        banned = self.known[key_of(one.row.query)] | {key_of(doc) for doc in one.docs}
+        taken = {candidate.position for candidate in one.candidates}
+        banned = self.known[text_key(one.row.query)] | {text_key(doc) for doc in one.docs}
         enough = min(self.corpus.minable, missing + len(taken) + len(banned))
         drawn = random.Random(f"{self.rules.seed}:fill:{key}").sample(range(self.corpus.minable), enough)
         return [place for place in drawn if place not in taken and self.corpus.key(place) not in banned][:missing]
 
 
-def _shown(answer: Answer, activation: str | None, rules: MiningRules, model: str) -> list[float]:
+def _shown(answer: ScoreResult, activation: str | None, rules: MiningRules, model: str) -> list[float]:
     """The scores that margins compare."""
-    if answer.space == "rank" and rules.margins:
+    if answer.space == "rank" and rules.uses_margins:
         raise InputError(f"{model!r} orders lists and gives no scores, so margins mean nothing; leave them out")
     if activation == "sigmoid" and answer.space != "logit":
         raise InputError(f"activation='sigmoid' needs logits, and {model!r} gives {answer.space!r} scores; use 'none'")

@@ -11,7 +11,7 @@ from typing import Literal
 
 from rerank_core.errors import InputError, one_of, short
 
-__all__ = ["Candidate", "MiningRules", "ceiling", "choose"]
+__all__ = ["Candidate", "MiningRules", "choose_negatives", "highest_allowed"]
 
 
 @dataclass(frozen=True)
@@ -29,9 +29,9 @@ class MiningRules:
             it, so the same distance is kept below.
         anchor: which of a row's positives margins are measured from: its ``worst`` (strict) or its ``best``.
         strategy: ``top`` takes the hardest, ``random`` any, drawn by ``seed``, the query and its positives alone.
-        keep: whether a row's own negatives stay.
+        keep_own_negatives: whether a row's own negatives stay.
         fill: ``random`` fills rows up with texts of the corpus that were no candidates; by default they stay short.
-        lowest: the label that negatives get; documents with a higher one are positives.
+        negative_label: the label that negatives get; documents with a higher one are positives.
     """
 
     negatives: int = 8
@@ -43,9 +43,9 @@ class MiningRules:
     anchor: Literal["worst", "best"] = "worst"
     strategy: Literal["top", "random"] = "top"
     seed: int = 42
-    keep: bool = True
+    keep_own_negatives: bool = True
     fill: Literal["none", "random"] = "none"
-    lowest: float = 0.0
+    negative_label: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("negatives", "depth", "from_rank"):
@@ -65,7 +65,7 @@ class MiningRules:
         one_of(self.fill, ("none", "random"), "fill")
 
     @property
-    def margins(self) -> bool:
+    def uses_margins(self) -> bool:
         """Whether scores of positives are needed."""
         return self.absolute_margin is not None or self.relative_margin is not None
 
@@ -74,20 +74,20 @@ class MiningRules:
 class Candidate:
     """A text of the corpus by its place, and the score that margins compare."""
 
-    place: int
+    position: int
     score: float
 
 
-def ceiling(positive: float, margin: float) -> float:
+def highest_allowed(positive: float, margin: float) -> float:
     """The highest score that a negative may have beside a positive's, by a relative margin.
 
-    >>> ceiling(10.0, 0.05), ceiling(-10.0, 0.05)
+    >>> highest_allowed(10.0, 0.05), highest_allowed(-10.0, 0.05)
     (9.5, -10.5)
     """
     return positive - margin * abs(positive)
 
 
-def choose(
+def choose_negatives(
     candidates: Sequence[Candidate], positives: Sequence[float], rules: MiningRules, key: str
 ) -> tuple[list[int], Counter[str]]:
     """The places of the negatives, hardest first, and how many candidates each rule dropped.
@@ -103,14 +103,14 @@ def choose(
     dropped["before from_rank"] = len(candidates[: rules.from_rank - 1])
     dropped["after to_rank"] = len(candidates) - dropped["before from_rank"] - len(inside)
     kept: list[int] = []
-    anchor = (min(positives) if rules.anchor == "worst" else max(positives)) if rules.margins and inside else 0.0
+    anchor = (min(positives) if rules.anchor == "worst" else max(positives)) if rules.uses_margins and inside else 0.0
     for candidate in inside:
         if rules.absolute_margin is not None and candidate.score > anchor - rules.absolute_margin:
             dropped["absolute margin"] += 1
-        elif rules.relative_margin is not None and candidate.score > ceiling(anchor, rules.relative_margin):
+        elif rules.relative_margin is not None and candidate.score > highest_allowed(anchor, rules.relative_margin):
             dropped["relative margin"] += 1
         else:
-            kept.append(candidate.place)
+            kept.append(candidate.position)
     if rules.strategy == "random" and len(kept) > rules.negatives:
         drawn = random.Random(f"{rules.seed}:{key}").sample(range(len(kept)), rules.negatives)
         kept = [kept[place] for place in sorted(drawn)]

@@ -23,7 +23,7 @@ class MiningStatistics:
         filled: random texts that ``fill`` added.
         mined_per_row: rows by the number of their mined negatives.
         wanted: negatives that a row should have.
-        own_negatives_left_out: documents that ``keep=False`` took out of the rows.
+        own_negatives_left_out: documents that ``keep_own_negatives=False`` took out of the rows.
         scores_left_out: rows whose teacher's scores were removed, since they do not cover the new documents.
     """
 

@@ -15,7 +15,7 @@ from rerank_core.spec.adapter_folder import CONFIG, is_adapter
 from rerank_core.spec.hub_or_folder import file_path_of
 from rerank_core.spec.reranker_json import FILE_NAME
 from rerank_core.spec.untrusted_files import read_json
-from rerank_trainers.config.parse import config_of, read_config
+from rerank_trainers.config.parse import parse_config, read_config
 from rerank_trainers.config.schema import Config, ModelConfig
 from rerank_trainers.model.checkpoint_files import flaw_of, numbered, state_of, whole_checkpoints
 from rerank_trainers.model.source import tokenizer_of
@@ -71,7 +71,7 @@ def config_beside(checkpoint: Path) -> Config | None:
     path = checkpoint.parent.parent / "config.json"
     if checkpoint.parent.name != "checkpoints" or not path.is_file():
         return None
-    return config_of(read_config(path))
+    return parse_config(read_config(path))
 
 
 def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model:

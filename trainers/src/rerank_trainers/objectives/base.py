@@ -12,7 +12,17 @@ from torch import Tensor
 from rerank_core.errors import InputError, short
 from rerank_trainers.objectives.required_data import Needs
 
-__all__ = ["TARGETS", "GroupObjective", "Needs", "Objective", "PaddedGroups", "Target", "needs_of", "positive", "ratio"]
+__all__ = [
+    "TARGETS",
+    "GroupObjective",
+    "Needs",
+    "Objective",
+    "PaddedGroups",
+    "Target",
+    "divide_or_zero",
+    "needs_for",
+    "require_positive",
+]
 
 Target: TypeAlias = Literal["labels", "teacher"]
 """What says which document is better: its label, or the order of a teacher's scores."""
@@ -22,7 +32,7 @@ TARGETS = ("labels", "teacher")
 FLOOR = -1e30
 
 
-def needs_of(target: Target) -> Needs:
+def needs_for(target: Target) -> Needs:
     """Of an objective that compares documents by labels or by a teacher's order."""
     return Needs(labels=target == "labels", scores=target == "teacher", docs=2)
 
@@ -93,7 +103,7 @@ class PaddedGroups:
         """The teacher's scores, ``[groups, docs]``."""
         return self._target(self._teacher, "scores")
 
-    def worth(self, target: Target) -> Tensor:
+    def relevance(self, target: Target) -> Tensor:
         """What each document is worth: its label, or one over its rank by the teacher's scores among the group's
         documents (1, 1/2, 1/3, ...; equal scores share the better rank), as RankGPT's students learn from orders."""
         if target == "labels":
@@ -111,7 +121,7 @@ class PaddedGroups:
 
     def mean(self, values: Tensor) -> Tensor:
         """The mean over each group's documents, ``[groups]``; 0 for a group without any."""
-        return ratio(values.masked_fill(~self.mask, 0).sum(-1), self.mask.sum(-1))
+        return divide_or_zero(values.masked_fill(~self.mask, 0).sum(-1), self.mask.sum(-1))
 
     def log_softmax(self, values: Tensor, among: Tensor | None = None) -> Tensor:
         """Of each group's documents (``among`` some of them, where given); 0 for all others."""
@@ -123,7 +133,7 @@ class PaddedGroups:
         among = self.mask if among is None else among
         return values.masked_fill(~among, FLOOR).softmax(-1).masked_fill(~among, 0)
 
-    def differ(self, values: Tensor) -> Tensor:
+    def has_distinct(self, values: Tensor) -> Tensor:
         """Whether a group's documents have more than one value, bool ``[groups]``."""
         highest = values.masked_fill(~self.mask, -math.inf).amax(-1)
         return highest > values.masked_fill(~self.mask, math.inf).amin(-1)
@@ -149,12 +159,12 @@ class GroupObjective(ABC):
             return self.losses(PaddedGroups(scores, labels, teacher, mask))
 
 
-def ratio(total: Tensor, count: Tensor) -> Tensor:
+def divide_or_zero(total: Tensor, count: Tensor) -> Tensor:
     """``total / count``; where the count is 0, so is the total, and a 0 with a gradient comes back."""
     return total / count.masked_fill(count == 0, 1)
 
 
-def positive(value: object, what: str) -> None:
+def require_positive(value: object, what: str) -> None:
     """Raise InputError where ``value`` is not a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InputError(f"{what} is {short(value)}; it must be a number above 0")

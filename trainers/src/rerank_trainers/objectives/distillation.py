@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rerank_core.errors import one_of
-from rerank_trainers.objectives.base import GroupObjective, Needs, PaddedGroups, positive, ratio
+from rerank_trainers.objectives.base import GroupObjective, Needs, PaddedGroups, divide_or_zero, require_positive
 from rerank_trainers.objectives.pairwise import differences
 
 __all__ = ["KL", "MarginMSE"]
@@ -44,13 +44,13 @@ class MarginMSE(GroupObjective):
 
     @property
     def needs(self) -> Needs:
-        return Needs(labels=self.pairs == "labelled", scores=True, docs=2, distances=True)
+        return Needs(labels=self.pairs == "labelled", scores=True, docs=2, score_differences=True)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         both = groups.mask[:, :, None] & groups.mask[:, None, :]
         pairs = both & (differences(groups.labels) > 0) if self.pairs == "labelled" else both.triu(diagonal=1)
         squares = differences(groups.scores - groups.teacher).square()
-        return ratio(squares.masked_fill(~pairs, 0).sum((-2, -1)), pairs.sum((-2, -1)))
+        return divide_or_zero(squares.masked_fill(~pairs, 0).sum((-2, -1)), pairs.sum((-2, -1)))
 
 
 @dataclass(frozen=True)
@@ -77,12 +77,12 @@ class KL(GroupObjective):
     shift_invariant: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        positive(self.teacher_temperature, "teacher_temperature of kl")
-        positive(self.student_temperature, "student_temperature of kl")
+        require_positive(self.teacher_temperature, "teacher_temperature of kl")
+        require_positive(self.student_temperature, "student_temperature of kl")
 
     @property
     def needs(self) -> Needs:
-        return Needs(scores=True, docs=2, distances=True)
+        return Needs(scores=True, docs=2, score_differences=True)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         target = groups.log_softmax(groups.teacher / self.teacher_temperature)

@@ -16,9 +16,9 @@ from rerank_trainers.objectives.base import (
     Needs,
     PaddedGroups,
     Target,
-    needs_of,
-    positive,
-    ratio,
+    divide_or_zero,
+    needs_for,
+    require_positive,
 )
 
 __all__ = ["ListNet", "SoftmaxCE"]
@@ -51,7 +51,7 @@ class SoftmaxCE(GroupObjective):
     def __post_init__(self) -> None:
         one_of(self.multi_positive, ("share", "each"), "multi_positive of softmax_ce")
         one_of(self.target, ("labels", "softmax_of_labels"), "target of softmax_ce")
-        positive(self.max_grade, "max_grade of softmax_ce")
+        require_positive(self.max_grade, "max_grade of softmax_ce")
         if self.multi_positive == "each" and self.target != "labels":
             raise InputError(
                 f"softmax_ce has multi_positive='each' and target={self.target!r}; each positive alone has the "
@@ -67,11 +67,11 @@ class SoftmaxCE(GroupObjective):
         if self.multi_positive == "each":
             negatives = groups.scores.masked_fill(~groups.mask | positives, FLOOR).logsumexp(-1, keepdim=True)
             against = -functional.logsigmoid(groups.scores - negatives)
-            return ratio(against.masked_fill(~positives, 0).sum(-1), positives.sum(-1))
+            return divide_or_zero(against.masked_fill(~positives, 0).sum(-1), positives.sum(-1))
         if self.target == "softmax_of_labels":
             target = groups.softmax(groups.labels * self.max_grade, among=positives)
         else:
-            target = ratio(groups.labels, groups.labels.sum(-1, keepdim=True))
+            target = divide_or_zero(groups.labels, groups.labels.sum(-1, keepdim=True))
         return -(target * groups.log_softmax(groups.scores)).sum(-1)
 
 
@@ -100,15 +100,15 @@ class ListNet(GroupObjective):
 
     def __post_init__(self) -> None:
         if self.tau is not None:
-            positive(self.tau, "tau of listnet")
+            require_positive(self.tau, "tau of listnet")
         one_of(self.target, TARGETS, "target of listnet")
 
     @property
     def needs(self) -> Needs:
-        return needs_of(self.target)
+        return needs_for(self.target)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         tau = self.tau or (0.1 if self.target == "labels" else 1.0)
-        worth = groups.worth(self.target)
+        worth = groups.relevance(self.target)
         losses = -(groups.softmax(worth / tau) * groups.log_softmax(groups.scores)).sum(-1)
-        return losses.masked_fill(~groups.differ(worth), 0)
+        return losses.masked_fill(~groups.has_distinct(worth), 0)

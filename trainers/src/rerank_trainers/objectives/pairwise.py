@@ -17,9 +17,9 @@ from rerank_trainers.objectives.base import (
     Needs,
     PaddedGroups,
     Target,
-    needs_of,
-    positive,
-    ratio,
+    divide_or_zero,
+    needs_for,
+    require_positive,
 )
 
 __all__ = ["LambdaLoss", "RankNet", "differences"]
@@ -59,15 +59,15 @@ class RankNet(GroupObjective):
 
     @property
     def needs(self) -> Needs:
-        return needs_of(self.target)
+        return needs_for(self.target)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         pairs = groups.mask[:, :, None] & groups.mask[:, None, :]
-        apart = differences(groups.worth(self.target)).clamp(min=0)
+        apart = differences(groups.relevance(self.target)).clamp(min=0)
         weights = (apart if self.target == "labels" else (apart > 0).float()) * pairs
         total = -(weights * functional.logsigmoid(differences(groups.scores))).sum((-2, -1))
         divisor = weights if self.normalise == "weights" else weights > 0
-        return ratio(total, divisor.sum((-2, -1)))
+        return divide_or_zero(total, divisor.sum((-2, -1)))
 
 
 @dataclass(frozen=True)
@@ -105,33 +105,33 @@ class LambdaLoss(GroupObjective):
                 f"k of lambda is {short(self.k)}; it must be a positive integer, or None for all documents"
             )
         one_of(self.gain, ("exponential", "linear"), "gain of lambda")
-        positive(self.max_grade, "max_grade of lambda")
-        positive(self.sigma, "sigma of lambda")
+        require_positive(self.max_grade, "max_grade of lambda")
+        require_positive(self.sigma, "sigma of lambda")
         if self.mu != 0:
-            positive(self.mu, "mu of lambda")
+            require_positive(self.mu, "mu of lambda")
         one_of(self.target, TARGETS, "target of lambda")
 
     @property
     def needs(self) -> Needs:
-        return needs_of(self.target)
+        return needs_for(self.target)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
-        worth = groups.worth(self.target)
-        order = ranking(groups, worth)
+        worth = groups.relevance(self.target)
+        order = rank_documents(groups, worth)
         mask, scores, labels = (values.gather(-1, order) for values in (groups.mask, groups.scores, worth))
         docs = scores.shape[-1]
         positions = torch.arange(docs, device=scores.device)
         discounts = 1 / torch.log2(2.0 + positions)
         ideal = self._gains(labels).sort(-1, descending=True).values
         best = (ideal * discounts)[:, : self.k].sum(-1)
-        gains = ratio(self._gains(labels), best[:, None])
+        gains = divide_or_zero(self._gains(labels), best[:, None])
         weights = differences(gains).abs() * self._swaps(discounts, positions)
 
         pairs = mask[:, :, None] & mask[:, None, :] & (differences(labels) > 0)
         if self.k is not None:
             pairs &= (positions[:, None] < self.k) | (positions[None, :] < self.k)
         losses = -weights * functional.logsigmoid(self.sigma * differences(scores)) / math.log(2)
-        return ratio(losses.masked_fill(~pairs, 0).sum((-2, -1)), pairs.sum((-2, -1)))
+        return divide_or_zero(losses.masked_fill(~pairs, 0).sum((-2, -1)), pairs.sum((-2, -1)))
 
     def _gains(self, labels: Tensor) -> Tensor:
         grades = labels * self.max_grade
@@ -145,7 +145,7 @@ class LambdaLoss(GroupObjective):
         return self.mu * falls[distance] + (discounts[:, None] - discounts[None, :]).abs()
 
 
-def ranking(groups: PaddedGroups, worth: Tensor) -> Tensor:
+def rank_documents(groups: PaddedGroups, worth: Tensor) -> Tensor:
     """Each group's documents, best score first; of equal scores the least relevant first, padding last."""
     by_label = worth.argsort(dim=-1, stable=True)
     scores = groups.scores.detach().masked_fill(~groups.mask, -math.inf).gather(-1, by_label)

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from rerank_core.errors import InputError, one_of
-from rerank_trainers.objectives.base import GroupObjective, Needs, PaddedGroups, positive
+from rerank_trainers.objectives.base import GroupObjective, Needs, PaddedGroups, require_positive
 
 __all__ = ["BCE", "MSE"]
 
@@ -17,7 +17,7 @@ TeacherSpace = Literal["probability", "logit"]
 SPACES = (None, "probability", "logit")
 
 
-def within_unit(values: Tensor, what: str) -> Tensor:
+def require_probabilities(values: Tensor, what: str) -> Tensor:
     """The values themselves; a label 5 would train without a complaint, towards nothing (training.md §0.5).
 
     Raises:
@@ -53,21 +53,21 @@ class BCE(GroupObjective):
 
     def __post_init__(self) -> None:
         if self.pos_weight is not None:
-            positive(self.pos_weight, "pos_weight of bce")
+            require_positive(self.pos_weight, "pos_weight of bce")
         one_of(self.teacher_space, SPACES, "teacher_space of bce")
 
     @property
     def needs(self) -> Needs:
         taught = self.teacher_space is not None
-        return Needs(labels=not taught, scores=taught, distances=taught)
+        return Needs(labels=not taught, scores=taught, score_differences=taught)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         if self.teacher_space is None:
-            target = within_unit(groups.labels, "labels")
+            target = require_probabilities(groups.labels, "labels")
         elif self.teacher_space == "logit":
             target = groups.teacher.sigmoid()
         else:
-            target = within_unit(groups.teacher, "the teacher's scores")
+            target = require_probabilities(groups.teacher, "the teacher's scores")
         weight = None if self.pos_weight is None else target.new_tensor(self.pos_weight)
         return groups.mean(
             functional.binary_cross_entropy_with_logits(groups.scores, target, pos_weight=weight, reduction="none")
@@ -97,13 +97,13 @@ class MSE(GroupObjective):
     @property
     def needs(self) -> Needs:
         taught = self.teacher_space is not None
-        return Needs(labels=not taught, scores=taught, distances=taught)
+        return Needs(labels=not taught, scores=taught, score_differences=taught)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         if self.teacher_space == "logit":
             return groups.mean((groups.scores - groups.teacher).square())
         if self.teacher_space == "probability":
-            target = within_unit(groups.teacher, "the teacher's scores")
+            target = require_probabilities(groups.teacher, "the teacher's scores")
         else:
-            target = within_unit(groups.labels, "labels")
+            target = require_probabilities(groups.labels, "labels")
         return groups.mean((groups.scores.sigmoid() - target).square())

@@ -28,7 +28,7 @@ from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
 from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
 from rerank_trainers.objectives.pointwise import BCE, MSE
 
-__all__ = ["OBJECTIVES", "objective_of"]
+__all__ = ["OBJECTIVES", "make_objective"]
 
 _CLASSES: tuple[type[GroupObjective], ...] = (BCE, KL, LambdaLoss, ListNet, MarginMSE, MSE, RankNet, SoftmaxCE)
 OBJECTIVES: Mapping[str, type[GroupObjective]] = MappingProxyType(
@@ -36,10 +36,10 @@ OBJECTIVES: Mapping[str, type[GroupObjective]] = MappingProxyType(
 )
 
 
-def objective_of(name: str, **options: object) -> Objective:
+def make_objective(name: str, **options: object) -> Objective:
     """The objective of this name, with its options.
 
-    >>> objective_of("listnet", tau=0.5)
+    >>> make_objective("listnet", tau=0.5)
     ListNet(tau=0.5, target='labels')
 
     Raises:

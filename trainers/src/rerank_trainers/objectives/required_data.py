@@ -10,7 +10,7 @@ from typing import Protocol
 from rerank_core.errors import InputError
 from rerank_core.records.training_row import TrainingRow
 
-__all__ = ["Bce", "Needs", "Reader", "check_needs"]
+__all__ = ["DefaultObjective", "Needs", "ObjectiveInfo", "check_needs"]
 
 # The option by which an objective that reads labels learns from a teacher's scores in their place.
 _TAUGHT = {
@@ -33,24 +33,24 @@ class Needs:
         labels: what each document is worth.
         scores: a teacher's score of each document.
         docs: documents below which a group can only give a loss of 0.
-        distances: it reads how far apart scores are, which ranks do not say.
+        score_differences: it reads how far apart scores are, which ranks do not say.
     """
 
     labels: bool = False
     scores: bool = False
     docs: int = 1
-    distances: bool = field(default=False, compare=False)
+    score_differences: bool = field(default=False, compare=False)
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
             self.labels or other.labels,
             self.scores or other.scores,
             max(self.docs, other.docs),
-            self.distances or other.distances,
+            self.score_differences or other.score_differences,
         )
 
 
-class Reader(Protocol):
+class ObjectiveInfo(Protocol):
     """What an objective says of itself before any row is read."""
 
     @property
@@ -60,22 +60,22 @@ class Reader(Protocol):
 
 
 @dataclass(frozen=True)
-class Bce:
+class DefaultObjective:
     """What training's default objective says of itself; the objective needs torch, which takes seconds to import."""
 
     name: str = "bce"
     needs: Needs = Needs(labels=True)
 
 
-def check_needs(objective: Reader, rows: Sequence[TrainingRow], group_size: int = 0) -> None:
+def check_needs(objective: ObjectiveInfo, rows: Sequence[TrainingRow], group_size: int = 0) -> None:
     """Refuse data that lacks what the objective reads.
 
     Raises:
-        InputError: a row without labels or scores (the first is named), ranks where distances are read, or groups of
-            single documents where they are compared.
+        InputError: a row without labels or scores (the first is named), ranks where score differences are read, or
+            groups of single documents where they are compared.
     """
     needs = objective.needs
-    ranks = needs.distances
+    ranks = needs.score_differences
     for place, row in enumerate(rows):
         where = place if row.id is None else row.id
         if needs.labels and row.labels is None:
@@ -103,7 +103,7 @@ def check_needs(objective: Reader, rows: Sequence[TrainingRow], group_size: int 
         )
 
 
-def _without_labels(objective: Reader, row: TrainingRow) -> str:
+def _without_labels(objective: ObjectiveInfo, row: TrainingRow) -> str:
     """What to do about missing labels: learn from a teacher's scores, where they are or once they are written."""
     if row.scores is not None and len(row.docs) > 1 and _are_ranks(row.scores):
         return f"It has a teacher's order (-1, -2, ...); {_ORDER} learns from it"

@@ -10,9 +10,9 @@ from operator import or_
 from torch import Tensor
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.objectives.base import Needs, Objective, positive
+from rerank_trainers.objectives.base import Needs, Objective, require_positive
 
-__all__ = ["Weighted", "combined"]
+__all__ = ["Weighted", "weighted_sum"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Weighted:
         for part in self.parts:
             if not (isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Objective)):
                 raise InputError(f"{short(part)} is no part of a sum of objectives; it must be (weight, objective)")
-            positive(part[0], f"the weight of {part[1].name}")
+            require_positive(part[0], f"the weight of {part[1].name}")
 
     @property
     def name(self) -> str:
@@ -54,8 +54,8 @@ class Weighted:
         return sum(others, start=first)
 
 
-def combined(parts: Sequence[tuple[float, Objective]]) -> Weighted:
-    """The weighted sum of objectives, such as ``combined([(1.0, SoftmaxCE()), (0.1, BCE())])``.
+def weighted_sum(parts: Sequence[tuple[float, Objective]]) -> Weighted:
+    """The weighted sum of objectives, such as ``weighted_sum([(1.0, SoftmaxCE()), (0.1, BCE())])``.
 
     Raises:
         InputError: no part, a weight that is not above 0, or a part that is no objective.

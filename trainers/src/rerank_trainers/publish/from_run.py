@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.checks.open_rows import scale_of
 from rerank_trainers.config.schema import Config, PublishConfig
 from rerank_trainers.evaluation.dev_set import DevSet, Result
 from rerank_trainers.loop.prepare import Run, live_reranker
@@ -82,7 +81,7 @@ def publish_checkpoint(
     model = open_checkpoint(found, None if told is None else told.model)
     dev = after = None
     if dev_rows is not None:
-        dev = DevSet(dev_rows, scale=None if told is None else scale_of(told.data))
+        dev = DevSet(dev_rows, scale=None if told is None else told.data.label_scale())
         after = dev.evaluate(live_reranker(model))
     facts = CardFacts(origin=None) if told is None else _facts(told, found.parent.parent)
     facts = replace(facts, after=after, **_progress(found))

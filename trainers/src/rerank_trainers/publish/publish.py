@@ -21,7 +21,7 @@ from rerank_core.backends.torch.load_weights import quiet
 from rerank_core.errors import NonFiniteScoreError, short
 from rerank_core.spec.hub_or_folder import file_path_of
 from rerank_core.spec.reranker_json import FILE_NAME
-from rerank_trainers.atomic_files import aside, move
+from rerank_trainers.atomic_files import replace_folder, staging_folder
 from rerank_trainers.config.schema import PublishConfig
 from rerank_trainers.errors import PublishError
 from rerank_trainers.evaluation.calibration import Scaling, fold, platt
@@ -114,7 +114,7 @@ def publish(
     rounding = 0.0
     if config.dtype != "float32":
         wanted, rounding = _rounded(twin, getattr(torch, config.dtype), model, pairs, wanted)
-    with aside(target) as folder:
+    with staging_folder(target) as folder:
         _write(twin.to(getattr(torch, config.dtype)), model, spec, folder)
         text = card(spec, facts, dtype=config.dtype, scaling=scaling)
         (folder / "README.md").write_text(text, encoding="utf-8")
@@ -130,7 +130,7 @@ def publish(
             for name, scores in answers.items()
         }
         deviation = deviations.pop("the folder")
-        move(folder, target)
+        replace_folder(folder, target)
     return Published(target, spec.name, config.dtype, deviation, tolerance, rounding, scaling, len(pairs), deviations)
 
 

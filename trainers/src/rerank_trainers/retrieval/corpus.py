@@ -9,18 +9,18 @@ from dataclasses import dataclass, field
 
 from rerank_core.errors import InputError
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.data.hashing import digest, normalised
+from rerank_trainers.data.hashing import digest, normalise
 
-__all__ = ["Corpus", "key_of"]
+__all__ = ["Corpus", "text_key"]
 
 
-def key_of(text: str) -> int:
+def text_key(text: str) -> int:
     """A digest that texts share which differ only in letter case, white space or Unicode form (NFKC).
 
-    >>> key_of("A  giant panda") == key_of("a giant Panda\\n")
+    >>> text_key("A  giant panda") == text_key("a giant Panda\\n")
     True
     """
-    return digest(normalised(text))
+    return digest(normalise(text))
 
 
 @dataclass
@@ -28,7 +28,7 @@ class Corpus:
     """Texts in order, each once.
 
     Attributes:
-        texts: the ones to mine, then the ones that are only compared with (see `know`).
+        texts: the ones to mine, then the ones that are only compared with (see `add_unmined`).
         minable: how many of the first may be mined.
         repeated: texts left out since an equal one came before.
         blank: texts left out since there is nothing in them.
@@ -64,17 +64,17 @@ class Corpus:
         """A corpus of all documents of the rows."""
         return cls.of(doc for row in rows for doc in row.docs)
 
-    def know(self, texts: Iterable[str]) -> None:
+    def add_unmined(self, texts: Iterable[str]) -> None:
         """Texts that a retriever shall score too, as margins need of positives, and that are never mined."""
         for text in texts:
             self._add(text)
 
-    def place(self, text: str) -> int | None:
+    def position(self, text: str) -> int | None:
         """Where a text stands; None where it is unknown."""
-        return self._places.get(key_of(text))
+        return self._places.get(text_key(text))
 
     def key(self, place: int) -> int:
-        """`key_of` the text at a place."""
+        """`text_key` the text at a place."""
         return self._keys[place]
 
     def fingerprint(self) -> str:
@@ -91,7 +91,7 @@ class Corpus:
         return [self.texts[place] for place in places]
 
     def _add(self, text: str) -> bool:
-        key = key_of(text)
+        key = text_key(text)
         if key in self._places:
             return False
         self._places[key] = len(self.texts)

@@ -12,7 +12,7 @@ import numpy
 from rerank_core.reranker import Reranker
 from rerank_trainers.teachers.scores import follows_instructions
 
-__all__ = ["LateInteraction", "Retriever", "best_first"]
+__all__ = ["LateInteractionRetriever", "Retriever", "best_first"]
 
 Scores = numpy.ndarray[Any, Any]
 
@@ -31,7 +31,7 @@ class Retriever(Protocol):
         ...
 
 
-class LateInteraction:
+class LateInteractionRetriever:
     """A late-interaction model over the whole corpus: texts are encoded once, each query is compared with all.
 
     For corpora of a size that this is quick for (some hundred thousand passages on a GPU, fewer on a CPU).

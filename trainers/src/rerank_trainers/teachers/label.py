@@ -14,7 +14,7 @@ from typing import Any
 
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.reranker import Reranker
-from rerank_trainers.teachers.scores import Request, ask, follows_instructions, name_of
+from rerank_trainers.teachers.scores import ScoreRequest, follows_instructions, row_name, score_requests
 
 __all__ = ["LabellingStatistics", "label"]
 
@@ -108,10 +108,10 @@ def label(
         if first + len(some) <= start:
             continue
         requests = [
-            Request(row.query, row.docs, row.instruction, name_of(row, place))
+            ScoreRequest(row.query, row.docs, row.instruction, row_name(row, place))
             for place, row in enumerate(some, start=first)
         ]
-        answers = ask(requests, reranker, activation=activation, seed=seed, **options)
+        answers = score_requests(requests, reranker, activation=activation, seed=seed, **options)
         for place, (row, answer) in enumerate(zip(some, answers, strict=True), start=first):
             if place < start:
                 continue

@@ -13,11 +13,11 @@ from rerank_core.reranker import Reranker
 from rerank_core.scorer import is_listwise
 from rerank_core.types import Ranking, ScoreSpace, query_of
 
-__all__ = ["Answer", "Request", "ask", "follows_instructions", "name_of"]
+__all__ = ["ScoreRequest", "ScoreResult", "follows_instructions", "row_name", "score_requests"]
 
 
 @dataclass(frozen=True, slots=True)
-class Request:
+class ScoreRequest:
     """Documents to score for a query.
 
     Attributes:
@@ -31,7 +31,7 @@ class Request:
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
+class ScoreResult:
     """What the model made of a request.
 
     Attributes:
@@ -49,7 +49,7 @@ class Answer:
     statistics: Mapping[str, Any] = field(default_factory=dict)
 
 
-def name_of(row: TrainingRow, place: int) -> str:
+def row_name(row: TrainingRow, place: int) -> str:
     """How a message names a row: by its id, or else by its position."""
     return f"row {place if row.id is None else repr(row.id)}"
 
@@ -59,14 +59,14 @@ def follows_instructions(reranker: Reranker) -> bool:
     return any(option.name == "instruction" and option.when == "call" for option in reranker.spec.options)
 
 
-def ask(
-    requests: Sequence[Request],
+def score_requests(
+    requests: Sequence[ScoreRequest],
     reranker: Reranker,
     *,
     activation: str = "none",
     seed: int | None = None,
     **options: Any,
-) -> list[Answer]:
+) -> list[ScoreResult]:
     """Score all requests in as few plans as their instructions allow; answers come in their order.
 
     Args:
@@ -86,7 +86,7 @@ def ask(
         query_of(request.query, f"the query of {request.where}")
         together.setdefault(request.instruction if takes else None, []).append(place)
     orders = [_order(request, seed if is_listwise(reranker.scorer) else None) for request in requests]
-    answers: dict[int, Answer] = {}
+    answers: dict[int, ScoreResult] = {}
     for instruction, places in together.items():
         given = options if instruction is None else {**options, "instruction": instruction}
         try:
@@ -106,7 +106,7 @@ def ask(
     return [answers[place] for place in range(len(requests))]
 
 
-def _order(request: Request, seed: int | None) -> list[int]:
+def _order(request: ScoreRequest, seed: int | None) -> list[int]:
     """In which order the model is shown the documents; as they are without a seed."""
     order = list(range(len(request.docs)))
     if seed is not None:
@@ -114,7 +114,7 @@ def _order(request: Request, seed: int | None) -> list[int]:
     return order
 
 
-def _answer(ranking: Ranking, order: Sequence[int], where: str) -> Answer:
+def _answer(ranking: Ranking, order: Sequence[int], where: str) -> ScoreResult:
     if len({hit.stage for hit in ranking}) > 1:
         raise InputError(
             f"{ranking.model!r} scored the documents of {where} at different depths of a cascade, and such scores do "
@@ -122,7 +122,7 @@ def _answer(ranking: Ranking, order: Sequence[int], where: str) -> Answer:
         )
     scores = dict(zip(order, ranking.scores(), strict=True))
     cut = sum(hit.truncated is True for hit in ranking)
-    return Answer(
+    return ScoreResult(
         scores=[scores[doc] for doc in range(len(order))],
         space=ranking.score_space,
         # A passage may be shown in two windows.

@@ -14,20 +14,19 @@ from rerank_core import InputError
 from rerank_core.cli import app
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.checks.label_signal import Signal
-from rerank_trainers.checks.open_rows import scale_of
+from rerank_trainers.checks.training_signal import TrainingSignal
 from rerank_trainers.config.schema import DataConfig
-from rerank_trainers.objectives.registry import objective_of
+from rerank_trainers.objectives.registry import make_objective
 
 Labels = tuple[float, ...] | None
 
 
 def lack(judged: list[tuple[Labels, Labels]], objective: str, group_size: int = 8, **scale: object) -> str | None:
     """What rows of these labels and scores lack for an objective."""
-    signal = Signal(LabelScale(**scale))  # type: ignore[arg-type]
+    signal = TrainingSignal(LabelScale(**scale))  # type: ignore[arg-type]
     for labels, scores in judged:
         signal.add(TrainingRow("q", ("d",) * len(labels or scores or ()), labels, scores))
-    return signal.lack(objective_of(objective).needs, group_size)
+    return signal.why_no_signal(make_objective(objective).needs, group_size)
 
 
 ONES, ZEROS, MIXED = ((1, 1), None), ((0, 0), None), ((1, 0), None)
@@ -82,7 +81,7 @@ def test_a_group_of_one_sees_no_irrelevant_document() -> None:
 def test_a_map_of_labels_is_checked() -> None:
     """Labels of a map are numbers."""
     with pytest.raises(InputError, match="it must be numbers"):
-        scale_of(DataConfig(label_map={"good": 1, "bad": 0}))
+        DataConfig(label_map={"good": 1, "bad": 0}).label_scale()
 
 
 def written(folder: Path, name: str, *records: dict[str, object]) -> str:

@@ -10,13 +10,13 @@ from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.objectives.required_data import Needs
 
-__all__ = ["Signal", "Span"]
+__all__ = ["TrainingSignal", "ValueRange"]
 
 _MINE = "`rerank train mine FILES --out mined.jsonl` finds irrelevant ones (hard negatives)"
 
 
 @dataclass
-class Span:
+class ValueRange:
     """From the lowest to the highest of the numbers that were seen.
 
     Attributes:
@@ -43,7 +43,7 @@ class Span:
 
 
 @dataclass
-class Signal:
+class TrainingSignal:
     """What rows say, row by row.
 
     Attributes:
@@ -53,8 +53,8 @@ class Signal:
 
     scale: LabelScale | None = None
     rows: int = 0
-    labels: Span = field(default_factory=Span)
-    scores: Span = field(default_factory=Span)
+    labels: ValueRange = field(default_factory=ValueRange)
+    scores: ValueRange = field(default_factory=ValueRange)
 
     def add(self, row: TrainingRow) -> None:
         """One more row; its labels lie in the scale."""
@@ -64,7 +64,7 @@ class Signal:
         if row.scores is not None:
             self.scores.add(row.scores)
 
-    def lack(self, needs: Needs, group_size: int = 0) -> str | None:
+    def why_no_signal(self, needs: Needs, group_size: int = 0) -> str | None:
         """Why an objective with such needs could learn nothing from the rows; None where it could."""
         found = self._lack_of_labels(needs.docs, group_size) if needs.labels else None
         if found is None and needs.scores:
