@@ -80,12 +80,12 @@ def products(directory: Path, asked: dict[str, list[str]]) -> dict[str, float]:
     row = scorer.query_row(tokens.first(29))
     place = index._stored[0].windows[0].embedding
     part = place.block.part("vectors", range(len(asked["docs"])))
-    query, vectors = scorer.ask([row])[0]["vectors"], part.all()
+    query, vectors = scorer.encode_queries([row])[0]["vectors"], part.all()
     turned = query.T.contiguous()
     timed = {
         "product": lambda: vectors @ turned,
         "maxsim": lambda: maxsim(query, part.read, part.lengths),
-        "query": lambda: scorer.ask([row]),
+        "query": lambda: scorer.encode_queries([row]),
     }
     seconds: dict[str, list[float]] = {name: [] for name in timed}
     for _ in range(31):

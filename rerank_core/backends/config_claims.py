@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 from rerank_core.errors import CheckpointError
-from rerank_core.spec.untrusted_files import Settings, read_json, reading, regular_file
+from rerank_core.spec.untrusted_files import JsonObject, read_json, reading, regular_file
 
 __all__ = ["check_claims", "check_files", "check_settings", "shapes_of"]
 
@@ -85,15 +85,15 @@ def check_claims(directory: Path) -> None:
             _check_sizes(settings, shapes, sum(map(math.prod, shapes.values())) or pickled)
 
 
-def _all(config: Settings) -> Iterator[Settings]:
+def _all(config: JsonObject) -> Iterator[JsonObject]:
     """The settings of a model and of its parts (``text_config``)."""
     yield config
     for name, value in config.items():
         if name.endswith("_config") and name != "quantization_config" and isinstance(value, dict):
-            yield Settings(value, config.file)
+            yield JsonObject(value, config.file)
 
 
-def _check_types(settings: Settings) -> None:
+def _check_types(settings: JsonObject) -> None:
     for name in _COUNTS:
         if name in settings and settings.of(name, int, 1) < 1:
             raise settings.wrong(name, "it must be at least 1")
@@ -107,7 +107,7 @@ def _check_types(settings: Settings) -> None:
         settings.texts(name)
 
 
-def _check_sizes(settings: Settings, shapes: Mapping[str, tuple[int, ...]], held: int) -> None:
+def _check_sizes(settings: JsonObject, shapes: Mapping[str, tuple[int, ...]], held: int) -> None:
     """Sizes against the tensors: each has its place in one of them, and so has each product of two that is a matrix."""
     last = max((int(found[1]) for name in shapes if (found := _NUMBERED.search(name))), default=None)
     for name in _DEPTHS:

@@ -14,13 +14,14 @@ from pathlib import Path
 
 from tokenizers import Encoding, Tokenizer
 
+from rerank_core.backends.after_fork import Lock
 from rerank_core.backends.config_claims import check_files
 from rerank_core.backends.try_in_child import try_tokenizer
 from rerank_core.errors import CheckpointError, short
 from rerank_core.scorer import Tokens
 from rerank_core.spec.untrusted_files import read_json, reading
 
-__all__ = ["TextTokenizer", "check_tokenizer"]
+__all__ = ["TextTokenizer", "check_tokenizer_files"]
 
 # Texts of one encode_batch call: enough for its threads, few enough that Encoding objects (about 100 bytes a token)
 # stay small beside the compact arrays they become.
@@ -39,6 +40,10 @@ class TextTokenizer:
         parse_special_tokens: read special tokens token_text out in user text as such (what the original frameworks
             do); by default such text is only text.
         bos: the token that starts a text, where the model has one.
+
+    Attributes:
+        raw: the ``tokenizers.Tokenizer``.
+        lock: `literal` holds it. Hold it around `encode` where another thread may call `literal` meanwhile.
     """
 
     def __init__(self, tokenizer: Tokenizer, *, parse_special_tokens: bool = False, bos: str | None = None) -> None:
@@ -46,6 +51,7 @@ class TextTokenizer:
         tokenizer.no_padding()
         self.raw = tokenizer
         self.bos = bos
+        self.lock = Lock()
         self._spelt_out: dict[int, list[tuple[int, int]]] = {}
         self._specials: frozenset[int] = frozenset()
         if not parse_special_tokens:
@@ -62,7 +68,7 @@ class TextTokenizer:
             CheckpointError: no tokenizer that can be read.
         """
         path = Path(directory) / "tokenizer.json"
-        check_tokenizer(Path(directory))
+        check_tokenizer_files(Path(directory))
         with reading(f"{directory}: the tokenizer", "cannot be read"):
             raw = Tokenizer.from_file(str(path)) if path.is_file() else _converted(Path(directory))
         if raw.get_vocab_size() <= len(raw.get_added_tokens_decoder()):
@@ -92,15 +98,19 @@ class TextTokenizer:
         return result
 
     def literal(self, text: str) -> tuple[int, ...]:
-        """Ids of a template's own text, in which special tokens are special. Not for use beside `encode` in another
-        thread: a scorer asks when it is made."""
-        kept = self.raw.encode_special_tokens
-        self.raw.encode_special_tokens = False
-        try:
-            with reading("the tokenizer", f"fails on the template's text {short(text)}"):
-                return tuple(self.raw.encode(text, add_special_tokens=False).ids)
-        finally:
-            self.raw.encode_special_tokens = kept
+        """Ids of a template's own text, in which special tokens are special.
+
+        It changes a setting of the tokenizer while it runs, so `encode` in another thread must wait for `lock`; a
+        scorer calls it only while it is built.
+        """
+        with self.lock:
+            setting = self.raw.encode_special_tokens
+            self.raw.encode_special_tokens = False
+            try:
+                with reading("the tokenizer", f"fails on the template's text {short(text)}"):
+                    return tuple(self.raw.encode(text, add_special_tokens=False).ids)
+            finally:
+                self.raw.encode_special_tokens = setting
 
     def _tokens(self, encoding: Encoding, before: int, length: int) -> Tokens:
         ids, offsets = encoding.ids, encoding.offsets
@@ -134,7 +144,7 @@ class TextTokenizer:
         return new_ids, new_offsets
 
 
-def check_tokenizer(directory: Path) -> None:
+def check_tokenizer_files(directory: Path) -> None:
     """Refuse a tokenizer's files that would end this process, or are not what they should be.
 
     Raises:

@@ -1,22 +1,35 @@
-"""What a plugin author writes: `ModelSpec` = `Template` + `Head` + limits. Plain frozen data."""
+"""What a plugin author writes: `ModelSpec` = `Template` + `Head` + limits, and functions that read a checkpoint folder.
 
-from rerank_core.spec.compat import PROFILES, CompatProfile, CompatRules
-from rerank_core.spec.head import Head, HeadKind
+Plain frozen data; nothing here imports torch. Files of a checkpoint folder may come from anybody: read them with
+`read_json`, `read_json_list`, `inside` and `reading`, so that a damaged file is a `CheckpointError` about the folder.
+"""
+
+from rerank_core.spec.compat import CompatProfile, CompatRules
+from rerank_core.spec.head import Head
+from rerank_core.spec.hub_or_folder import directory_of, model_name_of
 from rerank_core.spec.layer_options import layer_options
 from rerank_core.spec.model_option import ModelOption
 from rerank_core.spec.model_spec import ModelSpec
+from rerank_core.spec.reranker_json import inside, max_length_of
 from rerank_core.spec.template import Template
 from rerank_core.spec.token_vectors import TokenVectors
+from rerank_core.spec.untrusted_files import JsonObject, read_json, read_json_list, reading
 
 __all__ = [
-    "PROFILES",
     "CompatProfile",
     "CompatRules",
     "Head",
-    "HeadKind",
+    "JsonObject",
     "ModelOption",
     "ModelSpec",
     "Template",
     "TokenVectors",
+    "directory_of",
+    "inside",
     "layer_options",
+    "max_length_of",
+    "model_name_of",
+    "read_json",
+    "read_json_list",
+    "reading",
 ]

@@ -12,7 +12,7 @@ from typing import Any, TypeVar
 
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
 
-__all__ = ["Settings", "read_json", "reading", "reason", "regular_file"]
+__all__ = ["JsonObject", "read_json", "read_json_list", "reading", "reason", "regular_file"]
 
 _T = TypeVar("_T")
 
@@ -26,7 +26,7 @@ _LONGEST = 300
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
-class Settings(dict[str, Any]):
+class JsonObject(dict[str, Any]):
     """The object in a JSON file, which knows the file, so that a value of the wrong type is named with its place."""
 
     def __init__(self, values: Mapping[str, Any], file: Path) -> None:
@@ -65,13 +65,13 @@ class Settings(dict[str, Any]):
             raise self.wrong(name, "it must be a list of strings")
         return tuple(value)
 
-    def inner(self, name: str) -> Settings:
+    def inner(self, name: str) -> JsonObject:
         """The object under a name; an empty one where the file does not say.
 
         Raises:
             CheckpointError: anything else.
         """
-        return Settings(self.of(name, dict, {}), self.file)
+        return JsonObject(self.of(name, dict, {}), self.file)
 
     def wrong(self, name: str, must: str) -> CheckpointError:
         """The error of a value that cannot be used."""
@@ -83,12 +83,34 @@ _KINDS: dict[type, str] = {
 }  # fmt: skip
 
 
-def read_json(path: Path) -> Settings:
+def read_json(path: Path) -> JsonObject:
     """The object in a JSON file.
 
     Raises:
         CheckpointError: missing, not JSON, or not an object.
     """
+    data = _parsed(path)
+    if not isinstance(data, Mapping):
+        raise CheckpointError(f"{path} holds {type(data).__name__}, not a JSON object")
+    return JsonObject(data, path)
+
+
+def read_json_list(path: Path) -> list[JsonObject]:
+    """The objects in a JSON file that holds a list of them, such as ``modules.json`` of sentence-transformers.
+
+    Raises:
+        CheckpointError: missing, not JSON, or not a list of objects.
+    """
+    data = _parsed(path)
+    if not isinstance(data, list):
+        raise CheckpointError(f"{path} holds {type(data).__name__}, not a list of JSON objects")
+    for item in data:
+        if not isinstance(item, Mapping):
+            raise CheckpointError(f"{path} holds {short(item)} in its list, which is not a JSON object")
+    return [JsonObject(item, path) for item in data]
+
+
+def _parsed(path: Path) -> Any:
     try:
         text = regular_file(path).read_text(encoding="utf-8")
         data = json.loads(text)
@@ -96,12 +118,10 @@ def read_json(path: Path) -> Settings:
         raise CheckpointError(f"{path} is missing; a checkpoint directory needs it") from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {reason(error)}") from error
-    if not isinstance(data, Mapping):
-        raise CheckpointError(f"{path} holds {type(data).__name__}, not a JSON object")
     # JSON can spell half of a surrogate pair; no tokenizer and no file takes it.
     if "\\u" in text and _SURROGATE.search(json.dumps(data, ensure_ascii=False)):
         raise CheckpointError(f"{path} holds half of a surrogate pair, which is no Unicode text")
-    return Settings(data, path)
+    return data
 
 
 def regular_file(path: Path) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from rerank_core import CheckpointError, InputError, MissingDependencyError
-from rerank_core.spec.untrusted_files import Settings, read_json, reading, reason, regular_file
+from rerank_core.spec.untrusted_files import JsonObject, read_json, reading, reason, regular_file
 
 
 @pytest.mark.parametrize("kind", ["pipe", "folder", "link that leads nowhere", "device"])
@@ -48,7 +48,7 @@ def test_what_is_no_json_object_is_named(content: bytes, tmp_path: Path) -> None
 )  # fmt: skip
 def test_values_of_another_type_are_named_with_their_place(value: Any, kind: type) -> None:
     """The message holds the file, the setting and the value; null is what the file does not say."""
-    settings = Settings({"width": value, "none": None}, Path("folder/config.json"))
+    settings = JsonObject({"width": value, "none": None}, Path("folder/config.json"))
 
     with pytest.raises(CheckpointError, match=r"folder/config\.json: width is .*; it must be"):
         settings.of("width", kind, kind())
@@ -57,7 +57,7 @@ def test_values_of_another_type_are_named_with_their_place(value: Any, kind: typ
 
 def test_numbers_may_be_whole() -> None:
     """An integer is a number, and lists of strings come as a tuple."""
-    settings = Settings({"scale": 12, "words": ["a", "b"], "mixed": ["a", 1]}, Path("config.json"))
+    settings = JsonObject({"scale": 12, "words": ["a", "b"], "mixed": ["a", 1]}, Path("config.json"))
 
     assert settings.of("scale", float, 1.0) == 12.0
     assert settings.texts("words") == ("a", "b")

@@ -1,4 +1,10 @@
-"""The torch backend: `build` a scorer for a spec, or `scorer_of` a module that is already there."""
+"""The torch backend, and what a plugin with code of its own builds its scorer from. Importing it imports torch.
+
+`build` makes the scorer of a spec that is data alone. A plugin's factory calls `locate` for the folder with the files,
+then `encoder_of`, `decoder_of` or `language_model_of` for the model, and returns `DecoderScorer`,
+`LateInteractionScorer` or a class of its own. `scorer_of` makes the scorer of a module that is in memory already.
+The names in ``__all__`` are public; the modules of this folder are not.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
 from rerank_core.backends.locate import locate
-from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.tokenizer import TextTokenizer, check_tokenizer_files
 from rerank_core.backends.torch import kernel_caches, load_weights
 from rerank_core.backends.torch.attention import packing
+from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
@@ -23,12 +30,15 @@ from rerank_core.backends.torch.decoder.heads import (
     live_label_head,
     live_layer_heads,
 )
-from rerank_core.backends.torch.decoder.layer_runner import LayerRunner
+from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
-from rerank_core.backends.torch.late_interaction.maxsim_scorer import LateInteractionScorer
-from rerank_core.backends.torch.late_interaction.projection import projection_of
+from rerank_core.backends.torch.decoder.output_layer import TokenLogits
+from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
+from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, LateInteractionScorer
+from rerank_core.backends.torch.late_interaction.projection import linear_of_file, load_projection
 from rerank_core.backends.torch.lora import load
 from rerank_core.backends.torch.lora.load import model_folder, tokenizer_folder
+from rerank_core.backends.try_in_child import try_template
 from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec, TokenVectors
@@ -41,9 +51,32 @@ if TYPE_CHECKING:
 kernel_caches.bound()
 
 __all__ = [
-    "build", "decoder_of", "encoder_of", "language_model_of", "model_folder", "projected", "scorer_of",
+    "VECTORS",
+    "Block",
+    "CausalPacking",
+    "ClassifierScorer",
+    "DecoderScorer",
+    "Embedding",
+    "LateInteractionScorer",
+    "LayerRunner",
+    "LayerState",
+    "RowRef",
+    "TextTokenizer",
+    "TokenLogits",
+    "TorchScorer",
+    "build",
+    "check_tokenizer_files",
+    "decoder_of",
+    "encoder_of",
+    "language_model_of",
+    "linear_of_file",
+    "locate",
+    "model_folder",
+    "projection_of",
+    "scorer_of",
     "tokenizer_folder",
-]  # fmt: skip
+    "try_template",
+]
 
 
 _P = ParamSpec("_P")
@@ -78,7 +111,7 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     int8 = options.dtype == "int8"
     if head.vectors is None:
         return ClassifierScorer(module, tokenizer, spec, pack=True, int8=int8)
-    project = projected(module, model_folder(directory, spec, options), head.vectors)
+    project = projection_of(module, model_folder(directory, spec, options), head.vectors)
     return LateInteractionScorer(module, tokenizer, spec, pack=True, int8=int8, project=project)
 
 
@@ -93,12 +126,21 @@ def encoder_of(spec: ModelSpec, options: Options, directory: Path) -> tuple[torc
     return module, TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
 
 
-def projected(module: torch.nn.Module, directory: Path, vectors: TokenVectors) -> torch.nn.Module | None:
-    """The projection beside an encoder, on its device and in its dtype."""
+def projection_of(module: torch.nn.Module, directory: Path, vectors: TokenVectors) -> torch.nn.Module | None:
+    """The linear layers that a late-interaction checkpoint keeps beside its encoder, on the encoder's device and in
+    its dtype; None where ``vectors.projection`` is empty.
+
+    Args:
+        module: the encoder, from `encoder_of`.
+        directory: the checkpoint folder; with an adapter, the base model's (`model_folder`).
+
+    Raises:
+        CheckpointError: weights that are missing or of a shape that does not fit.
+    """
     live: Any = module
     width = live.config.hidden_size
     with reading(directory):
-        return projection_of(directory, vectors.projection, width, device=live.device, dtype=live.dtype)
+        return load_projection(directory, vectors.projection, width, device=live.device, dtype=live.dtype)
 
 
 @_reading

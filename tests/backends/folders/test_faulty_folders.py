@@ -216,4 +216,4 @@ def test_a_fault_of_a_factory_is_still_the_plugins(tmp_path: Path, monkeypatch: 
     spec = ModelSpec(name="acme", scorer="acme_scorers:scorer", checkpoint=str(tmp_path))
 
     with pytest.raises(PluginError, match="ZeroDivisionError"):
-        build.build(spec, Options())
+        build(spec, Options())

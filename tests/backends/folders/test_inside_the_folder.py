@@ -17,7 +17,7 @@ import rerank_core
 from helpers.late import saved
 from helpers.plain import QUERIES
 from rerank_core import CheckpointError, Head, ModelSpec, Template, TokenVectors, write_spec
-from rerank_core.backends.torch.late_interaction.projection import projection_of
+from rerank_core.backends.torch.late_interaction.projection import load_projection
 from rerank_core.spec.reranker_json import inside, read_spec
 from rerank_core.testing.checkpoints import Family
 
@@ -206,7 +206,7 @@ def test_a_projections_tensors_are_those_it_says(
     (folder / "config.json").write_text(json.dumps({"bias": bias, "activation_function": "torch.nn.Identity"}))
 
     with pytest.raises(CheckpointError, match=said):
-        projection_of(tmp_path, ["1_Dense"], 8, device=torch.device("cpu"), dtype=torch.float32)
+        load_projection(tmp_path, ["1_Dense"], 8, device=torch.device("cpu"), dtype=torch.float32)
 
 
 def test_a_pickled_index_is_not_followed(copy: Path) -> None:

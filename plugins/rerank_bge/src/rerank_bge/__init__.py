@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from typing import Literal
 
-from rerank_core import Head, ModelOption, ModelSpec, Template, hookimpl
-from rerank_core.planning.longdoc import FirstP
+from rerank_core import FirstP, Head, ModelOption, ModelSpec, Template, hookimpl
 from rerank_core.spec import CompatProfile, CompatRules, layer_options
 
 PROMPT = (

@@ -15,15 +15,17 @@ from typing import Any
 import torch
 from transformers import Gemma2Config
 
-from rerank_core.backends.locate import locate
-from rerank_core.backends.torch import decoder_of, model_folder
-from rerank_core.backends.torch.attention.causal_packing import CausalPacking
-from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
-from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
-from rerank_core.errors import CheckpointError
-from rerank_core.options import Options
-from rerank_core.spec import Head, ModelSpec
-from rerank_core.spec.untrusted_files import read_json, reading
+from rerank_core import CheckpointError, Head, ModelSpec, Options
+from rerank_core.backends.torch import (
+    CausalPacking,
+    DecoderScorer,
+    LayerRunner,
+    LayerState,
+    decoder_of,
+    locate,
+    model_folder,
+)
+from rerank_core.spec import read_json, reading
 
 
 def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:

@@ -14,13 +14,9 @@ from typing import Any
 
 from transformers import GraniteConfig
 
-from rerank_core.backends.locate import locate
-from rerank_core.backends.torch import decoder_of, model_folder
-from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
-from rerank_core.errors import CheckpointError
-from rerank_core.options import Options
-from rerank_core.spec import Head, ModelSpec
-from rerank_core.spec.untrusted_files import read_json, reading
+from rerank_core import CheckpointError, Head, ModelSpec, Options
+from rerank_core.backends.torch import DecoderScorer, decoder_of, locate, model_folder
+from rerank_core.spec import read_json, reading
 
 
 def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template, TokenVectors
-from rerank_core.spec.hub_or_folder import model_name_of
-from rerank_core.spec.reranker_json import inside, max_length_of
-from rerank_core.spec.untrusted_files import Settings, read_json, reading, reason, regular_file
+from rerank_core.spec import JsonObject, inside, max_length_of, model_name_of, read_json, read_json_list, reading
 
 __all__ = ["spec_of"]
 
@@ -42,12 +40,12 @@ def spec_of(directory: Path, m3_options: tuple[ModelOption, ...]) -> ModelSpec |
     return None
 
 
-def _sentence_transformers(directory: Path, saved: Settings, config: Settings) -> ModelSpec:
+def _sentence_transformers(directory: Path, saved: JsonObject, config: JsonObject) -> ModelSpec:
     dense, masks, normalize = _modules(directory)
     own = _optional(directory / "sentence_bert_config.json")
     if len(masks) > 1 or any(mask.get("keep_only_token_ids") for mask in masks):
         raise CheckpointError(f"{directory} scores only chosen tokens, as models of images do; that is not supported")
-    mask = masks[0] if masks else Settings({}, directory)
+    mask = masks[0] if masks else JsonObject({}, directory)
     tasks = mask.texts("skiplist_tasks") or ("document",)
     words = (mask.texts("skiplist_words") or ()) if "document" in tasks else ()
     expansion = own.inner("query_expansion")
@@ -78,7 +76,7 @@ def _sentence_transformers(directory: Path, saved: Settings, config: Settings) -
     )
 
 
-def _pylate(directory: Path, saved: Settings) -> ModelSpec:
+def _pylate(directory: Path, saved: JsonObject) -> ModelSpec:
     dense, _, _ = _modules(directory)
     words = saved.texts("skiplist_words")
     length = saved.of("query_length", int, 0) or 32
@@ -130,7 +128,7 @@ def _stanford(directory: Path) -> ModelSpec:
     )
 
 
-def _bge_m3(directory: Path, config: Settings, m3_options: tuple[ModelOption, ...]) -> ModelSpec:
+def _bge_m3(directory: Path, config: JsonObject, m3_options: tuple[ModelOption, ...]) -> ModelSpec:
     whole = (directory / "sparse_linear.pt").is_file()
     return _spec(
         directory,
@@ -161,17 +159,11 @@ def _spec(
     )
 
 
-def _modules(directory: Path) -> tuple[tuple[str, ...], list[Settings], bool]:
+def _modules(directory: Path) -> tuple[tuple[str, ...], list[JsonObject], bool]:
     """Folders of the dense layers, settings of the masks, whether vectors are normalised: from ``modules.json``, whose
     first is the encoder in the folder itself."""
-    import json
-
     file = directory / "modules.json"
-    try:
-        items = [Settings(item, file) for item in json.loads(regular_file(file).read_text("utf-8"))]
-        listed = [(item.of("type", str, "").rpartition(".")[2], item.of("path", str, "")) for item in items]
-    except (OSError, ValueError, TypeError, RecursionError) as error:
-        raise CheckpointError(f"{file} cannot be read as a list of modules: {reason(error)}") from error
+    listed = [(item.of("type", str, "").rpartition(".")[2], item.of("path", str, "")) for item in read_json_list(file)]
     if not listed or listed[0] != ("Transformer", ""):
         raise CheckpointError(f"{file}: the encoder must be a Transformer in the folder itself, not {listed[:1]!r}")
     if _optional(directory / "sentence_bert_config.json").of("do_lower_case", bool, False):
@@ -193,7 +185,7 @@ def _before(directory: Path, prompt: str, *, added_only: bool) -> tuple[str, str
     if not prompt:
         return "", ""
     file = read_json(directory / "tokenizer.json")
-    known = {Settings(token, file.file).of("content", str, "") for token in file.of("added_tokens", list, [])}
+    known = {JsonObject(token, file.file).of("content", str, "") for token in file.of("added_tokens", list, [])}
     if not added_only:
         known.update(_vocabulary(file))
     if prompt in known:
@@ -203,7 +195,7 @@ def _before(directory: Path, prompt: str, *, added_only: bool) -> tuple[str, str
     return "", prompt
 
 
-def _vocabulary(file: Settings) -> list[str]:
+def _vocabulary(file: JsonObject) -> list[str]:
     listed = file.inner("model").get("vocab") or ()
     return list(listed) if isinstance(listed, dict) else [token for token, _ in listed]
 
@@ -225,5 +217,5 @@ def _expanded(directory: Path, length: int, token: str, attend: bool) -> dict[st
     return {"expand_to": length, "expand_with": token, "attend_expansion": attend}
 
 
-def _optional(path: Path) -> Settings:
-    return read_json(path) if os.path.lexists(path) else Settings({}, path)
+def _optional(path: Path) -> JsonObject:
+    return read_json(path) if os.path.lexists(path) else JsonObject({}, path)

@@ -14,12 +14,18 @@ from typing import Any
 import torch
 
 from rerank_core import InputError, ModelSpec, Options, QueryRow, Row
-from rerank_core.backends.locate import locate
-from rerank_core.backends.torch import encoder_of, projected
-from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
-from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, LateInteractionScorer
-from rerank_core.backends.torch.late_interaction.projection import linear_of_file
-from rerank_core.spec.untrusted_files import reading
+from rerank_core.backends.torch import (
+    VECTORS,
+    Block,
+    Embedding,
+    LateInteractionScorer,
+    RowRef,
+    encoder_of,
+    linear_of_file,
+    locate,
+    projection_of,
+)
+from rerank_core.spec import reading
 
 __all__ = ["M3Scorer", "build"]
 
@@ -30,7 +36,7 @@ def build(spec: ModelSpec, options: Options) -> M3Scorer:
     module, tokenizer = encoder_of(spec, options, directory)
     assert spec.head is not None
     assert spec.head.vectors is not None
-    project = projected(module, directory, spec.head.vectors)
+    project = projection_of(module, directory, spec.head.vectors)
     with reading(directory):
         return M3Scorer(
             module, tokenizer, spec, pack=True, int8=options.dtype == "int8", project=project, directory=directory,
@@ -56,8 +62,10 @@ class M3Scorer(LateInteractionScorer):
         return other
 
     @torch.inference_mode()
-    def embed(self, hidden: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], *, asked: bool) -> list[Embedding]:
-        vectors = super().embed(hidden, rows, asked=asked)
+    def embed(
+        self, hidden: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], *, is_query: bool
+    ) -> list[Embedding]:
+        vectors = super().embed(hidden, rows, is_query=is_query)
         dense = torch.nn.functional.normalize(torch.stack([states[0] for states in hidden]).float(), dim=-1)
         return [
             {VECTORS: own[VECTORS], "dense": dense[place : place + 1], **self._words(states, ids)}
@@ -88,12 +96,12 @@ class M3Scorer(LateInteractionScorer):
         ranks = str(self._values["score"])
         return {ranks: found[ranks], **found}
 
-    def lengths_fit(self, lengths: Mapping[str, torch.Tensor]) -> str | None:
+    def wrong_lengths(self, lengths: Mapping[str, torch.Tensor]) -> str | None:
         if bool((lengths["dense"] != 1).any()):
             return "must give each row one dense vector"
         if not torch.equal(lengths["words"], lengths["weights"]):
             return "must give each row as many weights as words"
-        return super().lengths_fit(lengths)
+        return super().wrong_lengths(lengths)
 
     def explain(self, query: QueryRow, row: Row, embedding: Embedding | RowRef) -> list[tuple[int, int, float]]:
         ranks = self._values["score"]
@@ -101,7 +109,7 @@ class M3Scorer(LateInteractionScorer):
             return super().explain(query, row, embedding)
         if ranks != "sparse":
             raise InputError(f"score is {ranks!r}, which is no sum over tokens; explain 'colbert' or 'sparse'")
-        (asked,) = self.ask([query])
+        (asked,) = self.encode_queries([query])
         own = embedding.block.embedding(embedding.number) if isinstance(embedding, RowRef) else embedding
         here, there = (
             dict(zip(part["words"].tolist(), part["weights"].tolist(), strict=True)) for part in (asked, own)

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 from rerank_core import ModelSpec, hookimpl
-from rerank_core.spec.hub_or_folder import directory_of
+from rerank_core.spec import directory_of
 from rerank_llm.listwise_specs import LISTWISE
 from rerank_llm.pointwise_specs import POINTWISE, zero_shot_spec
 

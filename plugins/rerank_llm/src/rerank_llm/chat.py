@@ -8,10 +8,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from rerank_core.backends.tokenizer import check_tokenizer
-from rerank_core.backends.try_in_child import try_template
-from rerank_core.errors import CheckpointError
-from rerank_core.spec.untrusted_files import reading
+from rerank_core import CheckpointError
+from rerank_core.spec import reading
 from rerank_llm.thoughts import closing
 
 __all__ = ["ChatTemplate", "Message"]
@@ -39,10 +37,13 @@ class ChatTemplate:
     """
 
     def __init__(self, directory: Path) -> None:
+        # Imported here because the models behind an endpoint share this module and need neither.
         from transformers import AutoTokenizer
 
+        from rerank_core.backends.torch import check_tokenizer_files
+
         self._directory = directory
-        check_tokenizer(directory)
+        check_tokenizer_files(directory)
         with reading(f"{directory}: the tokenizer", "cannot be read"):
             tokenizer: Any = AutoTokenizer.from_pretrained(
                 str(directory), local_files_only=True, trust_remote_code=False
@@ -86,6 +87,8 @@ class ChatTemplate:
             return self._rendered(messages, {})
 
     def _rendered(self, messages: list[dict[str, str]], quiet: dict[str, Any]) -> str:
+        from rerank_core.backends.torch import try_template
+
         # A template raises on purpose too, for a role that it does not take, and one of a stranger may never end.
         with reading(f"{self._directory}: the chat template", "fails"):
             asked = {**quiet, "add_generation_prompt": True}

@@ -1,7 +1,6 @@
 """Models that say yes or no to one document at a time, as data."""
 
-from rerank_core import Head, ModelOption, ModelSpec, Template
-from rerank_core.planning.longdoc import FirstP
+from rerank_core import FirstP, Head, ModelOption, ModelSpec, Template
 from rerank_core.spec import CompatProfile, CompatRules
 
 _CUT = CompatRules(FirstP())

@@ -8,12 +8,8 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-from rerank_core.backends.locate import locate
-from rerank_core.backends.torch import decoder_of, tokenizer_folder
-from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
-from rerank_core.errors import InputError
-from rerank_core.options import Options
-from rerank_core.spec import Head, ModelSpec, Template
+from rerank_core import Head, InputError, ModelSpec, Options, Template
+from rerank_core.backends.torch import DecoderScorer, decoder_of, locate, tokenizer_folder
 from rerank_llm.chat import ChatTemplate
 
 __all__ = ["PROMPTS", "scorer", "template_of"]

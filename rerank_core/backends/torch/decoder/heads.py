@@ -11,7 +11,7 @@ import torch
 
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
-from rerank_core.backends.torch.decoder.output_layer import OutputLayer
+from rerank_core.backends.torch.decoder.output_layer import TokenLogits
 from rerank_core.backends.torch.safetensors_reader import tensors_of
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.spec import Head
@@ -119,7 +119,7 @@ def label_head(directory: Path, module: Any, head: Head, tokenizer: TextTokenize
         CheckpointError: no output layer, or labels that are not single tokens.
     """
     ids = label_ids(head, tokenizer, model)
-    layer = OutputLayer.of(directory, module, ids, model)
+    layer = TokenLogits.of(directory, module, ids, model)
     layer.check(module)
     return LabelHead((module.config.num_hidden_layers,), ids, layer)
 
@@ -131,7 +131,7 @@ def live_label_head(module: Any, head: Head, tokenizer: TextTokenizer, model: st
         CheckpointError: a module without an output layer, or labels that are not single tokens.
     """
     rows = label_ids(head, tokenizer, model)
-    layer = OutputLayer(module, rows, model)
+    layer = TokenLogits(module, rows, model)
     layer.check(module.base_model)
     return LabelHead((module.config.num_hidden_layers,), rows, layer)
 

@@ -2,7 +2,7 @@
 
 Models scale, divide, cap or norm before or after the output layer, under names of their own. So the class's own
 `forward` is run: with an output layer cut to the rows that are read, and a body that gives the hidden states it is
-handed. Whether that gives the logits of the whole model is tried on a short row (`OutputLayer.check`).
+handed. Whether that gives the logits of the whole model is tried on a short row (`TokenLogits.check`).
 """
 
 from __future__ import annotations
@@ -23,10 +23,10 @@ from rerank_core.backends.torch.load_weights import quiet
 from rerank_core.backends.torch.safetensors_reader import names_of, rows_of, tensors_of
 from rerank_core.errors import CheckpointError
 
-__all__ = ["OutputLayer"]
+__all__ = ["TokenLogits"]
 
 
-class OutputLayer:
+class TokenLogits:
     """From hidden states ``[rows, width]`` to logits ``[rows, tokens]`` in float32.
 
     Args:
@@ -49,7 +49,7 @@ class OutputLayer:
         self._shell = _with(self._cut, whole.base_model_prefix, _Given(whole.base_model))
 
     @classmethod
-    def of(cls, directory: Path, module: Any, rows: Sequence[int], model: str) -> OutputLayer:
+    def of(cls, directory: Path, module: Any, rows: Sequence[int], model: str) -> TokenLogits:
         """The output layer of a checkpoint whose body was loaded without it: its label rows alone.
 
         Raises:

@@ -106,20 +106,22 @@ class LateInteractionScorer(TorchScorer):
             return list(torch.split(hidden[0], lengths))
         return [hidden[place, :length] for place, length in enumerate(lengths)]
 
-    def kept(self, ids: Sequence[int], *, asked: bool) -> list[int]:
-        """Places of a row's tokens that have a vector."""
-        skip = self._skip if self.vectors.skip_in_queries or not asked else frozenset()
+    def vector_positions(self, ids: Sequence[int], *, is_query: bool) -> list[int]:
+        """Positions of a row's tokens that have a vector."""
+        skip = self._skip if self.vectors.skip_in_queries or not is_query else frozenset()
         first = 1 if self.vectors.skip_first else 0
         return [place for place in range(first, len(ids)) if ids[place] not in skip]
 
     @torch.inference_mode()
-    def embed(self, hidden: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], *, asked: bool) -> list[Embedding]:
+    def embed(
+        self, hidden: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], *, is_query: bool
+    ) -> list[Embedding]:
         """The embeddings of rows from their last hidden states.
 
         Args:
-            asked: whether the rows are queries.
+            is_query: whether the rows are queries.
         """
-        places = [self.kept(ids, asked=asked) for ids in rows]
+        places = [self.vector_positions(ids, is_query=is_query) for ids in rows]
         chosen = [
             states if len(own) == len(ids) else states[own]
             for states, ids, own in zip(hidden, rows, places, strict=True)
@@ -132,18 +134,18 @@ class LateInteractionScorer(TorchScorer):
         # A document all of whose tokens are left out is like nothing: 0 to every query token.
         return [{VECTORS: own if len(own) else flat.new_zeros(1, flat.shape[1])} for own in made]
 
-    def ask(self, queries: Sequence[QueryRow]) -> list[Embedding]:
+    def encode_queries(self, queries: Sequence[QueryRow]) -> list[Embedding]:
         """The embeddings of queries."""
         rows = [row.ids for row in queries]
         attended = [row.attended for row in queries]
         # Tokens that look and are not seen need a mask, and a packed row has none.
         packed = self.packed and not any(attended)
-        return self.embed(self._states(rows, packed=packed, attended=attended), rows, asked=True)
+        return self.embed(self._states(rows, packed=packed, attended=attended), rows, is_query=True)
 
     def encode(self, rows: Sequence[Row]) -> list[Embedding]:
         """One embedding per row, on the model's device."""
         ids = [row.ids for row in rows]
-        return self.embed(self._states(ids, packed=self.packed), ids, asked=False)
+        return self.embed(self._states(ids, packed=self.packed), ids, is_query=False)
 
     def _states(
         self, rows: Sequence[Sequence[int]], *, packed: bool, attended: Sequence[int | None] = ()
@@ -171,7 +173,7 @@ class LateInteractionScorer(TorchScorer):
 
     @torch.inference_mode()
     def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Embedding | RowRef]]) -> Output:
-        asked = dict(zip(queries, self.ask(list(queries.values())), strict=True))
+        asked = dict(zip(queries, self.encode_queries(list(queries.values())), strict=True))
         places_of: dict[int, list[int]] = {}
         for place, (query, _) in enumerate(items):
             places_of.setdefault(query, []).append(place)
@@ -191,7 +193,7 @@ class LateInteractionScorer(TorchScorer):
         return {"score": best.mean(dim=1) if self._mean else best.sum(dim=1)}
 
     # ------------------------------------------------------------------ index, explanations
-    def lengths_fit(self, lengths: Mapping[str, torch.Tensor]) -> str | None:
+    def wrong_lengths(self, lengths: Mapping[str, torch.Tensor]) -> str | None:
         """What is wrong with the lengths of an index's rows, by part; None where nothing is."""
         return "must give each row a vector" if bool((lengths[VECTORS] < 1).any()) else None
 
@@ -203,14 +205,14 @@ class LateInteractionScorer(TorchScorer):
         (probe,) = self.encode([self.row(tokens, tokens, 0, min(room, len(tokens)), (0, 0, 0))])
         exact = self._dtype == torch.float32 and not self.int8
         return DiskStore.open(
-            directory, precision, identity, probe, exact=exact, device=self.device, fit=self.lengths_fit
+            directory, precision, identity, probe, exact=exact, device=self.device, fit=self.wrong_lengths
         )
 
     def explain(self, query: QueryRow, row: Row, embedding: Embedding | RowRef) -> list[tuple[int, int, float]]:
-        (asked,) = self.ask([query])
+        (asked,) = self.encode_queries([query])
         own = embedding.block.embedding(embedding.number) if isinstance(embedding, RowRef) else embedding
         places, values = best_places(asked[VECTORS], own[VECTORS])
-        here, there = self.kept(query.ids, asked=True), self.kept(row.ids, asked=False)
+        here, there = self.vector_positions(query.ids, is_query=True), self.vector_positions(row.ids, is_query=False)
         if not here or not there:
             return []
         share = 1 / len(here) if self._mean else 1.0

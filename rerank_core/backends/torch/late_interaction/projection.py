@@ -13,7 +13,7 @@ from rerank_core.backends.torch.safetensors_reader import names_of, tensors_of
 from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.untrusted_files import read_json, reason, regular_file
 
-__all__ = ["Projection", "linear_of_file", "projection_of"]
+__all__ = ["Projection", "linear_of_file", "load_projection"]
 
 # What sentence-transformers' Dense may put after its product: the class's name, wherever it was imported from.
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -79,7 +79,7 @@ class Projection(torch.nn.Module):
         return made + (x if buffers.residual is None else torch.nn.functional.linear(x, buffers.residual))
 
 
-def projection_of(
+def load_projection(
     directory: Path, places: Sequence[str], width: int, *, device: torch.device, dtype: torch.dtype
 ) -> torch.nn.Module | None:
     """The layers of a checkpoint in turn; None where ``places`` is empty.

@@ -14,7 +14,7 @@ from transformers import Gemma2Config, Gemma2ForCausalLM
 from rerank_core import Head, ModelSpec, Reranker, Template
 from rerank_core.backends.torch import build
 from rerank_core.backends.torch.decoder.heads import LabelHead, LayerHeads
-from rerank_core.backends.torch.decoder.output_layer import OutputLayer
+from rerank_core.backends.torch.decoder.output_layer import TokenLogits
 from rerank_core.options import Options
 from rerank_core.testing import tiny_causal_lm
 
@@ -39,7 +39,7 @@ def test_log_odds_are_differences_of_float32(dtype: torch.dtype, softcap: float 
     logits = hidden.double() @ weight.double().T
     expected = logits if softcap is None else torch.tanh(logits / softcap) * softcap
 
-    found = LabelHead((1,), (0, 1), OutputLayer(whole, (0, 1), "x")).scores(hidden, 1)
+    found = LabelHead((1,), (0, 1), TokenLogits(whole, (0, 1), "x")).scores(hidden, 1)
     assert found.dtype == torch.float32
     assert torch.allclose(found.double(), expected[:, 0] - expected[:, 1], atol=1e-4)
     one = LayerHeads((1,), {1: weight[:1]}, softcap).scores(hidden, 1)

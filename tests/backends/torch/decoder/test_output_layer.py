@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM
 from helpers.plain import PlainCausal, assert_close
 from rerank_core import CheckpointError, Head, ModelSpec, Reranker, Template
 from rerank_core.backends.torch import build, scorer_of
-from rerank_core.backends.torch.decoder.output_layer import OutputLayer
+from rerank_core.backends.torch.decoder.output_layer import TokenLogits
 from rerank_core.options import Options
 from rerank_core.testing import tiny_causal_lm
 
@@ -103,7 +103,7 @@ def test_logits_that_cannot_be_read_are_refused(tmp_path: Path, monkeypatch: pyt
 def test_rows_of_a_live_layer_are_read_as_they_are(tmp_path: Path) -> None:
     """An output layer in training changes under the reader."""
     whole: Any = AutoModelForCausalLM.from_pretrained(tiny_causal_lm(tmp_path, "cohere", logit_scale=0.5))
-    layer = OutputLayer(whole, (7, 9), "x")
+    layer = TokenLogits(whole, (7, 9), "x")
     hidden = torch.randn(3, 32)
     with torch.no_grad():
         before = layer(hidden)

@@ -10,7 +10,7 @@ from typing import Any
 
 from rerank_core import CheckpointError, Head, InputError, ModelOption, ModelSpec, Template, UnknownModelError
 from rerank_core.backends.locate import fetch, locate
-from rerank_core.backends.tokenizer import TextTokenizer, check_tokenizer
+from rerank_core.backends.tokenizer import TextTokenizer, check_tokenizer_files
 from rerank_core.backends.torch.load_weights import quiet
 from rerank_core.options import Options
 from rerank_core.plugins import registry
@@ -232,7 +232,7 @@ def tokenizer_of(directory: Path) -> Any:
     """
     from transformers import AutoTokenizer
 
-    check_tokenizer(directory)
+    check_tokenizer_files(directory)
     with reading(f"{directory}: the tokenizer", "cannot be read"), quiet():
         tokenizer = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     if not getattr(tokenizer, "is_fast", False):

@@ -9,12 +9,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from rerank_core.errors import InputError, MissingDependencyError, RerankError
-from rerank_core.options import Options, check_count
-from rerank_core.spec import ModelSpec
+from rerank_core import InputError, MissingDependencyError, ModelSpec, Options, RerankError
 from rerank_llm.listwise.permutation import Answer, parse
 from rerank_llm.listwise.prompts import PROMPTS, shortened, shown
-from rerank_llm.listwise.sliding import SlidingRanker
+from rerank_llm.listwise.sliding import SlidingRanker, check_at_least
 
 __all__ = ["ApiJudge", "ranker"]
 
@@ -51,8 +49,8 @@ class ApiJudge:
             raise InputError("api_key is missing; pass it or set OPENAI_API_KEY (any text will do for a local server)")
         if not key.isascii() or not key.isprintable():
             raise InputError("api_key holds characters that no key has (line breaks, or beyond ASCII); copy it again")
-        check_count("max_words", own["max_words"], 1)
-        check_count("retries", own["retries"], 0)
+        check_at_least("max_words", own["max_words"], 1)
+        check_at_least("retries", own["retries"], 0)
         if not (math.isfinite(own["timeout"]) and own["timeout"] > 0):
             raise InputError(f"timeout is {own['timeout']!r}; it must be a positive number of seconds")
         self._errors, self._key = openai, key

@@ -9,19 +9,13 @@ from typing import Any
 import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
-from rerank_core.backends.after_fork import Lock
-from rerank_core.backends.locate import locate
-from rerank_core.backends.tokenizer import TextTokenizer
-from rerank_core.backends.torch import language_model_of, tokenizer_folder
-from rerank_core.backends.torch.decoder.output_layer import OutputLayer
-from rerank_core.errors import CheckpointError, InputError, NonFiniteScoreError
-from rerank_core.options import Options, check_count
-from rerank_core.spec import ModelSpec
-from rerank_core.spec.untrusted_files import reading
+from rerank_core import CheckpointError, InputError, ModelSpec, NonFiniteScoreError, Options
+from rerank_core.backends.torch import TextTokenizer, TokenLogits, language_model_of, locate, tokenizer_folder
+from rerank_core.spec import reading
 from rerank_llm.chat import ChatTemplate, Message
 from rerank_llm.listwise.permutation import Answer, parse
 from rerank_llm.listwise.prompts import PROMPTS, first_token, letter, shortened, shown
-from rerank_llm.listwise.sliding import SlidingRanker
+from rerank_llm.listwise.sliding import SlidingRanker, check_at_least
 
 __all__ = ["LocalJudge", "ranker"]
 
@@ -52,8 +46,8 @@ class LocalJudge:
         if self._first and own["window"] > _LETTERS:
             raise InputError(f"window is {own['window']!r}; mode='first-token' has {_LETTERS} identifiers")
         dtype = options.dtype
-        check_count("max_words", own["max_words"], 1)
-        check_count("max_new_tokens", own["max_new_tokens"], 1)
+        check_at_least("max_words", own["max_words"], 1)
+        check_at_least("max_new_tokens", own["max_new_tokens"], 1)
         if dtype == "int8":
             raise InputError("dtype is 'int8', which a model that writes has not; use float32, bfloat16 or float16")
         directory = locate(spec, options)
@@ -67,12 +61,10 @@ class LocalJudge:
         self._literal: dict[str, tuple[int, ...]] = {}
         added = self._tokenizer.raw.get_added_tokens_decoder().values()
         self._special = tuple(token.content for token in added if token.special)
-        # While the template's own text is tokenized, special tokens are special, and nobody else's text may be.
-        self._tokenizing = Lock()
         self._limit = getattr(self._model.config, "max_position_embeddings", None)
         if self._first:
             names = [self._single(letter(place)) for place in range(own["window"])]
-            self._logits = OutputLayer(self._model, names, directory.name)
+            self._logits = TokenLogits(self._model, names, directory.name)
             self._logits.check(self._model.base_model)
 
     def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
@@ -121,7 +113,7 @@ class LocalJudge:
         ids = self._ids(self._messages(query, texts))
         if self._limit is None or len(ids) <= (room := self._limit - (1 if self._first else self._new)):
             return ids, shortened(passages, texts)
-        with self._tokenizing:
+        with self._tokenizer.lock:
             tokens = self._tokenizer.encode(texts)
         lengths = [len(each) for each in tokens]
         cap, cut = max(lengths), texts
@@ -144,7 +136,7 @@ class LocalJudge:
     def _ids(self, messages: Sequence[Message]) -> list[int]:
         found: list[int] = []
         parts = self._chat.parts(messages)
-        with self._tokenizing:
+        with self._tokenizer.lock:
             for text, own in [*parts, ("[", True)] if self._first else parts:
                 if own and text not in self._literal:
                     self._literal[text] = self._tokenizer.literal(text)

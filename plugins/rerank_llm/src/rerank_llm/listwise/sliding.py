@@ -6,14 +6,23 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
-from rerank_core.errors import InputError
-from rerank_core.scorer import Permutation
+from rerank_core import InputError, Permutation
 from rerank_llm.listwise.permutation import Answer
 
-__all__ = ["Judge", "SlidingRanker"]
+__all__ = ["Judge", "SlidingRanker", "check_at_least"]
 
 
 _COUNTED = ("windows", "well_formed", "unread", "missing", "duplicates", "out_of_range", "thoughts")
+
+
+def check_at_least(name: str, value: int, least: int) -> None:
+    """Refuse an option whose value is too small.
+
+    Raises:
+        InputError: ``value`` is below ``least``.
+    """
+    if value < least:
+        raise InputError(f"{name} is {value!r}; it must be an integer of at least {least}")
 
 
 class Judge(Protocol):
