@@ -15,7 +15,7 @@ from typing import Any
 
 from speed_table import gpu_timings
 
-__all__ = ["PICTURE", "Panel", "draw", "panels", "texts"]
+__all__ = ["PICTURE", "Panel", "draw", "panel", "panels", "texts"]
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "benchmarks" / "results"
@@ -52,13 +52,13 @@ def panels() -> list[Panel]:
     causal = {(cell["shape"], cell["workload"]): cell["engines"] for cell in _read("llm.json")["cells"]}
     late = _read("late.json")["engines"]
     return [
-        _panel("Cross-encoder, 12 layers of 384, CPU, one query and 100 English passages", cells["12x384", "dl19"]),
-        _panel("LLM reranker, Qwen3 of 8 layers, CPU, one query and 100 English passages",
+        panel("Cross-encoder, 12 layers of 384, CPU, one query and 100 English passages", cells["12x384", "dl19"]),
+        panel("LLM reranker, Qwen3 of 8 layers, CPU, one query and 100 English passages",
                causal["qwen3-8x512", "dl19"]),
-        _panel("LLM reranker, Gemma of 18 layers, CPU, one query and 100 English passages",
+        panel("LLM reranker, Gemma of 18 layers, CPU, one query and 100 English passages",
                causal["gemma-18x256", "dl19"]),
-        _panel("Late interaction, CPU, a query over 1,000 encoded passages", late, key="later_ratio"),
-        _panel("LLM reranker, Qwen3 of 0.6B parameters, H200 in bfloat16, English passages", _on_gpu("Qwen3 0.6B")),
+        panel("Late interaction, CPU, a query over 1,000 encoded passages", late, key="later_ratio"),
+        panel("LLM reranker, Qwen3 of 0.6B parameters, H200 in bfloat16, English passages", _on_gpu("Qwen3 0.6B")),
     ]  # fmt: skip
 
 
@@ -66,8 +66,8 @@ def texts(groups: list[Panel]) -> list[str]:
     """Every text of the picture, from top to bottom."""
     return [
         text
-        for panel in groups
-        for text in (panel.title, *(part for name, ratio in panel.bars for part in (name, label(ratio))))
+        for group in groups
+        for text in (group.title, *(part for name, ratio in group.bars for part in (name, label(ratio))))
     ]
 
 
@@ -86,18 +86,18 @@ def draw(groups: list[Panel], path: Path = PICTURE) -> None:
     )
     from matplotlib.figure import Figure
 
-    height = sum(len(panel.bars) + 1.7 for panel in groups)
+    height = sum(len(group.bars) + 1.7 for group in groups)
     figure = Figure(figsize=(8.2, 0.2 * height), facecolor="white")
     axes = figure.add_axes((0, 0, 1, 1))
     axes.set_axis_off()
-    widest = max(ratio for panel in groups for _, ratio in panel.bars)
+    widest = max(ratio for group in groups for _, ratio in group.bars)
     axes.set_xlim(-0.33 * widest, 1.12 * widest)
     axes.set_ylim(-height, 0)
     line = 0.0
-    for panel in groups:
+    for group in groups:
         line -= 1.1
-        axes.text(-0.32 * widest, line, panel.title, va="center", weight="bold", color="#24292f")
-        for name, ratio in panel.bars:
+        axes.text(-0.32 * widest, line, group.title, va="center", weight="bold", color="#24292f")
+        for name, ratio in group.bars:
             line -= 1
             ours = name == OURS
             axes.barh(line, ratio, height=0.72, color="#1f883d" if ours else "#9aa4af")
@@ -123,7 +123,7 @@ def _on_gpu(shape: str) -> dict[str, dict[str, Any]]:
     return {name: {"ratio": ratio} for name, ratio in ratios.items() if ratio is not None}
 
 
-def _panel(title: str, engines: dict[str, dict[str, Any]], key: str = "ratio") -> Panel:
+def panel(title: str, engines: dict[str, dict[str, Any]], key: str = "ratio") -> Panel:
     """Engines whose scores are not ours are left out."""
     bars = [
         (NAMES[name], float(figures[key]))
