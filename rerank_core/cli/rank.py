@@ -24,7 +24,7 @@ from rerank_core.cli.show_ranking import show_ranking
 from rerank_core.errors import InputError
 from rerank_core.loading import load
 from rerank_core.plugins.isolation import stdout_to_stderr
-from rerank_core.records.document_options import Fields, Format
+from rerank_core.records.document_options import DocumentFields, DocumentFormat
 from rerank_core.types import query_of
 
 __all__ = ["rank"]
@@ -61,8 +61,8 @@ def rank(
     ] = False,
     as_json: AsJson = False,
     form: Annotated[
-        Format, typer.Option("--format", help="How files are split into documents; see Formats above.")
-    ] = Format.auto,
+        DocumentFormat, typer.Option("--format", help="How files are split into documents; see Formats above.")
+    ] = DocumentFormat.auto,
     text_field: Annotated[str, typer.Option(help="JSON key or table column that holds a document's text.")] = "text",
     id_field: Annotated[str, typer.Option(help="JSON key or table column that holds a document's id.")] = "id",
     encoding: Encoding = None,
@@ -151,7 +151,7 @@ def rank(
     # Imported here because the other commands do not need it.
     from rerank_core.records.documents import read_documents
 
-    documents = read_documents(files or [], form, Fields(text_field, id_field), encoding)
+    documents = read_documents(files or [], form, DocumentFields(text_field, id_field), encoding)
     # Text that a plugin prints goes to stderr, so that stdout holds the ranking alone.
     with stdout_to_stderr(), staying(model), load(model, **options) as reranker:
         candidates = documents if index is None else reranker.index(documents, index, progress=True)

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from rerank_core.errors import InputError, short
 from rerank_core.records.fields import Record, RowError
-from rerank_core.records.formats import FORMATS, KEYS
+from rerank_core.records.row_formats import FORMATS, KEYS
 
-__all__ = ["Columns", "fitting", "kept_names"]
+__all__ = ["Columns", "column_names", "count_known_names"]
 
 _NUMBERS = frozenset({"label", "score"})
 _LISTS = frozenset({"pos", "neg", "docs", "documents", "passages", "answers", "responses", "texts"})
@@ -26,18 +26,20 @@ _PYTHON = re.compile(r"""\[\s*['"].*\]""", re.DOTALL)
 _PANDAS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 
-def fitting(fields: Sequence[str]) -> int:
+def count_known_names(fields: Sequence[str]) -> int:
     """How many of the fields of a first line name what rows have; 0 where the line is no header.
 
-    >>> fitting(["Query", "document", "label", "lang"]), fitting(["what is tin?", "Tin is a metal.", "1"])
-    (3, 0)
+    >>> count_known_names(["Query", "document", "label", "lang"])
+    3
+    >>> count_known_names(["what is tin?", "Tin is a metal.", "1"])
+    0
     """
     names = [field.strip().casefold() for field in fields]
     known = [name for name in names if _KNOWN.fullmatch(name)]
     return len(known) if len(known) > 1 and not _QUERIES.isdisjoint(known) else 0
 
 
-def kept_names(fields: Sequence[str], name: str) -> tuple[str, ...]:
+def column_names(fields: Sequence[str], name: str) -> tuple[str, ...]:
     """The columns of a header; empty for those that pandas numbers rows in.
 
     Raises:
@@ -64,7 +66,7 @@ class Columns:
     comma: bool = False
 
     @classmethod
-    def of(cls, header: Sequence[str], name: str, *, comma: bool = False) -> Columns:
+    def from_header(cls, header: Sequence[str], name: str, *, comma: bool = False) -> Columns:
         """From a header, whose known names may be in capitals.
 
         Raises:
@@ -72,7 +74,7 @@ class Columns:
         """
         folded = [field.strip().casefold() for field in header]
         names = [low if _KNOWN.fullmatch(low) else field for low, field in zip(folded, header, strict=True)]
-        return cls(kept_names(names, name), comma)
+        return cls(column_names(names, name), comma)
 
     def record(self, fields: Sequence[str]) -> Record:
         """One line.

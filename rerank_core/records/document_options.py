@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import Enum
 
-__all__ = ["Fields", "Format"]
+__all__ = ["DocumentFields", "DocumentFormat"]
 
 
-class Format(str, Enum):
+class DocumentFormat(str, Enum):
     """How a file is cut into documents."""
 
     auto = "auto"
@@ -21,7 +21,7 @@ class Format(str, Enum):
 
 
 @dataclass(frozen=True)
-class Fields:
+class DocumentFields:
     """Which keys of a JSON object, or columns of a table, hold the text and the id."""
 
     text: str = "text"

@@ -12,15 +12,22 @@ from functools import partial
 from typing import Any, NoReturn
 
 from rerank_core.errors import InputError, short
-from rerank_core.records.columns import kept_names
-from rerank_core.records.document_options import Fields, Format
-from rerank_core.records.fields import list_within
+from rerank_core.records.columns import column_names
+from rerank_core.records.document_options import DocumentFields, DocumentFormat
+from rerank_core.records.fields import key_of_object_list
 from rerank_core.records.parquet import parquet_rows
-from rerank_core.records.record_files import is_array, named_form, once_each
-from rerank_core.records.text.decoding import LONGEST, MARK, lines, texts
-from rerank_core.records.text.json_arrays import items, reason_of
-from rerank_core.records.text.streams import PARQUET, Source, opened
-from rerank_core.records.text.tables import DELIMITERS, cut, first_row, may_quote, quotes_count, rows
+from rerank_core.records.record_files import format_from_name, is_json_array, unique_keys
+from rerank_core.records.text.decoding import BYTE_ORDER_MARK, MAX_RECORD_CHARS, decoded_pieces, numbered_lines
+from rerank_core.records.text.json_stream import json_error_reason, json_values
+from rerank_core.records.text.streams import PARQUET_MAGIC, Source, open_source
+from rerank_core.records.text.tables import (
+    DELIMITERS,
+    first_row,
+    may_have_quotes,
+    quotes_delimit_fields,
+    split_tabs,
+    table_rows,
+)
 from rerank_core.types import Document
 
 __all__ = ["read_documents"]
@@ -30,7 +37,10 @@ _ARRAY = re.compile(r'\[\s*(?:\{|"(?:[^"\\]|\\.)*"\s*(?:,|\]\s*(?:\Z|\n))|\]\s*\
 
 
 def read_documents(
-    files: Sequence[str], form: Format = Format.auto, fields: Fields | None = None, encoding: str | None = None
+    files: Sequence[str],
+    form: DocumentFormat = DocumentFormat.auto,
+    fields: DocumentFields | None = None,
+    encoding: str | None = None,
 ) -> list[Document]:
     """The documents of all files, in order; stdin where there is no file, and for ``-``.
 
@@ -45,25 +55,29 @@ def read_documents(
         raise InputError("'-' is given more than once, and stdin can be read only once")
     documents: list[Document] = []
     for file in files or ["-"]:
-        with opened(file, "stdin" if file == "-" else file) as source:
-            documents.extend(_documents(file, source, form, fields or Fields(), encoding))
+        with open_source(file, "stdin" if file == "-" else file) as source:
+            documents.extend(_documents(file, source, form, fields or DocumentFields(), encoding))
     return documents
 
 
-def _documents(file: str, source: Source, form: Format, fields: Fields, encoding: str | None) -> Iterator[Document]:
-    parquet = source.head.startswith(PARQUET)
-    if form is Format.parquet or (form is Format.auto and (parquet or named_form(file)[0] == "parquet")):
+def _documents(
+    file: str, source: Source, form: DocumentFormat, fields: DocumentFields, encoding: str | None
+) -> Iterator[Document]:
+    parquet = source.head.startswith(PARQUET_MAGIC)
+    if form is DocumentFormat.parquet or (
+        form is DocumentFormat.auto and (parquet or format_from_name(file)[0] == "parquet")
+    ):
         if not parquet:
             raise InputError(f"{source.name!r} holds no Parquet; say with --format what it holds")
         return _parquet(source, fields)
-    pieces = texts(source, encoding)
+    pieces = decoded_pieces(source, encoding)
     begun: list[str] = []
     for piece in pieces:
         begun.append(piece)
         if piece.strip():
             break
     text = _chained(begun, pieces)
-    if form is Format.auto:
+    if form is DocumentFormat.auto:
         form = _guess(file, source, "".join(begun).lstrip(), fields)
     return _READERS[form](text, source.name, fields)
 
@@ -73,61 +87,63 @@ def _chained(begun: list[str], rest: Iterator[str]) -> Iterator[str]:
     yield from rest
 
 
-def _guess(file: str, source: Source, begin: str, fields: Fields) -> Format:
+def _guess(file: str, source: Source, begin: str, fields: DocumentFields) -> DocumentFormat:
     """By the name, and by the content where that has no known suffix."""
-    said, suffix = named_form(file)
+    said, suffix = format_from_name(file)
     if said == "jsonl":
-        return Format.json if is_array(begin) else Format.jsonl
+        return DocumentFormat.json if is_json_array(begin) else DocumentFormat.jsonl
     if said is not None:
-        return Format.csv
+        return DocumentFormat.csv
     stream = file == "-" or not os.path.isfile(file)
     first = begin.partition("\n")[0].rstrip("\r")
-    if stream or (not suffix and source.packing is not None):
+    if stream or (not suffix and source.compression is not None):
         if begin.startswith("{"):
-            return Format.json if is_array(begin) else Format.jsonl
+            return DocumentFormat.json if is_json_array(begin) else DocumentFormat.jsonl
         if _ARRAY.match(begin):
-            return Format.json
+            return DocumentFormat.json
         _, _, delimiter, header = first_row(iter([(1, first)]), partial(_named, fields=fields))
         names = first.split(delimiter)
         if header and len(names) > 1 and all(name == name.strip() for name in names):
-            return Format.csv
-        return Format.lines if stream else Format.text
+            return DocumentFormat.csv
+        return DocumentFormat.lines if stream else DocumentFormat.text
     # Excel saves "Unicode text" as .txt.
-    return Format.csv if "\t" in first and _named(cut(first), fields=fields) else Format.text
+    return DocumentFormat.csv if "\t" in first and _named(split_tabs(first), fields=fields) else DocumentFormat.text
 
 
-def _named(names: Sequence[str], fields: Fields) -> int:
+def _named(names: Sequence[str], fields: DocumentFields) -> int:
     """How many of the two columns that documents are made of a header has; 0 without the text."""
     folded = [name.strip().casefold() for name in names]
     return 1 + (fields.id.casefold() in folded) if fields.text.casefold() in folded else 0
 
 
-def _jsonl(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
-    for number, line in lines(text, name):
+def _jsonl(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Document]:
+    for number, line in numbered_lines(text, name):
         if line.strip():
             place = f"{name}:{number}"
-            yield _document(_parse(line.rstrip("\r\n").removeprefix(MARK), place), place, fields)
+            yield _document(_parse(line.rstrip("\r\n").removeprefix(BYTE_ORDER_MARK), place), place, fields)
 
 
-def _json(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
-    for number, (value, _) in enumerate(items(text, name, _DECODER)):
+def _json(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Document]:
+    for number, (value, _) in enumerate(json_values(text, name, _DECODER)):
         yield _document(value, f"{name}: item {number}", fields)
 
 
-def _csv(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
+def _csv(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Document]:
     # Documents are kept anyway, and whether quotes count shows only when all is read.
-    numbered = list(lines(text, name))
+    numbered = list(numbered_lines(text, name))
     left = iter(numbered)
     tabs = name.lower().split(".")[-1] in ("tsv", "tab")
     number, line, delimiter, header = first_row(left, partial(_named, fields=fields), "\t" if tabs else DELIMITERS)
     if not number:
         return
-    quoted = delimiter != "\t" or (any(may_quote(other) for _, other in numbered) and quotes_count(numbered))
+    quoted = delimiter != "\t" or (
+        any(may_have_quotes(other) for _, other in numbered) and quotes_delimit_fields(numbered)
+    )
     if quoted:
-        first = next(rows([(number, line)], delimiter, name))[1]
-        found = rows(left, delimiter, name)
+        first = next(table_rows([(number, line)], delimiter, name))[1]
+        found = table_rows(left, delimiter, name)
     else:
-        first, found = cut(line), ((at, cut(other)) for at, other in left if other.strip())
+        first, found = split_tabs(line), ((at, split_tabs(other)) for at, other in left if other.strip())
     if not header:
         # A collection of MS MARCO's: an id and a passage, without a header.
         if delimiter != "\t" or len(first) != 2 or not any(char.isdigit() for char in first[0]):
@@ -140,7 +156,7 @@ def _csv(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
     else:
         ours = {one.casefold(): one for one in (fields.text, fields.id)}
         spelled = [one.strip() for one in first]
-        names = kept_names([one if one in ours.values() else ours.get(one.casefold(), one) for one in spelled], name)
+        names = column_names([one if one in ours.values() else ours.get(one.casefold(), one) for one in spelled], name)
     for at, cells in found:
         if len(cells) < len(names) or any(cells[len(names) :]):
             raise InputError(f"{name}:{at}: it has {len(cells)} columns, and the header {len(names)}")
@@ -154,7 +170,7 @@ def _chained_rows(
     yield from rest
 
 
-def _parquet(source: Source, fields: Fields) -> Iterator[Document]:
+def _parquet(source: Source, fields: DocumentFields) -> Iterator[Document]:
     # Its table of contents is at the end, and a pipe cannot be read from there.
     file = source.stream if source.stream.seekable() else io.BytesIO(source.stream.read())
     for number, row in enumerate(parquet_rows(file, source.name), start=1):
@@ -173,29 +189,31 @@ def _plain(value: Any) -> Any:
     return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
 
 
-def _lines(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
-    for number, line in lines(text, name):
+def _lines(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Document]:
+    for number, line in numbered_lines(text, name):
         if line.strip():
             yield Document(line.removesuffix("\n").removesuffix("\r"), f"{name}:{number}")
 
 
-def _text(text: Iterator[str], name: str, fields: Fields) -> Iterator[Document]:
+def _text(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Document]:
     pieces, size = [], 0
     for piece in text:
         pieces.append(piece)
         size += len(piece)
-        if size > LONGEST:
-            raise InputError(f"{name!r} is longer than {LONGEST:,} characters, too long for one document; split it")
+        if size > MAX_RECORD_CHARS:
+            raise InputError(
+                f"{name!r} is longer than {MAX_RECORD_CHARS:,} characters, too long for one document; split it"
+            )
     yield Document("".join(pieces), name)
 
 
-_Reader = Callable[[Iterator[str], str, Fields], Iterator[Document]]
-_READERS: dict[Format, _Reader] = {
-    Format.jsonl: _jsonl,
-    Format.json: _json,
-    Format.csv: _csv,
-    Format.lines: _lines,
-    Format.text: _text,
+_Reader = Callable[[Iterator[str], str, DocumentFields], Iterator[Document]]
+_READERS: dict[DocumentFormat, _Reader] = {
+    DocumentFormat.jsonl: _jsonl,
+    DocumentFormat.json: _json,
+    DocumentFormat.csv: _csv,
+    DocumentFormat.lines: _lines,
+    DocumentFormat.text: _text,
 }
 
 
@@ -205,7 +223,7 @@ def _parse(text: str, place: str) -> Any:
     except json.JSONDecodeError as error:
         raise InputError(f"{place}: not JSON: {error.msg} at column {error.colno}: {text[:60]!r}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON: {reason_of(error)}") from error
+        raise InputError(f"{place}: not JSON: {json_error_reason(error)}") from error
 
 
 def _finite(number: str) -> float:
@@ -219,16 +237,16 @@ def _refuse(constant: str) -> NoReturn:
     raise ValueError(f"{constant} is no JSON value; write null")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=once_each)
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=unique_keys)
 
 
-def _document(value: object, place: str, fields: Fields) -> Document:
+def _document(value: object, place: str, fields: DocumentFields) -> Document:
     if isinstance(value, str):
         return Document(value)
     if not isinstance(value, dict):
         raise InputError(f"{place}: a document is a JSON object or a string, and this is {_kind(value)}: {value!r:.60}")
     if fields.text not in value:
-        listed = list_within(value)
+        listed = key_of_object_list(value)
         raise InputError(
             f"{place}: the object has no {short(fields.text)} (it has {short(sorted(value))}); "
             + (f"its {listed!r} is a list, which can be ranked alone: jq '.[\"{listed}\"]' FILE; or " if listed else "")

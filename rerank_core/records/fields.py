@@ -7,7 +7,17 @@ from typing import TypeAlias, TypeVar
 
 from rerank_core.errors import InputError, short
 
-__all__ = ["Record", "RowError", "list_within", "number", "numbers", "one_or_more", "present", "text", "texts"]
+__all__ = [
+    "Record",
+    "RowError",
+    "key_of_object_list",
+    "number",
+    "numbers",
+    "one_or_more",
+    "present_key",
+    "text",
+    "texts",
+]
 
 Record: TypeAlias = Mapping[str, object]
 _T = TypeVar("_T")
@@ -35,13 +45,13 @@ class RowError(InputError):
         return RowError(self.reason, self.kind, file, line)
 
 
-def list_within(record: Record) -> str | None:
+def key_of_object_list(record: Record) -> str | None:
     """The key of a list of objects in a record, which is then likely to be what was meant to be read."""
     lists = (key for key, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict))
     return next(lists, None)
 
 
-def present(record: Record, *keys: str) -> str | None:
+def present_key(record: Record, *keys: str) -> str | None:
     """The one of ``keys`` that the record has; null is absent, as in Parquet, where every row has every column.
 
     Raises:

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core.errors import InputError, MissingDependencyError
-from rerank_core.records.columns import kept_names
+from rerank_core.records.columns import column_names
 from rerank_core.records.fields import Record
 
 __all__ = ["ParquetRecords", "parquet_rows"]
@@ -28,7 +28,7 @@ def parquet_rows(file: Any, name: str) -> Iterator[Record]:
         InputError: it is damaged, or two columns have one name.
     """
     opened = _opened(file, name)
-    names = kept_names(opened.schema_arrow.names, name)
+    names = column_names(opened.schema_arrow.names, name)
     rows = _guarded((row for batch in opened.iter_batches(batch_size=_BATCH) for row in batch.to_pylist()), name)
     return (_record(row, names) for row in rows)
 
@@ -50,7 +50,7 @@ class ParquetRecords:
         self._groups: OrderedDict[int, Any] = OrderedDict()
         metadata = self._opened().metadata
         self._ends = list(accumulate(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)))
-        self._names = kept_names(self._opened().schema_arrow.names, name)
+        self._names = column_names(self._opened().schema_arrow.names, name)
         if not len(self):
             raise InputError(f"{name!r} has no records; leave it out, or see why it is empty")
 

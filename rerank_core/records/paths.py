@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from rerank_core.errors import InputError, short
-from rerank_core.records.record_files import SUFFIXES, named_form
-from rerank_core.records.text.streams import PACKED
+from rerank_core.records.record_files import SUFFIXES, format_from_name
+from rerank_core.records.text.streams import COMPRESSION_SUFFIXES
 
-__all__ = ["expand", "names_of"]
+__all__ = ["expand_paths", "short_names"]
 
 
-def expand(paths: Sequence[str | Path]) -> list[Path]:
+def expand_paths(paths: Sequence[str | Path]) -> list[Path]:
     """The files that ``paths`` name, patterns such as ``kd/*.jsonl`` and ``**`` among them; matches are sorted.
 
     Raises:
@@ -48,9 +48,9 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
         raise InputError("no files are named")
     seen: set[Path] = set()
     for path in found:
-        form, suffix = named_form(path.name)
+        form, suffix = format_from_name(path.name)
         if form is None and suffix not in ("", ".txt"):
-            known = ", ".join([*SUFFIXES, *PACKED])
+            known = ", ".join([*SUFFIXES, *COMPRESSION_SUFFIXES])
             raise InputError(f"{path.name!r} is none of {known}; name it by what it holds, or write it as one of them")
         if path.resolve() in seen:
             raise InputError(f"{str(path)!r} is named twice; to train on it more often, set train.epochs")
@@ -58,10 +58,10 @@ def expand(paths: Sequence[str | Path]) -> list[Path]:
     return found
 
 
-def names_of(paths: Sequence[Path]) -> list[str]:
+def short_names(paths: Sequence[Path]) -> list[str]:
     """A short name for each file: its own, and as many folders before it as tell it from the others.
 
-    >>> names_of([Path("/x/a/train.jsonl"), Path("/x/b/train.jsonl"), Path("/x/dev.jsonl")])
+    >>> short_names([Path("/x/a/train.jsonl"), Path("/x/b/train.jsonl"), Path("/x/dev.jsonl")])
     ['a/train.jsonl', 'b/train.jsonl', 'dev.jsonl']
     """
     parts = [path.absolute().parts for path in paths]

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from rerank_core import Document, InputError
-from rerank_core.records.document_options import Fields, Format
+from rerank_core.records.document_options import DocumentFields, DocumentFormat
 from rerank_core.records.documents import read_documents
 
 
@@ -31,7 +31,7 @@ def test_jsonl_fields_can_be_named(tmp_path: Path) -> None:
     """The text and the id may stand under other keys, and the usual ones are then metadata."""
     file = write(tmp_path, "docs.ndjson", '{"docno": "d1", "body": "a", "id": 3}')
 
-    assert read_documents([file], fields=Fields("body", "docno")) == [Document("a", "d1", {"id": 3})]
+    assert read_documents([file], fields=DocumentFields("body", "docno")) == [Document("a", "d1", {"id": 3})]
 
 
 def test_empty_texts_are_documents(tmp_path: Path) -> None:
@@ -59,7 +59,10 @@ def test_lines_are_numbered_in_the_file(tmp_path: Path) -> None:
     """Blank lines are no documents and still count; a carriage return is part of no text."""
     file = write(tmp_path, "notes.txt", "one\r\n\r\n  three\n")
 
-    assert read_documents([file], Format.lines) == [Document("one", f"{file}:1"), Document("  three", f"{file}:3")]
+    assert read_documents([file], DocumentFormat.lines) == [
+        Document("one", f"{file}:1"),
+        Document("  three", f"{file}:3"),
+    ]
 
 
 def test_other_files_are_one_document_each(tmp_path: Path) -> None:

@@ -20,9 +20,9 @@ import pytest
 
 from rerank_core import Document, InputError
 from rerank_core.errors import MissingDependencyError
-from rerank_core.records.document_options import Fields, Format
+from rerank_core.records.document_options import DocumentFields, DocumentFormat
 from rerank_core.records.documents import read_documents
-from rerank_core.records.text.streams import HEAD
+from rerank_core.records.text.streams import HEAD_SIZE
 
 CHINESE = "大熊猫以竹子为食，主要生活在中国四川的山区。"
 TEXTS = [CHINESE, 'says "bamboo",\nthen sleeps; often', "été"]
@@ -78,13 +78,13 @@ def test_packed_files(
     assert texts(read(tmp_path / f"corpus{suffix}", data)) == TEXTS
     assert texts(piped(data, monkeypatch)) == TEXTS
     with pytest.raises(InputError, match=r"damaged or cut off: .*; copy or download it again") as raised:
-        read(tmp_path / f"cut.jsonl{suffix}", pack(jsonl() + os.urandom(2 * HEAD).hex().encode())[:-20])
+        read(tmp_path / f"cut.jsonl{suffix}", pack(jsonl() + os.urandom(2 * HEAD_SIZE).hex().encode())[:-20])
     assert "iconv" not in str(raised.value)
 
 
 def test_what_a_gzip_unpacks_to_is_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A small file of one endless line stops at the longest record, and is not unpacked into memory whole."""
-    monkeypatch.setattr("rerank_core.records.text.decoding.LONGEST", 1 << 20)
+    monkeypatch.setattr("rerank_core.records.text.decoding.MAX_RECORD_CHARS", 1 << 20)
     with pytest.raises(InputError, match="is longer than 1,048,576 characters"):
         read(tmp_path / "bomb.jsonl.gz", gzip.compress(b" " * (1 << 24)))
     with pytest.raises(InputError, match="holds NUL bytes"):
@@ -194,7 +194,7 @@ def test_parquet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert read(tmp_path / "a.parquet", data) == wanted
     assert read(tmp_path / "a.jsonl", data) == wanted
     assert piped(data, monkeypatch) == wanted
-    assert texts(read(tmp_path / "b.parquet", parquet({"body": ["x"]}), fields=Fields("body"))) == ["x"]
+    assert texts(read(tmp_path / "b.parquet", parquet({"body": ["x"]}), fields=DocumentFields("body"))) == ["x"]
     for broken in (data[:-9], data[:30] + data[60:]):
         with pytest.raises(InputError, match="cannot be read as Parquet"):
             read(tmp_path / "cut.parquet", broken)
@@ -228,7 +228,7 @@ def test_devices_and_pipes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("data", [b"one\rtwo\rthree", b"one\r\ntwo\r\nthree\r\n"])
 def test_line_ends(data: bytes, tmp_path: Path) -> None:
     """Lines end as Windows or old Macs end them."""
-    assert texts(read(tmp_path / "a.txt", data, form=Format.lines)) == ["one", "two", "three"]
+    assert texts(read(tmp_path / "a.txt", data, form=DocumentFormat.lines)) == ["one", "two", "three"]
 
 
 def test_one_column_and_marks_inside(tmp_path: Path) -> None:

@@ -17,13 +17,13 @@ from typing import IO, Any
 
 from rerank_core.errors import InputError, MissingDependencyError, short
 
-__all__ = ["HEAD", "PACKED", "PARQUET", "Source", "opened"]
+__all__ = ["COMPRESSION_SUFFIXES", "HEAD_SIZE", "PARQUET_MAGIC", "Source", "open_source"]
 
 # So much of a stream is looked at before it is known what it holds.
-HEAD = 1 << 16
-PARQUET = b"PAR1"
+HEAD_SIZE = 1 << 16
+PARQUET_MAGIC = b"PAR1"
 
-_PACKINGS = {
+_COMPRESSION_MAGIC = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
     b"BZh": "bzip2",
@@ -31,10 +31,10 @@ _PACKINGS = {
 }
 # A frame that zstd skips; pzstd begins with one.
 _SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
-PACKED = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz"}
+COMPRESSION_SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 
 # What is often given instead of text: how it begins, what it is, what to do.
-_OTHERS = (
+_NOT_TEXT = (
     (b"PK\x03\x04", "a zip archive", "unpack it and name the files that come out"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook or another Office document", "save it as CSV UTF-8"),
     (b"%PDF-", "a PDF", "extract its text first"),
@@ -61,23 +61,23 @@ _TAR = slice(257, 262)
 
 @dataclass(frozen=True)
 class Source:
-    """One input, opened.
+    """One input, open_source.
 
     Attributes:
         name: how messages call it.
         stream: its bytes, unpacked; reading damaged ones raises an InputError.
-        head: the first of them, `HEAD` at most, which ``stream`` gives again.
-        packing: gzip, zstd, bzip2 or xz; None where it is not compressed.
+        head: the first of them, `HEAD_SIZE` at most, which ``stream`` gives again.
+        compression: gzip, zstd, bzip2 or xz; None where it is not compressed.
     """
 
     name: str
     stream: IO[bytes]
     head: bytes
-    packing: str | None
+    compression: str | None
 
 
 @contextmanager
-def opened(path: str | os.PathLike[str], name: str) -> Iterator[Source]:
+def open_source(path: str | os.PathLike[str], name: str) -> Iterator[Source]:
     """A file or pipe by its path, and stdin for ``-``.
 
     Compression is told by the first bytes, not by the name.
@@ -117,33 +117,33 @@ def _check_kind(mode: int, path: str) -> None:
 
 
 def _source(file: IO[bytes], name: str) -> Source:
-    raw = _Guarded(file, name, None)
-    packing = next((kind for magic, kind in _PACKINGS.items() if raw.head.startswith(magic)), None)
+    raw = _CheckedStream(file, name, None)
+    compression = next((kind for magic, kind in _COMPRESSION_MAGIC.items() if raw.head.startswith(magic)), None)
     if _SKIPPED.match(raw.head):
-        packing = "zstd"
-    if packing is not None:
-        raw = _Guarded(_unpacked(io.BufferedReader(raw), packing, name), name, packing)
-    _refuse(raw.head, name, packing)
-    return Source(name, io.BufferedReader(raw, 1 << 18), raw.head, packing)
+        compression = "zstd"
+    if compression is not None:
+        raw = _CheckedStream(_decompressed(io.BufferedReader(raw), compression, name), name, compression)
+    _refuse_binary(raw.head, name, compression)
+    return Source(name, io.BufferedReader(raw, 1 << 18), raw.head, compression)
 
 
-def _refuse(head: bytes, name: str, packing: str | None) -> None:
+def _refuse_binary(head: bytes, name: str, compression: str | None) -> None:
     what = advice = None
-    for magic, kind, remedy in _OTHERS:
+    for magic, kind, remedy in _NOT_TEXT:
         if head.startswith(magic):
             what, advice = kind, remedy
     if head.startswith(b"PK\x03\x04") and any(mark in head[:4096] for mark in _EXCEL):
         what, advice = "an Excel workbook or another Office document", "save it as CSV UTF-8"
     if head[_TAR] == b"ustar":
         what, advice = "a tar archive", "unpack it (tar -xf FILE) and name the files that come out"
-    if packing is not None and any(head.startswith(magic) for magic in _PACKINGS):
+    if compression is not None and any(head.startswith(magic) for magic in _COMPRESSION_MAGIC):
         what, advice = "compressed twice", "unpack it once"
     if what is not None:
         raise InputError(f"{name!r} is {what}, which cannot be read as text; {advice}")
 
 
-def _unpacked(file: IO[bytes], packing: str, name: str) -> Any:
-    if packing == "zstd":
+def _decompressed(file: IO[bytes], compression: str, name: str) -> Any:
+    if compression == "zstd":
         try:
             arrow = import_module("pyarrow")
         except ImportError as error:
@@ -153,19 +153,19 @@ def _unpacked(file: IO[bytes], packing: str, name: str) -> Any:
             ) from error
         return arrow.CompressedInputStream(arrow.PythonFile(file, mode="r"), "zstd")
     modules = {"gzip": ("gzip", "GzipFile"), "bzip2": ("bz2", "BZ2File"), "xz": ("lzma", "LZMAFile")}
-    module, kind = modules[packing]
+    module, kind = modules[compression]
     opener = getattr(import_module(module), kind)
-    return opener(fileobj=file) if packing == "gzip" else opener(file)
+    return opener(fileobj=file) if compression == "gzip" else opener(file)
 
 
-class _Guarded(io.RawIOBase):
+class _CheckedStream(io.RawIOBase):
     """A stream with its first bytes looked at, whose failures are InputErrors that name it."""
 
-    def __init__(self, file: Any, name: str, packing: str | None) -> None:
-        self._file, self._name, self._packing, self._done = file, name, packing, 0
+    def __init__(self, file: Any, name: str, compression: str | None) -> None:
+        self._file, self._name, self._compression, self._done = file, name, compression, 0
         pieces, size = [], 0
         # A pipe gives what its writer wrote, which may be a byte.
-        while size < HEAD and (piece := self._read(HEAD - size)):
+        while size < HEAD_SIZE and (piece := self._read(HEAD_SIZE - size)):
             pieces.append(piece)
             size += len(piece)
         self.head = b"".join(pieces)
@@ -200,9 +200,9 @@ class _Guarded(io.RawIOBase):
         return data
 
     def _failure(self, error: Exception) -> InputError:
-        if self._packing is None:
+        if self._compression is None:
             return InputError(f"{self._name!r} cannot be read: {getattr(error, 'strerror', None) or error}")
         return InputError(
-            f"{self._name!r} is damaged or cut off: {self._packing} fails after {self._done:,} unpacked bytes "
+            f"{self._name!r} is damaged or cut off: {self._compression} fails after {self._done:,} unpacked bytes "
             f"({error}); copy or download it again"
         )

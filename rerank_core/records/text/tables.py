@@ -7,9 +7,9 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from rerank_core.errors import InputError
-from rerank_core.records.text.decoding import LONGEST
+from rerank_core.records.text.decoding import MAX_RECORD_CHARS
 
-__all__ = ["DELIMITERS", "cut", "first_row", "may_quote", "quotes_count", "rows"]
+__all__ = ["DELIMITERS", "first_row", "may_have_quotes", "quotes_delimit_fields", "split_tabs", "table_rows"]
 
 DELIMITERS = ",;\t|"
 _OPENS = re.compile(r'(?:^|\t)"')
@@ -35,12 +35,12 @@ def first_row(
     return 0, "", delimiters[0], False
 
 
-def cut(line: str) -> list[str]:
+def split_tabs(line: str) -> list[str]:
     """The fields of a line of tab-separated values in which quotes have no meaning."""
     return line.rstrip("\r\n").split("\t")
 
 
-def rows(lines: Iterable[tuple[int, str]], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
+def table_rows(lines: Iterable[tuple[int, str]], delimiter: str, name: str) -> Iterator[tuple[int, list[str]]]:
     """``(number of its first line, its fields)`` of each row; a field in quotes may hold delimiters and line breaks.
 
     Raises:
@@ -57,7 +57,7 @@ def rows(lines: Iterable[tuple[int, str]], delimiter: str, name: str) -> Iterato
     while True:
         numbers.clear()
         # The module's limit holds for the whole process, so it is put back at once.
-        before = csv.field_size_limit(LONGEST)
+        before = csv.field_size_limit(MAX_RECORD_CHARS)
         try:
             fields = next(reader)
         except StopIteration:
@@ -75,12 +75,12 @@ def rows(lines: Iterable[tuple[int, str]], delimiter: str, name: str) -> Iterato
             yield numbers[0], fields
 
 
-def may_quote(line: str) -> bool:
+def may_have_quotes(line: str) -> bool:
     """Whether some field of a tab-separated line begins with a quote."""
     return _OPENS.search(line) is not None
 
 
-def quotes_count(lines: Iterable[tuple[int, str]]) -> bool:
+def quotes_delimit_fields(lines: Iterable[tuple[int, str]]) -> bool:
     """Whether quotes around the fields of tab-separated values are no part of them, as Excel and pandas write them.
 
     So it is where all of the file reads that way, and some field needs its quotes or the header has them.
@@ -88,9 +88,9 @@ def quotes_count(lines: Iterable[tuple[int, str]]) -> bool:
     needed, width = False, 0
     noted: list[str] = []
     try:
-        for _, fields in rows(_noting(lines, noted), "\t", ""):
+        for _, fields in table_rows(_noting(lines, noted), "\t", ""):
             if not width:
-                width, needed = len(fields), bool(noted) and all(part.startswith('"') for part in cut(noted[0]))
+                width, needed = len(fields), bool(noted) and all(part.startswith('"') for part in split_tabs(noted[0]))
             if len(fields) != width:
                 return False
             needed = needed or any(mark in field for field in fields for mark in '\t\n"')

@@ -14,8 +14,8 @@ import numpy as np
 from rerank_core.errors import InputError, one_of
 from rerank_core.progress import Progress
 from rerank_core.records.fields import Record, RowError
-from rerank_core.records.formats import format_of, keys_of, unread
 from rerank_core.records.label_scale import LabelScale
+from rerank_core.records.row_formats import format_of, keys_of_format, unread_keys
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.checks.report import KINDS, UNUSABLE, OnError, Problem, Report, Severity
 from rerank_trainers.checks.row_checks import Finding, check_query_length, check_row, similar_keys
@@ -200,7 +200,7 @@ class _Check:
 
     def _note_unread(self, index: int, records: Sequence[Record], row: TrainingRow) -> None:
         for record in records:
-            for key in unread(record):
+            for key in unread_keys(record):
                 file, line = self.store.location(index)
                 found = self.unread.setdefault((file, key), _Unread(line, format_of(record)))
                 found.add(index, row, record)
@@ -208,7 +208,7 @@ class _Check:
     def _report_unread(self, file: str, key: str, found: _Unread) -> None:
         """A key that nobody reads is a warning; an error where it can be why labels are all the same."""
         message = f"the format {found.form} does not read {key!r}, which {found.count} rows of this file have"
-        near = [known for known in keys_of(found.form) if known not in found.keys and similar_keys(key, known)]
+        near = [known for known in keys_of_format(found.form) if known not in found.keys and similar_keys(key, known)]
         guess = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
         signal = self.report.signal
         # Where a teacher's scores differ, labels may be all alike for a reason.

@@ -14,9 +14,9 @@ from rerank_core.cli.options import AsJson, Device, Dtype, Encoding, ModelOption
 from rerank_core.cli.output import emit_json, note, show, table, warn
 from rerank_core.errors import InputError
 from rerank_core.loading import load
-from rerank_core.records.document_options import Fields, Format
+from rerank_core.records.document_options import DocumentFields, DocumentFormat
 from rerank_core.records.documents import read_documents
-from rerank_core.records.record_files import named_form
+from rerank_core.records.record_files import format_from_name
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.reranker import Reranker
 from rerank_trainers.cli.common import keep_partial, model_settings, progress_over
@@ -171,16 +171,16 @@ def _corpus(
     corpus = Corpus.of(
         document.text
         for file in files
-        for document in read_documents([file], _form(file), Fields(text_field), encoding)
+        for document in read_documents([file], _form(file), DocumentFields(text_field), encoding)
     )
     if rules.uses_margins:
         corpus.add_unmined(positives_of(rows, rules.negative_label))
     return corpus
 
 
-def _form(file: str) -> Format:
+def _form(file: str) -> DocumentFormat:
     """Plain text has a text a line: a corpus of one text would be of no use."""
-    return Format.auto if file == "-" or named_form(file)[0] is not None else Format.lines
+    return DocumentFormat.auto if file == "-" or format_from_name(file)[0] is not None else DocumentFormat.lines
 
 
 def _retriever(texts: Sequence[str], model: Reranker | None, folder: str | None) -> Retriever:

@@ -20,7 +20,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from rerank_core import InputError
 from rerank_core.errors import near_matches, short
-from rerank_core.records.record_files import named_form
+from rerank_core.records.record_files import format_from_name
 from rerank_trainers.atomic_files import write_atomically
 from rerank_trainers.config.schema import Config, ObjectiveConfig
 
@@ -33,7 +33,7 @@ def read_config(path: str | PathLike[str]) -> dict[str, Any]:
     Raises:
         InputError: missing, not YAML, no mapping, or a file of data.
     """
-    form, suffix = named_form(Path(path).name)
+    form, suffix = format_from_name(Path(path).name)
     if form is not None and suffix != ".json":
         raise InputError(
             f"{short(str(path))} is a file of data where the configuration belongs; name it as data.train (--train)"

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from rerank_core.records.fields import RowError
-from rerank_core.records.formats import ScoresAre, format_of, row_of
+from rerank_core.records.row_converters import ScoresAre
+from rerank_core.records.row_formats import format_of, to_training_row
 from rerank_trainers.data.hashing import digest
 from rerank_trainers.data.line_files import RecordFile, Step
 
@@ -78,7 +79,7 @@ def _key(file: RecordFile, place: int, scores_are: ScoresAre) -> int | None:
         record = file.record(place)
         if format_of(record) not in _POINTWISE:
             return None
-        row = row_of(record, scores_are=scores_are)
+        row = to_training_row(record, scores_are=scores_are)
     except RowError:
         return None
     if len(row.docs) != 1:

@@ -13,7 +13,7 @@ import numpy.typing as npt
 
 from rerank_core.errors import InputError
 from rerank_core.records.fields import Record, RowError
-from rerank_core.records.record_files import Reading
+from rerank_core.records.record_files import FileReader
 from rerank_trainers.data.spool import Spool
 
 __all__ = ["LineFile", "RecordFile", "Step"]
@@ -68,7 +68,7 @@ class LineFile:
         InputError: a file that cannot be read, or has no records.
     """
 
-    def __init__(self, reading: Reading, step: Step) -> None:
+    def __init__(self, reading: FileReader, step: Step) -> None:
         self.path, self.name, self._reading = reading.path, reading.name, reading
         self._spool = None if reading.plain else Spool(reading)
         self._map: mmap.mmap | None = None

@@ -15,10 +15,11 @@ import numpy.typing as npt
 
 from rerank_core.progress import Progress
 from rerank_core.records.fields import Record, RowError
-from rerank_core.records.formats import ScoresAre, joined, row_of
 from rerank_core.records.parquet import ParquetRecords
-from rerank_core.records.paths import expand, names_of
-from rerank_core.records.record_files import Reading
+from rerank_core.records.paths import expand_paths, short_names
+from rerank_core.records.record_files import FileReader
+from rerank_core.records.row_converters import ScoresAre, merge_rows
+from rerank_core.records.row_formats import to_training_row
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.data.group_lines import LineGroups, group_lines
 from rerank_trainers.data.line_files import LineFile, RecordFile, Step
@@ -41,7 +42,7 @@ def open_rows(
 
     Args:
         paths: files, and patterns such as ``kd/*.jsonl``.
-        scores_are: what ``pos_scores`` and ``neg_scores`` are; see `formats.row_of`.
+        scores_are: what ``pos_scores`` and ``neg_scores`` are; see `row_formats.to_training_row`.
         group: pointwise lines of one query in one file become one row, where the first of them is.
         encoding: of files that are not UTF-8, where it cannot be told from what they hold.
         progress: called with bytes read and bytes to read; grouping reads them a second time.
@@ -51,7 +52,7 @@ def open_rows(
             hold is found out when they are read.
         MissingDependencyError: a Parquet file, and no pyarrow.
     """
-    found = expand(paths)
+    found = expand_paths(paths)
     passes = 2 if group else 1
     total, done = passes * sum(path.stat().st_size for path in found), 0
 
@@ -61,12 +62,12 @@ def open_rows(
         if progress is not None:
             progress(done, total)
 
-    files = [_open(path, name, encoding, step) for path, name in zip(found, names_of(found), strict=True)]
+    files = [_open(path, name, encoding, step) for path, name in zip(found, short_names(found), strict=True)]
     return RowStore(files, [group_lines(file, scores_are, step) if group else None for file in files], scores_are)
 
 
 def _open(path: Path, name: str, encoding: str | None, step: Step) -> RecordFile:
-    reading = Reading.of(path, name, encoding)
+    reading = FileReader.of(path, name, encoding)
     if reading.form != "parquet":
         return LineFile(reading, step)
     records = ParquetRecords(path, name)
@@ -126,10 +127,12 @@ class RowStore(Sequence[TrainingRow]):
         for place, record in zip(places, records, strict=True):
             line = file.line(place)
             try:
-                rows.append(row_of(record, scores_are=self._scores_are, source=file.name, row_id=f"{file.name}:{line}"))
+                rows.append(
+                    to_training_row(record, scores_are=self._scores_are, source=file.name, row_id=f"{file.name}:{line}")
+                )
             except RowError as error:
                 raise error.at(file.name, line) from error
-        return rows[0] if len(rows) == 1 else joined(rows)
+        return rows[0] if len(rows) == 1 else merge_rows(rows)
 
     def location(self, index: int, doc: int = 0) -> tuple[str, int]:
         """The file of a row, by name, and the line of its document ``doc``: the row's, unless lines were grouped."""

@@ -10,7 +10,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from rerank_core.errors import InputError
-from rerank_core.records.record_files import Reading
+from rerank_core.records.record_files import FileReader
 
 __all__ = ["Spool"]
 
@@ -26,7 +26,7 @@ class Spool:
         InputError: the file cannot be read, or there is no room for what it unpacks to.
     """
 
-    def __init__(self, reading: Reading) -> None:
+    def __init__(self, reading: FileReader) -> None:
         self.offsets, self.lines = array("Q"), array("I")
         position = 0
         try:

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core.errors import InputError
-from rerank_core.records.text.json_arrays import items
+from rerank_core.records.text.json_stream import json_values
 
 VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(max_size=5),
@@ -21,7 +21,7 @@ VALUES = st.recursive(
 
 def read(text: str, size: int) -> list[Any]:
     pieces = (text[at : at + size] for at in range(0, len(text), size))
-    return [value for value, _ in items(pieces, "a.json", json.JSONDecoder())]
+    return [value for value, _ in json_values(pieces, "a.json", json.JSONDecoder())]
 
 
 @settings(deadline=None, max_examples=60, derandomize=True)
@@ -60,6 +60,6 @@ def test_a_fault_ends_the_reading() -> None:
             yield '{"a": 1}, {"a": oops}, ' if read_pieces else "[" + " " * 100
 
     with pytest.raises(InputError, match="Expecting value"):
-        list(items(pieces(), "a.json", json.JSONDecoder()))
+        list(json_values(pieces(), "a.json", json.JSONDecoder()))
 
     assert read_pieces < 10

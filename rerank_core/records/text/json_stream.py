@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from rerank_core.errors import InputError
-from rerank_core.records.text.decoding import LONGEST
+from rerank_core.records.text.decoding import MAX_RECORD_CHARS
 
-__all__ = ["items", "reason_of"]
+__all__ = ["json_error_reason", "json_values"]
 
 _SPACE = re.compile(r"[ \t\n\r]*")
 # Within so many characters of what is read so far, an error may be that the rest is still to come.
@@ -18,11 +18,11 @@ _UNSURE = 16
 _AFTER = frozenset(" \t\n\r,]")
 
 
-def items(pieces: Iterable[str], name: str, decoder: json.JSONDecoder) -> Iterator[tuple[Any, str]]:
+def json_values(pieces: Iterable[str], name: str, decoder: json.JSONDecoder) -> Iterator[tuple[Any, str]]:
     """``(value, its text)`` of each item of an array, or of each value of a sequence; memory is bounded by one.
 
     Raises:
-        InputError: no JSON, with line and column, or an item longer than `LONGEST`.
+        InputError: no JSON, with line and column, or an item longer than `MAX_RECORD_CHARS`.
     """
     reader = _Reader(pieces, name, decoder)
     if reader.peek() != "[":
@@ -45,7 +45,7 @@ def items(pieces: Iterable[str], name: str, decoder: json.JSONDecoder) -> Iterat
         raise reader.error("the array is closed, and more follows", reader.at)
 
 
-def reason_of(error: Exception) -> str:
+def json_error_reason(error: Exception) -> str:
     """Why a JSON parser fails, without what it says to programmers."""
     if isinstance(error, RecursionError):
         return "it is nested too deeply"
@@ -81,15 +81,15 @@ class _Reader:
                 if self._ended or sure:
                     raise self.error(error.msg, error.pos) from error
             except (ValueError, RecursionError) as error:
-                raise self.error(reason_of(error), self.at) from error
+                raise self.error(json_error_reason(error), self.at) from error
             else:
                 # A number may go on in what is not read yet.
                 if self._ended or end < len(self.text) - _UNSURE or self.text[end : end + 1] in _AFTER:
                     found = self.text[self.at : end]
                     self.at = end
                     return value, found
-            if len(self.text) - self.at > LONGEST:
-                raise self.error(f"the item is longer than {LONGEST:,} characters", self.at)
+            if len(self.text) - self.at > MAX_RECORD_CHARS:
+                raise self.error(f"the item is longer than {MAX_RECORD_CHARS:,} characters", self.at)
             self._more()
 
     def error(self, reason: str, at: int) -> InputError:

@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 
 from rerank_core.errors import InputError
-from rerank_core.records import formats
+from rerank_core.records import row_formats
 from rerank_core.records.fields import RowError
-from rerank_core.records.formats import FORMATS, format_of, row_of, unread
+from rerank_core.records.row_formats import FORMATS, format_of, to_training_row, unread_keys
 from rerank_core.records.training_row import TrainingRow
 
 EXAMPLES = Path(__file__).resolve().parent / "examples"
@@ -24,13 +24,13 @@ def examples(name: str) -> list[dict[str, Any]]:
 
 
 def judged(name: str) -> list[tuple[int, tuple[float, ...] | None, tuple[float, ...] | None, str | None]]:
-    rows = [row_of(record) for record in examples(name)]
+    rows = [to_training_row(record) for record in examples(name)]
     return [(len(row.docs), row.labels, row.scores, row.instruction) for row in rows]
 
 
 def test_canonical() -> None:
     """Everything a row can hold is read; labels and scores may both be there, or neither."""
-    kettle, *others = (row_of(record) for record in examples("canonical.jsonl"))
+    kettle, *others = (to_training_row(record) for record in examples("canonical.jsonl"))
     assert kettle == TrainingRow(
         "how do I descale a kettle?",
         (
@@ -61,18 +61,18 @@ def test_scores_of_positives_and_negatives_are_what_the_reader_says() -> None:
         (3, (1.0, 0.0, 0.0), (2.0, 1.0, 0.0), None),
         (2, None, (2.0, 0.0), None),
     ]
-    rows = [row_of(record, scores_are="labels") for record in examples("pos_neg_scores.jsonl")]
+    rows = [to_training_row(record, scores_are="labels") for record in examples("pos_neg_scores.jsonl")]
     assert [(row.labels, row.scores) for row in rows] == [((2.0, 1.0, 0.0), None), ((2.0, 0.0), None)]
     with pytest.raises(InputError, match="scores_are is 'guess'"):
-        row_of({"query": "q", "pos": ["a"]}, scores_are="guess")  # type: ignore[arg-type]
+        to_training_row({"query": "q", "pos": ["a"]}, scores_are="guess")  # type: ignore[arg-type]
 
 
 def test_graded_positives_leave_other_negatives_at_zero() -> None:
     """RAG-Retrieval's default where only one side is scored; a teacher who scored one side only is an error."""
     record = {"query": "q", "pos": ["a"], "neg": ["b"], "pos_scores": [2]}
-    assert row_of(record, scores_are="labels").labels == (2.0, 0.0)
+    assert to_training_row(record, scores_are="labels").labels == (2.0, 0.0)
     with pytest.raises(RowError, match="it has pos_scores but no neg_scores for its 1 documents"):
-        row_of(record)
+        to_training_row(record)
 
 
 def test_teacher_scores() -> None:
@@ -91,7 +91,7 @@ def test_pointwise_and_grouped() -> None:
 
 def test_sentence_transformers_columns() -> None:
     """Triplets, numbered negatives in numeric order, MTEB's lists, pairs with a label, lists with labels."""
-    triplet, numbered, lists, scored = (row_of(record) for record in examples("columns.jsonl"))
+    triplet, numbered, lists, scored = (to_training_row(record) for record in examples("columns.jsonl"))
     assert (triplet.query, triplet.labels) == ("longest river of the valley", (1.0, 0.0))
     assert numbered.docs == (
         "山谷里最长的河是阿尔恩河。", "山谷里有一座城堡。", "河边有一座磨坊。", "城堡建于十二世纪。"
@@ -104,7 +104,7 @@ def test_sentence_transformers_columns() -> None:
 
 def test_swift_conversations() -> None:
     """The last words of the user are the query, those of the system the instruction, candidates the documents."""
-    cooper, embedder, fletcher, system = (row_of(record) for record in examples("swift.jsonl"))
+    cooper, embedder, fletcher, system = (to_training_row(record) for record in examples("swift.jsonl"))
     assert cooper == TrainingRow(
         "what does a cooper make?",
         ("A cooper makes barrels.", "Oak grows slowly.", "Barrels can be rolled."),
@@ -124,7 +124,7 @@ def test_every_format_has_an_example() -> None:
 
 def test_the_documentation_lists_every_format() -> None:
     """The module's docstring, which users read, names the formats that exist and no other."""
-    assert re.findall(r"^- ``([a-z-]+)``", formats.__doc__ or "", re.MULTILINE) == list(FORMATS)
+    assert re.findall(r"^- ``([a-z-]+)``", row_formats.__doc__ or "", re.MULTILINE) == list(FORMATS)
 
 
 @pytest.mark.parametrize(
@@ -180,38 +180,38 @@ def test_the_documentation_lists_every_format() -> None:
 def test_what_is_no_row(record: dict[str, Any], kind: str, message: str) -> None:
     """A record that is no row says why, with the value, and of which kind it is; no format is guessed."""
     with pytest.raises(RowError, match=message) as caught:
-        row_of(record)
+        to_training_row(record)
     assert caught.value.kind == kind
 
 
 def test_nulls_are_absent() -> None:
     """Columns of other rows, which Parquet fills with nulls, change nothing."""
     record = {"query": "q", "pos": ["a"], "neg": None, "pos_scores": None, "content": None, "label": None, "id": None}
-    assert row_of(record) == row_of({"query": "q", "pos": ["a"]})
-    assert (format_of(record), unread(record)) == ("pos-neg", [])
+    assert to_training_row(record) == to_training_row({"query": "q", "pos": ["a"]})
+    assert (format_of(record), unread_keys(record)) == ("pos-neg", [])
 
 
 def test_keys_that_are_not_read_are_found() -> None:
     """A misspelled key is not read by its format, and that can be asked; numbered negatives are read."""
-    assert unread({"query": "q", "pos": ["a"], "pos_score": [1], "type": "normal", "source": "s"}) == [
+    assert unread_keys({"query": "q", "pos": ["a"], "pos_score": [1], "type": "normal", "source": "s"}) == [
         "pos_score",
         "type",
     ]
-    assert unread({"query": "q", "positive": "a", "negative_3": "b", "negatives": "c"}) == ["negatives"]
+    assert unread_keys({"query": "q", "positive": "a", "negative_3": "b", "negatives": "c"}) == ["negatives"]
 
 
 def test_defaults_for_source_and_id() -> None:
     """What the record brings wins; a number as id becomes text; an empty instruction is none."""
     record = {"query": "q", "docs": ["a"], "instruction": ""}
-    row = row_of(record, source="file", row_id="file:1")
+    row = to_training_row(record, source="file", row_id="file:1")
     assert (row.source, row.id, row.instruction) == ("file", "file:1", None)
-    row = row_of({**record, "id": 7, "source": "web"}, source="file", row_id="file:1")
+    row = to_training_row({**record, "id": 7, "source": "web"}, source="file", row_id="file:1")
     assert (row.source, row.id) == ("web", "7")
 
 
 def test_numbers_of_any_size() -> None:
     """NaN reaches the report as it is, and an integer too large for a float as an infinity."""
-    row = row_of(json.loads('{"query": "q", "docs": ["a", "b"], "labels": [NaN, 1' + "0" * 400 + "]}"))
+    row = to_training_row(json.loads('{"query": "q", "docs": ["a", "b"], "labels": [NaN, 1' + "0" * 400 + "]}"))
     assert str(row.labels) == "(nan, inf)"
 
 
