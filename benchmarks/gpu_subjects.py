@@ -129,10 +129,10 @@ def subject(shape: Shape, device: torch.device, dtype: str, data: Path | None) -
     spec = next(known for known in rerank_core.models() if known.name == shape.spec)
     head = spec.head
     assert head is not None
-    readers = [live_label_head(module, head, text, spec.name) for module in (own, plain)]
-    labels = tuple(int(row) for row in readers[0].rows)
-    first = DecoderScorer(own.base_model, text, spec, reader=readers[0], pack=True)
-    second = DecoderScorer(plain.base_model, text, spec, reader=readers[1], pack=False)
+    heads = [live_label_head(module, head, text, spec.name) for module in (own, plain)]
+    labels = tuple(int(row) for row in heads[0].rows)
+    first = DecoderScorer(own.base_model, text, spec, score_head=heads[0], pack=True)
+    second = DecoderScorer(plain.base_model, text, spec, score_head=heads[1], pack=False)
     return Subject(shape, plain, first, second, raw, labels)
 
 

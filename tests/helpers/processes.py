@@ -17,14 +17,15 @@ _SERVER = multiprocessing.get_context("forkserver" if hasattr(os, "fork") else "
 _SERVER.set_forkserver_preload(["rerank_core.backends.torch"])
 
 
-def run_module(
-    module: str,
+def run_python(
+    target: str | Path,
     *arguments: str,
-    cwd: Path,
+    cwd: Path | None = None,
     env: Mapping[str, str] | None = None,
     timeout: float = 300,
 ) -> CompletedProcess[str]:
-    """Run ``python -m module arguments`` in a process of its own that has torch imported and nothing else done.
+    """Run a module (``python -m target arguments``) or a script in a process of its own that has torch imported and
+    nothing else done.
 
     Arguments, folder, environment, output and exit code are those of the command. What a process reads while it
     imports the backend, such as the place of the hub's cache, is not taken from ``env``.
@@ -34,10 +35,8 @@ def run_module(
     """
     with tempfile.TemporaryDirectory() as folder:
         files = [Path(folder) / name for name in ("stdout", "stderr")]
-        process = _SERVER.Process(
-            target=_run,
-            args=(module, arguments, str(cwd), {**os.environ, **(env or {})}, [str(file) for file in files]),
-        )
+        place = (str(cwd or Path.cwd()), {**os.environ, **(env or {})}, [str(file) for file in files])
+        process = _SERVER.Process(target=_run, args=(target, arguments, *place))
         process.start()
         process.join(timeout)
         if process.exitcode is None:
@@ -45,15 +44,15 @@ def run_module(
             process.join()
         out, err = (file.read_text("utf-8") if file.exists() else "" for file in files)
     assert process.exitcode is not None
-    return CompletedProcess([module, *arguments], process.exitcode, out, err)
+    return CompletedProcess([str(target), *arguments], process.exitcode, out, err)
 
 
-def _run(module: str, arguments: tuple[str, ...], cwd: str, env: dict[str, str], files: list[str]) -> None:
+def _run(target: str | Path, arguments: tuple[str, ...], cwd: str, env: dict[str, str], files: list[str]) -> None:
     """The child: it becomes the command."""
     for number, file in enumerate(files, 1):
-        target = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        os.dup2(target, number)
-        os.close(target)
+        output = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(output, number)
+        os.close(output)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate(("r", "w", "w")))
@@ -61,5 +60,9 @@ def _run(module: str, arguments: tuple[str, ...], cwd: str, env: dict[str, str],
     os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
-    sys.argv = [module, *arguments]
-    runpy.run_module(module, run_name="__main__", alter_sys=True)
+    sys.argv = [str(target), *arguments]
+    if isinstance(target, Path):
+        sys.path.insert(0, str(target.parent))
+        runpy.run_path(str(target), run_name="__main__")
+    else:
+        runpy.run_module(target, run_name="__main__", alter_sys=True)
