@@ -57,7 +57,6 @@ def _run(target: str | Path, arguments: tuple[str, ...], cwd: str, env: dict[str
     os.dup2(nothing, 0)
     sys.stdin, sys.stdout, sys.stderr = (os.fdopen(number, mode) for number, mode in enumerate(("r", "w", "w")))
     sys.__stdin__, sys.__stdout__, sys.__stderr__ = sys.stdin, sys.stdout, sys.stderr
-    os.environ.clear()
     os.environ.update(env)
     os.chdir(cwd)
     sys.argv = [str(target), *arguments]

@@ -1,4 +1,4 @@
-"""What a process keeps of thousands of requests of ever new lengths."""
+"""What a process keeps of a thousand requests of ever new lengths."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def scored(length):
 
 scored(10)
 before = resident()
-for _ in range(5000):
+for _ in range(1000):
     scored(draw.randint(3, 500))
 print(resident() - before)
 """
@@ -46,6 +46,6 @@ def run(code: str, folder: Path, **environment: str) -> str:
 
 
 @pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
-def test_memory_is_bounded_over_thousands_of_lengths(tmp_path: Path) -> None:
-    """5,000 requests of one document of any length: kernels of lengths past are not all kept."""
+def test_memory_is_bounded_over_a_thousand_lengths(tmp_path: Path) -> None:
+    """1,000 requests of one document of any length: kernels of lengths past are not all kept. Kept, they are 240 MB."""
     assert float(run(GROWN, tiny_cross_encoder(tmp_path, "bert", hidden=64, layers=1))) < 120
