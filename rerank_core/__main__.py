@@ -1,5 +1,5 @@
-"""The ``rerank`` command, also as ``python -m rerank_core``. It imports nothing at first, so that Ctrl-C ends it in one
-line from the beginning."""
+"""The ``rerank`` command, also as ``python -m rerank_core``. It imports the package inside `main`, so that Ctrl-C
+during the imports ends it with one line and no traceback."""
 
 import sys
 
@@ -7,7 +7,7 @@ __all__ = ["main"]
 
 
 def main() -> None:
-    """The console script."""
+    """The entry point of the console script."""
     try:
         from rerank_core.cli import main as run
 

@@ -1,7 +1,7 @@
-"""Every error this library raises on purpose.
+"""The error classes of this library, and helpers for their messages.
 
     RerankError
-    ├── InputError(ValueError)              a query, document or option that cannot be used
+    ├── InputError(ValueError)              a query, document or option is invalid
     ├── UnknownModelError(LookupError)      no plugin, directory or hub id has this name
     ├── PluginError                         an installed plugin broke its contract
     │   ├── PluginLoadError                 importing or registering it failed
@@ -11,7 +11,7 @@
     ├── MissingDependencyError(ImportError) a package that this model needs is not installed
     └── NonFiniteScoreError                 the model produced NaN or an infinity
 
-A message says what happened, shows the offending value and says what to do about it.
+A message says what happened, shows the value at fault and says how to fix it.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 
 
 def short(value: object) -> str:
-    """``repr`` for a message: a value as large as a document is cut, so that logs and servers do not repeat it."""
+    """``repr`` for a message, shortened, so that logs and servers do not repeat whole documents."""
     clipped = reprlib.Repr()
     clipped.maxstring = clipped.maxother = 80
     clipped.maxlong = 40
@@ -44,8 +44,8 @@ def short(value: object) -> str:
 
 
 def one_of(value: object, valid: Sequence[str | None], what: str) -> None:
-    """Raise InputError where ``value`` is none of the valid ones."""
-    # Only strings are compared: an array compares with anything, and answers with an array.
+    """Raise InputError if ``value`` is not one of the valid values; ``what`` names the value in the message."""
+    # Only strings are compared: comparing an array gives an array, which has no truth value.
     if (value is not None and not isinstance(value, str)) or value not in valid:
         raise InputError(f"{what} is {short(value)}; it must be one of {', '.join(map(repr, valid))}")
 
@@ -66,32 +66,32 @@ _E = TypeVar("_E", bound=Exception)
 
 
 def with_context(error: _E, where: str) -> _E:
-    """The same error, with what it is about before its message; for a stranger's error, as a note where Python has
-    notes."""
+    """The same error with ``where`` before its message; an error of another library gets a note instead (Python 3.11
+    and later)."""
     if isinstance(error, RerankError):
-        said = f"{where}: {error}"
-        error.args = (said, *error.args[1:])
+        message = f"{where}: {error}"
+        error.args = (message, *error.args[1:])
         if isinstance(error, ImportError):
-            error.msg = said
+            error.msg = message
     elif hasattr(error, "add_note"):
         error.add_note(f"This came from {where}.")
     return error
 
 
 class RerankError(Exception):
-    """Base class: ``except RerankError`` catches everything this library raises on purpose."""
+    """The base class of this library's errors."""
 
 
 class InputError(RerankError, ValueError):
-    """A query, document or option that cannot be used as it was given."""
+    """A query, document or option is invalid."""
 
 
 class UnknownModelError(RerankError, LookupError):
-    """No installed plugin, directory or hub id answers to this name."""
+    """No installed plugin, directory or hub id has this name."""
 
 
 class PluginError(RerankError):
-    """An installed plugin, or the scorer it made, broke its contract."""
+    """An installed plugin, or a scorer that it built, broke its contract."""
 
 
 class PluginLoadError(PluginError):
@@ -99,7 +99,7 @@ class PluginLoadError(PluginError):
 
 
 class DuplicateModelError(PluginError):
-    """Two installed plugins claim one model name; ``plugin:name`` says which is meant."""
+    """Two installed plugins register one model name; write ``plugin:name`` to choose one."""
 
 
 class CheckpointError(RerankError):
@@ -107,15 +107,15 @@ class CheckpointError(RerankError):
 
 
 class IndexStoreError(RerankError):
-    """A folder of document embeddings that is damaged, or was made by another model or with other settings."""
+    """A folder of document embeddings is damaged, or was made by another model or with other settings."""
 
 
 class MissingDependencyError(RerankError, ImportError):
-    """A package that this model needs is not installed; the message has the install line."""
+    """A package that this model needs is not installed; the message has the install command."""
 
 
 class NonFiniteScoreError(RerankError):
-    """The model produced NaN or an infinity, so that no honest ranking exists.
+    """The model produced NaN or an infinity, so the documents cannot be ranked.
 
     Attributes:
         documents: ``(query, document)`` positions in the caller's lists; for ``score``, ``(pair, 0)``.

@@ -1,4 +1,4 @@
-"""`load`: from a name to a `Reranker`."""
+"""`load`: from a model's name or folder to a `Reranker`."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
     first the name of a model, then a directory, then a hub id.
 
     Args:
-        options: see `Options`; the model's own are listed by ``rerank models NAME``.
+        options: see `Options`; ``rerank models NAME`` lists the options of a single model.
 
     Raises:
         UnknownModelError: no plugin, directory or hub id has this name.
-        InputError: an unknown option, or a value that cannot be used.
-        CheckpointError: missing, wrong or incomplete files.
+        InputError: an option is unknown or has an invalid value.
+        CheckpointError: the model's files are missing, wrong or incomplete.
         MissingDependencyError: a package that the model needs is not installed.
     """
     source = text_of(name, "the model")
-    known = registry.default()
+    installed = registry.default()
     if options.get("checkpoint") is not None:
-        options["checkpoint"] = known.checkpoint(text_of(options["checkpoint"], "checkpoint"))
+        options["checkpoint"] = installed.checkpoint(text_of(options["checkpoint"], "checkpoint"))
     try:
-        spec = known.resolve(source)
+        spec = installed.resolve(source)
     except UnknownModelError as unknown:
         if not is_hub_id(source) or registry.first_party(source):
             raise
@@ -49,33 +49,33 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
             spec = _spec_from_hub(source, options)
         except CheckpointError as absent:
             raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
-    chosen = Options.of(spec, options)
-    reranker = Reranker(build(spec, chosen), spec, chosen, loaded=True)
-    source = chosen.checkpoint or spec.checkpoint
+    load_options = Options.of(spec, options)
+    reranker = Reranker(build(spec, load_options), spec, load_options, loaded=True)
+    source = load_options.checkpoint or spec.checkpoint
     if source and not source.startswith("package:"):
-        _try(reranker, source)
+        _trial_call(reranker, source)
     return reranker
 
 
 def _spec_from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
-    """The spec of a hub id that no plugin knows: its files say what it is, and the id is its name.
+    """The spec of a hub id that no plugin knows, read from its downloaded files; the hub id becomes its name.
 
     Raises:
-        CheckpointError: not found, or no reranker.
+        CheckpointError: the files are not found or are no reranker.
     """
-    # The model's own options are known only with its spec; these two are needed to find it.
-    given = Options(**{name: options[name] for name in ("revision", "offline") if name in options})
-    revision = given.revision
-    directory = import_backend("locate").fetch(name, revision=revision, offline=given.offline)
+    # The model's own options can be checked only with its spec; the download needs these two.
+    fetch_options = Options(**{name: options[name] for name in ("revision", "offline") if name in options})
+    revision = fetch_options.revision
+    directory = import_backend("locate").fetch(name, revision=revision, offline=fetch_options.offline)
     return replace(registry.default().resolve(str(directory)), name=name, checkpoint=name, revision=revision)
 
 
-def _try(reranker: Reranker, folder: str) -> None:
-    """One short call, where weights are in this process: files that load and then fail in use are found out here, and
-    not at the first request of a server.
+def _trial_call(reranker: Reranker, folder: str) -> None:
+    """Rank one short text, if the weights are in this process, so that files which load but fail in the forward pass
+    are reported now and not at the first request of a server.
 
     Raises:
-        CheckpointError: whatever the folder's files make of it.
+        CheckpointError: the folder's files make the call fail.
     """
     scorer = reranker.scorer
     if isinstance(scorer, Scorer):

@@ -1,4 +1,4 @@
-"""What ``load`` and ``rerank`` can be told. Closed, typed and listed: an unknown option is an error."""
+"""The options of ``load`` and ``rerank``: typed and listed; an unknown option is an error."""
 
 from __future__ import annotations
 
@@ -26,24 +26,24 @@ class Options:
 
     Attributes:
         checkpoint: a directory or hub id whose weights replace those of a named model.
-        device: ``cpu``, ``cuda``, ``cuda:1`` or its number 1, ``mps``, or a torch device; by default the best one
-            there is.
-        dtype: ``float32`` (default), ``float16`` or ``bfloat16``; a torch dtype will do. ``int8`` on the CPU: faster,
-            and scores that differ a little (README, Speed).
-        max_length: tokens of one row, template included; by default the model's own.
-        max_query_length: cut longer queries to this many tokens, and say so on the ranking; by default no query
-            is ever cut.
-        token_budget: tokens computed in one forward pass; by default what suits the device.
+        device: ``cpu``, ``cuda``, ``cuda:1`` or its number 1, ``mps``, or a torch device; by default the fastest
+            available one.
+        dtype: ``float32`` (default), ``float16`` or ``bfloat16``, also as a torch dtype. ``int8`` (CPU only) is faster
+            and changes scores a little (README, Speed).
+        max_length: the maximum tokens of one row, template included; by default the model's own limit.
+        max_query_length: longer queries are cut to this many tokens, and the ranking reports it; by default queries
+            are never cut.
+        token_budget: tokens computed in one forward pass; the default depends on the device.
         longdoc: ``firstp``, ``maxp``, ``meanp``, ``kmaxp``, ``kmaxp:K`` or a strategy object.
         overlap: tokens that neighbouring windows share; by default ``min(80, room // 4)``.
-        compat: ``flagembedding``, ``rag-retrieval``, ``bcembedding`` or ``model-card``: cut and lay texts out as
-            that framework, or the model's card, does, instead of by ``longdoc`` and ``overlap`` (the table in
+        compat: ``flagembedding``, ``rag-retrieval``, ``bcembedding`` or ``model-card``: truncate texts and build rows
+            as that framework or the model's card does, instead of by ``longdoc`` and ``overlap`` (table in
             docs/longdoc.md).
-        activation: ``default`` (what the model's authors apply), ``none`` or ``sigmoid``.
-        parse_special_tokens: read ``</s>`` and the like in user text as special tokens, as the original
-            frameworks do; by default they are text.
+        activation: ``default`` (the one the model's authors apply), ``none`` or ``sigmoid``.
+        parse_special_tokens: read strings such as ``</s>`` in user text as special tokens, as the original
+            frameworks do; by default they are plain text.
         revision: hub commit, branch or tag; by default the one the model is pinned to.
-        offline: never ask the hub, use what is cached.
+        offline: use only cached files, without network access.
         model: the options that only this model has, by name.
     """
 
@@ -63,24 +63,28 @@ class Options:
     model: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: ModelSpec, given: Mapping[str, Any]) -> Options:
+    def of(cls, spec: ModelSpec, arguments: Mapping[str, Any]) -> Options:
         """Check keyword arguments of ``load`` against the common options and those of the model.
 
         Raises:
-            InputError: an unknown option, with the valid ones and near matches, or a value that cannot be used.
+            InputError: an option is unknown (the message lists the valid ones and a near match) or has an invalid
+                value.
         """
         common = {item.name for item in fields(cls)} - {"model"}
-        own = {option.name: option for option in spec.options}
-        taken = {*common, "model", "name", "query", "documents", "requests", "pairs"}
-        if clash := sorted(taken.union(item.name for item in fields(CallOptions)).intersection(own)):
-            raise PluginError(f"model {spec.name!r} declares options of its own with common names: {clash!r}")
-        _refuse_unknown(given, [*sorted(common), *own], spec.name)
-        values = {name: value for name, value in given.items() if name in common}
-        extra = {name: option.default for name, option in own.items()}
-        for name, value in given.items():
-            if name in own:
-                extra[name] = own[name].check(value)
-        return cls(**values, model=extra)
+        of_model = {option.name: option for option in spec.options}
+        reserved = {*common, "model", "name", "query", "documents", "requests", "pairs"}
+        if clash := sorted(reserved.union(item.name for item in fields(CallOptions)).intersection(of_model)):
+            raise PluginError(
+                f"model {spec.name!r} declares options with names that are reserved: {clash!r}; rename them in its "
+                "ModelSpec"
+            )
+        _refuse_unknown(arguments, [*sorted(common), *of_model], spec.name)
+        values = {name: value for name, value in arguments.items() if name in common}
+        model = {name: option.default for name, option in of_model.items()}
+        for name, value in arguments.items():
+            if name in of_model:
+                model[name] = of_model[name].check(value)
+        return cls(**values, model=model)
 
     def __post_init__(self) -> None:
         if self.checkpoint is not None:
@@ -95,8 +99,8 @@ class Options:
             if not isinstance(name, str) or name not in _DTYPES:
                 raise InputError(f"dtype is {short(self.dtype)}; it must be one of {', '.join(_DTYPES)}")
             object.__setattr__(self, "dtype", name)
-        for name, least in (("max_length", 1), ("max_query_length", 1), ("token_budget", 1), ("overlap", 0)):
-            object.__setattr__(self, name, check_count(name, getattr(self, name), least))
+        for name, minimum in (("max_length", 1), ("max_query_length", 1), ("token_budget", 1), ("overlap", 0)):
+            object.__setattr__(self, name, check_count(name, getattr(self, name), minimum))
         for name in ("parse_special_tokens", "offline"):
             check_flag(name, getattr(self, name))
         if self.longdoc is not None:
@@ -104,11 +108,11 @@ class Options:
         check_activation(self.activation)
         if self.compat is not None and (self.longdoc is not None or self.overlap is not None):
             raise InputError(
-                f"compat={self.compat!r} says what happens to long documents; leave longdoc and overlap out"
+                f"compat={self.compat!r} decides how long documents are truncated; leave longdoc and overlap out"
             )
 
     def rules(self, spec: ModelSpec) -> Rules:
-        """How texts become rows, with the model's own values where nothing was said."""
+        """The rules by which texts become rows; the model's values stand in for options that were not given."""
         return Rules(
             longdoc=longdoc_of(spec.longdoc if self.longdoc is None else self.longdoc),
             max_length=self.max_length or spec.max_length,
@@ -120,16 +124,16 @@ class Options:
 
 @dataclass(frozen=True)
 class CallOptions:
-    """What one call can be told, beside its query and documents.
+    """Options of one call.
 
     Attributes:
-        top_k: at most this many hits.
-        min_score: only hits with at least this score, in the ranking's ``score_space``.
-        longdoc, overlap, activation: as in `Options`, for this call.
-        progress: a progress bar on stderr.
-        explain: for late interaction, say on each hit which tokens matched. Documents of the hits are read once
-            more, so give ``top_k`` with many.
-        model: call-time options that only this model has.
+        top_k: return at most this many hits.
+        min_score: return only hits with at least this score, in the ranking's ``score_space``.
+        longdoc, overlap, activation: as in `Options`, for this call only.
+        progress: show a progress bar on stderr.
+        explain: for late interaction, list the matched tokens on each hit. The documents of all hits are encoded
+            again, so pass ``top_k`` where there are many.
+        model: the call options that only this model has.
     """
 
     top_k: int | None = None
@@ -142,13 +146,13 @@ class CallOptions:
     model: Mapping[str, Any] = field(default_factory=dict)
 
     @classmethod
-    def of(cls, spec: ModelSpec, given: Mapping[str, Any]) -> CallOptions:
+    def of(cls, spec: ModelSpec, arguments: Mapping[str, Any]) -> CallOptions:
         """Check keyword arguments of ``rerank``; see `Options.of`."""
         common = {item.name for item in fields(cls)} - {"model"}
-        own = {option.name: option for option in spec.options if option.when == "call"}
-        _refuse_unknown(given, [*sorted(common), *own], spec.name)
-        values = {name: value for name, value in given.items() if name in common}
-        model = {name: own[name].check(value) for name, value in given.items() if name in own}
+        of_model = {option.name: option for option in spec.options if option.when == "call"}
+        _refuse_unknown(arguments, [*sorted(common), *of_model], spec.name)
+        values = {name: value for name, value in arguments.items() if name in common}
+        model = {name: of_model[name].check(value) for name, value in arguments.items() if name in of_model}
         return cls(**values, model=model)
 
     def __post_init__(self) -> None:
@@ -158,12 +162,12 @@ class CallOptions:
             check_flag(name, getattr(self, name))
         if self.min_score is not None:
             try:
-                least = math.nan if isinstance(self.min_score, (bool, str, bytes)) else float(self.min_score)
+                minimum = math.nan if isinstance(self.min_score, (bool, str, bytes)) else float(self.min_score)
             except (TypeError, ValueError, OverflowError):
-                least = math.nan
-            if math.isnan(least):
+                minimum = math.nan
+            if math.isnan(minimum):
                 raise InputError(f"min_score is {short(self.min_score)}; it must be a number")
-            object.__setattr__(self, "min_score", least)
+            object.__setattr__(self, "min_score", minimum)
         if self.longdoc is not None:
             longdoc_of(self.longdoc)
         if self.activation is not None:
@@ -171,13 +175,13 @@ class CallOptions:
 
 
 def _device(value: Any) -> str | None:
-    """A device by its name, the number of a GPU, or torch's own object, as a string.
+    """The name of a device that is given as a name, as the number of a GPU or as a torch device.
 
     Raises:
-        InputError: anything else.
+        InputError: the value is none of these.
     """
     if isinstance(value, str) and value.isdecimal():
-        return f"cuda:{value}"  # a command line has no other numbers
+        return f"cuda:{value}"  # a command line passes numbers as strings
     if value is None or (isinstance(value, str) and value.strip()):
         return value
     if _of_torch(value, "device"):
@@ -194,30 +198,30 @@ def _device(value: Any) -> str | None:
 
 
 def _of_torch(value: object, kind: str) -> bool:
-    """Whether a value is torch's own device or dtype; its name keeps torch out of this module."""
+    """Whether a value is a torch device or dtype, by the name of its type, so that torch need not be imported."""
     return (type(value).__module__, type(value).__name__) == ("torch", kind)
 
 
 def check_flag(name: str, value: object) -> None:
-    """Raise InputError for anything but True and False."""
+    """Raise InputError if ``value`` is neither True nor False."""
     if not isinstance(value, bool):
         raise InputError(f"{name} is {short(value)}; it must be True or False")
 
 
-def check_count(name: str, value: Any, least: int) -> int | None:
-    """The integer in ``value`` (numpy's too), or None.
+def check_count(name: str, value: Any, minimum: int) -> int | None:
+    """``value`` as an int (it may be a numpy integer), or None.
 
     Raises:
-        InputError: neither None nor an integer of at least ``least``.
+        InputError: ``value`` is neither None nor an integer of at least ``minimum``.
     """
     if value is None:
         return None
     try:
-        count = least - 1 if isinstance(value, bool) else operator.index(value)
+        count = minimum - 1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        count = least - 1
-    if count < least:
-        raise InputError(f"{name} is {short(value)}; it must be an integer of at least {least}")
+        count = minimum - 1
+    if count < minimum:
+        raise InputError(f"{name} is {short(value)}; it must be an integer of at least {minimum}")
     return count
 
 
@@ -226,8 +230,8 @@ def check_activation(value: object) -> None:
     one_of(value, _ACTIVATIONS, "activation")
 
 
-def _refuse_unknown(given: Mapping[str, Any], valid: list[str], model: str) -> None:
-    for name in given:
+def _refuse_unknown(arguments: Mapping[str, Any], valid: list[str], model: str) -> None:
+    for name in arguments:
         if name not in valid:
             near = near_matches(name, valid)
             hint = f"Did you mean {near[0]!r}? " if near else ""

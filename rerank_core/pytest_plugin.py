@@ -1,6 +1,6 @@
-"""Loaded by pytest: failures inside the conformance suite show their values, as in a test's own file.
+"""A pytest plugin: failed assertions of the conformance suite show their values, as those of a test file do.
 
-It stands outside `rerank_core.testing` because that package must not be imported before this line has run.
+It is outside `rerank_core.testing` because that package must not be imported before this line has run.
 """
 
 from __future__ import annotations

@@ -39,9 +39,9 @@ __all__ = ["Reranker"]
 
 
 class Reranker:
-    """A loaded model. Safe to use from several threads; picklable where `load` made it.
+    """A loaded model. Safe to use from several threads; picklable if `load` made it.
 
-    Close it, or use it as a context manager, to let go of the weights.
+    Close it, or use it as a context manager, to free the weights.
     """
 
     def __init__(self, scorer: AnyScorer, spec: ModelSpec, options: Options, *, loaded: bool = False) -> None:
@@ -52,28 +52,30 @@ class Reranker:
         self.spec = spec
         self.options = options
         self._loaded = loaded
-        self._mark = object()
+        self._token = object()
         self._scorer: AnyScorer | None = scorer
         self._rules, self._profile = base_rules(scorer, spec, options)
         activation_and_space(spec, self._space(scorer), options.activation)
 
     @classmethod
     def from_scorer(cls, scorer: AnyScorer, spec: ModelSpec, **options: Any) -> Reranker:
-        """A reranker around a scorer that is already there: a live model in training, a fake in a test.
+        """A reranker around an existing scorer: a model in training, or a fake scorer in a test.
 
-        Closing it leaves the scorer to whoever made it.
+        Closing the reranker does not close the scorer.
 
         Raises:
-            InputError: an option that only loading could follow, such as ``device``.
+            InputError: an option that takes effect only when weights are loaded, such as ``device``.
         """
-        late = sorted({"checkpoint", "device", "dtype", "offline", "parse_special_tokens", "revision"} & set(options))
-        if late:
-            raise InputError(f"{late!r} are settled when weights are loaded, and this scorer is already there")
+        load_only = sorted(
+            {"checkpoint", "device", "dtype", "offline", "parse_special_tokens", "revision"} & set(options)
+        )
+        if load_only:
+            raise InputError(f"{load_only!r} take effect only when weights are loaded; leave them out of from_scorer")
         return cls(scorer, spec, Options.of(spec, options))
 
     @property
     def scorer(self) -> AnyScorer:
-        """What scores, for plugin tests and variants by `from_scorer`; a RerankError after `close`."""
+        """The scorer, for plugin tests and variants by `from_scorer`; RerankError after `close`."""
         return self._open(CallOptions())
 
     def _space(self, scorer: AnyScorer) -> ScoreSpace:
@@ -84,26 +86,28 @@ class Reranker:
         """Rank documents for a query.
 
         Args:
-            documents: strings, mappings with ``text``, `Document`, or an `Index`; never changed, none dropped.
+            documents: strings, mappings with ``text``, `Document` objects, or an `Index`. They are never changed, and
+                every document gets a score.
             options: see `CallOptions`: ``top_k``, ``min_score``, ``longdoc``, ``overlap``, ``activation``,
                 ``explain``, ``progress``, and the model's call options.
 
         Raises:
-            InputError: a query, document or option that cannot be used.
-            NonFiniteScoreError: the model gave NaN or infinity.
+            InputError: a query, document or option is invalid.
+            NonFiniteScoreError: the model returned NaN or infinity.
         """
         call = CallOptions.of(self.spec, options)
         return next(self._rank([job_of((query, documents), self._identity())], call))
 
     def rerank_many(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> list[Ranking]:
-        """Rank several ``(query, documents)`` in one plan; one ranking each, in their order."""
+        """Rank several ``(query, documents)`` requests, batched together; one `Ranking` per request, in order."""
         call = CallOptions.of(self.spec, options)
         jobs = [job_of(request, self._identity(), number) for number, request in enumerate(requests_in(requests))]
         return list(self._rank(jobs, call, numbered=True))
 
     def rerank_stream(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> Iterator[Ranking]:
-        """Rank an endless or huge iterable in bounded memory: rankings come in order, about a thousand documents
-        at a time. Where a request fails, or the iterable raises, the rankings of all requests before it come first."""
+        """Rank an endless or very large iterable of requests in bounded memory: about a thousand documents at a time,
+        rankings in order. Where a request fails or the iterable raises, the rankings of all earlier requests are
+        yielded first, then the error is raised."""
         call = CallOptions.of(self.spec, options)
         return streaming.stream(
             requests_in(requests),
@@ -112,55 +116,55 @@ class Reranker:
         )
 
     async def arerank(self, query: str, documents: Iterable[object], **options: Any) -> Ranking:
-        """`rerank` in a worker thread; cancelling the task stops it between two batches."""
-        # asyncio doubles the time that importing this package takes, and whoever awaits has it already.
+        """`rerank` in a worker thread; cancelling the task stops the thread between two batches."""
+        # Importing asyncio takes as long as importing this package; a caller that awaits has imported it already.
         import asyncio
 
         call = CallOptions.of(self.spec, options)
         job = job_of((query, documents), self._identity())
         stop = threading.Event()
 
-        def watch(done: int, total: int) -> None:
+        def stop_if_cancelled(done: int, total: int) -> None:
             if stop.is_set():
                 raise _CancelledError
 
         try:
-            return await asyncio.to_thread(lambda: next(self._rank([job], call, watch)))
+            return await asyncio.to_thread(lambda: next(self._rank([job], call, stop_if_cancelled)))
         except asyncio.CancelledError:
             stop.set()
             raise
 
     def score(self, pairs: Iterable[tuple[str, object]], **options: Any) -> list[float]:
-        """Raw scores of ``(query, document)`` pairs, as a list, in their order.
+        """Raw scores of ``(query, document)`` pairs, as a list in the order of the pairs.
 
         Args:
             options: ``longdoc``, ``overlap``, ``progress`` and the model's call options.
 
         Raises:
-            InputError: a pair that is none, or a listwise model, which has no score for a single pair.
+            InputError: a pair is invalid, or the model is listwise and has no score for a single pair.
         """
         for name in ("top_k", "min_score", "activation", "explain"):
             if options.get(name) is not None:
                 raise InputError(
-                    f"score gives every raw score, so {name}={short(options[name])} means nothing; use rerank"
+                    f"score returns every raw score, so {name}={short(options[name])} has no effect; use rerank"
                 )
         call = CallOptions.of(self.spec, options)
         scorer = self._open(call)
         if self._space(scorer) == "rank":
             raise InputError(f"{self.spec.name!r} orders lists and has no score for a pair; use rerank")
-        jobs, places = jobs_of_pairs(pairs)
+        jobs, positions = jobs_of_pairs(pairs)
         try:
             with bar(call.progress) as progress:
                 outcomes = run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
             results = list(raise_failures(outcomes))
         except NonFiniteScoreError as error:
-            bad = [places[job][doc] for job, doc in error.documents]
+            bad = [positions[job][doc] for job, doc in error.documents]
             message = f"the model gave NaN or infinity for the pairs {short(bad)}"
-            raise NonFiniteScoreError(message, [(place, 0) for place in bad]) from error
-        scores = [0.0] * sum(map(len, places))
-        for wanted, result in zip(places, results, strict=True):
-            for place, score in zip(wanted, result.scores, strict=True):
-                scores[place] = score
+            raise NonFiniteScoreError(message, [(position, 0) for position in bad]) from error
+        scores = [0.0] * sum(map(len, positions))
+        for pair_positions, result in zip(positions, results, strict=True):
+            for position, score in zip(pair_positions, result.scores, strict=True):
+                scores[position] = score
         return scores
 
     def index(
@@ -171,26 +175,26 @@ class Reranker:
         precision: str | None = None,
         progress: bool = False,
     ) -> Index:
-        """Encode documents once, to be ranked for many queries: give the `Index` to `rerank` as documents.
+        """Encode documents once and rank them for many queries: pass the `Index` to `rerank` as its documents.
 
         Args:
-            directory: a folder that keeps the embeddings, made where it is not there. Texts that it holds are not
-                encoded again, by whatever process; what an interrupted call had put away stays. Every byte of it is
-                checked when it is opened, so keep the `Index` rather than opening it for each query.
+            directory: a folder for the embeddings, created if missing. Texts already stored there are not encoded
+                again, and embeddings stored before an interruption are kept. Opening the folder checks every byte of
+                it, so reuse the `Index` object instead of opening the folder for each query.
             precision: ``float32`` (default, exact), ``float16`` (half the bytes) or ``int8`` (a quarter);
-                `Index.drift` says how far that moves similarities.
-            progress: a progress bar on stderr.
+                `Index.drift` bounds the change of the similarities.
+            progress: show a progress bar on stderr.
 
         Raises:
-            InputError: a model that reads query and document together.
-            IndexStoreError: a folder that is damaged, was made by another model or with other settings, or cannot be
-                written to (a full disk); what it held before stays as it was.
+            InputError: the model reads query and document together, so documents cannot be encoded alone.
+            IndexStoreError: the folder is damaged, was made by another model or with other settings, or cannot be
+                written to (a full disk); its earlier contents stay unchanged.
         """
         scorer = self._open(CallOptions())
         if not isinstance(scorer, Scorer):
-            raise InputError(f"{self.spec.name!r} takes texts, so it has nothing to index")
+            raise InputError(f"{self.spec.name!r} scores whole texts and has no embeddings to index; use rerank")
         one_of(precision, (None, "float32", "float16", "int8"), "precision")
-        place = None if directory is None else file_path_of(directory, "directory")
+        path = None if directory is None else file_path_of(directory, "directory")
         check_flag("progress", progress)
         with bar(progress) as shown:
             return build_index(
@@ -198,7 +202,7 @@ class Reranker:
                 documents_of(documents),
                 self._rules,
                 self._identity(),
-                directory=place,
+                directory=path,
                 precision=precision,
                 identity=identity_of(self.spec, self._rules, self.options),
                 progress=shown,
@@ -206,29 +210,29 @@ class Reranker:
 
     @property
     def explains(self) -> bool:
-        """Whether ``rerank(..., explain=True)`` can say which tokens matched."""
+        """Whether ``rerank(..., explain=True)`` can return the matched tokens."""
         return isinstance(self._scorer, Explains)
 
-    # ------------------------------------------------------------------ the way down
+    # ------------------------------------------------------------------ helpers of the calls
     def _identity(self) -> tuple[object, ...]:
-        """What an index depends on. A scorer that `load` did not make is known only by itself."""
-        weights = (self.spec.checkpoint, self.spec.revision, self.options) if self._loaded else (self._mark,)
+        """The settings that an index depends on. An unloaded scorer's index fits only this very reranker."""
+        weights = (self.spec.checkpoint, self.spec.revision, self.options) if self._loaded else (self._token,)
         return (self.spec.name, self._rules, *weights)
 
     def _rank(
         self,
         jobs: Sequence[Job],
         call: CallOptions,
-        watch: Progress | None = None,
+        progress: Progress | None = None,
         *,
         numbered: bool = False,
         retry_alone: bool = False,
     ) -> Iterator[Ranking]:
-        """Rankings in the order of the jobs, as far as they came, before an error; see `pipeline.run`."""
+        """Rankings in the order of the jobs; the error of a failed job is raised after those before it."""
         scorer = self._open(call)
         if call.explain and not self.explains:
             raise InputError(
-                f"{self.spec.name!r} does not compare tokens, so it cannot say which matched; leave explain out"
+                f"{self.spec.name!r} does not compare tokens, so it cannot explain a score; leave explain out"
             )
         activation = call.activation or self.options.activation
         space = self._space(scorer)
@@ -236,10 +240,10 @@ class Reranker:
         if any(isinstance(job.documents, Index) for job in jobs) and (
             call.longdoc is not None or call.overlap is not None
         ):
-            raise InputError("longdoc and overlap are settled when an index is made; pass them to load")
+            raise InputError("longdoc and overlap are fixed when an index is made; pass them to load")
         rules = self._rules_for(scorer, call)
-        with bar(call.progress and watch is None) as progress:
-            outcomes = run(scorer, jobs, rules, watch or progress, numbered=numbered, retry_alone=retry_alone)
+        with bar(call.progress and progress is None) as shown:
+            outcomes = run(scorer, jobs, rules, progress or shown, numbered=numbered, retry_alone=retry_alone)
         for job, scored in zip(jobs, raise_failures(outcomes), strict=False):
             ranking = ranking_of(self.spec, job, scored, call, activation, space)
             yield replace(ranking, hits=with_matches(scorer, job, ranking.hits, rules)) if call.explain else ranking
@@ -255,14 +259,14 @@ class Reranker:
         if not isinstance(self._scorer, Configurable):
             raise PluginError(
                 f"{self.spec.name!r} lists {sorted(call.model)!r} as call options, and its scorer "
-                f"{type(self._scorer).__name__} has no configured() to take them"
+                f"{type(self._scorer).__name__} has no method configured() that takes them"
             )
         return self._scorer.configured(call.model)
 
     # ------------------------------------------------------------------ life cycle
     def close(self) -> None:
-        """Let go of the weights. Closing twice is fine; ranking afterwards is a RerankError. A call that is under
-        way in another thread ends as if nothing had happened, and a scorer given to `from_scorer` stays open."""
+        """Free the weights. Closing twice is allowed; ranking afterwards raises RerankError. A call running in another
+        thread finishes normally, and a scorer given to `from_scorer` stays open."""
         scorer, self._scorer = self._scorer, None
         close = getattr(scorer, "close", None)
         if self._loaded and close is not None:
@@ -280,7 +284,7 @@ class Reranker:
         return f"<Reranker {self.spec.name!r}{' (closed)' if self._scorer is None else ''}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
-        # Weights do not travel: a spawned process loads them itself, from the same checkpoint.
+        # Weights are not pickled: the other process loads them from the same checkpoint.
         if self._loaded:
             return _reload, (self.spec, self.options)
         return Reranker, (self._scorer, self.spec, self.options)
@@ -291,4 +295,4 @@ def _reload(spec: ModelSpec, options: Options) -> Reranker:
 
 
 class _CancelledError(RerankError):
-    """Ends the worker of a cancelled `Reranker.arerank`; nobody is left to see it."""
+    """Ends the worker thread of a cancelled `Reranker.arerank`; no caller sees it."""

@@ -1,4 +1,4 @@
-"""The rules of a reranker and of each of its calls: options, the model's own values and the scorer's limits, as one."""
+"""The rules by which a reranker makes rows: its options, the model's values and the scorer's limits combined."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ _ROW_OPTIONS = ("longdoc", "overlap", "compat", "max_length", "max_query_length"
 
 
 def base_rules(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Rules, CompatProfile | None]:
-    """What holds for every call, and the framework that ``compat=`` names.
+    """The rules that hold for every call of a reranker, and the profile of the framework that ``compat=`` names.
 
     Raises:
-        InputError: options that this scorer cannot follow.
+        InputError: this scorer does not support an option.
     """
     rules = options.rules(spec)
     if not isinstance(scorer, Scorer):
-        given = [name for name in _ROW_OPTIONS if getattr(options, name) is not None]
-        if given:
-            raise InputError(f"{spec.name!r} takes whole texts, so {given!r} mean nothing to it")
+        set_options = [name for name in _ROW_OPTIONS if getattr(options, name) is not None]
+        if set_options:
+            raise InputError(f"{spec.name!r} scores whole texts, so {set_options!r} have no effect; leave them out")
         return rules, None
     profile = compat_profile(spec, options.compat)
-    layouts = () if profile is None else (profile.pairs, profile.lists)
+    both = () if profile is None else (profile.pairs, profile.lists)
     if any(
         (compat.stacked and not isinstance(scorer, Stackable))
         or (compat.extra_budget and not isinstance(scorer, Templated))
-        for compat in layouts
+        for compat in both
     ):
         raise InputError(
-            f"compat is {options.compat!r}, and the scorer of {spec.name!r}, a {type(scorer).__name__}, cannot lay its "
-            "rows out as that framework does"
+            f"compat is {options.compat!r}, and the scorer of {spec.name!r}, a {type(scorer).__name__}, cannot build "
+            "rows as that framework does; leave compat out"
         )
     limit = scorer.max_positions
     if limit is None:
@@ -55,22 +55,28 @@ def base_rules(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Ru
 def call_rules(
     rules: Rules, profile: CompatProfile | None, scorer: AnyScorer, spec: ModelSpec, call: CallOptions, *, pairs: bool
 ) -> Rules:
-    """The rules of one call; ``pairs`` for ``score``, whose texts some frameworks read otherwise than a list's.
+    """The rules of one call.
+
+    Args:
+        pairs: True for ``score``; some frameworks truncate the texts of a pair differently from those of a list.
 
     Raises:
-        InputError: ``longdoc`` or ``overlap`` where they mean nothing; pairs in a cascade.
+        InputError: ``longdoc`` or ``overlap`` has no effect here, or pairs are scored by a cascade.
     """
     if pairs and isinstance(scorer, Resumable) and scorer.keep:
         raise InputError(
-            f"score gives scores that compare, and a cascade ({list(scorer.keep)!r} documents of a query go on) leaves "
-            "them at different depths; use rerank, or leave the cascade out (cascade=None where it was given to load)"
+            f"score returns scores that can be compared, and a cascade ({list(scorer.keep)!r} documents of a query go "
+            "on) takes them from different layers; use rerank, or leave the cascade out (cascade=None where it was "
+            "given to load)"
         )
-    given = [name for name in ("longdoc", "overlap") if getattr(call, name) is not None]
-    if given and not isinstance(scorer, Scorer):
-        raise InputError(f"{spec.name!r} takes whole texts, so longdoc and overlap mean nothing to it")
+    set_options = [name for name in ("longdoc", "overlap") if getattr(call, name) is not None]
+    if set_options and not isinstance(scorer, Scorer):
+        raise InputError(f"{spec.name!r} scores whole texts, so longdoc and overlap have no effect; leave them out")
     if profile is not None:
-        if given:
-            raise InputError(f"compat= says what happens to long documents; {given!r} cannot be set beside it")
+        if set_options:
+            raise InputError(
+                f"compat= decides how long documents are truncated, so {set_options!r} cannot be set; leave them out"
+            )
         parts = scorer.parts if isinstance(scorer, Templated) else {}
         return apply_compat(rules, profile.pairs if pairs else profile.lists, parts)
     rules = rules if call.longdoc is None else replace(rules, longdoc=longdoc_of(call.longdoc))
@@ -81,7 +87,7 @@ def compat_profile(spec: ModelSpec, compat: str | None) -> CompatProfile | None:
     """The profile that ``compat=`` names for a model.
 
     Raises:
-        InputError: no such framework, or none that reads this kind of model.
+        InputError: no profile of this name is known for this model.
     """
     if compat is None:
         return None
@@ -95,10 +101,11 @@ def compat_profile(spec: ModelSpec, compat: str | None) -> CompatProfile | None:
 
 
 def apply_compat(rules: Rules, compat: CompatRules, parts: Mapping[str, int]) -> Rules:
-    """The rules of a call, in this compat. A ``max_query_length`` that the caller set wins over the share.
+    """The rules of a call with those of a framework applied. A ``max_query_length`` set by the caller takes precedence
+    over ``query_share``.
 
     Args:
-        parts: tokens of the template's parts.
+        parts: the number of tokens of each literal part of the template.
     """
     limit = rules.max_query_length
     if limit is None and compat.query_share is not None:
@@ -116,14 +123,14 @@ def apply_compat(rules: Rules, compat: CompatRules, parts: Mapping[str, int]) ->
 
 
 def identity_of(spec: ModelSpec, rules: Rules, options: Options) -> dict[str, Any]:
-    """What an index in a folder must have been made with, beside the weights: plain data."""
+    """The settings, as plain data, that an index in a folder must have been made with; weights are not among them."""
     strategy = type(rules.longdoc)
-    whole = {MaxP: "all", MeanP: "all", KMaxP: "all", FirstP: "first"}
+    read = {MaxP: "all", MeanP: "all", KMaxP: "all", FirstP: "first"}
     return {
         "template": asdict(spec.template),
         "head": None if spec.head is None else asdict(spec.head),
         "max_length": rules.max_length,
-        "windows": whole.get(strategy)
+        "windows": read.get(strategy)
         or f"{strategy.__module__}.{strategy.__qualname__} {getattr(rules.longdoc, '__dict__', rules.longdoc)!r}",
         "overlap": rules.overlap,
         "parse_special_tokens": options.parse_special_tokens,

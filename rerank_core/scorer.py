@@ -1,9 +1,9 @@
-"""THE SEAM between the core, which schedules rows of token ids, and a backend, which turns them into scores.
+"""The interface between the core, which schedules rows of token ids, and a backend, which turns them into scores.
 
-The core never touches a tensor. A backend implements `Scorer`; a stranger with a remote API or a rule implements
-`TextScorer`; a listwise model implements `ListRanker`. What else a scorer can do is asked by ``isinstance``
-(`Resumable`, `Configurable`, `Stackable`, `Templated`, and the room `indexable`), so an author implements only what
-the model has.
+The core never handles tensors. A backend implements `Scorer`; a remote API or a rule implements `TextScorer`; a
+listwise model implements `ListRanker`. Optional capabilities are separate protocols, tested with ``isinstance``
+(`Resumable`, `Configurable`, `Stackable`, `Templated`, and those of `rerank_core.index.protocols`), so an author
+implements only those that the model has.
 """
 
 from __future__ import annotations
@@ -39,9 +39,10 @@ class Tokens:
     """The tokens of one text, without special tokens, in compact arrays.
 
     Attributes:
-        ids: token ids of the caller's text, nothing cut.
+        ids: all token ids of the caller's text.
         starts, stops: ``starts[i]:stops[i]`` are the characters of token ``i`` in the caller's raw text.
-        lead, tail: ids of the literal text before and after it in its template piece, as tokenized with it.
+        lead, tail: token ids of the template piece's literal text before and after the caller's text; the piece is
+            tokenized as one string.
     """
 
     ids: array[int]
@@ -64,12 +65,12 @@ NO_TOKENS = Tokens(array("i"), array("I"), array("I"))
 
 @dataclass(frozen=True, slots=True)
 class QueryRow:
-    """Tokens of a query that its rows share: laid down once per batch, whatever the number of documents.
+    """Tokens of a query that all its rows share. A batch holds them once, however many documents the query has.
 
     Attributes:
         span: ``[start, stop)`` in ``ids`` of the query's own tokens.
-        attended: how many of ``ids``, from the first, the others attend to; None for all. The rest only look
-            (ColBERT's query augmentation).
+        attended: only the first ``attended`` ids are attended to; None for all. Later ids attend but are not attended
+            to (ColBERT's [MASK] expansion).
     """
 
     ids: Sequence[int]
@@ -86,8 +87,8 @@ class Row:
         query: position in the caller's list of queries, for every layout.
         doc: position in that query's documents.
         window: which window of the document.
-        ids: token ids; the query's too where the layout is ``joint``.
-        types: token types, or None where the model has none.
+        ids: token ids; they include the query's where the layout is ``joint``.
+        types: token type ids, or None where the model has none.
         segment: ``[start, stop)`` in ``ids`` of the document's part of the template.
         span: ``[start, stop)`` in ``ids`` of the document's own tokens.
     """
@@ -103,9 +104,10 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Rows that share a forward pass, and the query rows they refer to by ``Row.query``.
+    """Rows that share a forward pass, and the query rows that ``Row.query`` refers to.
 
-    ``queries`` is empty for ``joint``, holds the shared prefix for ``prefix`` and the query for ``separate``.
+    ``queries`` is empty for the layout ``joint``, holds the shared prefixes for ``prefix`` and the queries for
+    ``separate``.
     """
 
     queries: Mapping[int, QueryRow]
@@ -114,9 +116,9 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Output:
-    """Raw scores of a batch: ``scores[name][i]`` belongs to ``rows[i]``; the first name ranks.
+    """Raw scores of a batch: ``scores[name][i]`` belongs to ``rows[i]``; the scores of the first name rank.
 
-    ``state`` is whatever `Resumable.resume` needs to go on; opaque to the core.
+    ``state`` is passed to `Resumable.resume` to continue; the core does not look into it.
     """
 
     scores: Mapping[str, Sequence[float]]
@@ -125,14 +127,15 @@ class Output:
 
 @runtime_checkable
 class Scorer(Protocol):
-    """Tokenize, assemble, forward. Must be safe to call from several threads.
+    """Tokenizes texts, assembles rows and runs the forward pass. Must be safe to call from several threads.
 
     Attributes:
-        layout: where the query's tokens are. ``joint``: inside each row (cross-encoder). ``prefix``: in a query
-            row that the rows continue (causal LLM). ``separate``: in a query row of its own (late interaction).
-        max_positions: the longest row the model can read; None where there is no such limit.
-        packed: whether a batch costs the sum of its rows (True) or its longest row times their number (False).
-        token_budget: tokens of a batch that suit this model on this device.
+        layout: where the query's tokens are. ``joint``: inside each row (cross-encoder). ``prefix``: in a query row,
+            a prefix that the rows continue (causal LLM). ``separate``: in a query row of its own (late interaction).
+        max_positions: the most tokens a row may have; None if unlimited.
+        packed: True where a batch costs the sum of its rows' lengths; False where it costs the longest row's length
+            times the number of rows (padding).
+        token_budget: the number of tokens in a batch that suits this model and device.
     """
 
     layout: Layout
@@ -143,15 +146,15 @@ class Scorer(Protocol):
     def token_budget(self) -> int: ...
 
     def tokenize(self, texts: Sequence[str], side: Literal["query", "doc"]) -> list[Tokens]:
-        """Tokens of each text, one for one, with no special tokens and nothing cut."""
+        """The tokens of each text, in the order of the texts, without special tokens and without truncation."""
         ...
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
-        """Tokens of a row of this document beside its own, without the query row's."""
+        """The number of tokens of a row that are not the document's, without those of the query row."""
         ...
 
     def query_row(self, query: Tokens) -> QueryRow | None:
-        """What all rows of a query share; None where the layout is ``joint``."""
+        """The tokens that all rows of a query share; None where the layout is ``joint``."""
         ...
 
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
@@ -163,13 +166,13 @@ class Scorer(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of weights and handles; called once."""
+        """Free weights and handles; called once."""
         ...
 
 
 @runtime_checkable
 class Resumable(Protocol):
-    """A scorer whose forward stops early and can go on for chosen rows (a layer cascade).
+    """A scorer whose forward pass stops at a layer and can continue for selected rows (a layer cascade).
 
     Attributes:
         keep: how many documents of each query go on after each stage; empty for a single stage.
@@ -178,34 +181,34 @@ class Resumable(Protocol):
     keep: Sequence[int]
 
     def resume(self, state: Any, rows: Sequence[int]) -> Output:
-        """The next stage for these positions of the batch (or of the previous resume), in their order."""
+        """The scores of the next stage for these rows of the batch (or of the previous resume), in this order."""
         ...
 
 
 @runtime_checkable
 class Configurable(Protocol):
-    """A scorer with options that may change from call to call."""
+    """A scorer with options that can differ between calls."""
 
     def configured(self, options: Mapping[str, Any]) -> Scorer | TextScorer | ListRanker:
-        """A scorer that shares the weights and answers with these call options; ``self`` stays as it is."""
+        """A scorer with these call options that shares the weights; ``self`` does not change."""
         ...
 
 
 @runtime_checkable
 class Stackable(Protocol):
-    """A cross-encoder that can lay its rows out as BCEmbedding's ``rerank`` does (see `manners.CompatRules`)."""
+    """A cross-encoder that can build rows as BCEmbedding's ``rerank`` does (see `CompatRules.stacked`)."""
 
     def stacked(self) -> Scorer:
-        """A scorer that shares the weights and has that layout; ``self`` stays as it is."""
+        """A scorer with that layout that shares the weights; ``self`` does not change."""
         ...
 
 
 @runtime_checkable
 class Templated(Protocol):
-    """A scorer whose rows are written by a template of literal text.
+    """A scorer whose rows contain literal text of a template.
 
     Attributes:
-        parts: tokens of ``before``, ``between`` and ``after``.
+        parts: the number of tokens of the template's ``before``, ``between`` and ``after``.
     """
 
     @property
@@ -214,14 +217,14 @@ class Templated(Protocol):
 
 @runtime_checkable
 class TextScorer(Protocol):
-    """The door for remote APIs and rules: texts in, one float per document out, in their order."""
+    """A scorer of whole texts, for remote APIs and rules: one float per document, in the order of the documents."""
 
     def score(self, query: str, docs: Sequence[str]) -> Sequence[float]: ...
 
 
 @dataclass(frozen=True, slots=True)
 class Permutation:
-    """``order[0]`` is the position of the best document; every position occurs once."""
+    """A ranking without scores: ``order[0]`` is the position of the best document; every position occurs once."""
 
     order: Sequence[int]
     statistics: Mapping[str, Any] = field(default_factory=dict)
@@ -229,15 +232,15 @@ class Permutation:
 
 @runtime_checkable
 class ListRanker(Protocol):
-    """A model that orders a list and gives no scores (listwise LLMs)."""
+    """A model that orders a list of documents without scores (listwise LLMs)."""
 
     def rank(self, query: str, docs: Sequence[str]) -> Permutation: ...
 
 
 def is_listwise(scorer: object) -> bool:
-    """Whether a scorer has an order and no scores; one that has scores may well have an attribute ``rank`` too."""
+    """Whether a scorer gives only an order. A scorer that gives scores may have an attribute ``rank`` as well."""
     return isinstance(scorer, ListRanker) and not isinstance(scorer, (Scorer, TextScorer))
 
 
 AnyScorer: TypeAlias = Scorer | TextScorer | ListRanker
-"""What a loaded model may be."""
+"""Any scorer that a `Reranker` accepts."""

@@ -1,4 +1,4 @@
-"""What goes in (`Document`) and what comes out (`Ranking` of `Hit` of `Passage`)."""
+"""The input, `Document`, and the result: a `Ranking` of `Hit` objects, each with its `Passage` objects."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ ScoreSpace: TypeAlias = Literal["logit", "probability", "cosine", "maxsim", "ran
 
 @dataclass(frozen=True)
 class Document:
-    """A text to rank, with the caller's own id and anything else the caller wants back."""
+    """A text to rank, with the caller's id and metadata, which are returned unchanged."""
 
     text: str
     id: str | int | None = None
@@ -23,15 +23,15 @@ class Document:
 
     @classmethod
     def of(cls, value: object, where: str) -> Document:
-        """The document in ``value``: a string, a mapping with ``text``, or a `Document`.
+        """The document that ``value`` stands for: a string, a mapping with ``text``, or a `Document`.
 
         Keys of a mapping other than ``text`` and ``id`` become the metadata.
 
         Args:
-            where: how a message names it, as in "document 3".
+            where: the document's name in a message, such as "document 3".
 
         Raises:
-            InputError: anything else.
+            InputError: ``value`` is none of these, or its text is no string.
         """
         if isinstance(value, str):
             return cls(value)
@@ -58,14 +58,14 @@ class Document:
 
 
 def documents_of(values: object, of: str = "") -> tuple[Document, ...]:
-    """The caller's documents in the caller's order; nothing is dropped.
+    """All documents of the caller, in the caller's order.
 
     Args:
-        of: how a message says whose they are, as in " of query 3".
+        of: the owner of the documents in a message, such as " of query 3".
 
     Raises:
-        InputError: a bare string, a mapping, a set or table (no list, so no index), something that cannot be
-            iterated, or a bad document.
+        InputError: ``values`` is a string, a mapping, a table, a set (it has no order) or not iterable, or a document
+            is invalid.
     """
     if isinstance(values, (str, bytes, Mapping, Document)):
         raise InputError(
@@ -77,15 +77,15 @@ def documents_of(values: object, of: str = "") -> tuple[Document, ...]:
             f"documents{of} is a {type(values).__name__}, and iterating over a table gives its column names; "
             "pass one column, table['text'], or table.to_dict('records')"
         )
-    given = in_order(values, f"documents{of}", "a list of documents, in an order that hits can refer to")
-    return tuple(Document.of(value, f"document {index}{of}") for index, value in enumerate(given))
+    items = in_order(values, f"documents{of}", "a list of documents, in an order that hits can refer to")
+    return tuple(Document.of(item, f"document {index}{of}") for index, item in enumerate(items))
 
 
 def in_order(values: object, what: str, wanted: str) -> Iterator[Any]:
-    """The items of a list or of anything else that gives them in an order.
+    """The items of a list or of another ordered iterable.
 
     Raises:
-        InputError: a string, a mapping, a set, or something that cannot be iterated.
+        InputError: ``values`` is a string, a mapping, a set, or not iterable.
     """
     if not isinstance(values, (str, bytes, Mapping, set, frozenset)):
         try:
@@ -99,12 +99,12 @@ def query_of(value: object, where: str = "the query") -> str:
     """The caller's query, unchanged.
 
     Raises:
-        InputError: not a string, empty, or only white space.
+        InputError: ``value`` is no string, is empty, or is only white space.
     """
     if not isinstance(value, str):
         raise InputError(f"{where} is {short(value)} ({type(value).__name__}); it must be a string")
     if not value.strip():
-        raise InputError(f"{where} is {short(value)}; an empty query ranks nothing, so it is refused")
+        raise InputError(f"{where} is {short(value)}; it must not be empty")
     return value
 
 
@@ -119,13 +119,13 @@ class Passage:
 
 @dataclass(frozen=True, slots=True)
 class Match:
-    """A token of the query and the token of a document that is most like it.
+    """A token of the query and the most similar token of a document.
 
     Attributes:
-        query, document: their characters in the caller's texts; None for tokens that are in neither, such as
-            ``[CLS]`` or those that fill up a query.
-        weight: its share of the passage's raw score, which is the sum over all matches.
-        query_token, document_token: the tokens as the vocabulary spells them.
+        query, document: ``(start, stop)`` characters of the tokens in the caller's texts; None for tokens that are in
+            neither text, such as ``[CLS]`` or the tokens of query expansion.
+        weight: the match's contribution to the passage's raw score; the score is the sum over all matches.
+        query_token, document_token: the tokens as spelt in the vocabulary.
     """
 
     query: tuple[int, int] | None
@@ -141,15 +141,15 @@ class Hit:
 
     Attributes:
         document: the caller's document, unchanged.
-        score: in the ranking's ``score_space``; higher is better.
+        score: the score in the ranking's ``score_space``; higher is better.
         rank: 1 is best.
-        index: position in the caller's list.
-        passages: what was read of the text, in text order, with raw scores.
+        index: the position in the caller's list.
+        passages: the windows of the text that were scored, in text order, with raw scores.
         truncated: whether some of the text was not read; None where the scorer cannot tell.
-        scores: every raw score the model gave, by name; the first one ranks.
-        stage: how far the document went in a cascade, 0 without one. A later stage ranks above an earlier one
-            whatever the scores, which are of different depths and do not compare.
-        matches: with ``explain=True``, what the score of the best passage is the sum of.
+        scores: every raw score of the model, by name; the first one ranks.
+        stage: the last stage of a cascade that scored the document, 0 without a cascade. Documents of a later stage
+            rank above those of an earlier one: their scores come from different layers and cannot be compared.
+        matches: with ``explain=True``, the token matches whose weights sum to the score of the best passage.
     """
 
     document: Document
@@ -164,11 +164,11 @@ class Hit:
 
     @property
     def best_passage(self) -> Passage | None:
-        """The passage with the highest score, the first of equals; None where none was read."""
+        """The passage with the highest score (the first of equal ones); None where there is no passage."""
         return max(self.passages, key=lambda passage: passage.score, default=None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """The hit as plain data for JSON."""
         return {
             "rank": self.rank,
             "score": self.score,
@@ -195,13 +195,13 @@ class Hit:
 
 @dataclass(frozen=True)
 class Usage:
-    """What a ranking cost.
+    """The cost of a ranking.
 
     Attributes:
-        tokens: token positions given to the model, template included; what stands in the call twice is computed and
+        tokens: tokens that the model computed, template included; windows that occur twice in a call are computed and
             counted once. None where the scorer has no tokens.
-        passages: windows scored.
-        seconds: wall time of the call that made the ranking (a call for many queries is shared by them).
+        passages: the number of windows.
+        seconds: wall time of the call; the rankings of one call all have the same value.
     """
 
     tokens: int | None
@@ -215,10 +215,10 @@ class Ranking(Sequence[Hit]):
 
     Attributes:
         hits: best first, cut by ``top_k`` and ``min_score``.
-        score_space: what a score is: logit, probability, cosine, maxsim or rank.
-        activation: what was applied to the raw scores: ``none`` or ``sigmoid``.
-        query_truncated: whether ``max_query_length`` cut the query.
-        statistics: what a listwise model reports of its work (repairs, calls).
+        score_space: the kind of the scores: logit, probability, cosine, maxsim or rank.
+        activation: the activation applied to the raw scores: ``none`` or ``sigmoid``.
+        query_truncated: whether the query was cut.
+        statistics: counts that a listwise model reports, such as calls and repaired answers.
     """
 
     query: str
@@ -232,9 +232,9 @@ class Ranking(Sequence[Hit]):
     _scores: tuple[float, ...] = field(default=(), repr=False)
 
     def scores(self) -> list[float]:
-        """One score per document of the caller, in the caller's order, hits or not.
+        """One score per document of the caller, in the caller's order, including documents that are no hits.
 
-        After a cascade they are of different depths and do not compare; `Hit.stage` tells.
+        After a cascade the scores of different stages (`Hit.stage`) cannot be compared.
         """
         return list(self._scores)
 
@@ -252,7 +252,7 @@ class Ranking(Sequence[Hit]):
         return iter(self.hits)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON, with a ``schema_version``."""
+        """The ranking as plain data for JSON, with a ``schema_version``."""
         return {
             "schema_version": 1,
             "model": self.model,

@@ -233,7 +233,7 @@ def test_an_index_of_nothing(tiny: Reranker, tmp_path: Path) -> None:
 @pytest.mark.parametrize("options", [{"longdoc": "firstp"}, {"overlap": 0}])
 def test_what_an_index_settles_is_not_asked_again(tiny: Reranker, stored: Path, options: dict[str, Any]) -> None:
     """How documents are cut was settled when they were encoded, so a call that says otherwise is refused."""
-    with pytest.raises(InputError, match="settled when an index is made; pass them to load"):
+    with pytest.raises(InputError, match="fixed when an index is made; pass them to load"):
         tiny.rerank(QUERIES[0], tiny.index(TEXTS, stored), **options)
 
 
@@ -246,6 +246,6 @@ def test_a_scorer_of_texts_cannot_be_indexed(tmp_path: Path) -> None:
     """What takes whole texts says so, and makes no folder."""
     reranker = Reranker.from_scorer(Lengths(), ModelSpec(name="lengths", head=Head.classifier()))
 
-    with pytest.raises(InputError, match="takes texts, so it has nothing to index"):
+    with pytest.raises(InputError, match="has no embeddings to index"):
         reranker.index(TEXTS, tmp_path / "index")
     assert not (tmp_path / "index").exists()
