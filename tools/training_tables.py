@@ -24,25 +24,32 @@ def table(titles: tuple[str, ...], rows: list[tuple[str, ...]], right: int = 0) 
 
 
 def settings() -> str:
-    """Every setting with its default and what its docstring says."""
+    """Every setting with its default and its description, taken from the docstrings of config/schema.py."""
     rows = []
     for part in dataclasses.fields(schema.Config):
         kind: Any = getattr(schema, {"data": "DataConfig", "model": "ModelConfig", "train": "TrainConfig",
                                      "publish": "PublishConfig"}.get(part.name, "ObjectiveConfig"))  # fmt: skip
         if kind is schema.ObjectiveConfig:
-            rows.append(("`objective`", "`bce`", "a name, or several with `weight` and `options`; see below"))
+            rows.append(
+                (
+                    "`objective`",
+                    "`bce`",
+                    "objective name, or a list of objectives (`name`, `weight`, `options`) whose weighted sum is minimised.",
+                )
+            )
             continue
-        told = _attributes(kind)
+        descriptions = _attributes(kind)
         rows += [
-            (f"`{part.name}.{item.name}`", _default(item), told.get(item.name, "")) for item in dataclasses.fields(kind)
+            (f"`{part.name}.{item.name}`", _default(item), descriptions.get(item.name, ""))
+            for item in dataclasses.fields(kind)
         ]
         if kind is schema.ModelConfig:
-            told = _attributes(schema.LoraOptions)
+            descriptions = _attributes(schema.LoraOptions)
             rows += [
-                (f"`model.lora.{item.name}`", _default(item), told.get(item.name, ""))
+                (f"`model.lora.{item.name}`", _default(item), descriptions.get(item.name, ""))
                 for item in dataclasses.fields(schema.LoraOptions)
             ]
-    return table(("setting", "default", ""), rows)
+    return table(("setting", "default", "meaning"), rows)
 
 
 def _default(item: Any) -> str:
@@ -51,24 +58,24 @@ def _default(item: Any) -> str:
 
 
 def _attributes(kind: type) -> dict[str, str]:
-    """Name to text of a docstring's ``Attributes``; names that stand together share it."""
-    _, _, told = (kind.__doc__ or "").partition("Attributes:")
-    found: dict[str, str] = {}
-    for entry in re.split(r"\n {8}(?=\w[\w, ]*: )", told.strip("\n").replace("\n            ", " ")):
+    """The descriptions in a docstring's ``Attributes`` by name; names on one line share the description."""
+    _, _, attributes = (kind.__doc__ or "").partition("Attributes:")
+    descriptions: dict[str, str] = {}
+    for entry in re.split(r"\n {8}(?=\w[\w, ]*: )", attributes.strip("\n").replace("\n            ", " ")):
         names, _, text = entry.strip().partition(": ")
         for name in names.split(", "):
-            found[name.strip()] = text.strip().replace("``", "`")
-    return found
+            descriptions[name.strip()] = text.strip().replace("``", "`")
+    return descriptions
 
 
 def objectives() -> str:
-    """Every objective with what it needs and its options."""
+    """Every objective with the targets it reads, its formula and its options."""
     rows = []
     for name, kind in OBJECTIVES.items():
-        made = kind()
+        objective = kind()
         needs = [
             word
-            for word, needed in (("labels", made.needs.labels), ("a teacher's scores", made.needs.scores))
+            for word, needed in (("labels", objective.needs.labels), ("a teacher's scores", objective.needs.scores))
             if needed
         ]
         if any(item.type == "Target" for item in dataclasses.fields(kind)):
@@ -76,44 +83,44 @@ def objectives() -> str:
         first = (kind.__doc__ or "").strip().splitlines()[0].replace("|", "\\|")
         options = ", ".join(f"`{item.name}`" for item in dataclasses.fields(kind))
         rows.append((f"`{name}`", " and ".join(needs), first.replace("``", "`"), options))
-    return table(("name", "needs", "", "options"), rows)
+    return table(("name", "reads", "loss", "options"), rows)
 
 
 def fine_tuning(part: str) -> str:
-    """What fine-tuning gave: mean and deviation over seeds, and the paired difference from the starting point."""
-    found: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
+    """Results of fine-tuning: mean and standard deviation over seeds, and the paired difference from the baseline."""
+    results: dict[str, Any] = json.loads(RESULTS.read_text(encoding="utf-8")) if RESULTS.exists() else {}
     runs: dict[tuple[str, str], list[dict[str, Any]]] = {}
-    for name, result in found.items():
+    for name, result in results.items():
         experiment, seeded, _ = name.partition(" seed ")
         if seeded and experiment.startswith(part):
-            for test, measured in result["tests"].items():
-                runs.setdefault((test, experiment), []).append(measured)
+            for test, measures in result["tests"].items():
+                runs.setdefault((test, experiment), []).append(measures)
     rows = []
     for test in dict.fromkeys(test for test, _ in runs):
         rows += [
-            (test, base, *_means([known["tests"][test]]), "")
+            (test, base, *_means([baseline_run["tests"][test]]), "")
             for base in ("chance", "bm25", "mini")
-            if (known := found.get(f"{base} on {test}")) is not None
+            if (baseline_run := results.get(f"{base} on {test}")) is not None
         ]
-        against = found.get(f"mini on {test}") or found.get(f"bm25 on {test}")
-        before = against["tests"][test]["ndcg"] if against else []
+        baseline = results.get(f"mini on {test}") or results.get(f"bm25 on {test}")
+        before = baseline["tests"][test]["ndcg"] if baseline else []
         rows += [
             (test, experiment.partition(" ")[2], *_means(seeds), _difference(before, seeds))
-            for (own, experiment), seeds in runs.items()
-            if own == test
+            for (name, experiment), seeds in runs.items()
+            if name == test
         ]
     return table(("test set", "trained with", "nDCG@10", "AP", "RR@10", "nDCG@10, difference"), rows, right=4)
 
 
 def _means(seeds: list[dict[str, Any]]) -> list[str]:
-    columns = [[one["means"][measure] for one in seeds] for measure in ("nDCG@10", "AP", "RR@10")]
-    return [f"{mean(own):.4f}" + (f" ± {stdev(own):.4f}" if len(own) > 1 else "") for own in columns]
+    columns = [[run["means"][measure] for run in seeds] for measure in ("nDCG@10", "AP", "RR@10")]
+    return [f"{mean(column):.4f}" + (f" ± {stdev(column):.4f}" if len(column) > 1 else "") for column in columns]
 
 
 def _difference(before: list[float], seeds: list[dict[str, Any]]) -> str:
-    """Of the mean over seeds, query by query, with its 95 % interval."""
+    """The paired difference of the per-query means over seeds from the baseline, with its 95 % confidence interval."""
     if not before:
         return ""
-    after = [mean(values) for values in zip(*(one["ndcg"] for one in seeds), strict=True)]
-    apart = paired(before, after)
-    return f"{apart.mean:+.4f} [{apart.low:+.4f}, {apart.high:+.4f}]"
+    after = [mean(values) for values in zip(*(run["ndcg"] for run in seeds), strict=True)]
+    difference = paired(before, after)
+    return f"{difference.mean:+.4f} [{difference.low:+.4f}, {difference.high:+.4f}]"

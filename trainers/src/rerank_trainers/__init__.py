@@ -1,4 +1,4 @@
-"""Trainers: data in, a checkpoint out that rerank-core loads with equal scores. This module stays light."""
+"""Fine-tunes rerankers and publishes folders that rerank-core loads with equal scores; importing this is cheap."""
 
 from __future__ import annotations
 

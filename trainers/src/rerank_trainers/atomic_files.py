@@ -1,4 +1,4 @@
-"""Files and folders that are there whole or not at all: made under a name of their own, and renamed when complete."""
+"""Atomic writes: files and folders are written under a temporary name and renamed when they are complete."""
 
 from __future__ import annotations
 
@@ -21,10 +21,10 @@ __all__ = ["replace_folder", "staging_folder", "write_atomically"]
 
 
 def write_atomically(path: str | os.PathLike[str], text: str) -> None:
-    """Write a file in one step; what is there stays until then, and where it fails.
+    """Write a file atomically; an existing file stays until the new one is complete, and if writing fails.
 
     Raises:
-        InputError: the disk is full, or the folder cannot be written to.
+        InputError: the disk is full, or the folder is not writable.
     """
     target = Path(path)
     draft = target.with_name(f".{target.name}.{secrets.token_hex(4)}")
@@ -43,18 +43,19 @@ def write_atomically(path: str | os.PathLike[str], text: str) -> None:
 
 @contextmanager
 def staging_folder(target: Path) -> Iterator[Path]:
-    """A folder beside the target, gone afterwards unless it was moved; on the same disk, so that moving is one step.
-    What processes left there that were killed is deleted.
+    """A temporary folder beside the target, on the same disk so that `replace_folder` is a rename.
+
+    It is removed at the end of the block unless it was renamed. Temporary folders of killed processes are removed too.
 
     Raises:
-        PublishError: the disk is full, or the folder cannot be written to.
+        PublishError: the disk is full, or the folder is not writable.
     """
     folder = target.parent / f".{target.name}.{secrets.token_hex(4)}"
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        _collect(target)
+        _remove_stale(target)
         folder.mkdir()
-        with _held(folder):
+        with _locked(folder):
             yield folder
     except (OSError, SafetensorError) as error:
         raise PublishError(
@@ -65,12 +66,12 @@ def staging_folder(target: Path) -> Iterator[Path]:
 
 
 def replace_folder(folder: Path, target: Path) -> None:
-    """Rename the folder to its target; what stands there stays until then."""
+    """Rename the folder to its target; an existing target stays until then."""
     if not target.exists():
         folder.rename(target)
         return
     old = target.parent / f".{target.name}.old-{secrets.token_hex(4)}"
-    with _held(target):
+    with _locked(target):
         target.rename(old)
         try:
             folder.rename(target)
@@ -80,38 +81,38 @@ def replace_folder(folder: Path, target: Path) -> None:
         shutil.rmtree(old, ignore_errors=True)
 
 
-def _collect(target: Path) -> None:
-    """Delete folders of earlier calls that nobody holds; one that was to be replaced is given its name again where
-    nothing took it."""
+def _remove_stale(target: Path) -> None:
+    """Delete temporary folders of earlier calls that no process has locked. An old target that was renamed away gets
+    its name back where no new one took its place."""
     if sys.platform == "win32":
-        return  # no folder can be locked there, so nobody knows whether another process is at work
-    ours = re.compile(re.escape(f".{target.name}.") + r"(old-)?[0-9a-f]{8}")
+        return  # folders cannot be locked there, so a folder of a running process would not be recognised
+    temporary_name = re.compile(re.escape(f".{target.name}.") + r"(old-)?[0-9a-f]{8}")
     for folder in sorted(target.parent.iterdir()):
-        found = ours.fullmatch(folder.name)
-        if found is None or not folder.is_dir():
+        match = temporary_name.fullmatch(folder.name)
+        if match is None or not folder.is_dir():
             continue
-        with contextlib.suppress(BlockingIOError), _held(folder):
-            if found[1] and not target.exists():  # killed between two renames
+        with contextlib.suppress(BlockingIOError), _locked(folder):
+            if match[1] and not target.exists():  # the process was killed between the two renames
                 folder.rename(target)
             else:
                 shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
-def _held(folder: Path) -> Iterator[None]:
-    """Hold a folder: the lock goes with the process, however that ends.
+def _locked(folder: Path) -> Iterator[None]:
+    """Lock a folder; the operating system releases the lock when the process ends, even if it is killed.
 
     Raises:
-        BlockingIOError: another process holds it.
+        BlockingIOError: another process has locked it.
     """
     if sys.platform == "win32":
         yield
         return
     import fcntl
 
-    opened = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
-        fcntl.flock(opened, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         yield
     finally:
-        os.close(opened)
+        os.close(descriptor)

@@ -1,9 +1,9 @@
-"""What can go wrong while training, beside bad input.
+"""The errors of training beside InputError.
 
 RerankError
-├── NonFiniteLossError   a loss or gradient is NaN or infinite; names the rows
-├── CheckpointWriteError a checkpoint cannot be written; those before it stand
-└── PublishError         a published folder does not score as the model that was trained
+├── NonFiniteLossError   a loss or gradient is NaN or infinite; the message names the rows
+├── CheckpointWriteError a checkpoint cannot be written; earlier checkpoints are kept
+└── PublishError         a published folder cannot be written or gives other scores than the trained model
 """
 
 from __future__ import annotations
@@ -14,13 +14,12 @@ __all__ = ["CheckpointWriteError", "NonFiniteLossError", "PublishError"]
 
 
 class NonFiniteLossError(RerankError):
-    """A loss or gradient became NaN or infinite; what was trained so far is in the last checkpoint."""
+    """A loss or gradient became NaN or infinite; the last checkpoint holds the weights trained so far."""
 
 
 class CheckpointWriteError(RerankError):
-    """A checkpoint of a run could not be written: a full disk, or a folder that cannot be written to."""
+    """A checkpoint could not be written: the disk is full, or the folder is not writable."""
 
 
 class PublishError(RerankError):
-    """A published folder, loaded in a fresh process, does not give the scores of the model it was made of; or it
-    could not be written."""
+    """A published folder could not be written, or gives other scores in a fresh process than the trained model."""

@@ -114,5 +114,7 @@ def test_files_that_are_no_configuration(tmp_path: Path) -> None:
         read_config(tmp_path / "run.yaml")
     with pytest.raises(InputError, match="cannot be read"):
         read_config("x" * 5000)
-    with pytest.raises(InputError, match=r"a file of data where the configuration belongs; name it as data.train"):
+    with pytest.raises(
+        InputError, match=r"is a data file, and a configuration file is expected here; name it as data.train"
+    ):
         read_config(tmp_path / "rows.jsonl.gz")

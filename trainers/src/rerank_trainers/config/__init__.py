@@ -1,1 +1,1 @@
-"""The settings of a run: their types, how they are parsed, and which values are refused."""
+"""The configuration of a run: settings and defaults, parsing of YAML and --set, limits of the values."""

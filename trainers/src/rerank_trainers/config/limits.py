@@ -1,4 +1,4 @@
-"""Settings that no run can have, or that rule each other out; asked before any data is read."""
+"""Refuses values out of range and settings that contradict each other, before any data is read."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ __all__ = ["check_settings"]
 
 
 def check_settings(config: Config, *, evaluates: bool) -> None:
-    """Refuse numbers that no run can have, and settings that ask for what others rule out.
+    """Refuse values out of range and settings that contradict each other.
 
     Args:
         evaluates: whether there is a dev set.
 
     Raises:
-        InputError: names the setting.
+        InputError: such a setting, named with its value.
     """
     data, model, train, lora = config.data, config.model, config.train, config.model.lora
     limits: list[tuple[str, float | None, float]] = [
@@ -40,31 +40,31 @@ def check_settings(config: Config, *, evaluates: bool) -> None:
     if lora is not None:
         limits += [("model.lora.r", lora.r, 1), ("model.lora.alpha", lora.alpha, 1)]
         limits += [("model.lora.dropout", lora.dropout, 0)]
-    for name, value, least in limits:
-        if value is not None and value < least:
-            raise InputError(f"{name} is {value!r}; it must be at least {least}")
-    for name, share in (
+    for name, value, minimum in limits:
+        if value is not None and value < minimum:
+            raise InputError(f"{name} is {value!r}; it must be at least {minimum}")
+    for name, fraction in (
         ("model.dropout", model.dropout),
         ("model.lora.dropout", None if lora is None else lora.dropout),
         ("train.warmup", train.warmup),
     ):
-        if share is not None and not 0 <= share < 1:
-            steps = ", a share of the steps and no number of them" if name == "train.warmup" else ""
-            raise InputError(f"{name} is {share!r}; it must be at least 0 and below 1{steps}")
+        if fraction is not None and not 0 <= fraction < 1:
+            unit = ": a fraction of the steps, not their number" if name == "train.warmup" else ""
+            raise InputError(f"{name} is {fraction!r}; it must be at least 0 and below 1{unit}")
     if train.seed >= 2**32:
         raise InputError(f"train.seed is {short(train.seed)}; numpy takes seeds below 2**32")
     if train.max_steps != -1 and train.max_steps < 1:
-        raise InputError(
-            f"train.max_steps is {train.max_steps!r}; it must be at least 1, or -1 to count by train.epochs"
-        )
+        raise InputError(f"train.max_steps is {train.max_steps!r}; it must be at least 1, or -1 to use train.epochs")
     if train.max_steps < 1 and not train.epochs > 0:
         raise InputError(f"train.epochs is {train.epochs!r}; it must be above 0, or train.max_steps at least 1")
     if train.patience is not None and not evaluates:
-        raise InputError("train.patience counts evaluations, and data.eval names no dev set")
+        raise InputError(
+            "train.patience counts evaluations of a dev set, and data.eval is empty; set it, or leave patience out"
+        )
     if config.publish.calibrate and model.kind in ("llm", "layerwise"):
         raise InputError(
-            f"publish.calibrate is true, and model.kind {model.kind!r}: no scale and offset can be written into a "
-            "language model; leave it out, the card reports the fit"
+            f"publish.calibrate is true, and model.kind is {model.kind!r}: a language model has no place for a scale "
+            "and an offset of the score; leave calibrate out, the model card reports the fit"
         )
     if config.publish.calibrate and not evaluates:
         raise InputError("publish.calibrate fits the score to the labels of a dev set; set data.eval, or leave it out")

@@ -1,7 +1,4 @@
-"""From YAML and ``--set a.b=c`` to a `Config`, every key and type checked; and back to a file.
-
-An unknown key is an error that lists the known ones.
-"""
+"""Parses YAML and ``--set a.b=c`` into a `Config` and writes it back to a file; every key and type is checked."""
 
 from __future__ import annotations
 
@@ -28,31 +25,32 @@ __all__ = ["parse_config", "read_config", "set_values", "write_config"]
 
 
 def read_config(path: str | PathLike[str]) -> dict[str, Any]:
-    """The mapping in a YAML or JSON file.
+    """Read the mapping in a YAML or JSON file.
 
     Raises:
-        InputError: missing, not YAML, no mapping, or a file of data.
+        InputError: the file is missing, is not YAML, holds no mapping, or is a data file by its suffix.
     """
     form, suffix = format_from_name(Path(path).name)
     if form is not None and suffix != ".json":
         raise InputError(
-            f"{short(str(path))} is a file of data where the configuration belongs; name it as data.train (--train)"
+            f"{short(str(path))} is a data file, and a configuration file is expected here; "
+            "name it as data.train (--train)"
         )
     try:
         text = Path(path).read_text(encoding="utf-8")
     except (OSError, ValueError) as error:
         raise InputError(f"the configuration {short(str(path))} cannot be read: {error}") from error
-    data = _parsed(text, f"the configuration {str(path)!r}")
+    data = _parse_yaml(text, f"the configuration {str(path)!r}")
     if not isinstance(data, dict):
         raise InputError(f"the configuration {str(path)!r} is {short(data)}; it must be a mapping")
     return data
 
 
 def set_values(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str, Any]:
-    """A configuration with ``a.b=c`` written into it; the value is YAML. What is set wins.
+    """A copy of a configuration with ``a.b=c`` assignments applied, whose values are YAML.
 
     Raises:
-        InputError: no ``KEY=VALUE``, or a key inside something that is no mapping.
+        InputError: an assignment that is not ``KEY=VALUE``, or a key below a value that is not a mapping.
     """
     result: dict[str, Any] = copy.deepcopy(dict(data))
     for assignment in assignments:
@@ -60,26 +58,26 @@ def set_values(data: Mapping[str, Any], assignments: Sequence[str]) -> dict[str,
         if not equals or not path:
             raise InputError(f"--set takes KEY=VALUE, like train.epochs=3, and got {assignment!r}")
         *parents, last = path.split(".")
-        place = result
+        section = result
         for name in parents:
-            if place.get(name) is None:
-                place[name] = {}
-            elif name == "objective" and isinstance(place[name], str):
-                # An objective without options is its name.
-                place[name] = {"name": place[name]}
-            inner = place[name]
+            if section.get(name) is None:
+                section[name] = {}
+            elif name == "objective" and isinstance(section[name], str):
+                # An objective without options may be written as its name alone.
+                section[name] = {"name": section[name]}
+            inner = section[name]
             if not isinstance(inner, dict):
                 raise InputError(f"--set {assignment!r}: {name!r} is {short(inner)}, which has no keys")
-            place = inner
-        place[last] = _parsed(text, f"--set {short(assignment)}: the value")
+            section = inner
+        section[last] = _parse_yaml(text, f"--set {short(assignment)}: the value")
     return result
 
 
-def _parsed(text: str, what: str) -> Any:
-    """The value that YAML spells.
+def _parse_yaml(text: str, what: str) -> Any:
+    """The value of a YAML text.
 
     Raises:
-        InputError: not YAML, or a date, a number or a depth that Python cannot hold.
+        InputError: the text is not YAML, or has an invalid date or number, or is nested too deeply for Python.
     """
     import yaml
 
@@ -92,17 +90,17 @@ def _parsed(text: str, what: str) -> Any:
 
 
 def parse_config(data: Mapping[str, Any]) -> Config:
-    """The checked configuration of a mapping.
+    """Build the configuration from a mapping.
 
     Raises:
-        InputError: an unknown key, with near matches, or a value of the wrong type.
+        InputError: an unknown key (a similar known key is suggested) or a value of the wrong type.
     """
-    made: Config = _made(Config, data, "")
-    return made
+    config: Config = _parse_dataclass(Config, data, "")
+    return config
 
 
 def write_config(config: Config, path: str | PathLike[str]) -> None:
-    """Write the resolved configuration as JSON, which `read_config` reads again.
+    """Write the configuration, defaults included, as JSON that `read_config` reads.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
@@ -111,19 +109,20 @@ def write_config(config: Config, path: str | PathLike[str]) -> None:
     write_atomically(path, text + "\n")
 
 
-def _made(kind: Any, data: object, where: str) -> Any:
+def _parse_dataclass(kind: Any, data: object, path: str) -> Any:
+    """An instance of the dataclass ``kind`` from a mapping; ``path`` is the dotted key of the mapping."""
     if not isinstance(data, Mapping):
-        raise InputError(f"{where or 'the configuration'} is {short(data)}; it must be a mapping")
+        raise InputError(f"{path or 'the configuration'} is {short(data)}; it must be a mapping")
     hints = typing.get_type_hints(kind)
     known = [item.name for item in fields(kind)]
     values = {}
     for key, value in data.items():
-        name = f"{where}.{key}" if where else str(key)
+        name = f"{path}.{key}" if path else str(key)
         if key not in known:
             near = near_matches(key, known)
             hint = f" Did you mean {near[0]!r}?" if near else ""
             raise InputError(f"{name!r} is no setting.{hint} There are {', '.join(known)}")
-        values[key] = _value(hints[key], value, name)
+        values[key] = _parse_value(hints[key], value, name)
     missing = [
         item.name
         for item in fields(kind)
@@ -132,18 +131,18 @@ def _made(kind: Any, data: object, where: str) -> Any:
         and item.name not in values
     ]
     if missing:
-        raise InputError(f"{where} has no {' and no '.join(missing)}")
+        raise InputError(f"{path} has no {' and no '.join(missing)}")
     return kind(**values)
 
 
-def _value(hint: Any, value: Any, name: str) -> Any:
-    """``value`` as its type says; what YAML and JSON write as a list becomes a tuple."""
+def _parse_value(hint: Any, value: Any, name: str) -> Any:
+    """``value`` converted to its annotated type; a list becomes a tuple."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in inner:
             return None
-        (hint,) = (one for one in inner if one is not type(None))
-        return _value(hint, value, name)
+        (hint,) = (option for option in inner if option is not type(None))
+        return _parse_value(hint, value, name)
     if origin is Literal:
         if value not in inner or isinstance(value, bool):
             raise InputError(f"{name} is {short(value)}; it must be one of {', '.join(map(repr, inner))}")
@@ -156,14 +155,17 @@ def _value(hint: Any, value: Any, name: str) -> Any:
             )
         kinds = [inner[0]] * len(listed) if inner[-1] is Ellipsis else inner
         return tuple(
-            _value(kind, one, f"{name}[{at}]") for at, (kind, one) in enumerate(zip(kinds, listed, strict=True))
+            _parse_value(kind, item, f"{name}[{index}]")
+            for index, (kind, item) in enumerate(zip(kinds, listed, strict=True))
         )
     if dataclasses.is_dataclass(hint):
-        return _made(hint, {"name": value} if hint is ObjectiveConfig and isinstance(value, str) else value, name)
-    if origin is not None or hint is Any:  # a mapping of options; whoever takes them checks them
+        return _parse_dataclass(
+            hint, {"name": value} if hint is ObjectiveConfig and isinstance(value, str) else value, name
+        )
+    if origin is not None or hint is Any:  # options, which the code that uses them checks
         if not isinstance(value, Mapping):
             raise InputError(f"{name} is {short(value)}; it must be a mapping")
-        return {str(key): one for key, one in value.items()} if inner[:1] == (str,) else dict(value)
+        return {str(key): item for key, item in value.items()} if inner[:1] == (str,) else dict(value)
     if hint is float:
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):
             with contextlib.suppress(ValueError):  # YAML reads 2e-5 as a string

@@ -1,6 +1,6 @@
-"""What `rerank train reranker` and `rerank train llm` start from, under whatever the configuration says.
+"""Default settings of `rerank train reranker` and `rerank train llm`; the user's configuration overrides them.
 
-Starting points that the field uses (FlagEmbedding's and sentence-transformers' examples), not optima.
+The values are those of FlagEmbedding's and sentence-transformers' examples: starting points, not tuned optima.
 """
 
 from __future__ import annotations
@@ -24,14 +24,14 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def merge_configs(under: Mapping[str, Any], over: Mapping[str, Any]) -> dict[str, Any]:
-    """Two configurations as one: where both say something, ``over`` does; mappings are joined key by key.
+def merge_configs(base: Mapping[str, Any], override: Mapping[str, Any]) -> dict[str, Any]:
+    """Merge two configurations, nested mappings key by key; ``override`` wins where both set a value.
 
     >>> merge_configs({"train": {"epochs": 2, "out": "run"}}, {"train": {"epochs": 3}})
     {'train': {'epochs': 3, 'out': 'run'}}
     """
-    result = dict(under)
-    for key, value in over.items():
-        both = isinstance(value, Mapping) and isinstance(result.get(key), Mapping)
-        result[key] = merge_configs(result[key], value) if both else value
-    return result
+    merged = dict(base)
+    for key, value in override.items():
+        both = isinstance(value, Mapping) and isinstance(merged.get(key), Mapping)
+        merged[key] = merge_configs(merged[key], value) if both else value
+    return merged

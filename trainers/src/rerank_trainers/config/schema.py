@@ -1,4 +1,7 @@
-"""What a training run is told: frozen dataclasses, one for each part of its configuration."""
+"""The settings of a training run: frozen dataclasses, one for each section of the configuration.
+
+The ``Attributes`` of each class become the table of settings in docs/training.md.
+"""
 
 from __future__ import annotations
 
@@ -13,17 +16,21 @@ __all__ = ["Config", "DataConfig", "LoraOptions", "ModelConfig", "ObjectiveConfi
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Which rows are read, and how many documents of each a step sees.
+    """The training and evaluation files, and how their labels are read.
 
     Attributes:
-        train, eval: files or globs: JSON, CSV, TSV, Parquet, packed or not, in any format of docs/training.md.
-        group_size: documents of a query in one step, one or more of them relevant, of every grade in turn; drawn anew
-            each epoch. 0 takes all.
-        label_range: lowest and highest label; labels are mapped to [0, 1] between them.
-        label_map: or what each label becomes, by its text: ``{"3": 1, "2": 0.75, "1": 0.5, "0": 0.25}``.
-        encoding: of files that are not UTF-8, such as gb18030; most are recognised.
-        scores_are: whether ``pos_scores`` and ``neg_scores`` are a teacher's scores or labels.
-        on_error: what to do about bad rows: stop, leave them out, or leave out only what cannot be used at all.
+        train: training files or glob patterns (JSON Lines, JSON, CSV, TSV or Parquet, compressed or not).
+        eval: files or glob patterns of the dev set, in the same formats; without them nothing is evaluated.
+        group_size: documents per query in one step, drawn anew each epoch, at least one of them relevant where the row
+            has one; 0 uses all documents of the row.
+        label_range: lowest and highest label in the files; labels are mapped linearly from this range to [0, 1].
+        label_map: training label for each label in the files, instead of ``label_range``, with the label written as a
+            string: ``{"3": 1, "2": 0.75, "1": 0.5, "0": 0.25}``.
+        encoding: text encoding of files that are not UTF-8, for example ``gb18030``; by default it is detected.
+        scores_are: meaning of ``pos_scores`` and ``neg_scores``: ``teacher`` scores (FlagEmbedding) or ``labels``, the
+            relevance grades of RAG-Retrieval.
+        on_error: what happens to rows with errors: ``error`` stops, ``drop`` leaves them all out, ``warn`` leaves out
+            only rows that cannot be used and trains on the others.
     """
 
     train: tuple[str, ...] = ()
@@ -46,14 +53,15 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class LoraOptions:
-    """Low-rank adapters (Hu et al., 2021) through peft; the score head is trained whole beside them.
+    """Low-rank adapters (LoRA; Hu et al., 2021) through peft; the score head is trained in full.
 
     Attributes:
-        r: rank.
-        alpha: the adapters' product is scaled by ``alpha / r``.
-        dropout: before the adapters.
-        targets: names of the layers that get one; by default all linear layers but the head.
-        bits: 4 loads the base quantized (QLoRA, Dettmers et al., 2023); needs bitsandbytes and a GPU.
+        r: rank of the adapters.
+        alpha: scale of the adapters: their product is multiplied by ``alpha / r``.
+        dropout: dropout probability of the adapters' input.
+        targets: names of the modules that get an adapter; by default all linear layers except the score head.
+        bits: ``4`` loads the base in 4 bits (QLoRA; Dettmers et al., 2023), which needs bitsandbytes and a GPU; by
+            default the base model is not quantized.
     """
 
     r: int = 32
@@ -65,28 +73,31 @@ class LoraOptions:
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """What is trained.
+    """The model to fine-tune.
 
     Attributes:
-        kind: ``cross-encoder`` (one-label classifier), ``llm`` (logit of a word) or ``layerwise`` (a causal model with
-            a score at every layer); by default ``cross-encoder``, but a checkpoint that ranks in another way needs it
-            said.
-        checkpoint: a directory, a hub id, or a model that rerank-core knows; a base model gets a fresh score head.
-        like: the installed model whose template, head and limits are followed (``qwen3-reranker-0.6b``); by default
-            that of ``checkpoint`` where it is a reranker, else the tokenizer's pair layout.
-        template, answers: or a template of your own, and for an LLM one or two words whose logits are the score.
-        name: of the published model; by default that of its folder.
-        max_length: tokens of a row, template included. A longer document is cut to it in training; served, it is read
-            in windows.
-        max_query_length: cut longer queries; by default a query that leaves no room is an error.
-        layout: ``packed`` computes no padding, where the architecture allows; ``padded`` never tries.
-        dropout: of every layer that has one, in place of the checkpoint's own.
-        gradient_checkpointing: compute activations again in the backward pass rather than keep them: slower, and less
-            memory.
-        lora: train low-rank adapters rather than all weights; ``{}`` takes their defaults.
-        revision: of a hub id.
-        first_layer: of a ``layerwise`` model, the first layer with a score; by default the checkpoint's own, else 8.
-        self_distill: of a ``layerwise`` model, how much every layer learns from the last one beside the objective.
+        kind: ``cross-encoder`` (a classifier with one label), ``llm`` (the logit of an answer token) or ``layerwise``
+            (a causal model with a score at every layer); by default ``cross-encoder``. It must be set for a checkpoint
+            that ranks in another way, such as a late-interaction model.
+        checkpoint: folder, Hugging Face id or rerank-core model name to start from; a base model without a score head
+            gets a new one.
+        like: installed model whose template, head and length limits are used, for example ``qwen3-reranker-0.6b``; by
+            default those of ``checkpoint`` where it is a reranker, otherwise the tokenizer's layout of a text pair.
+        template: template of your own, instead of ``like``.
+        answers: for an LLM with its own ``template``: one or two answer words whose logits give the score.
+        name: name of the published model; by default the name of its folder.
+        max_length: tokens per row, template included; training truncates longer documents, while the published model
+            scores them in windows.
+        max_query_length: tokens to which longer queries are truncated; by default a query that leaves no room for the
+            document is an error.
+        layout: ``packed`` computes no padding where the architecture allows it; ``padded`` always pads.
+        dropout: dropout probability of all layers that have dropout; by default the value in the checkpoint's config.
+        gradient_checkpointing: recompute activations in the backward pass instead of storing them, which is slower and
+            takes less memory.
+        lora: options of LoRA adapters; by default all weights are trained, and ``{}`` uses the default options below.
+        revision: branch, tag or commit of the Hugging Face id.
+        first_layer: for ``layerwise``: the first layer that gets a score; by default the checkpoint's value, or 8.
+        self_distill: for ``layerwise``: weight of the loss that makes each layer's scores follow the last layer's.
     """
 
     kind: Literal["cross-encoder", "llm", "layerwise"] | None = None
@@ -108,7 +119,7 @@ class ModelConfig:
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """One objective of the sum that is minimised: its name, its weight, its own options (docs/training.md)."""
+    """One term of the training loss: the objective's name, its weight and its options."""
 
     name: str
     weight: float = 1.0
@@ -117,31 +128,33 @@ class ObjectiveConfig:
 
 @dataclass(frozen=True)
 class TrainConfig:
-    """How the weights are moved.
+    """The optimizer, the schedule and the evaluation during training.
 
     Attributes:
-        out: the folder of a run: configuration, checkpoints, logs and the published model.
-        batch_size: queries of one step, over all processes. The step is the same however it is cut: into passes that
-            fit ``token_budget``, over any number of processes.
-        token_budget: tokens of one forward pass; memory, never the result. A query whose documents exceed it is
-            computed in parts with the same gradient.
-        epochs: passes over the rows; a share of one will do.
-        max_steps: steps in all, in place of ``epochs``.
-        learning_rate: the highest, of AdamW.
-        schedule: of the learning rate, as transformers names it.
-        weight_decay: of all weights but biases and norms.
-        clip: the gradient's norm is cut to it; 0 cuts nothing.
-        seed: of a fresh head, of the order of rows, of the documents drawn, of dropout.
-        warmup: share of the steps in which the learning rate rises.
-        precision: ``bf16`` and ``fp16`` compute in it and keep float32 weights.
-        eval_steps: evaluate and save every so many steps; by default at the end of each epoch.
-        metric: of the dev set, which picks the best checkpoint: ``nDCG@10``, ``AP``, ``RR@10``, ...
-        patience: evaluations without a better one until training stops; by default it never does.
-        log_steps: steps between two lines of the log.
-        keep_checkpoints: how many are kept, the best one among them.
-        device: ``cpu`` where a GPU is not to be used, ``cuda`` where one must be; by default one that is there is.
-        workers: processes that read and tokenize ahead.
-        arguments: more of transformers' TrainingArguments, by name: ``report_to``, ``deepspeed``, ``fsdp``, ...
+        out: output folder for the configuration, checkpoints, logs and the published model.
+        batch_size: queries per optimizer step, summed over all processes; the gradient depends neither on
+            ``token_budget`` nor on the number of processes.
+        token_budget: tokens per forward pass, which limits memory and does not change the result; a query whose
+            documents exceed it is computed in parts with the same gradient.
+        epochs: passes over the training rows; fractions such as 0.5 are allowed.
+        max_steps: total number of optimizer steps, instead of ``epochs``; -1 uses ``epochs``.
+        learning_rate: peak learning rate of AdamW.
+        schedule: learning-rate schedule, one of transformers' ``lr_scheduler_type`` names.
+        weight_decay: weight decay of AdamW, not applied to biases and normalization weights.
+        clip: maximum gradient norm; 0 turns clipping off.
+        seed: seed of a new score head, the order of rows, the documents drawn and dropout.
+        warmup: fraction of the steps over which the learning rate rises to its peak.
+        precision: floating-point type of the computation: ``float32``, or mixed precision in ``bf16`` or ``fp16`` with
+            float32 weights.
+        eval_steps: steps between evaluations, each of which also saves a checkpoint; by default once per epoch.
+        metric: dev-set metric that selects the best checkpoint: ``nDCG@10``, ``AP``, ``RR@10``, ...
+        patience: number of evaluations without improvement after which training stops; by default it does not stop
+            early.
+        log_steps: steps between log entries.
+        keep_checkpoints: number of checkpoints kept, the best one included.
+        device: ``cpu`` to train without a GPU, ``cuda`` to require one; by default a GPU is used if there is one.
+        workers: processes that read and tokenize ahead; 0 does this in the training process.
+        arguments: further transformers ``TrainingArguments`` by name: ``report_to``, ``deepspeed``, ``fsdp``, ...
     """
 
     out: str = "run"
@@ -168,14 +181,16 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class PublishConfig:
-    """What is written when training is done.
+    """The published model folder.
 
     Attributes:
-        dtype: of the published weights.
-        activation: what is applied to the score by default when the folder is loaded.
-        calibrate: fit scale and offset of the score to the dev labels (Platt, 1999), so that its sigmoid is a
-            probability.
-        license, languages, description: for the card, and for `rerank models`.
+        dtype: floating-point type of the published weights.
+        activation: activation that the published model applies to its scores by default.
+        calibrate: fit a scale and an offset of the score to the dev labels (Platt, 1999), so that the sigmoid of the
+            score is a probability.
+        license: license name in the model card and in `rerank models`.
+        languages: language codes in the model card and in `rerank models`.
+        description: one-line description in the model card and in `rerank models`.
     """
 
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
@@ -188,7 +203,7 @@ class PublishConfig:
 
 @dataclass(frozen=True)
 class Config:
-    """A whole run."""
+    """The configuration of a whole run."""
 
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
