@@ -20,6 +20,7 @@ from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
 from rerank_core.backends.torch.decoder.heads import live_label_head
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.testing.checkpoints import tiny_tokenizer
 from rerank_core.testing.decoders import tiny_causal_tokenizer
 
@@ -123,16 +124,16 @@ def subject(shape: Shape, device: torch.device, dtype: str, data: Path | None) -
         plain = auto.from_config(config, dtype=getattr(torch, dtype)).eval()
     own = copy.deepcopy(plain)
     if shape.spec is None:
-        packed = ClassifierScorer(own, text, _PAIRS, pack=True)
-        padded = ClassifierScorer(plain, text, _PAIRS, pack=False)
+        packed = ClassifierScorer(own, text, _PAIRS, execution=Execution())
+        padded = ClassifierScorer(plain, text, _PAIRS, execution=Execution(pack=False))
         return Subject(shape, plain, packed, padded, raw, None)
     spec = next(known for known in rerank_core.models() if known.name == shape.spec)
     head = spec.head
     assert head is not None
     heads = [live_label_head(module, head, text, spec.name) for module in (own, plain)]
     labels = tuple(int(row) for row in heads[0].rows)
-    first = DecoderScorer(own.base_model, text, spec, score_head=heads[0], pack=True)
-    second = DecoderScorer(plain.base_model, text, spec, score_head=heads[1], pack=False)
+    first = DecoderScorer(own.base_model, text, spec, score_head=heads[0], execution=Execution())
+    second = DecoderScorer(plain.base_model, text, spec, score_head=heads[1], execution=Execution(pack=False))
     return Subject(shape, plain, first, second, raw, labels)
 
 

@@ -36,7 +36,7 @@ LAWS: dict[str, list[str]] = {
         "__main__",
     ],
     "rerank_core.backends.torch": [
-        "kernel_caches pickle_conversion safe_config safetensors_reader trainable",
+        "execution kernel_caches pickle_conversion safe_config safetensors_reader trainable",
         "load_weights check_tokenizer linear",
         "attention",
         "base",

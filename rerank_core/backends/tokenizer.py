@@ -11,6 +11,7 @@ from array import array
 from collections.abc import Sequence
 from os import PathLike
 from pathlib import Path
+from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
@@ -78,6 +79,12 @@ class TextTokenizer:
             )
         with reading(f"{directory}: the tokenizer", inputs=False):
             return cls(raw, parse_special_tokens=parse_special_tokens, bos=_first_token(Path(directory)))
+
+    @classmethod
+    def from_transformers(cls, tokenizer: Any) -> TextTokenizer:
+        """From a fast tokenizer of transformers, or a ``tokenizers.Tokenizer``; it is copied and does not change."""
+        raw = getattr(tokenizer, "backend_tokenizer", tokenizer)
+        return cls(type(raw).from_str(raw.to_str()), bos=getattr(tokenizer, "bos_token", None))
 
     def encode(self, texts: Sequence[str], before: str = "", after: str = "") -> list[Tokens]:
         """Tokens of each text, one for one.

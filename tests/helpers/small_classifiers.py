@@ -10,6 +10,7 @@ from transformers import AutoConfig, AutoModelForSequenceClassification
 
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.scorer import Batch, Row
 from rerank_core.testing import fake_spec
 from rerank_core.testing.checkpoints import tiny_tokenizer
@@ -49,7 +50,7 @@ def classifier(family: str, dtype: torch.dtype, device: str, std: float) -> Any:
 def scorer(family: str, dtype: torch.dtype, device: str) -> ClassifierScorer:
     """It behind the seam, its rows packed if they can be."""
     module = classifier(family, dtype, device, 0.1)
-    return ClassifierScorer(module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), pack=True)
+    return ClassifierScorer(module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), execution=Execution())
 
 
 def batch_of(rows: Sequence[Sequence[int]]) -> Batch:

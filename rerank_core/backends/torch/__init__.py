@@ -33,6 +33,7 @@ from rerank_core.backends.torch.decoder.heads import (
 from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.backends.torch.decoder.output_layer import TokenLogits
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, LateInteractionScorer
 from rerank_core.backends.torch.late_interaction.projection import linear_of_file, load_projection
@@ -57,6 +58,7 @@ __all__ = [
     "ClassifierScorer",
     "DecoderScorer",
     "Embedding",
+    "Execution",
     "LateInteractionScorer",
     "LayerRunner",
     "LayerState",
@@ -108,11 +110,10 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     if head.kind not in ("classifier", "maxsim"):
         return decoder_of(spec, options, directory)
     module, tokenizer = encoder_of(spec, options, directory)
-    int8 = options.dtype == "int8"
     if head.vectors is None:
-        return ClassifierScorer(module, tokenizer, spec, pack=True, int8=int8)
+        return ClassifierScorer(module, tokenizer, spec, execution=Execution.of(options))
     project = projection_of(module, model_folder(directory, spec, options), head.vectors)
-    return LateInteractionScorer(module, tokenizer, spec, pack=True, int8=int8, project=project)
+    return LateInteractionScorer(module, tokenizer, spec, execution=Execution.of(options), project=project)
 
 
 @_reading
@@ -174,8 +175,7 @@ def decoder_of(
     )
     tokenizer = TextTokenizer.from_directory(directory, parse_special_tokens=options.parse_special_tokens)
     if head.kind == "layers":
-        softcap = getattr(module.config, "final_logit_softcapping", None)
-        score_head: ScoreHead = layer_heads_of(directory, module, head, layers, ordinal=ordinal, softcap=softcap)
+        score_head: ScoreHead = layer_heads_of(directory, module, head, layers, ordinal=ordinal)
     else:
         score_head = label_head(directory, module, head, tokenizer, spec.name)
     return DecoderScorer(
@@ -183,8 +183,7 @@ def decoder_of(
         tokenizer,
         spec,
         score_head=score_head,
-        pack=True,
-        int8=options.dtype == "int8",
+        execution=Execution.of(options),
         stack=stack(module),
         options=options.model,
     )
@@ -209,9 +208,14 @@ def _adapted(
         score_head: ScoreHead = live_layer_heads(whole, layers, ordinal=ordinal)
     else:
         score_head = live_label_head(whole, head, tokenizer, spec.name)
-    int8 = options.dtype == "int8"
     return DecoderScorer(
-        module, tokenizer, spec, score_head=score_head, pack=True, int8=int8, stack=stack(module), options=options.model
+        module,
+        tokenizer,
+        spec,
+        score_head=score_head,
+        execution=Execution.of(options),
+        stack=stack(module),
+        options=options.model,
     )
 
 
@@ -244,16 +248,14 @@ def scorer_of(
         project: for late interaction, the layers that the spec's ``projection`` stands for.
     """
     if not isinstance(tokenizer, TextTokenizer):
-        raw = getattr(tokenizer, "backend_tokenizer", tokenizer)
-        bos = getattr(tokenizer, "bos_token", None)
-        tokenizer = TextTokenizer(type(raw).from_str(raw.to_str()), bos=bos)
+        tokenizer = TextTokenizer.from_transformers(tokenizer)
     live: Any = module
-    pack = getattr(live.config, "_attn_implementation", None) == packing.NAME
+    execution = Execution(pack=getattr(live.config, "_attn_implementation", None) == packing.NAME, live=True)
     head = _head(spec)
     if head.kind == "classifier":
-        return ClassifierScorer(module, tokenizer, spec, pack=pack, live=True)
+        return ClassifierScorer(module, tokenizer, spec, execution=execution)
     if head.kind == "maxsim":
-        return LateInteractionScorer(module, tokenizer, spec, pack=pack, live=True, project=project)
+        return LateInteractionScorer(module, tokenizer, spec, execution=execution, project=project)
     if head.kind == "layers" and not isinstance(live, LayeredModel):
         raise InputError(
             f"model {spec.name!r}: a {type(live).__name__} has no heads at its layers; give a LayeredModel"
@@ -262,7 +264,7 @@ def scorer_of(
         score_head: ScoreHead = live_layer_heads(live)
     else:
         score_head = live_label_head(live, head, tokenizer, spec.name)
-    return DecoderScorer(live.base_model, tokenizer, spec, score_head=score_head, pack=pack, live=True)
+    return DecoderScorer(live.base_model, tokenizer, spec, score_head=score_head, execution=execution)
 
 
 def _head(spec: ModelSpec) -> Head:

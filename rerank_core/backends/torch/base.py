@@ -16,6 +16,7 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.padding import forget_long_rows, neutral, padded, rotary_limit
 from rerank_core.backends.torch.check_tokenizer import check_pieces, check_vocabulary
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.linear import int8 as quantization
 from rerank_core.backends.torch.linear import onednn
 from rerank_core.backends.torch.load_weights import max_positions, position_offset
@@ -41,9 +42,7 @@ class TorchScorer(ABC):
     and padded elsewhere; ``packed = False`` forces the padded path, the slow twin.
 
     Args:
-        pack: whether packing is tried.
-        int8: compute the encoder's linear layers in int8 (`int8.quantize`).
-        live: the module is somebody else's, in training perhaps: no layer of it is replaced.
+        execution: whether rows are packed, products are int8, and the module belongs to the caller.
     """
 
     layout: Layout
@@ -55,12 +54,10 @@ class TorchScorer(ABC):
         tokenizer: TextTokenizer,
         spec: ModelSpec,
         *,
-        pack: bool,
-        int8: bool = False,
-        live: bool = False,
+        execution: Execution,
     ) -> None:
         self.module = module
-        self.live = live
+        self.execution = execution
         self.tokenizer = tokenizer
         self.spec = spec
         self.max_positions = max_positions(module)
@@ -76,15 +73,14 @@ class TorchScorer(ABC):
         self._allow_varlen = True
         self._rotary_limit = rotary_limit(module)
         self._ceiling = math.inf
-        self.int8 = int8
-        if pack:
-            self._speed_up(prepacked=not int8 and not live)
+        if execution.pack:
+            self._speed_up(prepacked=not execution.int8 and not execution.live)
         if not self.packed and self.one_by_one:
             _LOG.warning(
                 "model %r: padding beside a row changes its score, so rows are computed one by one, which is slow",
                 spec.name,
             )
-        if int8:
+        if execution.int8:
             self._quantize()
 
     def _speed_up(self, *, prepacked: bool) -> None:

@@ -18,6 +18,7 @@ from rerank_core.backends.torch import (
     VECTORS,
     Block,
     Embedding,
+    Execution,
     LateInteractionScorer,
     RowRef,
     encoder_of,
@@ -39,7 +40,7 @@ def build(spec: ModelSpec, options: Options) -> M3Scorer:
     project = projection_of(module, directory, spec.head.vectors)
     with reading(directory):
         return M3Scorer(
-            module, tokenizer, spec, pack=True, int8=options.dtype == "int8", project=project, directory=directory,
+            module, tokenizer, spec, execution=Execution.of(options), project=project, directory=directory,
             options=options.model,
         )  # fmt: skip
 

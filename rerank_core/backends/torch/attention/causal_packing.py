@@ -14,6 +14,7 @@ from dataclasses import dataclass
 import torch
 
 from rerank_core.backends.torch.attention import varlen
+from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.ragged import KeyIndex, concat_ranges
 
 __all__ = ["CausalPacking", "capped"]
@@ -104,35 +105,18 @@ class CausalPacking:
         ]
 
     # ------------------------------------------------------------------ attention
-    def attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float | None,
-        sliding_window: int | None = None,
-        softcap: float | None = None,
-        dropout: float = 0.0,
-    ) -> torch.Tensor:
-        """Attention over ``[1, heads, total, width]``, fewer heads in key and value; ``[1, total, heads, width]``.
-
-        Args:
-            sliding_window: only keys less than this far back count (a sliding window).
-            softcap: weights ``x`` become ``softcap * tanh(x / softcap)`` (Gemma 2).
-        """
-        scale = query.shape[-1] ** -0.5 if scale is None else scale
-        if softcap is None and self._unbroken(query):
-            asked = query[0].transpose(0, 1)
-            return self._in_one(asked, key[0], value[0], self._all_gathered, scale, sliding_window, dropout)[None]
-        if dropout or torch.is_grad_enabled():
-            return self._attend_in_training(query[0], key[0], value[0], scale, sliding_window, softcap, dropout)[None]
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
+        """Attention over ``[1, heads, total, width]``, fewer heads in key and value; ``[1, total, heads, width]``."""
+        if call.softcap is None and self._unbroken(query):
+            return self._in_one(query[0].transpose(0, 1), key[0], value[0], self._all_gathered, call)[None]
+        if call.dropout or torch.is_grad_enabled():
+            return self._attend_in_training(query[0], key[0], value[0], call)[None]
         out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))
         for group in self.groups:
             inside = slice(group.start, group.start + group.rows * group.length)
             q = _apart(query[0, :, inside], group)
             k, v = (_behind(part[0], group) for part in (key, value))
-            attended = _attend(q, k, v, self._mask(group, sliding_window), scale, softcap)
+            attended = _attend(q, k, v, self._mask(group, call.sliding_window), call)
             out[inside].view(group.rows, group.length, *out.shape[1:]).copy_(attended.transpose(1, 2))
         return out[None]
 
@@ -140,14 +124,7 @@ class CausalPacking:
         return self.allow_varlen and varlen.serves(query.device, query.dtype, query.shape[-1])
 
     def _attend_in_training(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scale: float,
-        sliding_window: int | None,
-        softcap: float | None,
-        dropout: float,
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall
     ) -> torch.Tensor:
         """`attend` in parts that are cut and joined once: a gradient through slices of a whole costs the whole for
         every slice."""
@@ -164,24 +141,17 @@ class CausalPacking:
                     torch.cat([part[before].expand(group.rows, *part[before].shape), own], dim=2)
                     for part, own in ((cut[1], k), (cut[2], v))
                 )
-            attended = _attend(q, k, v, self._mask(group, sliding_window), scale, softcap, dropout)
+            attended = _attend(q, k, v, self._mask(group, call.sliding_window), call)
             out.append(attended.transpose(1, 2).flatten(0, 1))
         return torch.cat(out)
 
     def attend_last(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float,
-        sliding_window: int | None = None,
-        softcap: float | None = None,
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall
     ) -> torch.Tensor:
         """``[rows, heads, width]``: queries of the read tokens alone, ``[rows, heads, width]``, over keys and values
         ``[heads, total, width]``."""
-        if softcap is None and self._unbroken(query):
-            return self._in_one(query, key, value, self._last_gathered, scale, sliding_window)
+        if call.softcap is None and self._unbroken(query):
+            return self._in_one(query, key, value, self._last_gathered, call)
         out = torch.empty((*query.shape[:2], value.shape[-1]), dtype=query.dtype, device=query.device)
         number_of = {start: number for number, (start, _, _) in enumerate(self.rows)}
         for group in self.groups:
@@ -191,8 +161,8 @@ class CausalPacking:
             numbers = torch.tensor([number_of[start] for start in starts], device=query.device)
             k, v = (_behind(part, group) for part in (key, value))
             # The last token sees all of prefix and row, but for a window.
-            mask = None if sliding_window is None else self._mask(group, sliding_window)[-1:]
-            out[numbers] = _attend(query[numbers][:, :, None], k, v, mask, scale, softcap)[:, :, 0]
+            mask = None if call.sliding_window is None else self._mask(group, call.sliding_window)[-1:]
+            out[numbers] = _attend(query[numbers][:, :, None], k, v, mask, call)[:, :, 0]
         return out
 
     def _in_one(
@@ -201,16 +171,13 @@ class CausalPacking:
         key: torch.Tensor,
         value: torch.Tensor,
         gathered: KeyIndex,
-        scale: float,
-        sliding_window: int | None,
-        dropout: float = 0.0,
+        call: AttentionCall,
     ) -> torch.Tensor:
         """``[tokens, heads, width]``, all rows at once, for keys and values ``[heads, total, width]``."""
         k, v = (part.transpose(0, 1)[gathered.places] for part in (key, value))
         return varlen.attend(
-            query, k, v, cu_seqlens_q=gathered.cu_seqlens_q, cu_seqlens_k=gathered.cu_seqlens_k,
-            longest=gathered.longest,
-            scale=scale, sliding_window=sliding_window, causal=True, dropout=dropout,
+            query, k, v, call, cu_seqlens_q=gathered.cu_seqlens_q, cu_seqlens_k=gathered.cu_seqlens_k,
+            longest=gathered.longest, causal=True,
         )  # fmt: skip
 
     def _mask(self, group: _Group, sliding_window: int | None) -> torch.Tensor:
@@ -259,18 +226,14 @@ def capped(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
-    *,
-    scale: float | None,
-    softcap: float,
-    dropout: float = 0.0,
+    call: AttentionCall,
 ) -> torch.Tensor:
     """Attention of padded causal rows whose weights are capped, ``[rows, length, heads, width]``; ``mask`` is
     transformers' for SDPA, ``[rows, 1, length, length]``, None where nothing is padded."""
     whole = query.new_ones((query.shape[2], query.shape[2]), dtype=torch.bool).tril()
     # Padding before a row sees nothing, and no key at all would be NaN.
     mask = whole if mask is None else (mask | ~mask.any(-1, keepdim=True))[:, :, None]
-    scale = query.shape[-1] ** -0.5 if scale is None else scale
-    return _attend(query, key, value, mask, scale, softcap, dropout).transpose(1, 2).contiguous()
+    return _attend(query, key, value, mask, call).transpose(1, 2).contiguous()
 
 
 def _attend(
@@ -278,22 +241,26 @@ def _attend(
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
-    scale: float,
-    softcap: float | None,
-    dropout: float = 0.0,
+    call: AttentionCall,
 ) -> torch.Tensor:
     """``[rows, heads, length, width]`` for fewer heads in key and value."""
     rows, heads, length, width = query.shape
     shared = heads // key.shape[1]
-    if softcap is None:
+    if call.softcap is None:
         return torch.nn.functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, scale=scale, enable_gqa=shared > 1, dropout_p=dropout
+            query,
+            key,
+            value,
+            attn_mask=mask,
+            scale=call.scale_for(query),
+            enable_gqa=shared > 1,
+            dropout_p=call.dropout,
         )
     # The queries that share a head of keys lie under each other: one product, and no copy of the keys.
     stacked = query.reshape(rows, key.shape[1], shared * length, width)
-    weights = torch.matmul(stacked, key.mT).mul_(scale / softcap).tanh_().mul(softcap)
+    weights = torch.matmul(stacked, key.mT).mul_(call.scale_for(query) / call.softcap).tanh_().mul(call.softcap)
     if mask is not None:
         weights.view(rows, key.shape[1], shared, length, -1).masked_fill_(~mask, -torch.inf)
-    weights = torch.nn.functional.dropout(weights.softmax(dim=-1, dtype=torch.float32), dropout).to(value.dtype)
+    weights = torch.nn.functional.dropout(weights.softmax(dim=-1, dtype=torch.float32), call.dropout).to(value.dtype)
     attended = torch.matmul(weights, value)
     return attended.view(rows, heads, length, -1)

@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from rerank_core.backends.torch.attention.attention_call import AttentionCall
+
 __all__ = ["attend", "serves"]
 
 Groups = Sequence[tuple[int, int, int]]
@@ -34,19 +36,16 @@ def attend(
     key: torch.Tensor,
     value: torch.Tensor,
     groups: Groups,
-    *,
-    scale: float,
-    sliding_window: int | None,
-    dropout: float,
+    call: AttentionCall,
 ) -> torch.Tensor:
     """``[total, heads, width]`` for ``[heads, total, width]``, with the gradient; each row attends to itself.
 
     Args:
         groups: ``(start, rows, length)``, see `packing.Packing`.
-        sliding_window: how far local attention sees; None for all.
-        dropout: of attention weights, as torch's default generator draws it, to the nearest of 65,536 steps.
+        call: without a soft cap; its dropout, rounded to the nearest of 65,536 steps, is drawn from torch's default
+            generator.
     """
-    found: torch.Tensor = _Attention.apply(query, key, value, groups, scale, sliding_window, dropout)  # type: ignore[no-untyped-call]
+    found: torch.Tensor = _Attention.apply(query, key, value, groups, call)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -58,12 +57,11 @@ class _Attention(torch.autograd.Function):
         key: torch.Tensor,
         value: torch.Tensor,
         groups: Groups,
-        scale: float,
-        sliding_window: int | None,
-        dropout: float,
+        call: AttentionCall,
     ) -> torch.Tensor:
         heads, total, _ = query.shape
-        steps = min(round(dropout * _STEPS), _STEPS - 1)
+        scale, sliding_window = call.scale_for(query), call.sliding_window
+        steps = min(round(call.dropout * _STEPS), _STEPS - 1)
         kept = 1 - steps / _STEPS
         out = query.new_empty((total, heads, value.shape[-1]))
         signed = []
@@ -99,7 +97,7 @@ class _Attention(torch.autograd.Function):
             by_query, by_key = torch.bmm(inner, k * scale), torch.bmm((q * scale).mT, inner).mT
             for whole, part in zip(found, (by_query, by_key, by_value), strict=True):
                 tile.of(whole).copy_(tile.joined(part))
-        return *found, None, None, None, None
+        return *found, None, None
 
 
 def _draw(weights: torch.Tensor, steps: int) -> torch.Tensor:

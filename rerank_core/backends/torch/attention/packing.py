@@ -20,6 +20,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from rerank_core.backends.torch.attention import dropout as dropout_attention
 from rerank_core.backends.torch.attention import varlen
+from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking, capped
 from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows
 
@@ -67,80 +68,51 @@ class Packing:
         """Whether all rows attend in one kernel: the same for every layer, whose heads are alike."""
         return self.allow_varlen and varlen.serves(query.device, query.dtype, query.shape[-1])
 
-    def attend(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        *,
-        scale: float | None,
-        sliding_window: int | None,
-        softcap: float | None,
-        dropout: float = 0.0,
-    ) -> torch.Tensor:
-        """``[1, total, heads, width]`` for ``[1, heads, total, width]``; ``sliding_window``: see the config."""
-        if softcap is not None:
+    def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
+        """``[1, total, heads, width]`` for ``[1, heads, total, width]``."""
+        if call.softcap is not None:
             raise NotImplementedError("no encoder is known that caps its attention weights")
         _, heads, total, _ = query.shape
         if self.uses_varlen(query):
             q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
             longest = (max(self.lengths),) * 2
             return varlen.attend(
-                q, k, v, cu_seqlens_q=self.cu_seqlens, cu_seqlens_k=self.cu_seqlens, longest=longest, scale=scale,
-                sliding_window=sliding_window, dropout=dropout,
-            )[None]  # fmt: skip
+                q, k, v, call, cu_seqlens_q=self.cu_seqlens, cu_seqlens_k=self.cu_seqlens, longest=longest
+            )[None]
         # A trainer may want the scores of training mode, dropout and all, before it wants their gradient.
-        if dropout or torch.is_grad_enabled():
-            return self._attend_in_training(query, key, value, scale, sliding_window, dropout)
+        if call.dropout or torch.is_grad_enabled():
+            return self._attend_in_training(query, key, value, call)
         out = torch.empty((total, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
         products = query.device.type == "cpu" and query.dtype == torch.float32
         for start, rows, length in self.groups:
-            if products and heads * length * length <= _SHORT and (sliding_window is None or length <= sliding_window):
+            mask = _window(length, call.sliding_window, query.device)
+            if products and heads * length * length <= _SHORT and mask is None:
                 for place in range(start, start + rows * length, length):
                     q, k, v = (part[0, :, place : place + length] for part in (query, key, value))
-                    out[place : place + length] = _short(q, k, v, scale)
+                    out[place : place + length] = _short(q, k, v, call)
                 continue
             inside = slice(start, start + rows * length)
             shape = (heads, rows, length, -1)
             q, k, v = (part[0, :, inside].view(shape).transpose(0, 1) for part in (query, key, value))
-            mask = (
-                _window(length, sliding_window, query.device)
-                if sliding_window is not None and length > sliding_window
-                else None
-            )
-            attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=scale)
+            attended = torch.nn.functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, scale=call.scale)
             out[inside].view(rows, length, heads, -1).copy_(attended.transpose(1, 2))
         return out[None]
 
     def _attend_in_training(
-        self,
-        query: torch.Tensor,
-        key: torch.Tensor,
-        value: torch.Tensor,
-        scale: float | None,
-        sliding_window: int | None,
-        dropout: float,
+        self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall
     ) -> torch.Tensor:
         """`attend` in parts that are cut and joined once: a gradient through slices of a whole costs the whole for
         every slice."""
-        if dropout_attention.serves(query, dropout):
-            scale = query.shape[-1] ** -0.5 if scale is None else scale
-            q, k, v = query[0], key[0], value[0]
-            return dropout_attention.attend(
-                q, k, v, self.groups, scale=scale, sliding_window=sliding_window, dropout=dropout
-            )[None]
+        if dropout_attention.serves(query, call.dropout):
+            return dropout_attention.attend(query[0], key[0], value[0], self.groups, call)[None]
         sizes = [rows * length for _, rows, length in self.groups]
         parts = zip(self.groups, *(torch.split(part[0], sizes, dim=1) for part in (query, key, value)), strict=True)
         out = []
         for (_, rows, length), *cut in parts:
             q, k, v = (part.view(part.shape[0], rows, length, -1).transpose(0, 1) for part in cut)
-            mask = (
-                _window(length, sliding_window, query.device)
-                if sliding_window is not None and length > sliding_window
-                else None
-            )
+            mask = _window(length, call.sliding_window, query.device)
             attended = torch.nn.functional.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, scale=scale, dropout_p=dropout
+                q, k, v, attn_mask=mask, scale=call.scale, dropout_p=call.dropout
             )
             out.append(attended.transpose(1, 2).flatten(0, 1))
         return torch.cat(out)[None]
@@ -151,16 +123,21 @@ class Packing:
 _SHORT = 300_000
 
 
+def _window(length: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
+    """The mask of rows that are longer than the window; None where every token sees the whole row."""
+    return None if sliding_window is None or length <= sliding_window else _band(length, sliding_window, device)
+
+
 @functools.lru_cache(maxsize=64)
-def _window(length: int, sliding_window: int, device: torch.device) -> torch.Tensor:
+def _band(length: int, sliding_window: int, device: torch.device) -> torch.Tensor:
     """``[length, length]``: True where two positions are less than ``sliding_window`` apart (ModernBERT)."""
     places = torch.arange(length, device=device)
     return (places[:, None] - places[None, :]).abs() < sliding_window
 
 
-def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, scale: float | None) -> torch.Tensor:
+def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
     """Attention of one row, ``[heads, length, width]`` to ``[length, heads, width]``, as two products."""
-    weights = torch.bmm(query * (query.shape[-1] ** -0.5 if scale is None else scale), key.mT)
+    weights = torch.bmm(query * call.scale_for(query), key.mT)
     return torch.bmm(torch.softmax(weights, dim=-1), value).transpose(0, 1)
 
 
@@ -174,19 +151,15 @@ def _attention(
     **more: Any,
 ) -> tuple[torch.Tensor, None]:
     """Attention over ``[1, heads, total, width]`` inside each row; ``[1, total, heads, width]`` comes back."""
-    softcap = more.get("softcap")
-    if packing is None and softcap is not None:
-        scale, dropout = more.get("scaling"), more.get("dropout") or 0.0
-        return capped(query, key, value, attention_mask, scale=scale, softcap=softcap, dropout=dropout), None
+    call = AttentionCall.from_kwargs(more)
+    if packing is None and call.softcap is not None:
+        return capped(query, key, value, attention_mask, call), None
     if packing is None:
         plain: Any = ALL_ATTENTION_FUNCTIONS["sdpa"]
         result: tuple[torch.Tensor, None] = plain(module, query, key, value, attention_mask, **more)
         return result
-    scale, sliding_window, dropout = more.get("scaling"), more.get("sliding_window"), more.get("dropout") or 0.0
     query, key, value = _lowered(query, key, value)
-    return packing.attend(
-        query, key, value, scale=scale, sliding_window=sliding_window, softcap=softcap, dropout=dropout
-    ), None
+    return packing.attend(query, key, value, call), None
 
 
 def _lowered(*parts: torch.Tensor) -> tuple[torch.Tensor, ...]:

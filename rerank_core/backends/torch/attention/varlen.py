@@ -14,6 +14,8 @@ from typing import Any
 
 import torch
 
+from rerank_core.backends.torch.attention.attention_call import AttentionCall
+
 __all__ = ["attend", "possible", "serves"]
 
 # The first version of the function had neither; without them a model's own scaling or window would be lost.
@@ -56,41 +58,38 @@ def attend(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
+    call: AttentionCall,
     *,
     cu_seqlens_q: torch.Tensor,
     cu_seqlens_k: torch.Tensor,
     longest: tuple[int, int],
-    scale: float | None,
-    sliding_window: int | None = None,
     causal: bool = False,
-    dropout: float = 0.0,
 ) -> torch.Tensor:
     """Attention over ``[total, heads, width]`` inside each row, with its gradient.
 
     Args:
         key, value: may have fewer heads, each for as many of the query's.
+        call: without a soft cap, which the kernel does not have.
         cu_seqlens_q: ``[rows + 1]`` int32, where each row's queries begin, and their number; ``cu_seqlens_k`` likewise.
         longest: row, in queries and in keys.
-        sliding_window: only keys less than this far away count.
         causal: only keys before a query count, the last query of a row standing at its last key.
-        dropout: of attention weights, for training.
     """
     function = _function()
     assert function is not None, "serves() comes first"
-    back = -1 if sliding_window is None or max(longest) <= sliding_window else sliding_window - 1
+    back = -1 if call.sliding_window is None or max(longest) <= call.sliding_window else call.sliding_window - 1
     window = (back, 0 if causal else back)
-    if dropout:
+    if call.dropout:
         # The kernel under torch's function, which has no dropout of its own.
         found = torch.ops.aten._flash_attention_forward(
-            query, key, value, cu_seqlens_q, cu_seqlens_k, *longest, dropout, window == (-1, 0), False,
-            scale=scale, window_size_left=window[0], window_size_right=window[1],
+            query, key, value, cu_seqlens_q, cu_seqlens_k, *longest, call.dropout, window == (-1, 0), False,
+            scale=call.scale, window_size_left=window[0], window_size_right=window[1],
         )  # fmt: skip
         dropped: torch.Tensor = found[0]
         return dropped
     # Later versions want to be told; the kernel has always shared heads.
     told = {"enable_gqa": True} if query.shape[1] != key.shape[1] and "enable_gqa" in _arguments() else {}
     out: torch.Tensor = function(
-        query, key, value, cu_seqlens_q, cu_seqlens_k, *longest, scale=scale, window_size=window, **told
+        query, key, value, cu_seqlens_q, cu_seqlens_k, *longest, scale=call.scale, window_size=window, **told
     )
     return out
 

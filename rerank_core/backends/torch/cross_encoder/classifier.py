@@ -12,6 +12,7 @@ from rerank_core.backends.frames import pair_frame, stacked_frame
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.last_layer import gather_cls, last_layer_for_cls_only
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
@@ -30,9 +31,7 @@ class ClassifierScorer(TorchScorer):
         tokenizer: TextTokenizer,
         spec: ModelSpec,
         *,
-        pack: bool,
-        int8: bool = False,
-        live: bool = False,
+        execution: Execution,
     ) -> None:
         labels = getattr(module.config, "num_labels", None)
         if labels != 1:
@@ -44,9 +43,9 @@ class ClassifierScorer(TorchScorer):
                 f"model {spec.name!r}: a decoder classifier finds its last token by pad_token_id, and config.json has "
                 "none; set it to the tokenizer's padding token"
             )
-        if pack:
+        if execution.pack:
             gather_cls(module)
-        super().__init__(module, tokenizer, spec, pack=pack, int8=int8, live=live)
+        super().__init__(module, tokenizer, spec, execution=execution)
         self._frame = pair_frame(tokenizer, typed=self.typed)
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
@@ -64,7 +63,7 @@ class ClassifierScorer(TorchScorer):
         return other
 
     def skip_unread(self) -> Callable[[], None] | None:
-        return last_layer_for_cls_only(self.module, live=self.live)
+        return last_layer_for_cls_only(self.module, live=self.execution.live)
 
     def forward_inputs(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
         return self.laid_out([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=packed)

@@ -14,6 +14,7 @@ from typing import Any
 import torch
 
 from rerank_core.backends.torch.attention import varlen
+from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.packing import Packing
 
 __all__ = ["gather_cls", "last_layer_for_cls_only"]
@@ -27,10 +28,18 @@ class FirstTokenLayer(torch.nn.Module):
         self.layer = layer
 
     def forward(self, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-        packing: Packing | None = kwargs.get("packing")
-        if packing is None:
-            return self.layer(hidden_states, *args, **kwargs)
-        return _first_tokens(self.layer, hidden_states, packing)
+        return _forward(self.layer, self.layer, hidden_states, *args, **kwargs)
+
+
+def _forward(
+    layer: Any, whole: Callable[..., Any], hidden_states: torch.Tensor, *args: Any, **kwargs: Any
+) -> torch.Tensor:
+    """A layer's forward pass: for a packed batch its first tokens alone, for any other batch the ``whole`` layer."""
+    packing: Packing | None = kwargs.get("packing")
+    if packing is None:
+        output: torch.Tensor = whole(hidden_states, *args, **kwargs)
+        return output
+    return _first_tokens(layer, hidden_states, packing)
 
 
 def _first_tokens(layer: Any, hidden_states: torch.Tensor, packing: Packing) -> torch.Tensor:
@@ -40,23 +49,22 @@ def _first_tokens(layer: Any, hidden_states: torch.Tensor, packing: Packing) -> 
     query = attention.query(first)[0].unflatten(-1, (heads, -1))
     key, value = (part(hidden_states)[0].unflatten(-1, (heads, -1)) for part in (attention.key, attention.value))
     dropout = attention.dropout.p if attention.training else 0.0
-    out = _attend(query, key, value, packing, attention.scaling, dropout)
+    out = _attend(query, key, value, packing, AttentionCall(attention.scaling, dropout=dropout))
     attended = layer.attention.output(out.flatten(1)[None], first)
     found: torch.Tensor = layer.output(layer.intermediate(attended), attended)
     return found
 
 
 def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, scale: float, dropout: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, call: AttentionCall
 ) -> torch.Tensor:
     """``[rows, heads, width]``: one query a row over the keys and values of that row."""
     if packing.uses_varlen(query):
         alone = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
         longest = (1, max(packing.lengths))
         return varlen.attend(
-            query, key, value, cu_seqlens_q=alone, cu_seqlens_k=packing.cu_seqlens, longest=longest, scale=scale,
-            dropout=dropout,
-        )  # fmt: skip
+            query, key, value, call, cu_seqlens_q=alone, cu_seqlens_k=packing.cu_seqlens, longest=longest
+        )
     asked = torch.split(query, [rows for _, rows, _ in packing.groups])
     # Split, not sliced: a gradient through slices of a whole costs the whole for every slice.
     read = (torch.split(part, [rows * length for _, rows, length in packing.groups]) for part in (key, value))
@@ -64,7 +72,9 @@ def _attend(
     for (_, rows, length), q, *behind in zip(packing.groups, asked, *read, strict=True):
         k, v = (part.view(rows, length, *part.shape[1:]).transpose(1, 2) for part in behind)
         out.append(
-            torch.nn.functional.scaled_dot_product_attention(q[:, :, None], k, v, scale=scale, dropout_p=dropout)
+            torch.nn.functional.scaled_dot_product_attention(
+                q[:, :, None], k, v, scale=call.scale, dropout_p=call.dropout
+            )
         )
     return torch.cat(out)[:, :, 0]
 
@@ -95,15 +105,8 @@ def last_layer_for_cls_only(module: Any, *, live: bool = False) -> Callable[[], 
         return lambda: layers.__setitem__(-1, last)
     if "forward" in vars(last):
         return None
-    last.forward = functools.partial(_live_forward, last)
+    last.forward = functools.partial(_forward, last, functools.partial(type(last).forward, last))
     return lambda: vars(last).pop("forward")
-
-
-def _live_forward(layer: Any, hidden_states: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    packing: Packing | None = kwargs.get("packing")
-    if packing is None:
-        return type(layer).forward(layer, hidden_states, *args, **kwargs)
-    return _first_tokens(layer, hidden_states, packing)
 
 
 def gather_cls(module: Any) -> None:

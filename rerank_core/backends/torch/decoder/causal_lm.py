@@ -17,6 +17,7 @@ from rerank_core.backends.torch.attention.padding import padded_on_the_left
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.decoder.heads import LabelHead, LayerHeads, ScoreHead
 from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
@@ -50,9 +51,7 @@ class DecoderScorer(TorchScorer):
         spec: ModelSpec,
         *,
         score_head: ScoreHead,
-        pack: bool,
-        int8: bool = False,
-        live: bool = False,
+        execution: Execution,
         stack: LayerRunner | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
@@ -63,7 +62,7 @@ class DecoderScorer(TorchScorer):
         self.keep: Sequence[int] = ()
         self._stages: list[tuple[int, ...]] = [tuple(sorted(set(score_head.layers)))]
         self._whole = False
-        super().__init__(module, tokenizer, spec, pack=pack, int8=int8, live=live)
+        super().__init__(module, tokenizer, spec, execution=execution)
         if (self._whole or not self.packed) and (
             len(set(score_head.layers)) > 1 or type(self.stack) is not LayerRunner
         ):
@@ -261,7 +260,7 @@ class DecoderScorer(TorchScorer):
     def packing_variants(self) -> list[dict[str, Any]]:
         kernels = super().packing_variants()
         # What is tried of a live module is what a trainer calls: the whole of it, or its layers where they have heads.
-        ways = (isinstance(self.score_head, LabelHead),) if self.live else (False, True)
+        ways = (isinstance(self.score_head, LabelHead),) if self.execution.live else (False, True)
         return [{**settings, "_whole": whole} for whole in ways for settings in kernels]
 
     def skip_unread(self) -> Callable[[], None] | None:
@@ -273,7 +272,7 @@ class DecoderScorer(TorchScorer):
     def pads(self) -> bool:
         if not super().pads():
             return False
-        if not self.live or isinstance(self.score_head, LayerHeads):
+        if not self.execution.live or isinstance(self.score_head, LayerHeads):
             return True
         # A trainer fills up on the left.
         rows = packing.probe_rows(self.module)

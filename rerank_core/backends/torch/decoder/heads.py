@@ -12,6 +12,7 @@ import torch
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.backends.torch.decoder.output_layer import TokenLogits
+from rerank_core.backends.torch.decoder.soft_cap import final_cap, soft_cap
 from rerank_core.backends.torch.safetensors_reader import tensors_of
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.spec import Head
@@ -82,9 +83,7 @@ class LayerHeads:
 
     def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
         logits = torch.nn.functional.linear(hidden.float(), self.heads[layer].float())[:, 0]
-        if self.softcap is not None:
-            logits = torch.tanh(logits / self.softcap) * self.softcap
-        return logits
+        return soft_cap(logits, self.softcap)
 
     def name(self, layer: int) -> str:
         return "score" if len(self.layers) == 1 else f"layer_{layer}"
@@ -143,7 +142,6 @@ def layer_heads_of(
     layers: Sequence[int],
     *,
     ordinal: bool = False,
-    softcap: float | None = None,
 ) -> LayerHeads:
     """The heads of a checkpoint for the layers that were loaded.
 
@@ -170,7 +168,7 @@ def layer_heads_of(
         if found[name].shape != (1, width):
             raise CheckpointError(f"{directory}: {name!r} is {list(found[name].shape)}, not [1, {width}]")
         heads[layer] = found[name].to(embeddings)
-    return LayerHeads(tuple(layers), heads, softcap)
+    return LayerHeads(tuple(layers), heads, final_cap(module.config))
 
 
 def live_layer_heads(module: LayeredModel, layers: Sequence[int] | None = None, *, ordinal: bool = False) -> LayerHeads:

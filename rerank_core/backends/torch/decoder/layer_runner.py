@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 
+from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows
 
@@ -155,14 +156,8 @@ def _last_tokens(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalP
     key = _rotated(key, cos, sin)
     sliding_window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
     softcap = getattr(attention, "attn_logit_softcapping", None)
-    attended = packing.attend_last(
-        query,
-        key.transpose(0, 1),
-        value.transpose(0, 1),
-        scale=attention.scaling,
-        sliding_window=sliding_window,
-        softcap=softcap,
-    )
+    call = AttentionCall(attention.scaling, sliding_window, softcap)
+    attended = packing.attend_last(query, key.transpose(0, 1), value.transpose(0, 1), call)
     read, multiplier = hidden[0, packing.last], getattr(layer, "residual_multiplier", 1.0)
     out = attention.o_proj(attended.flatten(1))
     if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 norms what each block gives, too

@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.decoder.layer_runner import LayerRunner
+from rerank_core.backends.torch.decoder.soft_cap import final_cap, soft_cap
 
 __all__ = ["LayeredModel", "LayeredOutput"]
 
@@ -54,7 +55,7 @@ class LayeredModel(PreTrainedModel):  # type: ignore[misc]
         self.scored_layers = tuple(layers)
         self.lm_head = torch.nn.ModuleList(LayerHead(base.config.hidden_size) for _ in layers)
         self.lm_head.to(device=base.device, dtype=base.dtype)
-        self.softcap: float | None = getattr(base.config, "final_logit_softcapping", None)
+        self.softcap = final_cap(base.config)
         self._no_split_modules = getattr(base, "_no_split_modules", None)
 
     def forward(self, input_ids: torch.Tensor, packing: CausalPacking) -> LayeredOutput:
@@ -64,6 +65,5 @@ class LayeredModel(PreTrainedModel):  # type: ignore[misc]
         found = []
         for layer, head in zip(self.scored_layers, self.lm_head, strict=True):
             stack.advance(running, layer)
-            logits = head(stack.read(running))
-            found.append(logits if self.softcap is None else torch.tanh(logits / self.softcap) * self.softcap)
+            found.append(soft_cap(head(stack.read(running)), self.softcap))
         return LayeredOutput(torch.stack(found, dim=1))

@@ -13,6 +13,7 @@ import torch
 from rerank_core.backends.frames import single_frame, token_id
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef, gather
 from rerank_core.backends.torch.late_interaction.maxsim import best_places, maxsim
 from rerank_core.backends.torch.late_interaction.store_disk import DiskStore
@@ -48,9 +49,7 @@ class LateInteractionScorer(TorchScorer):
         tokenizer: TextTokenizer,
         spec: ModelSpec,
         *,
-        pack: bool,
-        int8: bool = False,
-        live: bool = False,
+        execution: Execution,
         project: torch.nn.Module | None = None,
     ) -> None:
         template, head = spec.template, spec.head
@@ -62,7 +61,7 @@ class LateInteractionScorer(TorchScorer):
                 f"model {spec.name!r} has the projection {self.vectors.projection!r}, and the scorer was made "
                 f"{'without' if project is None else 'with'} one"
             )
-        super().__init__(module, tokenizer, spec, pack=pack, int8=int8, live=live)
+        super().__init__(module, tokenizer, spec, execution=execution)
         self.project = project
         self._frame = single_frame(tokenizer, marker=template.doc_marker)
         self._asked = single_frame(
@@ -203,7 +202,7 @@ class LateInteractionScorer(TorchScorer):
         (tokens,) = self.tokenize([_PROBE], "doc")
         room = (self.max_positions or self.spec.max_length) - self.overhead(tokens, tokens)
         (probe,) = self.encode([self.row(tokens, tokens, 0, min(room, len(tokens)), (0, 0, 0))])
-        exact = self._dtype == torch.float32 and not self.int8
+        exact = self._dtype == torch.float32 and not self.execution.int8
         return DiskStore.open(
             directory, precision, identity, probe, exact=exact, device=self.device, fit=self.wrong_lengths
         )

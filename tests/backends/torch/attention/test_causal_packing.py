@@ -7,6 +7,7 @@ import itertools
 import pytest
 import torch
 
+from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 
 HEADS, KEY_HEADS, WIDTH = 6, 2, 8
@@ -54,12 +55,9 @@ def test_rows_see_their_prefix_and_themselves(
 ) -> None:
     """The fused kernel, and products where weights are capped; with windows, for every token and the last alone."""
     packing, query, key, value = packed
-    found = packing.attend(
-        query[None], key[None], value[None], scale=0.4, sliding_window=sliding_window, softcap=softcap
-    )[0]
-    ends = packing.attend_last(
-        query[:, packing.last].transpose(0, 1), key, value, scale=0.4, sliding_window=sliding_window, softcap=softcap
-    )
+    call = AttentionCall(0.4, sliding_window, softcap)
+    found = packing.attend(query[None], key[None], value[None], call)[0]
+    ends = packing.attend_last(query[:, packing.last].transpose(0, 1), key, value, call)
     for row, (start, length, _) in enumerate(packing.rows):
         expected = plain(*(joined(packing, part, row) for part in (query, key, value)), 0.4, sliding_window, softcap)
         own = expected[:, -length:].transpose(0, 1)
@@ -124,11 +122,12 @@ def test_one_kernel_on_cuda_gives_what_groups_give(dtype: torch.dtype, sliding_w
     def apart(one: torch.Tensor, other: torch.Tensor) -> float:
         return float((one - other).detach().float().norm() / other.detach().float().norm())
 
-    found = [way.attend(*given, scale=0.3, sliding_window=sliding_window) for way in ways]
+    call = AttentionCall(0.3, sliding_window)
+    found = [way.attend(*given, call) for way in ways]
     assert apart(*found) < near
     above = torch.randn_like(found[0])
     for one, other in zip(*(torch.autograd.grad(out, given, above) for out in found), strict=True):
         assert apart(one, other) < near
     query, key, value = (part.detach()[0] for part in given)
     asked = query[:, ways[0].last].transpose(0, 1)
-    assert apart(*(way.attend_last(asked, key, value, scale=0.3, sliding_window=sliding_window) for way in ways)) < near
+    assert apart(*(way.attend_last(asked, key, value, call) for way in ways)) < near

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from rerank_core.backends.torch.attention import dropout as dropout_attention
+from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.packing import Packing
 
 
@@ -31,7 +32,7 @@ def test_its_gradient_is_right(monkeypatch: pytest.MonkeyPatch, tile: int, slidi
 
     def attend(*given: Any) -> torch.Tensor:
         torch.manual_seed(1)
-        return dropout_attention.attend(*given, groups(lengths), scale=0.7, sliding_window=sliding_window, dropout=0.3)
+        return dropout_attention.attend(*given, groups(lengths), AttentionCall(0.7, sliding_window, dropout=0.3))
 
     assert torch.autograd.gradcheck(attend, parts(lengths, torch.float64))
 
@@ -42,9 +43,9 @@ def test_without_dropout_it_is_plain_attention(sliding_window: int | None) -> No
     lengths = [5, 5, 30, 700]
     given = parts(lengths, torch.float32, heads=12, width=8)
     packing = Packing.of(lengths, torch.device("cpu"))
-    found = dropout_attention.attend(*given, packing.groups, scale=8**-0.5, sliding_window=sliding_window, dropout=0.0)
+    found = dropout_attention.attend(*given, packing.groups, AttentionCall(8**-0.5, sliding_window))
     wide = [part[None] for part in given]
-    expected = packing.attend(*wide, scale=None, sliding_window=sliding_window, softcap=None)[0]
+    expected = packing.attend(*wide, AttentionCall(sliding_window=sliding_window))[0]
     direction = torch.randn_like(expected)
 
     assert torch.allclose(found, expected, atol=1e-5)
@@ -61,9 +62,7 @@ def test_it_drops_the_share_that_it_is_told(dropout: float) -> None:
     query = torch.zeros(2, length, length)
     value = torch.eye(length).expand(2, length, length)
     torch.manual_seed(0)
-    found = dropout_attention.attend(
-        query, query, value, groups([length]), scale=1.0, sliding_window=None, dropout=dropout
-    )
+    found = dropout_attention.attend(query, query, value, groups([length]), AttentionCall(1.0, dropout=dropout))
     kept = found > 0
 
     assert torch.allclose(found[kept], torch.tensor(1 / length / (1 - dropout)), rtol=1e-3)
@@ -76,9 +75,7 @@ def test_a_seed_repeats_the_draw() -> None:
     """Scored again from the same state, a pass has the same dropout: what computing a group in parts rests on."""
     lengths = [7, 7, 9]
     given = parts(lengths, torch.float32)
-    attend = functools.partial(
-        dropout_attention.attend, *given, groups(lengths), scale=1.0, sliding_window=None, dropout=0.2
-    )
+    attend = functools.partial(dropout_attention.attend, *given, groups(lengths), AttentionCall(1.0, dropout=0.2))
     state = torch.get_rng_state()
     first, second = attend(), attend()
     torch.set_rng_state(state)

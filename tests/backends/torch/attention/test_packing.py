@@ -19,6 +19,7 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.testing import fake_spec, tiny_cross_encoder
 from rerank_core.testing.checkpoints import tiny_tokenizer
 
@@ -49,7 +50,7 @@ def scorer(family: str, config: dict[str, Any]) -> ClassifierScorer:
         for weights in module.parameters():
             if weights.dim() > 1:
                 torch.nn.init.normal_(weights, std=0.3)
-    return ClassifierScorer(module.eval(), TextTokenizer(tokenizer), fake_spec(), pack=True)
+    return ClassifierScorer(module.eval(), TextTokenizer(tokenizer), fake_spec(), execution=Execution())
 
 
 def rows_of(lengths: list[int]) -> list[list[int]]:

@@ -19,6 +19,7 @@ from rerank_core import Head, ModelSpec, Reranker, Template
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.testing import fake_spec, tiny_causal_lm
 from rerank_core.testing.checkpoints import tiny_tokenizer
 
@@ -56,7 +57,7 @@ def test_rows_that_padding_would_change_are_computed_alone(
     module = module_of(family, AutoModelForSequenceClassification, dtype)
     tokenizer = TextTokenizer(tiny_tokenizer("bert"))
     with caplog.at_level(logging.WARNING):
-        scorer = ClassifierScorer(module, tokenizer, fake_spec(), pack=True)
+        scorer = ClassifierScorer(module, tokenizer, fake_spec(), execution=Execution())
         together = scorer.forward(batch_of(ROWS)).scores["score"]
     with torch.inference_mode():
         expected = [float(module(input_ids=torch.tensor([row])).logits[0, 0]) for row in ROWS]
@@ -70,7 +71,7 @@ def test_rows_that_padding_would_change_are_computed_alone(
 def test_a_neutral_padding_stays(family: str, dtype: torch.dtype) -> None:
     """A model whose padding changes nothing is computed in batches, also below float32."""
     module = module_of(family, AutoModelForSequenceClassification, dtype)
-    scorer = ClassifierScorer(module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), pack=True)
+    scorer = ClassifierScorer(module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), execution=Execution())
 
     assert not scorer.packed
     assert not scorer.one_by_one

@@ -17,6 +17,7 @@ from rerank_core import Head, ModelSpec, Template
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing, varlen
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import LateInteractionScorer
 from rerank_core.backends.torch.load_weights import load_module
 from rerank_core.testing import fake_spec, tiny_cross_encoder, tiny_encoder
@@ -142,15 +143,15 @@ def test_dropout_goes_to_the_operator_under_it(on_meta: OnMeta) -> None:
             return func(*args, **(kwargs or {}))
 
     with Dropped():
-        made.scores_from(made.module(**made.asked(batch_of(ROWS), packed=True)))
+        made.scores_from(made.module(**made.forward_inputs(batch_of(ROWS), packed=True)))
     assert seen == [(0.1, False, -1)] * 3
 
 
 def test_bounds_are_those_of_the_rows() -> None:
     """Cumulative lengths in int32, as the kernel reads them; starts in int64, to index with."""
     made = packing.Packing.of([5, 3, 3, 1], torch.device("cpu"))
-    assert (made.bounds.tolist(), made.bounds.dtype) == ([0, 5, 8, 11, 12], torch.int32)
-    assert (made.starts.tolist(), made.starts.dtype) == ([0, 5, 8, 11], torch.int64)
+    assert (made.cu_seqlens.tolist(), made.cu_seqlens.dtype) == ([0, 5, 8, 11, 12], torch.int32)
+    assert (made.row_starts.tolist(), made.row_starts.dtype) == ([0, 5, 8, 11], torch.int64)
 
 
 @pytest.mark.parametrize("dtype", HALF)
@@ -168,7 +169,7 @@ def test_a_leak_smaller_than_the_tolerance_is_found(dtype: torch.dtype) -> None:
         lambda encoder, args, kwargs: (args, {name: value for name, value in kwargs.items() if name != "packing"}),
         with_kwargs=True,
     )
-    made = ClassifierScorer(module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), pack=True)
+    made = ClassifierScorer(module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), execution=Execution())
     assert not made.packed
     rows = packing.probe_rows(module)
     alone, leaking = (made.read(rows, [None] * len(rows), packed=way) for way in (False, True))
@@ -202,7 +203,7 @@ def test_late_interaction_is_packed_in_half_precision(tmp_path: Path, dtype: tor
     spec = ModelSpec(name="tiny", template=Template.each(), head=Head.maxsim("mean"), max_length=512)
     module = load_module(directory, "maxsim", device="cpu", dtype=str(dtype).removeprefix("torch."))
     tokenizer = TextTokenizer.from_directory(directory, parse_special_tokens=False)
-    assert LateInteractionScorer(module, tokenizer, spec, pack=True).packed
+    assert LateInteractionScorer(module, tokenizer, spec, execution=Execution()).packed
 
 
 @pytest.mark.parametrize("name", ["float32", "float16", "bfloat16"])

@@ -10,7 +10,9 @@ import torch
 from helpers.small_classifiers import FAMILIES, HALF, ROWS, batch_of, classifier, scorer
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing, varlen
+from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.testing import fake_spec
 from rerank_core.testing.checkpoints import tiny_tokenizer
 
@@ -81,7 +83,7 @@ def test_dropout_on_cuda_drops_weights_and_their_gradient() -> None:
 
     def attend() -> torch.Tensor:
         torch.manual_seed(3)
-        return packed.attend(query, key, value, scale=0.2, sliding_window=None, softcap=None, dropout=0.25)
+        return packed.attend(query, key, value, AttentionCall(0.2, dropout=0.25))
 
     out = attend()
     assert torch.equal(out, attend())
@@ -103,7 +105,9 @@ def test_training_under_autocast_takes_one_kernel(dropout: float, monkeypatch: p
     """Weights stay float32, attention runs in bfloat16, whole rows and first tokens; gradients are near those of
     float32 where nothing is drawn."""
     module = classifier("bert", torch.float32, "cuda", 0.1)
-    made: Any = ClassifierScorer(module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), pack=True, live=True)
+    made: Any = ClassifierScorer(
+        module, TextTokenizer(tiny_tokenizer("bert")), fake_spec(), execution=Execution(live=True)
+    )
     for part in module.modules():
         if isinstance(part, torch.nn.Dropout):
             part.p = dropout
@@ -112,7 +116,7 @@ def test_training_under_autocast_takes_one_kernel(dropout: float, monkeypatch: p
     plain = varlen.attend
 
     def kept(*args: Any, **options: Any) -> torch.Tensor:
-        seen.append(options["dropout"])
+        seen.append(args[3].dropout)
         return plain(*args, **options)
 
     monkeypatch.setattr(varlen, "attend", kept)
@@ -120,7 +124,7 @@ def test_training_under_autocast_takes_one_kernel(dropout: float, monkeypatch: p
 
     def gradient(lower: bool) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=lower):
-            made.scores_from(module(**made.asked(batch, packed=True))).square().sum().backward()
+            made.scores_from(module(**made.forward_inputs(batch, packed=True))).square().sum().backward()
         weight = module.base_model.encoder.layer[0].attention.self.query.weight
         found, weight.grad = weight.grad, None
         return found

@@ -10,7 +10,7 @@ from typing import Any
 
 from rerank_core import CheckpointError, Head, InputError, ModelOption, ModelSpec, Template, UnknownModelError
 from rerank_core.backends.locate import fetch, locate
-from rerank_core.backends.tokenizer import TextTokenizer, check_tokenizer_files
+from rerank_core.backends.tokenizer import check_tokenizer_files
 from rerank_core.backends.torch.load_weights import quiet
 from rerank_core.options import Options
 from rerank_core.plugins import registry
@@ -21,7 +21,7 @@ from rerank_core.spec.untrusted_files import read_json, reading
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import DEFAULT, check_kind
 
-__all__ = ["Source", "base_name", "source_of", "spec_to_train", "text_tokenizer", "tokenizer_of"]
+__all__ = ["Source", "base_name", "source_of", "spec_to_train", "tokenizer_of"]
 
 
 @dataclass(frozen=True)
@@ -238,9 +238,3 @@ def tokenizer_of(directory: Path) -> Any:
     if not getattr(tokenizer, "is_fast", False):
         raise CheckpointError(f"{directory}: rerank-core needs a tokenizer.json, and this tokenizer has none")
     return tokenizer
-
-
-def text_tokenizer(tokenizer: Any) -> TextTokenizer:
-    """What serving makes of a transformers tokenizer: a copy, which no setting of the original changes."""
-    raw = tokenizer.backend_tokenizer
-    return TextTokenizer(type(raw).from_str(raw.to_str()), bos=tokenizer.bos_token)

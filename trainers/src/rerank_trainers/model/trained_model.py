@@ -8,6 +8,7 @@ from typing import Any
 import torch
 
 from rerank_core import InputError, ModelSpec
+from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.base import TorchScorer
@@ -17,7 +18,7 @@ from rerank_trainers.model.kind import DEFAULT
 from rerank_trainers.model.layer_heads import load_layerwise
 from rerank_trainers.model.load_weights import language_model, load_classifier
 from rerank_trainers.model.lora import with_lora
-from rerank_trainers.model.source import base_name, source_of, spec_to_train, text_tokenizer, tokenizer_of
+from rerank_trainers.model.source import base_name, source_of, spec_to_train, tokenizer_of
 
 __all__ = ["Model", "open_model"]
 
@@ -81,7 +82,7 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
     else:
         if config.layout != "packed":
             raise InputError(f"model.layout is {config.layout!r}; the layers of a layerwise model run on packed rows")
-        module, head, fresh = load_layerwise(source, config, text_tokenizer(tokenizer))
+        module, head, fresh = load_layerwise(source, config, TextTokenizer.from_transformers(tokenizer))
         spec = replace(spec, head=head)
     if config.layout == "packed":
         _use_packed_attention(module)
@@ -91,7 +92,7 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
     plain = module.get_base_model() if hasattr(module, "peft_config") else module
     if config.gradient_checkpointing:
         _keep_fewer_activations(plain)
-    scorer = scorer_of(plain, text_tokenizer(tokenizer), spec)
+    scorer = scorer_of(plain, tokenizer, spec)
     if not isinstance(scorer, Trainable):
         raise InputError(f"a {type(scorer).__name__} cannot be trained here")
     return Model(module, tokenizer, spec, scorer, base_name(source, spec), tuple(fresh), config.checkpoint)
