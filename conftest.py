@@ -35,10 +35,10 @@ def run_console(example: Example) -> None:
 @functools.cache
 def run_line(line: str) -> Any:
     """Run one line in a process of its own; a line that several documents show runs once."""
-    from helpers.processes import run_python
+    from helpers.forked import run_python
 
     arguments = shlex.split(line.removeprefix("$ rerank "))
-    return run_python("rerank_core", *arguments, cwd=ROOT, env={"COLUMNS": "100"})
+    return run_python("-m", "rerank_core", *arguments, cwd=ROOT, env={"COLUMNS": "100"})
 
 
 @pytest.fixture

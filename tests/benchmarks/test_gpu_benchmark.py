@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from helpers.processes import run_python
+from helpers.forked import run_python
 
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 
@@ -20,7 +20,7 @@ WAYS = {"packed", "padded", "Hugging Face"}
 def test_quick_run_measures_every_way(tmp_path: Path) -> None:
     """Cross-encoders and causal models, in every way there is, and in float32 all give Hugging Face's scores."""
     file = tmp_path / "rows.json"
-    done = run_python(SCRIPT, "--device", "cpu", "--quick", "--json", str(file))
+    done = run_python(str(SCRIPT), "--device", "cpu", "--quick", "--json", str(file))
     assert done.returncode == 0, done.stderr
     rows = json.loads(file.read_text(encoding="utf-8"))["rows"]
 
@@ -40,9 +40,9 @@ def test_quick_run_measures_every_way(tmp_path: Path) -> None:
 
 def test_one_shape_can_be_asked_for() -> None:
     """And a name that is none is refused before anything is built."""
-    done = run_python(SCRIPT, "--device", "cpu", "--quick", "--only", "2 x 64")
+    done = run_python(str(SCRIPT), "--device", "cpu", "--quick", "--only", "2 x 64")
     assert {line[:12] for line in done.stdout.splitlines()[2:]} == {"2 x 64      "}
-    wrong = run_python(SCRIPT, "--device", "cpu", "--quick", "--only", "Gemma")
+    wrong = run_python(str(SCRIPT), "--device", "cpu", "--quick", "--only", "Gemma")
     assert wrong.returncode == 2
     assert "no shape is called 'Gemma'" in wrong.stderr
 
@@ -50,6 +50,6 @@ def test_one_shape_can_be_asked_for() -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_without_a_gpu_it_says_so() -> None:
     """Exit code 2 and one line, before anything is built."""
-    done = run_python(SCRIPT)
+    done = run_python(str(SCRIPT))
     assert (done.returncode, done.stdout) == (2, "")
     assert done.stderr.splitlines() == ["no CUDA device here; --device cpu --quick runs a tiny version of everything"]

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import os
 from pathlib import Path
 
 import pytest
+from scipy.stats import kendalltau
 
 import rerank_core
-from rerank_core import Reranker
+from helpers.scripts import module_of
+from rerank_core import Ranking, Reranker
 from rerank_core.testing import ScorerConformance
+
+dl19 = module_of(Path(__file__).resolve().parents[3] / "benchmarks" / "dl19.py")
+# Query id, query and documents of some queries.
+Requests = list[tuple[str, str, list[dict[str, str]]]]
 
 
 @pytest.fixture(scope="module")
@@ -34,27 +39,50 @@ def test_answer_beats_topic_beats_noise(reranker: Reranker) -> None:
     assert [hit.index for hit in reranker.rerank("what does a panda eat?", docs)] == [2, 1, 0]
 
 
-@pytest.mark.data
-def test_dl19_sample_is_ranked_better_than_by_bm25(reranker: Reranker) -> None:
-    """On the first queries of TREC DL19, nDCG@10 is well above the order of the file (benchmarks/dl19.py has all)."""
+@pytest.fixture(scope="module")
+def data() -> Path:
+    """The folder of judged data."""
     folder = os.environ.get("RERANK_DATA")
     if not folder:
         pytest.skip("RERANK_DATA is not set: it names the folder with the judged data")
-    script = Path(__file__).resolve().parents[3] / "benchmarks" / "dl19.py"
-    spec = importlib.util.spec_from_file_location("dl19", script)
-    assert spec is not None
-    assert spec.loader is not None
-    dl19 = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(dl19)
-    asked = dl19.requests(Path(folder))[:8]
-    rankings = reranker.rerank_many([(query, docs) for _, query, docs in asked])
-    judged = {query for query, _, _ in asked}
+    return Path(folder)
+
+
+@pytest.fixture(scope="module")
+def sample(data: Path) -> Requests:
+    """The first queries of TREC DL19."""
+    first: Requests = dl19.requests(data)[:4]
+    return first
+
+
+@pytest.fixture(scope="module")
+def rankings(reranker: Reranker, sample: Requests) -> list[Ranking]:
+    return reranker.rerank_many([(query, docs) for _, query, docs in sample])
+
+
+@pytest.mark.data
+def test_dl19_sample_is_ranked_better_than_by_bm25(data: Path, sample: Requests, rankings: list[Ranking]) -> None:
+    """On the first queries of TREC DL19, nDCG@10 is well above the order of the file: 0.87 and 0.62
+    (benchmarks/dl19.py has all of them)."""
+    judged = {query for query, _, _ in sample}
     ours = [
         dl19.ScoredDoc(query, str(hit.document.id), hit.score)
-        for (query, _, _), ranking in zip(asked, rankings, strict=True)
+        for (query, _, _), ranking in zip(sample, rankings, strict=True)
         for hit in ranking
     ]
-    bm25 = [dl19.ScoredDoc(query, doc["id"], -float(n)) for query, _, docs in asked for n, doc in enumerate(docs)]
-    scores = [dl19.ndcg10(Path(folder), run, judged) for run in (ours, bm25)]
+    bm25 = [dl19.ScoredDoc(query, doc["id"], -float(n)) for query, _, docs in sample for n, doc in enumerate(docs)]
+    scores = [dl19.ndcg10(data, run, judged) for run in (ours, bm25)]
 
-    assert scores[0] > scores[1] + 0.05, json.dumps(scores)
+    assert scores[0] > scores[1] + 0.15, json.dumps(scores)
+
+
+@pytest.mark.data
+def test_int8_ranks_as_float32(sample: Requests, rankings: list[Ranking]) -> None:
+    """Kendall's tau over TREC DL19 queries with real weights; 0.979 over all of them."""
+    int8 = rerank_core.load("mini", device="cpu", dtype="int8")
+    taus = [
+        kendalltau(ranking.scores(), int8.rerank(query, docs).scores()).statistic
+        for (_, query, docs), ranking in zip(sample[:3], rankings[:3], strict=True)
+    ]
+
+    assert sum(taus) / len(taus) >= 0.97

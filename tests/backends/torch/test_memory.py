@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers.processes import run_python
+from helpers.forked import run_python
 from rerank_core.testing.checkpoints import tiny_cross_encoder
 
 MEASURE = """
@@ -38,7 +38,7 @@ def test_six_hundred_documents_take_no_more_than_their_budget(tmp_path: Path) ->
     folder = tiny_cross_encoder(tmp_path / "tiny", "xlm-roberta", hidden=128)
     script = tmp_path / "measure.py"
     script.write_text(MEASURE, encoding="utf-8")
-    done = run_python(script, str(folder))
+    done = run_python(str(script), str(folder))
     assert done.returncode == 0, done.stderr
     tokens, grown = map(int, done.stdout.split())
     assert tokens == 600 * 512

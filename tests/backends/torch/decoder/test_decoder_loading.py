@@ -78,7 +78,8 @@ def test_real_tokenizers_piece_by_piece(name: str, family: str, tmp_path: Path, 
         return found
 
     assert len(ids("\n")) == (2 if name == "llama2" else 1)
-    own: Any = load(directory).scorer
+    reranker = load(directory)
+    own: Any = reranker.scorer
     model = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32).eval()
     rows, expected = [], []
     for text in DOCUMENTS:
@@ -90,7 +91,7 @@ def test_real_tokenizers_piece_by_piece(name: str, family: str, tmp_path: Path, 
         with torch.inference_mode():
             logits = model(input_ids=torch.tensor([whole])).logits[0, -1]
         expected.append(float(logits[ids("yes")[0]] - logits[ids("no")[0]]))
-    assert_close(expected, load(directory).rerank(QUERIES[0], DOCUMENTS).scores())
+    assert_close(expected, reranker.rerank(QUERIES[0], DOCUMENTS).scores())
 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])

@@ -61,6 +61,17 @@ def run(
     return done
 
 
+def run_python(
+    *arguments: str, cwd: Path | str = ".", env: Mapping[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """``python ARGUMENTS``, a script or a module after ``-m``, with ``env`` beside the environment of this process."""
+    command = [sys.executable, *arguments]
+    forking = run if sys.platform == "linux" else subprocess.run
+    return forking(
+        command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, encoding="utf-8", check=False
+    )
+
+
 def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stderr: str) -> None:
     """What a new interpreter does with its command line."""
     for path, number in ((stdout, 1), (stderr, 2)):
@@ -71,6 +82,10 @@ def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stde
     signal.signal(signal.SIGINT, signal.default_int_handler)
     os.environ.clear()
     os.environ.update(env)
+    if sys.modules.get("rerank_core.backends.torch"):  # which said so when it was imported, to another environment
+        from rerank_core.backends.torch import kernel_caches
+
+        kernel_caches.bound()
     os.chdir(cwd)
     if "OMP_NUM_THREADS" in env:  # was read when torch was imported
         import torch
@@ -81,6 +96,7 @@ def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stde
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
     else:
         sys.argv = arguments
+        sys.path.insert(0, str(Path(arguments[0]).parent))
         runpy.run_path(arguments[0], run_name="__main__")
 
 
