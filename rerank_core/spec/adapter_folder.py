@@ -1,4 +1,4 @@
-"""A folder that holds an adapter (LoRA and its kin) and not a model: what says so, and which base it names."""
+"""Folders that hold an adapter (LoRA and similar) instead of a model: how to recognise them and find their base."""
 
 from __future__ import annotations
 
@@ -20,25 +20,25 @@ __all__ = ["CONFIG", "WEIGHTS", "base_directory", "base_name", "is_adapter", "sp
 CONFIG = "adapter_config.json"
 WEIGHTS = "adapter_model.safetensors"
 
-# Files that hold the whole of a model.
-_WHOLE = ("model*.safetensors", "shard-*.safetensors", "model*.safetensors.index.json", "pytorch_model*.bin")
+# Files that hold all weights of a model.
+_MODEL_WEIGHTS = ("model*.safetensors", "shard-*.safetensors", "model*.safetensors.index.json", "pytorch_model*.bin")
 
 
 def is_adapter(directory: Path) -> bool:
-    """Whether a folder holds an adapter and not a model, by its files alone.
+    """Whether a folder holds an adapter instead of a model, by the names of its files.
 
     Raises:
-        CheckpointError: it holds both. transformers puts the one on top of the other where peft is installed, and
-            leaves the adapter out where it is not.
+        CheckpointError: it holds both: transformers applies the adapter to the model where peft is installed, and
+            ignores the adapter where peft is missing.
     """
     if not (directory / CONFIG).is_file():
         return False
-    whole = [path.name for pattern in _WHOLE for path in sorted(directory.glob(pattern))]
-    if whole and (directory / "config.json").is_file():
+    models = [path.name for pattern in _MODEL_WEIGHTS for path in sorted(directory.glob(pattern))]
+    if models and (directory / "config.json").is_file():
         raise CheckpointError(
-            f"{directory} holds a whole model ({whole[0]}) and an adapter ({CONFIG}), so that it can be read in two "
+            f"{directory} holds a whole model ({models[0]}) and an adapter ({CONFIG}), so that it can be read in two "
             f"ways. For the model, delete {CONFIG} and {WEIGHTS}; for the adapter on the base that it names, delete "
-            f"{whole[0]} or give a folder with the adapter's files alone"
+            f"{models[0]} or give a folder with the adapter's files alone"
         )
     return True
 
@@ -47,7 +47,7 @@ def base_name(directory: Path) -> str:
     """The base model that an adapter names: a directory, a hub id or a model's name.
 
     Raises:
-        CheckpointError: it names none.
+        CheckpointError: it names no base model.
     """
     name = read_json(directory / CONFIG).get("base_model_name_or_path")
     if not isinstance(name, str) or not name.strip() or "\0" in name:
@@ -59,49 +59,51 @@ def base_name(directory: Path) -> str:
 
 
 def base_directory(directory: Path) -> Path | None:
-    """The folder here that an adapter names as its base, from where it lies or from the current directory; None where
-    it names a hub id.
+    """The local folder that an adapter names as its base, relative to the adapter's folder or to the current directory;
+    None where it names a hub id.
 
     Raises:
-        CheckpointError: neither, or a folder that holds an adapter itself.
+        CheckpointError: the name is neither a folder nor a hub id, or the base is an adapter itself.
     """
     name = base_name(directory)
-    own = os.path.expanduser(name)
-    for place in (directory / own, Path(own)):
-        if place.is_dir():
-            if is_adapter(place):
+    expanded = os.path.expanduser(name)
+    for path in (directory / expanded, Path(expanded)):
+        if path.is_dir():
+            if is_adapter(path):
                 raise CheckpointError(
                     f"{directory}: its base model {name!r} is an adapter too; merge that into its own base first, with "
                     "peft's merge_and_unload"
                 )
-            return place
+            return path
     if not is_hub_id(name):
         raise CheckpointError(
             f"{directory}: its base model {short(name)} is no directory here, and not a hub id like 'owner/name'; "
-            f"write where the base model lies into base_model_name_or_path of {CONFIG}"
+            f"write the path of the base model into base_model_name_or_path of {CONFIG}"
         )
     return None
 
 
 def spec_of_adapter(directory: Path, known: Callable[[str], ModelSpec]) -> ModelSpec | None:
-    """The spec of an adapter's folder that does not describe itself: that of the base it names, where this is a model's
-    name or a folder with a ``reranker.json``, else a classifier's; None for any other folder.
+    """The spec of an adapter's folder without ``reranker.json``; None for any other folder.
+
+    It is the spec of the adapter's base, where that is the name of an installed model or a folder with a
+    ``reranker.json``; else the spec of a classifier.
 
     Args:
         known: finds the installed spec of a model's name.
 
     Raises:
-        CheckpointError: an adapter of a language model of which nobody says what it is asked and what it answers.
+        CheckpointError: the adapter's base is a language model whose template and head are unknown.
     """
     if (directory / FILE_NAME).exists() or not is_adapter(directory):
         return None
     name, task = base_name(directory), read_json(directory / CONFIG).get("task_type")
-    base, here = _known(name, known), None
+    base, folder = _known(name, known), None
     if base is None:
-        here = base_directory(directory)
-        base = read_spec(here, known) if here is not None and (here / FILE_NAME).exists() else None
+        folder = base_directory(directory)
+        base = read_spec(folder, known) if folder is not None and (folder / FILE_NAME).exists() else None
     if base is not None and base.head is not None and (task == "SEQ_CLS") <= (base.head.kind == "classifier"):
-        # Whatever says where the base's files are is the base's: `revision` alone is what it is pinned to.
+        # `revision` stays: it pins the base. The other fields that locate files are the base's own.
         return replace(
             base,
             name=model_name_of(directory),
@@ -113,20 +115,20 @@ def spec_of_adapter(directory: Path, known: Callable[[str], ModelSpec]) -> Model
         )
     if task != "SEQ_CLS":
         raise CheckpointError(
-            f"{directory} is an adapter (task_type {short(task)}) of {short(name)}, and no file says what that is "
-            "asked and what its answer is. Load it under the name of a model that is asked as it was trained, "
-            f"rerank_core.load(NAME, checkpoint={str(directory)!r}) (`rerank models` lists them), or describe it with "
-            "rerank_core.write_spec(spec, directory)"
+            f"{directory} is an adapter (task_type {short(task)}) of {short(name)}, and no file gives the template and "
+            "the head that it was trained with. Load it as a model with the same template and head, "
+            f"rerank_core.load(NAME, checkpoint={str(directory)!r}) (`rerank models` lists the names), or describe it "
+            "with rerank_core.write_spec(spec, directory)"
         )
-    file = None if here is None else here / "config.json"
+    file = None if folder is None else folder / "config.json"
     config = read_json(file) if file is not None and file.is_file() else {}
-    texts = directory if here is None or (directory / "tokenizer_config.json").is_file() else here
+    tokenizer = directory if folder is None or (directory / "tokenizer_config.json").is_file() else folder
     return ModelSpec(
         name=model_name_of(directory),
         checkpoint=str(directory.resolve()),
         template=Template.pair(),
         head=Head.classifier(),
-        max_length=max_length_of(texts, config),
+        max_length=max_length_of(tokenizer, config),
         description=f"an adapter of {name}",
     )
 

@@ -1,7 +1,7 @@
-"""``compat=``: the truncation, layout and budget of an original framework, as data, so that its scores come out.
+"""``compat=``: the truncation, layout and token budget of another framework, as data, to reproduce its scores.
 
-Facts of each by reading and running it: FlagEmbedding 1.4, RAG-Retrieval 0.2.2, BCEmbedding 0.1.5; `make parity` runs
-them beside ours. What they lose, renumber or refuse is not copied.
+The rules come from reading and running FlagEmbedding 1.4, RAG-Retrieval 0.2.2 and BCEmbedding 0.1.5; `make parity`
+compares their scores with ours. Their bugs that lose, renumber or refuse documents are not copied.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ __all__ = ["PROFILES", "CompatProfile", "CompatRules"]
 
 @dataclass(frozen=True)
 class CompatRules:
-    """One way of a framework to make rows of texts.
+    """The rules by which a framework makes rows of texts.
 
     Attributes:
-        query_share: the query is cut to ``max_length * a // b`` tokens, for ``(a, b)``.
+        query_share: ``(a, b)``: the query is cut to ``max_length * a // b`` tokens.
         longest_first: query and document are cut together, as Hugging Face's ``truncation=True`` does.
-        stacked: rows are the query's own row, then separator, passage, separator. Equal to the pair layout where
-            that has two separators between the texts (XLM-R); on BERT one more.
-        max_chars: characters that are read of a document.
-        count_literal_text: the literal text of a piece counts: to the query's share, and in the document's piece, which
+        stacked: a row is the query in the tokenizer's single layout, then separator, passage, separator. This equals
+            the pair layout where that has two separators between the texts (XLM-R); BERT's has one separator less.
+        max_chars: only this many characters of a document are read.
+        count_literal_text: the literal text of a piece counts: in the query's share, and in the document's piece, which
             is cut to ``max_length``.
-        extra_budget: parts of the template that are added to ``max_length``, each as often as it is named.
+        extra_budget: parts of the template whose tokens are added to ``max_length``, once per mention.
     """
 
     longdoc: LongDoc
@@ -42,7 +42,7 @@ class CompatRules:
 
 @dataclass(frozen=True)
 class CompatProfile:
-    """A framework: ``pairs`` is how its ``compute_score`` reads texts, ``lists`` how its ``rerank`` does."""
+    """The rules of a framework: ``pairs`` of its ``compute_score``, ``lists`` of its ``rerank``."""
 
     pairs: CompatRules
     lists: CompatRules
@@ -57,9 +57,9 @@ _YOUDAO = CompatProfile(
 PROFILES: Mapping[HeadKind, Mapping[str, CompatProfile]] = {
     "classifier": {
         "flagembedding": CompatProfile(pairs=_FLAG, lists=_FLAG),
-        # RAG-Retrieval's cross-encoder took BCEmbedding's long-passage code over unchanged.
+        # RAG-Retrieval's cross-encoder contains an unchanged copy of BCEmbedding's long-passage code.
         "rag-retrieval": _YOUDAO,
         "bcembedding": _YOUDAO,
     }
 }
-"""By kind of head, then by what ``compat=`` says; a model may bring its own (`ModelSpec.compat`)."""
+"""By kind of head, then by the name given to ``compat=``; `ModelSpec.compat` adds profiles of one model."""

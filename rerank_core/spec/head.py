@@ -1,4 +1,4 @@
-"""`Head`: how a score is read off a model."""
+"""`Head`: how a score is computed from a model's output."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Head", "HeadKind"]
 
 HeadKind: TypeAlias = Literal["classifier", "maxsim", "last_token", "layers"]
 
-# What each kind takes, and so what `Head` refuses for the others.
+# The fields that each kind uses; `Head` refuses the other fields.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "classifier": (),
     "maxsim": ("reduce", "vectors"),
@@ -25,14 +25,14 @@ _FIELDS: dict[str, tuple[str, ...]] = {
 
 @dataclass(frozen=True)
 class Head:
-    """How a score is read off the model. Use the constructors, one per kind.
+    """How a score is computed from the model's output. Use the constructors, one per kind.
 
     Attributes:
         kind: ``classifier`` (one-label sequence classification), ``maxsim`` (late interaction), ``last_token`` (a
             causal language model's logit of a word) or ``layers`` (a causal model with a score at every layer).
-        reduce: for ``maxsim``, how the best similarities of the query's tokens become one score.
-        vectors: for ``maxsim``, what the tokens' vectors are.
-        positive, negative: for ``last_token``, the words whose logits make the score.
+        reduce: for ``maxsim``, how the maximum similarities of the query's tokens are combined: ``sum`` or ``mean``.
+        vectors: for ``maxsim``, how hidden states become token vectors.
+        positive, negative: for ``last_token``, the words whose logits give the score.
         first, step, weights: for ``layers``, see `layers`.
     """
 
@@ -53,7 +53,7 @@ class Head:
         if self.kind == "maxsim":
             one_of(self.reduce, ("mean", "sum"), "Head.reduce")
             vectors: Any = self.vectors
-            if vectors is None or isinstance(vectors, Mapping):  # as it stands in a file
+            if vectors is None or isinstance(vectors, Mapping):  # a mapping comes from a JSON file
                 object.__setattr__(self, "vectors", TokenVectors(**(vectors or {})))
             elif not isinstance(vectors, TokenVectors):
                 raise InputError(f"Head.maxsim(vectors={short(vectors)}): it must be TokenVectors")
@@ -63,7 +63,7 @@ class Head:
         if self.kind == "last_token" and (not self.positive or self.positive == self.negative):
             raise InputError(
                 f"Head.last_token(positive={short(self.positive)}, negative={short(self.negative)}): "
-                "a positive label is needed, and another one as the negative"
+                "positive must be a label, and negative a different one or None"
             )
         if self.kind == "layers":
             for name in ("first", "step"):
@@ -80,11 +80,12 @@ class Head:
 
     @classmethod
     def maxsim(cls, reduce: Literal["mean", "sum"] = "sum", vectors: TokenVectors | None = None) -> Head:
-        """MaxSim over token vectors: for each query token its best document token, then summed (ColBERT; Khattab &
-        Zaharia, 2020) or averaged over the query's tokens.
+        """MaxSim over token vectors: the maximum similarity of each query token with the document's tokens, summed
+        (ColBERT; Khattab & Zaharia, 2020) or averaged over the query's tokens.
 
         Args:
-            vectors: what the tokens' vectors are; by default the encoder's, normalised, for every token.
+            vectors: how hidden states become token vectors; by default the encoder's last hidden state of every token,
+                normalised.
         """
         return cls("maxsim", reduce=reduce, vectors=vectors)
 
@@ -96,15 +97,15 @@ class Head:
 
     @classmethod
     def layers(cls, first: int, step: int = 1, weights: str = "lm_head.{i}.linear_head.weight") -> Head:
-        """A causal model with a linear head of its own at layers ``first``, ``first + step``, ... (FlagEmbedding's
-        layerwise rerankers). The model's option ``layer`` says which are read.
+        """A causal model with one linear head at each of the layers ``first``, ``first + step``, ... (FlagEmbedding's
+        layerwise rerankers). The model's option ``layer`` chooses the layers that score.
 
         Args:
-            weights: names of the heads in the checkpoint, ``{i}`` counting from 0.
+            weights: the name of a head's weight in the checkpoint, where ``{i}`` counts the heads from 0.
         """
         return cls("layers", first=first, step=step, weights=weights)
 
     @property
     def score_space(self) -> ScoreSpace:
-        """What the raw score is."""
+        """The kind of the raw score."""
         return "maxsim" if self.kind == "maxsim" else "logit"

@@ -1,5 +1,6 @@
-"""What a string or path stands for: a directory, a hub id, or neither. One rule for `load`, ``checkpoint=``, the
-command line and the trainers; which names are models' is the registry's to say.
+"""Tells directories from hub ids: the one rule for `load`, ``checkpoint=``, the command line and the trainers.
+
+Whether a string is the name of a model is decided by the registry.
 """
 
 from __future__ import annotations
@@ -16,12 +17,12 @@ __all__ = ["directory_of", "file_path_of", "hub_name_of", "is_hub_id", "is_path"
 _PATH = re.compile(r"\.{1,2}(?:$|[/\\])|[/\\~]|[A-Za-z]:[/\\]")
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 _HUB_ID_CHARACTERS = 96
-# What the file systems of Linux, macOS and Windows hold at most.
+# The longest names and paths that the file systems of Linux, macOS and Windows allow.
 _NAME_BYTES, _PATH_BYTES = 255, 4095
 
 
 def is_path(text: str) -> bool:
-    """Whether a string is written as a path, and so names a directory and nothing else.
+    """Whether a string is written as a path, so that it can only name a directory.
 
     >>> [is_path(text) for text in ("./BAAI/bge", "~/bge", "C:/models/bge", "BAAI/bge", "bge")]
     [True, True, True, False, False]
@@ -30,7 +31,7 @@ def is_path(text: str) -> bool:
 
 
 def is_hub_id(text: str) -> bool:
-    """Whether a string is written as an id of the hub, ``owner/name`` by the hub's own rules.
+    """Whether a string is a hub id, ``owner/name``, by the rules of the Hugging Face hub.
 
     >>> [is_hub_id(text) for text in ("BAAI/bge-m3", "bge-m3", "./bge-m3", "BAAI/bge/m3", "BAAI/bge--m3")]
     [True, False, False, False, False]
@@ -39,13 +40,13 @@ def is_hub_id(text: str) -> bool:
 
 
 def text_of(source: object, what: str) -> str:
-    """A source as one string. A path becomes absolute, so that it still names a directory and nothing else.
+    """A model source as a string. A path object becomes an absolute path, so that it can only name a directory.
 
     Args:
-        what: how a message names it, as in "the model".
+        what: the source's name in a message, such as "the model".
 
     Raises:
-        InputError: neither a string nor a path.
+        InputError: ``source`` is neither a string nor a path.
     """
     if isinstance(source, os.PathLike):
         path = os.fspath(source)
@@ -57,10 +58,10 @@ def text_of(source: object, what: str) -> str:
 
 
 def file_path_of(path: object, what: str) -> str:
-    """A place in the file system, whether or not something is there.
+    """A path as a string, whether or not a file exists there.
 
     Raises:
-        InputError: neither a string nor a path, or one that no file system can have.
+        InputError: ``path`` is neither a string nor a path, or no file system allows such a path.
     """
     text = os.fspath(path) if isinstance(path, os.PathLike) else path
     if not isinstance(text, str) or not text:
@@ -76,25 +77,25 @@ def file_path_of(path: object, what: str) -> str:
 
 
 def directory_of(text: str) -> Path | None:
-    """The directory that a string names; None where there is none and the string may be a name.
+    """The directory that a string names; None where there is no such directory and the string may be a model's name.
 
     Raises:
-        CheckpointError: written as a path, and no directory is there.
+        CheckpointError: the string is written as a path, and no such directory exists.
     """
     # os.path, because Path.is_dir() raises for a name that is too long.
-    place = os.path.expanduser(text)
-    if os.path.isdir(place):
-        return Path(place)
+    path = os.path.expanduser(text)
+    if os.path.isdir(path):
+        return Path(path)
     if is_path(text):
-        found = "; it is a file: give the folder that it is in" if os.path.isfile(place) else ""
+        hint = "; it is a file: give the folder that it is in" if os.path.isfile(path) else ""
         raise CheckpointError(
-            f"{short(text)} is written as a path, so it must be a directory, and there is no such directory{found}"
+            f"{short(text)} is written as a path, so it must be a directory, and there is no such directory{hint}"
         )
     return None
 
 
 def hub_name_of(directory: str | os.PathLike[str]) -> str | None:
-    """The hub id whose files a directory of the hub's cache holds; None for any other directory.
+    """The hub id of a snapshot directory in the hub's cache; None for any other directory.
 
     >>> hub_name_of("/cache/hub/models--BAAI--bge-m3/snapshots/5617a9f61b028005a4858fdac845db406aefb181")
     'BAAI/bge-m3'
@@ -105,9 +106,9 @@ def hub_name_of(directory: str | os.PathLike[str]) -> str | None:
 
 
 def model_name_of(directory: str | os.PathLike[str]) -> str:
-    """What a model is called whose files give it no name: by its hub id, or by its directory."""
-    place = Path(directory).resolve()
-    if place.parent.name == "snapshots":  # of the hub's cache, whose folders are called by commits
-        place = place.parent.parent
-    own = re.sub(r"[^a-z0-9]+", "-", place.name.removeprefix("models--").lower()).strip("-")
-    return hub_name_of(directory) or own or "checkpoint"
+    """The name of a model whose files give it none: its hub id, or the name of its directory in kebab-case."""
+    path = Path(directory).resolve()
+    if path.parent.name == "snapshots":  # the hub's cache names these folders by commits
+        path = path.parent.parent
+    name = re.sub(r"[^a-z0-9]+", "-", path.name.removeprefix("models--").lower()).strip("-")
+    return hub_name_of(directory) or name or "checkpoint"

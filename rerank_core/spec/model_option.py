@@ -1,4 +1,4 @@
-"""`ModelOption`: an option that one model has beyond the common ones, typed and listed."""
+"""`ModelOption`: a typed option that one model has beyond the common ones."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ __all__ = ["ModelOption", "OptionType", "Secret"]
 
 OptionType: TypeAlias = Literal["int", "float", "str", "bool", "ints", "counts"]
 
-_SAYS: dict[str, str] = {
+_TYPE_TEXT: dict[str, str] = {
     "int": "an integer",
     "float": "a number",
     "str": "a string",
@@ -24,7 +24,7 @@ _SAYS: dict[str, str] = {
 
 
 class Secret(str):
-    """A string that does not show itself in the representation of what holds it."""
+    """A string whose ``repr`` is ``***``, so that no message or log shows it."""
 
     __slots__ = ()
 
@@ -37,11 +37,11 @@ class ModelOption:
     """An option of one model beyond the common ones, validated and listed by ``rerank models NAME``.
 
     Attributes:
-        type: ``ints`` takes an integer or several, ``counts`` a mapping such as ``{8: 30}``.
-        when: ``load`` (fixed once the model is loaded) or ``call`` (also given to ``rerank``).
-        choices: the valid values; empty where any value of the type will do.
-        written: how a value that is not empty stands in a template, ``{}`` for itself.
-        secret: a string that no message and no representation shows; it still travels with a pickled reranker.
+        type: ``ints`` takes an integer or a list of integers, ``counts`` a mapping such as ``{8: 30}``.
+        when: ``load`` (fixed when the model is loaded) or ``call`` (can also be passed to ``rerank``).
+        choices: the valid values; empty where every value of the type is valid.
+        written: the text that replaces a non-empty value's placeholder in a template; ``{}`` stands for the value.
+        secret: the value is shown in no message and no ``repr``; a pickled reranker does contain it.
     """
 
     name: str
@@ -56,7 +56,7 @@ class ModelOption:
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():
             raise InputError(f"ModelOption({short(self.name)}): its name must be a Python identifier")
-        one_of(self.type, tuple(_SAYS), f"ModelOption({self.name!r}).type")
+        one_of(self.type, tuple(_TYPE_TEXT), f"ModelOption({self.name!r}).type")
         one_of(self.when, ("load", "call"), f"ModelOption({self.name!r}).when")
         if not isinstance(self.written, str) or self.written.count("{}") != 1:
             raise InputError(
@@ -67,29 +67,29 @@ class ModelOption:
         object.__setattr__(self, "default", self.check(self.default))
 
     def check(self, value: object) -> Any:
-        """The value as the model gets it: ``ints`` as a tuple, ``counts`` as a dict.
+        """The value, converted: ``ints`` to a tuple, ``counts`` to a dict.
 
         Raises:
-            InputError: ``value`` is not of the type or not among the choices.
+            InputError: ``value`` does not have the type or is not among the choices.
         """
         if value is None and self.default is None:
             return None
         shown = "***" if self.secret else short(value)
         try:
-            made = _made(self.type, value)
+            converted = _converted(self.type, value)
         except (TypeError, ValueError, OverflowError):
-            raise InputError(f"option {self.name}={shown} must be {_SAYS[self.type]}: {self.help}") from None
-        for item in made if isinstance(made, tuple) else (made,):
+            raise InputError(f"option {self.name}={shown} must be {_TYPE_TEXT[self.type]}: {self.help}") from None
+        for item in converted if isinstance(converted, tuple) else (converted,):
             if self.choices and item not in self.choices:
                 raise InputError(f"option {self.name}={shown} must be one of {', '.join(map(repr, self.choices))}")
-        return Secret(made) if self.secret else made
+        return Secret(converted) if self.secret else converted
 
     def text(self, value: object) -> str:
-        """How a value stands in a template."""
+        """The text of a value in a template."""
         return "" if value in (None, "") else self.written.replace("{}", str(value))
 
 
-def _made(kind: OptionType, value: Any) -> Any:
+def _converted(kind: OptionType, value: Any) -> Any:
     if kind == "ints":
         if isinstance(value, (str, bytes, Mapping)):
             raise TypeError
@@ -98,13 +98,13 @@ def _made(kind: OptionType, value: Any) -> Any:
             raise TypeError
         return items
     if kind == "counts":
-        # JSON, and so the command line, has strings for keys.
-        made = {int(key): count for key, count in dict(value).items()}
-        if not all(isinstance(count, int) and not isinstance(count, bool) and count > 0 for count in made.values()):
+        # Keys of JSON objects, and so those of the command line, are strings.
+        counts = {int(key): count for key, count in dict(value).items()}
+        if not all(isinstance(count, int) and not isinstance(count, bool) and count > 0 for count in counts.values()):
             raise TypeError
-        return made
-    kinds: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
-    if not isinstance(value, kinds[kind]) or (kind != "bool" and isinstance(value, bool)):
+        return counts
+    types: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+    if not isinstance(value, types[kind]) or (kind != "bool" and isinstance(value, bool)):
         raise TypeError
     if isinstance(value, float) and not math.isfinite(value):
         raise ValueError

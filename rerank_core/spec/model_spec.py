@@ -1,4 +1,4 @@
-"""What a plugin author writes: `ModelSpec` = `Template` + `Head` + limits. Plain frozen data, no torch."""
+"""`ModelSpec` = `Template` + `Head` + limits: a model as plain frozen data, without torch."""
 
 from __future__ import annotations
 
@@ -35,22 +35,23 @@ class ModelSpec:
     """A model as data.
 
     Attributes:
-        name: kebab-case ``family-variant``; for a model that is known only by its files, its hub id.
+        name: kebab-case ``family-variant``; for a checkpoint of the hub that no plugin registers, its hub id.
         checkpoint: a hub id, or ``package:NAME/FOLDER`` for files inside an installed Python package.
-        max_length: tokens of one row (of the document's row for late interaction), template included.
-        aliases: other exact names; the hub id is always one.
-        activation: what the model's authors apply to the raw score when they ship it.
+        max_length: the maximum tokens of one row (of the document's row for late interaction), template included.
+        aliases: other exact names; the hub id is always an alias.
+        activation: the activation that the model's authors apply to the raw score.
         longdoc: strategy for documents longer than one row (see ``rerank_core.planning.longdoc``).
         revision: hub commit that ``checkpoint`` is pinned to.
-        sha256: file name in the checkpoint to hex digest, checked on load.
-        pickled: the publisher offers no safetensors, so the weights are read from ``pytorch_model.bin`` by torch's
-            weights-only unpickler, which runs nothing; honoured from installed plugins only.
-        scorer: ``package.module:factory`` for a model with its own code; honoured from installed plugins only.
+        sha256: file names in the checkpoint and their hex digests, checked on load.
+        pickled: the publisher offers no safetensors, so the weights are read from ``pytorch_model.bin`` with torch's
+            weights-only unpickler, which runs no code; accepted from installed plugins only.
+        scorer: ``package.module:factory`` for a model with its own code; accepted from installed plugins only.
             The factory takes ``(spec, options)`` and returns a Scorer, TextScorer or ListRanker.
-        score_space: what a raw score is; by default what the head says.
-        options: what can be set beyond the common options; ``layer`` and ``cascade`` come with `Head.layers`.
-        compat: how frameworks that also run this model make rows, by what ``compat=`` says; beside those that are
-            known for its kind of head.
+        score_space: the kind of the raw score; by default that of the head.
+        options: options beyond the common ones; a spec with `Head.layers` and no ``scorer`` also gets ``layer`` and
+            ``cascade``.
+        compat: rules of other frameworks for this model, by the name given to ``compat=``; they are added to those
+            known for the kind of head.
     """
 
     name: str
@@ -77,41 +78,41 @@ class ModelSpec:
         if not isinstance(self.name, str) or not (_is_name(self.name) or is_hub_id(self.name)):
             raise InputError(f"model name {short(self.name)} is not kebab-case, like 'family-variant'")
         if self.head is None and self.scorer is None:
-            raise InputError(f"model {self.name!r} has neither a head nor a scorer; nothing could score with it")
-        me = f"model {self.name!r}: "
+            raise InputError(f"model {self.name!r} has neither a head nor a scorer; give one of them")
+        prefix = f"model {self.name!r}: "
         for name, optional in (("max_length", False), ("max_query_length", True)):
             value = getattr(self, name)
             if (isinstance(value, bool) or not isinstance(value, int) or value < 1) and not (
                 optional and value is None
             ):
-                raise InputError(f"{me}{name} is {short(value)}; it must be a positive integer")
+                raise InputError(f"{prefix}{name} is {short(value)}; it must be a positive integer")
         for name, kind in (("template", Template), ("head", Head)):
             value = getattr(self, name)
             if not isinstance(value, kind) and not (name == "head" and value is None):
-                raise InputError(f"{me}{name} is {short(value)}; it must be a {kind.__name__}")
+                raise InputError(f"{prefix}{name} is {short(value)}; it must be a {kind.__name__}")
         for name in ("aliases", "languages"):
             value = getattr(self, name)
             if not isinstance(value, tuple) or not all(isinstance(item, str) for item in value):
-                raise InputError(f"{me}{name} is {short(value)}; it must be a tuple of strings")
+                raise InputError(f"{prefix}{name} is {short(value)}; it must be a tuple of strings")
         for name in ("checkpoint", "description", "license"):
             if not isinstance(getattr(self, name), str):
-                raise InputError(f"{me}{name} is {short(getattr(self, name))}; it must be a string")
+                raise InputError(f"{prefix}{name} is {short(getattr(self, name))}; it must be a string")
         if self.revision is not None and not isinstance(self.revision, str):
-            raise InputError(f"{me}revision is {short(self.revision)}; it must be a string")
+            raise InputError(f"{prefix}revision is {short(self.revision)}; it must be a string")
         if not isinstance(self.options, tuple) or not all(isinstance(item, ModelOption) for item in self.options):
-            raise InputError(f"{me}options is {short(self.options)}; it must be a tuple of ModelOption")
+            raise InputError(f"{prefix}options is {short(self.options)}; it must be a tuple of ModelOption")
         for name in ("sha256", "compat"):
             if not isinstance(getattr(self, name), Mapping):
-                raise InputError(f"{me}{name} is {short(getattr(self, name))}; it must be a mapping")
+                raise InputError(f"{prefix}{name} is {short(getattr(self, name))}; it must be a mapping")
         if not isinstance(self.pickled, bool):
-            raise InputError(f"{me}pickled is {short(self.pickled)}; it must be True or False")
+            raise InputError(f"{prefix}pickled is {short(self.pickled)}; it must be True or False")
         for alias in self.aliases:
             if not (_ALIAS.fullmatch(alias) or is_hub_id(alias)):
-                raise InputError(f"{me}alias {short(alias)} must be a name or a hub id like 'owner/name'")
+                raise InputError(f"{prefix}alias {short(alias)} must be a name or a hub id like 'owner/name'")
         if self.scorer is not None and not (isinstance(self.scorer, str) and _SCORER.fullmatch(self.scorer)):
-            raise InputError(f"{me}scorer is {short(self.scorer)}; it must be 'package.module:factory'")
-        one_of(self.activation, ("none", "sigmoid"), f"{me}activation")
-        one_of(self.score_space, (None, *get_args(ScoreSpace)), f"{me}score_space")
+            raise InputError(f"{prefix}scorer is {short(self.scorer)}; it must be 'package.module:factory'")
+        one_of(self.activation, ("none", "sigmoid"), f"{prefix}activation")
+        one_of(self.score_space, (None, *get_args(ScoreSpace)), f"{prefix}score_space")
         longdoc_of(self.longdoc)
         if self.head is not None and self.head.kind == "layers" and self.scorer is None:
             names = {option.name for option in self.options}
@@ -119,24 +120,24 @@ class ModelSpec:
             object.__setattr__(self, "options", (*self.options, *missing))
         if self.head is not None and self.head.kind == "maxsim" and self.template.wrap == "pair":
             raise InputError(
-                f"model {self.name!r}: late interaction keeps query and document apart; use Template.each()"
+                f"model {self.name!r}: late interaction puts query and document in separate rows; use Template.each()"
             )
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Every exact name of the model: its own, its aliases, its hub id."""
+        """Every exact name of the model: ``name``, the aliases, the hub id."""
         hub = (self.checkpoint,) if self.checkpoint and not self.checkpoint.startswith("package:") else ()
         return tuple(dict.fromkeys((self.name, *self.aliases, *hub)))
 
     @property
     def raw_space(self) -> ScoreSpace:
-        """What a raw score of this model is."""
+        """The kind of this model's raw scores."""
         if self.score_space is not None:
             return self.score_space
         return self.head.score_space if self.head is not None else "logit"
 
     def facts(self) -> dict[str, Any]:
-        """Plain data for listings."""
+        """The spec's main fields as plain data, for listings."""
         return {
             "name": self.name,
             "aliases": [name for name in self.names if name != self.name],

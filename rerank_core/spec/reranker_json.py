@@ -1,7 +1,7 @@
-"""The spec of a checkpoint directory: its ``reranker.json``, or what its ``config.json`` says.
+"""The spec of a checkpoint directory, from its ``reranker.json`` or its ``config.json``.
 
-Both are untrusted data and never name code. The trainers write the first; the second is how a folder saved by
-transformers loads by its path.
+Both files are untrusted data and never name code. The trainers write ``reranker.json``; a folder saved by transformers
+has only ``config.json``.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ __all__ = [
 FILE_NAME = "reranker.json"
 SCHEMA_VERSION = 1
 
-# What a published folder may say of itself. The rest of a spec (scorer, checkpoint, sha256, revision, aliases,
-# options) is the business of installed code or of whoever loads the folder.
+# Fields of a spec that a published folder may set. The others (scorer, checkpoint, sha256, revision, aliases, options)
+# come from installed code or from the caller.
 _FIELDS = (
     "name",
     "max_length",
@@ -54,15 +54,15 @@ def write_spec(spec: ModelSpec, directory: str | PathLike[str], *, base: str | N
     """Write ``reranker.json`` into a checkpoint directory and return its path.
 
     Args:
-        base: ``plugin:model`` whose code scores this checkpoint; needed where ``spec.scorer`` is set.
+        base: ``plugin:model`` whose code scores this checkpoint; required if ``spec.scorer`` is set.
 
     Raises:
-        InputError: a spec with its own scorer and no base.
+        InputError: the spec has its own scorer and ``base`` is missing.
     """
     if spec.scorer is not None and base is None:
         raise InputError(
             f"model {spec.name!r} is scored by {spec.scorer!r}, and {FILE_NAME} never names code; "
-            "pass base='plugin:model' of the installed model that brings it"
+            "pass base='plugin:model', the installed model with this scorer"
         )
     data: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
     data.update({key: getattr(spec, key) for key in _FIELDS})
@@ -74,7 +74,9 @@ def write_spec(spec: ModelSpec, directory: str | PathLike[str], *, base: str | N
     try:
         path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     except UnicodeEncodeError as error:
-        raise InputError(f"model {spec.name!r} holds half of a character, which {FILE_NAME} cannot: {error}") from error
+        raise InputError(
+            f"model {spec.name!r} holds half of a surrogate pair, which UTF-8 cannot encode: {error}"
+        ) from error
     return path
 
 
@@ -82,11 +84,11 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
     """The spec in a directory's ``reranker.json``; its checkpoint is the directory.
 
     Args:
-        resolve_base: finds the installed spec of a ``plugin:model`` name. Where the file names a base, what the
-            file does not say is the base's, code and options included.
+        resolve_base: finds the installed spec of a ``plugin:model`` name. Where the file names a base, the fields that
+            the file leaves out are the base's, scorer and options included.
 
     Raises:
-        CheckpointError: not JSON, an unknown ``schema_version``, an unknown key or a value that cannot be used.
+        CheckpointError: the file is no JSON, or has an unknown ``schema_version``, an unknown key or an invalid value.
         UnknownModelError: the base is not installed.
     """
     path = Path(directory) / FILE_NAME
@@ -114,11 +116,11 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
         if "languages" in data:
             data["languages"] = data.texts("languages") or ()
         data["checkpoint"] = str(Path(directory).resolve())
-        like = None if base is None else resolve_base(base)
-        # What says where the base's own files are, and how they may be read, is not this folder's.
-        own: dict[str, Any] = {"aliases": (), "revision": None, "sha256": {}, "pickled": False}
-        spec = ModelSpec(**data) if like is None else dataclasses.replace(like, **own, **data)
-    if pickled := sorted(_pickled(spec) - (set() if like is None else _pickled(like))):
+        base_spec = None if base is None else resolve_base(base)
+        # The fields that locate and verify the base's own files do not apply to this folder.
+        reset: dict[str, Any] = {"aliases": (), "revision": None, "sha256": {}, "pickled": False}
+        spec = ModelSpec(**data) if base_spec is None else dataclasses.replace(base_spec, **reset, **data)
+    if pickled := sorted(_pickled(spec) - (set() if base_spec is None else _pickled(base_spec))):
         raise CheckpointError(
             f"{path}: the projection is in {pickled[0]!r}, a pickled file, which only the spec of an installed model "
             "may name; save its weight in safetensors and name that"
@@ -127,16 +129,16 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
 
 
 def _pickled(spec: ModelSpec) -> set[str]:
-    """Pickled files that a spec reads tensors from."""
+    """The pickled files from which a spec reads tensors."""
     vectors = spec.head.vectors if spec.head is not None else None
-    return {place for place in (vectors.projection if vectors is not None else ()) if place.endswith(".pt")}
+    return {name for name in (vectors.projection if vectors is not None else ()) if name.endswith(".pt")}
 
 
 def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[str], ModelSpec]) -> ModelSpec:
-    """The spec of a checkpoint directory: its ``reranker.json``, or what ``config.json`` says.
+    """The spec of a checkpoint directory, from its ``reranker.json`` or else its ``config.json``.
 
     Raises:
-        CheckpointError: neither file, or an architecture that is no reranker.
+        CheckpointError: both files are missing, or the architecture is no reranker.
     """
     path = Path(directory)
     if has_spec(path):
@@ -172,12 +174,17 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
 
 
 def has_spec(directory: str | PathLike[str]) -> bool:
-    """Whether a directory has a ``reranker.json``, be it a link that leads nowhere: then it is not passed over."""
+    """Whether a directory has a ``reranker.json``. A broken link counts, so that reading it raises an error."""
     return os.path.lexists(Path(directory) / FILE_NAME)
 
 
 def max_length_of(path: Path, config: Mapping[str, Any]) -> int:
-    """What the tokenizer was saved with, where it is a real limit; else 512. The backend checks positions."""
+    """The maximum length of a checkpoint folder in tokens: the smaller of the tokenizer's ``model_max_length`` and the
+    config's ``max_position_embeddings``, where they are real limits; else 512. The backend checks the positions.
+
+    Args:
+        config: the settings in the folder's ``config.json``.
+    """
     file = path / "tokenizer_config.json"
     tokenizer = read_json(file) if os.path.lexists(file) else {}
     values = [tokenizer.get("model_max_length"), config.get("max_position_embeddings")]
@@ -188,7 +195,7 @@ def max_length_of(path: Path, config: Mapping[str, Any]) -> int:
 def differences(spec: ModelSpec, directory: str | PathLike[str]) -> dict[str, tuple[Any, Any]]:
     """Fields in which a directory's ``reranker.json`` contradicts ``spec``: ``{field: (spec's, file's)}``.
 
-    Empty where the directory has no such file. Only what changes a score is compared.
+    Empty where the directory has no such file. Only fields that change scores are compared.
     """
     if not has_spec(directory):
         return {}
@@ -201,17 +208,17 @@ def differences(spec: ModelSpec, directory: str | PathLike[str]) -> dict[str, tu
     return {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}
 
 
-def inside(directory: Path, name: object, said_by: Path) -> Path:
-    """The path of a file or folder that a checkpoint's own files name.
+def inside(directory: Path, name: object, named_in: Path) -> Path:
+    """The path of a file or folder that one of a checkpoint's files names.
 
     Args:
-        said_by: the file that names it.
+        named_in: the file that contains the name.
 
     Raises:
-        CheckpointError: no name, or one that leads out of the directory.
+        CheckpointError: ``name`` is no file name, or leads out of the directory.
     """
     if isinstance(name, str) and name and "\0" not in name and ":" not in name:
         path = PurePosixPath(name.replace("\\", "/"))
         if not path.is_absolute() and ".." not in path.parts:
             return directory / path
-    raise CheckpointError(f"{said_by} names {short(name)}; a checkpoint's files are inside its own folder")
+    raise CheckpointError(f"{named_in} names {short(name)}; a checkpoint's files are inside its own folder")

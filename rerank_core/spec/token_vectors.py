@@ -1,4 +1,4 @@
-"""`TokenVectors`: which vectors a late-interaction model makes of a row's tokens."""
+"""`TokenVectors`: how a late-interaction model turns hidden states into token vectors."""
 
 from __future__ import annotations
 
@@ -14,19 +14,20 @@ __all__ = ["TokenVectors"]
 class TokenVectors:
     """How last hidden states become the vectors that late interaction compares.
 
-    By default every token of a row has one, special tokens included, as the encoder gives it, L2-normalised.
+    By default every token of a row, special tokens included, has a vector: its last hidden state, L2-normalised.
 
     Attributes:
-        projection: linear layers after the encoder, in turn: the name of a weight in the checkpoint
-            (``linear.weight``), a file with ``weight`` and ``bias`` (``colbert_linear.pt``) or a folder that
-            sentence-transformers' Dense saved (``1_Dense``).
-        normalize: whether vectors have length one.
+        projection: linear layers after the encoder, in order. Each is the name of a weight in the checkpoint
+            (``linear.weight``), a file with ``weight`` and ``bias`` (``colbert_linear.pt``) or a folder saved by
+            sentence-transformers' Dense (``1_Dense``).
+        normalize: whether vectors are scaled to length 1.
         skip_first: the first token of a row has no vector (BGE-M3's ``<s>``).
-        skip: tokens that have none in documents, as the vocabulary spells them (ColBERT's punctuation).
-        skip_in_queries: they have none in queries either.
-        expand_to: shorter queries are filled up to so many tokens (ColBERT's query augmentation).
-        expand_with: the token that fills them.
-        attend_expansion: whether the query's own tokens attend to those; they themselves always see the query.
+        skip: tokens without a vector in documents, as spelt in the vocabulary (ColBERT's punctuation).
+        skip_in_queries: the tokens of ``skip`` have no vector in queries either.
+        expand_to: shorter queries are padded to this many tokens (ColBERT's query augmentation).
+        expand_with: the token that pads them, such as ``[MASK]``.
+        attend_expansion: whether the query's own tokens attend to the padding tokens; the padding tokens always attend
+            to the query.
     """
 
     projection: tuple[str, ...] = ()
@@ -42,11 +43,11 @@ class TokenVectors:
         for name in ("projection", "skip"):
             value: Any = getattr(self, name)
             if isinstance(value, str) or not all(isinstance(item, str) and item for item in value):
-                raise InputError(f"TokenVectors.{name} is {short(value)}; it must be several strings")
+                raise InputError(f"TokenVectors.{name} is {short(value)}; it must be a tuple of strings")
             object.__setattr__(self, name, tuple(value))
-        for place in self.projection:
-            if place.startswith(("/", "~")) or "\\" in place or ".." in place.split("/"):
-                raise InputError(f"TokenVectors.projection names {place!r}; it must lie inside the checkpoint")
+        for path in self.projection:
+            if path.startswith(("/", "~")) or "\\" in path or ".." in path.split("/"):
+                raise InputError(f"TokenVectors.projection names {path!r}; it must be inside the checkpoint")
         for name in ("normalize", "skip_first", "skip_in_queries", "attend_expansion"):
             if not isinstance(getattr(self, name), bool):
                 raise InputError(f"TokenVectors.{name} is {getattr(self, name)!r}; it must be True or False")

@@ -1,4 +1,4 @@
-"""What a checkpoint's files may do to their reader. Anybody may have written them: their faults are named as theirs."""
+"""Safe reading of a checkpoint's files, which anybody may have written: their faults become CheckpointErrors."""
 
 from __future__ import annotations
 
@@ -16,47 +16,47 @@ __all__ = ["JsonObject", "read_json", "read_json_list", "reading", "reason", "re
 
 _T = TypeVar("_T")
 
-# Names of settings, of which a library's message may say that they be set. Here they cannot be, or must not.
-_FOREIGN = re.compile(
+# Settings that another library's message may recommend and that this library does not have or does not allow.
+_OTHER_SETTINGS = re.compile(
     r"trust_remote_code|ignore_mismatched_sizes|from_tf|from_flax|force_download|use_safetensors|weights_only|\btoken=|"
     r"\bauth_token|huggingface\.co|huggingface-cli|`?hf auth|device_map|max_memory|offload_folder|RUST_BACKTRACE"
 )
 _SENTENCE = re.compile(r"(?<=[.!?:;])\s+|\n+")
-_LONGEST = 300
+_MESSAGE_CHARACTERS = 300
 _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class JsonObject(dict[str, Any]):
-    """The object in a JSON file, which knows the file, so that a value of the wrong type is named with its place."""
+    """The object in a JSON file; errors about its values name the file and the key."""
 
     def __init__(self, values: Mapping[str, Any], file: Path) -> None:
         super().__init__(values)
         self.file = file
 
     def of(self, name: str, kind: type[_T], default: _T) -> _T:
-        """A value of a type; ``default`` where the file does not say, or says null.
+        """The value of a key, checked to be of type ``kind``; ``default`` where the key is missing or null.
 
         Raises:
-            CheckpointError: another type, a number that is no number (NaN, infinity), or text that is no Unicode.
+            CheckpointError: the value has another type, or is NaN or infinite.
         """
         value = self.get(name)
         if value is None:
             return default
-        found: Any = value
+        checked: Any = value
         if kind is float and type(value) is int and abs(value) < 2**63:
-            found = float(value)
-        # True is an int to Python, and NaN a float.
-        if not isinstance(found, kind) or (kind is not bool and isinstance(found, bool)) or found != found:
+            checked = float(value)
+        # In Python True is an int, and NaN is a float that differs from itself.
+        if not isinstance(checked, kind) or (kind is not bool and isinstance(checked, bool)) or checked != checked:
             raise self.wrong(name, f"it must be {_KINDS.get(kind, kind.__name__)}")
-        if isinstance(found, float) and abs(found) == float("inf"):
+        if isinstance(checked, float) and abs(checked) == float("inf"):
             raise self.wrong(name, "it must be finite")
-        return found
+        return checked
 
     def texts(self, name: str) -> tuple[str, ...] | None:
-        """Several strings; None where the file does not say.
+        """A list of strings as a tuple; None where the key is missing.
 
         Raises:
-            CheckpointError: anything else.
+            CheckpointError: the value is no list of strings.
         """
         value = self.get(name)
         if value is None:
@@ -66,15 +66,15 @@ class JsonObject(dict[str, Any]):
         return tuple(value)
 
     def inner(self, name: str) -> JsonObject:
-        """The object under a name; an empty one where the file does not say.
+        """The object under a key; an empty one where the key is missing.
 
         Raises:
-            CheckpointError: anything else.
+            CheckpointError: the value is no object.
         """
         return JsonObject(self.of(name, dict, {}), self.file)
 
     def wrong(self, name: str, must: str) -> CheckpointError:
-        """The error of a value that cannot be used."""
+        """The error for an invalid value; ``must`` says which values are valid."""
         return CheckpointError(f"{self.file}: {name} is {short(self[name])}; {must}")
 
 
@@ -87,7 +87,7 @@ def read_json(path: Path) -> JsonObject:
     """The object in a JSON file.
 
     Raises:
-        CheckpointError: missing, not JSON, or not an object.
+        CheckpointError: the file is missing, is no JSON, holds no object, or holds text that is no Unicode.
     """
     data = _parsed(path)
     if not isinstance(data, Mapping):
@@ -118,17 +118,17 @@ def _parsed(path: Path) -> Any:
         raise CheckpointError(f"{path} is missing; a checkpoint directory needs it") from error
     except (OSError, ValueError, RecursionError) as error:
         raise CheckpointError(f"{path} cannot be read as JSON: {reason(error)}") from error
-    # JSON can spell half of a surrogate pair; no tokenizer and no file takes it.
+    # JSON can encode half of a surrogate pair, which no tokenizer accepts and UTF-8 cannot encode.
     if "\\u" in text and _SURROGATE.search(json.dumps(data, ensure_ascii=False)):
         raise CheckpointError(f"{path} holds half of a surrogate pair, which is no Unicode text")
     return data
 
 
 def regular_file(path: Path) -> Path:
-    """``path``, where a regular file is behind it, or nothing at all.
+    """``path``, checked to be a regular file or not to exist.
 
     Raises:
-        CheckpointError: a folder, a device, a pipe (whose reader would wait for ever) or a link that leads nowhere.
+        CheckpointError: it is a folder, a device, a pipe (whose reader would wait forever) or a broken link.
     """
     try:
         mode = path.stat().st_mode
@@ -145,13 +145,14 @@ def regular_file(path: Path) -> Path:
 
 @contextmanager
 def reading(what: Path | str, failure: str = "cannot be used", *, inputs: bool = True) -> Iterator[None]:
-    """Whatever is raised inside because of a folder's files is a CheckpointError that says so.
+    """Turn the errors that a folder's files cause inside the block into CheckpointErrors that name the folder.
 
-    Errors of this library pass as they are, and so does a machine without memory.
+    Errors of this library and out-of-memory errors pass unchanged.
 
     Args:
-        what, failure: the message's beginning: the folder or file, and what it does.
-        inputs: False where nothing inside comes from the caller, so that an InputError too is about the files.
+        what, failure: the beginning of the message: the folder or file, and the failure.
+        inputs: False where no value inside the block comes from the caller, so that an InputError is about the files
+            and becomes a CheckpointError too.
     """
     try:
         yield
@@ -176,18 +177,17 @@ def reading(what: Path | str, failure: str = "cannot be used", *, inputs: bool =
 
 
 def _panicked(error: BaseException) -> bool:
-    """Whether this is what a library in Rust raises where it would stop; it is no `Exception`, and cannot be
-    imported."""
+    """Whether this is the panic of a library written in Rust; its class is no `Exception` and cannot be imported."""
     return type(error).__name__ == "PanicException"
 
 
 def reason(error: BaseException) -> str:
-    """What an error of another library says, without advice that does not hold here, such as to trust remote code."""
+    """The message of another library's error, without advice that does not apply here, such as to trust remote code."""
     try:
-        said = str(error)
-    except Exception:  # noqa: BLE001 -- an error that cannot even be shown
-        said = ""
-    kept = [part.strip() for part in _SENTENCE.split(said) if part.strip() and not _FOREIGN.search(part)]
+        message = str(error)
+    except Exception:  # noqa: BLE001 -- the error's own __str__ raises
+        message = ""
+    kept = [part.strip() for part in _SENTENCE.split(message) if part.strip() and not _OTHER_SETTINGS.search(part)]
     text = " ".join(kept).rstrip(":;, ") or type(error).__name__
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return text if len(text) <= _LONGEST else text[:_LONGEST] + " …"
+    return text if len(text) <= _MESSAGE_CHARACTERS else text[:_MESSAGE_CHARACTERS] + " …"

@@ -205,7 +205,7 @@ def test_cascade_stages_are_visible_and_scales_do_not_mix() -> None:
     assert [hit.stage for hit in fake.rerank(QUERY, ["panda", "red panda bamboo"])] == [1, 0]
     with pytest.raises(InputError, match="cascade"):
         fake.rerank(QUERY, ["panda", "red panda"], min_score=0.5)
-    with pytest.raises(InputError, match="different depths"):
+    with pytest.raises(InputError, match="different layers"):
         fake.score([(QUERY, "panda"), (QUERY, "red panda")])
 
 

@@ -243,7 +243,7 @@ def test_text_never_becomes_a_special_token(made: Callable[[str], Path]) -> None
         ({"prompt": "{doc} {query}"}, InputError, "then {doc}"),
         ({"prompt": "{query}"}, InputError, "each once"),
         ({"positive": "certainly"}, CheckpointError, "'certainly' is"),
-        ({"negative": "yes"}, InputError, "another one as the negative"),
+        ({"negative": "yes"}, InputError, "negative a different one"),
         ({"language": "fr"}, InputError, "must be one of"),
     ],
 )
