@@ -1,1 +1,1 @@
-"""From files to rows and documents: what is read, which fields a record has, what it becomes."""
+"""Reads files and stdin: compression, encodings, JSON, tables and Parquet, into documents and training rows."""

@@ -1,4 +1,4 @@
-"""A line of a table as the object that JSONL would have."""
+"""Converts a line of a table of training rows to a record, as if it had been an object of JSON Lines."""
 
 from __future__ import annotations
 
@@ -16,18 +16,20 @@ __all__ = ["Columns", "column_names", "count_known_names"]
 _NUMBERS = frozenset({"label", "score"})
 _LISTS = frozenset({"pos", "neg", "docs", "documents", "passages", "answers", "responses", "texts"})
 _NUMBER_LISTS = frozenset({"labels", "scores", "pos_scores", "neg_scores"})
-# A row without them is none, so that their empty cells are empty texts or lists; any other empty cell is absent.
-_NEEDED = frozenset(key for form in FORMATS.values() for group in form.needs for key in group)
+# Columns that some format requires: an empty cell in them is an empty text or list. Any other empty cell is absent.
+_REQUIRED = frozenset(key for form in FORMATS.values() for group in form.needs for key in group)
 _QUERIES = frozenset({"query", "anchor", "question", "sentence1"})
-_KNOWN = re.compile("|".join([*map(re.escape, sorted(KEYS, key=len, reverse=True)), r"negative_\d+"]))
-# A list of texts as pandas writes one into a cell, and NumPy's arrays without commas.
-_PYTHON = re.compile(r"""\[\s*['"].*\]""", re.DOTALL)
-# The row numbers that pandas writes as a column.
-_PANDAS = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
+_KNOWN_NAME = re.compile("|".join([*map(re.escape, sorted(KEYS, key=len, reverse=True)), r"negative_\d+"]))
+# A Python list of strings that pandas or NumPy printed into a cell.
+_PYTHON_LIST = re.compile(r"""\[\s*['"].*\]""", re.DOTALL)
+# Names of the column of row numbers that pandas writes.
+_PANDAS_INDEX = re.compile(r"|Unnamed: \d+|__index_level_\d+__")
 
 
 def count_known_names(fields: Sequence[str]) -> int:
-    """How many of the fields of a first line name what rows have; 0 where the line is no header.
+    """Count the known column names in the first line of a table; 0 if the line is not a header.
+
+    A header has at least two known names, and one of them is a query's.
 
     >>> count_known_names(["Query", "document", "label", "lang"])
     3
@@ -35,31 +37,36 @@ def count_known_names(fields: Sequence[str]) -> int:
     0
     """
     names = [field.strip().casefold() for field in fields]
-    known = [name for name in names if _KNOWN.fullmatch(name)]
+    known = [name for name in names if _KNOWN_NAME.fullmatch(name)]
     return len(known) if len(known) > 1 and not _QUERIES.isdisjoint(known) else 0
 
 
 def column_names(fields: Sequence[str], name: str) -> tuple[str, ...]:
-    """The columns of a header; empty for those that pandas numbers rows in.
+    """The column names of a header; a column of pandas' row numbers gets an empty name.
 
     Raises:
-        InputError: two columns of one name.
+        InputError: two columns have the same name.
     """
     names = [field.strip() for field in fields]
-    names = ["" if _PANDAS.fullmatch(field) else field for field in names]
-    twice = sorted({field for field in names if field and names.count(field) > 1})
-    if twice:
-        raise InputError(f"{name!r} has several columns named {' and '.join(map(repr, twice))}; rename or remove them")
+    names = ["" if _PANDAS_INDEX.fullmatch(field) else field for field in names]
+    duplicates = sorted({field for field in names if field and names.count(field) > 1})
+    if duplicates:
+        raise InputError(
+            f"{name!r} has several columns named {' and '.join(map(repr, duplicates))}; rename or remove them"
+        )
     return tuple(names)
 
 
 @dataclass(frozen=True)
 class Columns:
-    """What the columns hold: names from a header, or else ``query, document, label`` (RAG-Retrieval) or ``query, title,
-    text, label`` (RocketQA; title and text become one document, with a space between).
+    """The columns of a table.
+
+    Without names, a line has 3 columns, ``query, document, label`` (RAG-Retrieval), or 4, ``query, title, text,
+    label`` (RocketQA), where title and text are joined with a space to one document.
 
     Attributes:
-        comma: whether numbers may have a decimal comma, as where a semicolon separates columns.
+        names: names of the header; empty if the table has no header.
+        comma: numbers may have a decimal comma, as in tables whose columns are separated by semicolons.
     """
 
     names: tuple[str, ...] = ()
@@ -67,20 +74,20 @@ class Columns:
 
     @classmethod
     def from_header(cls, header: Sequence[str], name: str, *, comma: bool = False) -> Columns:
-        """From a header, whose known names may be in capitals.
+        """The columns that a header names; known names are recognised in any case.
 
         Raises:
-            InputError: two columns of one name.
+            InputError: two columns have the same name.
         """
         folded = [field.strip().casefold() for field in header]
-        names = [low if _KNOWN.fullmatch(low) else field for low, field in zip(folded, header, strict=True)]
+        names = [key if _KNOWN_NAME.fullmatch(key) else field for key, field in zip(folded, header, strict=True)]
         return cls(column_names(names, name), comma)
 
     def record(self, fields: Sequence[str]) -> Record:
-        """One line.
+        """Convert the fields of one line to a record.
 
         Raises:
-            RowError: another number of columns than expected.
+            RowError: the line has a wrong number of columns, or a cell holds a list as Python prints it.
         """
         if not self.names:
             if len(fields) not in (3, 4):
@@ -92,14 +99,14 @@ class Columns:
             doc = " ".join(field for field in fields[1:-1] if field)
             return {"query": fields[0], "content": doc, "label": self._number(fields[-1])}
         if len(fields) < len(self.names) or any(fields[len(self.names) :]):
-            raise RowError(f"it has {len(fields)} columns, and the header {len(self.names)}", "tsv-columns")
+            raise RowError(f"it has {len(fields)} columns, and the header has {len(self.names)}", "tsv-columns")
         pairs = zip(self.names, fields, strict=False)
         return {name: self._value(name, field) for name, field in pairs if name}
 
     def _value(self, name: str, field: str) -> object:
         if name in _NUMBERS:
             return self._number(field)
-        if not field and (name not in _NEEDED or name in _NUMBER_LISTS):
+        if not field and (name not in _REQUIRED or name in _NUMBER_LISTS):
             return None
         if not field and name in _LISTS:
             return []
@@ -108,11 +115,11 @@ class Columns:
                 try:
                     return json.loads(field)
                 except (ValueError, RecursionError) as error:
-                    # Otherwise it is a text that begins so, or reading the row says what is wrong with it.
-                    if _PYTHON.fullmatch(field.strip()):
+                    # Otherwise the cell is a text that begins with a bracket, or converting the row reports the error.
+                    if _PYTHON_LIST.fullmatch(field.strip()):
                         raise RowError(
-                            f"{name} is {short(field)}, a list as Python prints it; write lists into cells by "
-                            "json.dumps, or the rows as JSON Lines",
+                            f"{name} is {short(field)}, a list as Python prints it; write lists in cells with "
+                            "json.dumps, or write the rows as JSON Lines",
                             "not-a-list",
                         ) from error
             return [self._number(field) if name in _NUMBER_LISTS else field]
@@ -125,5 +132,5 @@ class Columns:
         try:
             return float(text.replace(",", ".") if self.comma else text)
         except ValueError:
-            # Reading the row says what is wrong with it; a cell without anything is absent.
+            # A non-empty cell is returned as it is, so that converting the row reports it; an empty cell is absent.
             return field if text else None

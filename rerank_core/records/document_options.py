@@ -1,4 +1,4 @@
-"""What a caller says of files of documents: how they are cut, and where text and id are."""
+"""Options for reading files of documents: the format, and the keys of text and id."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ __all__ = ["DocumentFields", "DocumentFormat"]
 
 
 class DocumentFormat(str, Enum):
-    """How a file is cut into documents."""
+    """How a file is split into documents; ``auto`` decides by name and content."""
 
     auto = "auto"
     jsonl = "jsonl"
@@ -22,7 +22,7 @@ class DocumentFormat(str, Enum):
 
 @dataclass(frozen=True)
 class DocumentFields:
-    """Which keys of a JSON object, or columns of a table, hold the text and the id."""
+    """Keys of a JSON object, or columns of a table, that hold the text and the id of a document."""
 
     text: str = "text"
     id: str = "id"

@@ -1,4 +1,4 @@
-"""From files and stdin to documents: nothing is dropped, and what is wrong is named with its line."""
+"""Reads documents from files and stdin: none is dropped, and every error names its file and line."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ import os
 import re
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
+from itertools import chain
 from typing import Any, NoReturn
 
 from rerank_core.errors import InputError, short
@@ -32,8 +33,8 @@ from rerank_core.types import Document
 
 __all__ = ["read_documents"]
 
-# What an array of documents on stdin begins with; a line of text may begin with a bracket, too.
-_ARRAY = re.compile(r'\[\s*(?:\{|"(?:[^"\\]|\\.)*"\s*(?:,|\]\s*(?:\Z|\n))|\]\s*\Z)')
+# The beginning of a JSON array of objects or strings, as opposed to a line of text that begins with a bracket.
+_JSON_ARRAY = re.compile(r'\[\s*(?:\{|"(?:[^"\\]|\\.)*"\s*(?:,|\]\s*(?:\Z|\n))|\]\s*\Z)')
 
 
 def read_documents(
@@ -42,14 +43,16 @@ def read_documents(
     fields: DocumentFields | None = None,
     encoding: str | None = None,
 ) -> list[Document]:
-    """The documents of all files, in order; stdin where there is no file, and for ``-``.
+    """Read the documents of all files, in order; without files, and for ``-``, read stdin.
 
     Args:
-        encoding: of files that are not UTF-8, where it cannot be told from what they hold.
+        form: format of every file.
+        fields: keys of text and id; by default ``text`` and ``id``.
+        encoding: encoding of files that are not UTF-8, where it cannot be detected.
 
     Raises:
-        InputError: a file that cannot be read, is of another encoding, or holds a line that is no document.
-        MissingDependencyError: Parquet or zstd, and no pyarrow.
+        InputError: a file cannot be read, has another encoding, or contains a line that is not a document.
+        MissingDependencyError: a file is Parquet or compressed with zstd, and pyarrow is not installed.
     """
     if list(files).count("-") > 1:
         raise InputError("'-' is given more than once, and stdin can be read only once")
@@ -68,50 +71,47 @@ def _documents(
         form is DocumentFormat.auto and (parquet or format_from_name(file)[0] == "parquet")
     ):
         if not parquet:
-            raise InputError(f"{source.name!r} holds no Parquet; say with --format what it holds")
+            raise InputError(f"{source.name!r} is not a Parquet file; name its format with --format")
         return _parquet(source, fields)
     pieces = decoded_pieces(source, encoding)
-    begun: list[str] = []
+    first_pieces: list[str] = []
     for piece in pieces:
-        begun.append(piece)
+        first_pieces.append(piece)
         if piece.strip():
             break
-    text = _chained(begun, pieces)
+    text = chain(first_pieces, pieces)
     if form is DocumentFormat.auto:
-        form = _guess(file, source, "".join(begun).lstrip(), fields)
+        form = _detect_format(file, source, "".join(first_pieces).lstrip(), fields)
     return _READERS[form](text, source.name, fields)
 
 
-def _chained(begun: list[str], rest: Iterator[str]) -> Iterator[str]:
-    yield from begun
-    yield from rest
-
-
-def _guess(file: str, source: Source, begin: str, fields: DocumentFields) -> DocumentFormat:
-    """By the name, and by the content where that has no known suffix."""
-    said, suffix = format_from_name(file)
-    if said == "jsonl":
-        return DocumentFormat.json if is_json_array(begin) else DocumentFormat.jsonl
-    if said is not None:
+def _detect_format(file: str, source: Source, start: str, fields: DocumentFields) -> DocumentFormat:
+    """The format by the suffix of the name, and by the start of the text where the suffix is unknown."""
+    named, suffix = format_from_name(file)
+    if named == "jsonl":
+        return DocumentFormat.json if is_json_array(start) else DocumentFormat.jsonl
+    if named is not None:
         return DocumentFormat.csv
     stream = file == "-" or not os.path.isfile(file)
-    first = begin.partition("\n")[0].rstrip("\r")
+    first = start.partition("\n")[0].rstrip("\r")
     if stream or (not suffix and source.compression is not None):
-        if begin.startswith("{"):
-            return DocumentFormat.json if is_json_array(begin) else DocumentFormat.jsonl
-        if _ARRAY.match(begin):
+        if start.startswith("{"):
+            return DocumentFormat.json if is_json_array(start) else DocumentFormat.jsonl
+        if _JSON_ARRAY.match(start):
             return DocumentFormat.json
-        _, _, delimiter, header = first_row(iter([(1, first)]), partial(_named, fields=fields))
+        _, _, delimiter, header = first_row(iter([(1, first)]), partial(_count_fields, fields=fields))
         names = first.split(delimiter)
         if header and len(names) > 1 and all(name == name.strip() for name in names):
             return DocumentFormat.csv
         return DocumentFormat.lines if stream else DocumentFormat.text
-    # Excel saves "Unicode text" as .txt.
-    return DocumentFormat.csv if "\t" in first and _named(split_tabs(first), fields=fields) else DocumentFormat.text
+    # Excel saves a tab-separated table as "Unicode text" with the suffix .txt.
+    return (
+        DocumentFormat.csv if "\t" in first and _count_fields(split_tabs(first), fields=fields) else DocumentFormat.text
+    )
 
 
-def _named(names: Sequence[str], fields: DocumentFields) -> int:
-    """How many of the two columns that documents are made of a header has; 0 without the text."""
+def _count_fields(names: Sequence[str], fields: DocumentFields) -> int:
+    """1 if a header has the text column, 2 if it has the id column as well, otherwise 0."""
     folded = [name.strip().casefold() for name in names]
     return 1 + (fields.id.casefold() in folded) if fields.text.casefold() in folded else 0
 
@@ -119,8 +119,8 @@ def _named(names: Sequence[str], fields: DocumentFields) -> int:
 def _jsonl(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Document]:
     for number, line in numbered_lines(text, name):
         if line.strip():
-            place = f"{name}:{number}"
-            yield _document(_parse(line.rstrip("\r\n").removeprefix(BYTE_ORDER_MARK), place), place, fields)
+            location = f"{name}:{number}"
+            yield _document(_parse(line.rstrip("\r\n").removeprefix(BYTE_ORDER_MARK), location), location, fields)
 
 
 def _json(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Document]:
@@ -129,11 +129,13 @@ def _json(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Do
 
 
 def _csv(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Document]:
-    # Documents are kept anyway, and whether quotes count shows only when all is read.
+    # The whole file must be read to know whether quotes delimit fields.
     numbered = list(numbered_lines(text, name))
-    left = iter(numbered)
-    tabs = name.lower().split(".")[-1] in ("tsv", "tab")
-    number, line, delimiter, header = first_row(left, partial(_named, fields=fields), "\t" if tabs else DELIMITERS)
+    remaining = iter(numbered)
+    tab_suffix = name.lower().split(".")[-1] in ("tsv", "tab")
+    number, line, delimiter, header = first_row(
+        remaining, partial(_count_fields, fields=fields), "\t" if tab_suffix else DELIMITERS
+    )
     if not number:
         return
     quoted = delimiter != "\t" or (
@@ -141,51 +143,46 @@ def _csv(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Doc
     )
     if quoted:
         first = next(table_rows([(number, line)], delimiter, name))[1]
-        found = table_rows(left, delimiter, name)
+        numbered_rows = table_rows(remaining, delimiter, name)
     else:
-        first, found = split_tabs(line), ((at, split_tabs(other)) for at, other in left if other.strip())
+        first, numbered_rows = split_tabs(line), ((at, split_tabs(other)) for at, other in remaining if other.strip())
     if not header:
-        # A collection of MS MARCO's: an id and a passage, without a header.
+        # The collection format of MS MARCO: an id and a passage, without a header.
         if delimiter != "\t" or len(first) != 2 or not any(char.isdigit() for char in first[0]):
             raise InputError(
-                f"{name}:{number}: the columns are {short(first)}, and none is {fields.text!r}; say with --text-field "
-                "which one is the text, or with --format lines that these are no columns"
+                f"{name}:{number}: the columns are {short(first)}, and none is {fields.text!r}; name the text column "
+                "with --text-field, or read each line as a document with --format lines"
             )
         names: tuple[str, ...] = (fields.id, fields.text)
-        found = _chained_rows((number, first), found)
+        numbered_rows = chain([(number, first)], numbered_rows)
     else:
-        ours = {one.casefold(): one for one in (fields.text, fields.id)}
-        spelled = [one.strip() for one in first]
-        names = column_names([one if one in ours.values() else ours.get(one.casefold(), one) for one in spelled], name)
-    for at, cells in found:
+        known = {one.casefold(): one for one in (fields.text, fields.id)}
+        header_names = [one.strip() for one in first]
+        names = column_names(
+            [one if one in known.values() else known.get(one.casefold(), one) for one in header_names], name
+        )
+    for at, cells in numbered_rows:
         if len(cells) < len(names) or any(cells[len(names) :]):
-            raise InputError(f"{name}:{at}: it has {len(cells)} columns, and the header {len(names)}")
+            raise InputError(f"{name}:{at}: it has {len(cells)} columns, and the header has {len(names)}")
         yield _document({key: cell for key, cell in zip(names, cells, strict=False) if key}, f"{name}:{at}", fields)
 
 
-def _chained_rows(
-    first: tuple[int, list[str]], rest: Iterator[tuple[int, list[str]]]
-) -> Iterator[tuple[int, list[str]]]:
-    yield first
-    yield from rest
-
-
 def _parquet(source: Source, fields: DocumentFields) -> Iterator[Document]:
-    # Its table of contents is at the end, and a pipe cannot be read from there.
+    # The footer at the end of a Parquet file is read first, so a pipe must be read whole.
     file = source.stream if source.stream.seekable() else io.BytesIO(source.stream.read())
     for number, row in enumerate(parquet_rows(file, source.name), start=1):
-        plain = {key: value if key == fields.text else _plain(value) for key, value in row.items()}
-        yield _document(plain, f"{source.name}: row {number}", fields)
+        record = {key: value if key == fields.text else _as_json(value) for key, value in row.items()}
+        yield _document(record, f"{source.name}: row {number}", fields)
 
 
-def _plain(value: Any) -> Any:
-    """A value of Parquet as JSON can hold it: no number for NaN, and text for dates, bytes and decimals."""
+def _as_json(value: Any) -> Any:
+    """Convert a Parquet value to one that JSON can hold: NaN to None; infinities, dates, bytes and decimals to text."""
     if isinstance(value, float) and not math.isfinite(value):
         return None if math.isnan(value) else str(value)
     if isinstance(value, dict):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {str(key): _as_json(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
-        return [_plain(one) for one in value]
+        return [_as_json(one) for one in value]
     return value if value is None or isinstance(value, (str, bool, int, float)) else str(value)
 
 
@@ -202,7 +199,7 @@ def _text(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Do
         size += len(piece)
         if size > MAX_RECORD_CHARS:
             raise InputError(
-                f"{name!r} is longer than {MAX_RECORD_CHARS:,} characters, too long for one document; split it"
+                f"{name!r} is longer than {MAX_RECORD_CHARS:,} characters, the limit of one document; split it"
             )
     yield Document("".join(pieces), name)
 
@@ -217,13 +214,13 @@ _READERS: dict[DocumentFormat, _Reader] = {
 }
 
 
-def _parse(text: str, place: str) -> Any:
+def _parse(text: str, location: str) -> Any:
     try:
         return _DECODER.decode(text)
     except json.JSONDecodeError as error:
-        raise InputError(f"{place}: not JSON: {error.msg} at column {error.colno}: {text[:60]!r}") from error
+        raise InputError(f"{location}: not JSON: {error.msg} at column {error.colno}: {text[:60]!r}") from error
     except (ValueError, RecursionError) as error:
-        raise InputError(f"{place}: not JSON: {json_error_reason(error)}") from error
+        raise InputError(f"{location}: not JSON: {json_error_reason(error)}") from error
 
 
 def _finite(number: str) -> float:
@@ -233,38 +230,46 @@ def _finite(number: str) -> float:
     return value
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON value; write null")
+def _refuse_constant(constant: str) -> NoReturn:
+    raise ValueError(f"{constant} is not a JSON value; write null")
 
 
-_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite, object_pairs_hook=unique_keys)
+_DECODER = json.JSONDecoder(parse_constant=_refuse_constant, parse_float=_finite, object_pairs_hook=unique_keys)
 
 
-def _document(value: object, place: str, fields: DocumentFields) -> Document:
+def _document(value: object, location: str, fields: DocumentFields) -> Document:
     if isinstance(value, str):
         return Document(value)
     if not isinstance(value, dict):
-        raise InputError(f"{place}: a document is a JSON object or a string, and this is {_kind(value)}: {value!r:.60}")
-    if fields.text not in value:
-        listed = key_of_object_list(value)
         raise InputError(
-            f"{place}: the object has no {short(fields.text)} (it has {short(sorted(value))}); "
-            + (f"its {listed!r} is a list, which can be ranked alone: jq '.[\"{listed}\"]' FILE; or " if listed else "")
-            + "say with --text-field where the text is"
+            f"{location}: a document must be a JSON object or a string, but this is {_kind(value)}: {value!r:.60}"
         )
-    # BEIR and MTEB call it so.
+    if fields.text not in value:
+        list_key = key_of_object_list(value)
+        raise InputError(
+            f"{location}: the object has no {short(fields.text)} (it has {short(sorted(value))}); "
+            + (
+                f"its {list_key!r} is a list, which can be ranked alone: jq '.[\"{list_key}\"]' FILE; or "
+                if list_key
+                else ""
+            )
+            + "name the key of the text with --text-field"
+        )
+    # The id key of BEIR and MTEB.
     key = "_id" if fields.id == "id" and "id" not in value and "_id" in value else fields.id
-    text, own_id = value[fields.text], value.get(key)
+    text, document_id = value[fields.text], value.get(key)
     if not isinstance(text, str):
-        raise InputError(f"{place}: {fields.text!r} is {text!r:.60} ({_kind(text)}); the text must be a string")
-    if own_id is not None and (isinstance(own_id, bool) or not isinstance(own_id, (str, int))):
-        raise InputError(f"{place}: {key!r} is {own_id!r:.60} ({_kind(own_id)}); an id is a string or an integer")
+        raise InputError(f"{location}: {fields.text!r} is {text!r:.60} ({_kind(text)}); the text must be a string")
+    if document_id is not None and (isinstance(document_id, bool) or not isinstance(document_id, (str, int))):
+        raise InputError(
+            f"{location}: {key!r} is {document_id!r:.60} ({_kind(document_id)}); an id must be a string or an integer"
+        )
     rest = {name: item for name, item in value.items() if name not in (fields.text, key)}
-    return Document(text, own_id, rest)
+    return Document(text, document_id, rest)
 
 
 def _kind(value: object) -> str:
-    """What JSON calls a parsed value."""
+    """The JSON type of a parsed value, with its article."""
     kinds = {
         dict: "an object", list: "an array", str: "a string", bool: "a boolean", type(None): "null", bytes: "bytes"
     }  # fmt: skip

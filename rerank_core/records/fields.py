@@ -1,4 +1,4 @@
-"""One value of a decoded object, as what a format needs there; what is not that is a `RowError` of a named kind."""
+"""Checked access to the values of a record: each function returns the needed type or raises `RowError`."""
 
 from __future__ import annotations
 
@@ -24,12 +24,13 @@ _T = TypeVar("_T")
 
 
 class RowError(InputError):
-    """A row that cannot be used.
+    """A row that cannot be used for training.
 
     Attributes:
-        reason: what is wrong with it.
-        kind: the same in kebab-case, what reports count by.
-        file: the name of its file, and ``line``, from 1; None until the reader of the file adds them.
+        reason: what is wrong with the row, for people.
+        kind: the kind of problem in kebab-case, by which reports count.
+        file: name of the file; None until the reader of the file adds it.
+        line: line number, from 1; None until the reader of the file adds it.
     """
 
     def __init__(self, reason: str, kind: str, file: str | None = None, line: int | None = None) -> None:
@@ -37,39 +38,41 @@ class RowError(InputError):
         self.reason, self.kind, self.file, self.line = reason, kind, file, line
 
     def __reduce__(self) -> tuple[type[RowError], tuple[str, str, str | None, int | None]]:
-        # Raised in data-loading workers, which pickle it.
+        # Workers of a DataLoader raise this error and pickle it.
         return type(self), (self.reason, self.kind, self.file, self.line)
 
     def at(self, file: str, line: int) -> RowError:
-        """The same, with where it is."""
+        """The same error with its file and line."""
         return RowError(self.reason, self.kind, file, line)
 
 
 def key_of_object_list(record: Record) -> str | None:
-    """The key of a list of objects in a record, which is then likely to be what was meant to be read."""
-    lists = (key for key, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict))
-    return next(lists, None)
+    """The first key of a record whose value is a list of objects, which are then probably the records; None if none."""
+    keys = (key for key, value in record.items() if isinstance(value, list) and value and isinstance(value[0], dict))
+    return next(keys, None)
 
 
 def present_key(record: Record, *keys: str) -> str | None:
-    """The one of ``keys`` that the record has; null is absent, as in Parquet, where every row has every column.
+    """The one of ``keys`` that the record has; None if none.
+
+    A null value counts as absent, because in Parquet every row has every column.
 
     Raises:
-        RowError: it has several, and which is meant nobody knows.
+        RowError: the record has several of the keys.
     """
-    found = [key for key in keys if record.get(key) is not None]
-    if len(found) > 1:
+    matches = [key for key in keys if record.get(key) is not None]
+    if len(matches) > 1:
         raise RowError(
-            f"it has {' and '.join(map(repr, found))}, which mean the same here; keep one", "ambiguous-format"
+            f"it has {' and '.join(map(repr, matches))}, which mean the same here; keep one", "ambiguous-format"
         )
-    return found[0] if found else None
+    return matches[0] if matches else None
 
 
 def text(value: object, name: str) -> str:
-    """A string, blank or not.
+    """A string; it may be blank.
 
     Raises:
-        RowError: anything else.
+        RowError: the value is not a string.
     """
     if isinstance(value, str):
         return value
@@ -80,7 +83,8 @@ def texts(value: object, name: str) -> tuple[str, ...]:
     """A list of strings.
 
     Raises:
-        RowError: a bare string, whose characters other trainers take for documents; no list; an item that is no string.
+        RowError: the value is not a list of strings. A single string is an error too; some other trainers read its
+            characters as documents.
     """
     if isinstance(value, str):
         raise RowError(f"{name} is the string {short(value)}; it must be a list of strings", "string-for-list")
@@ -88,10 +92,10 @@ def texts(value: object, name: str) -> tuple[str, ...]:
 
 
 def one_or_more(value: object, name: str) -> tuple[str, ...]:
-    """A string, or a list of strings, for columns that may hold either.
+    """A string or a list of strings, as a tuple.
 
     Raises:
-        RowError: anything else, or an item that is no string.
+        RowError: the value is neither.
     """
     if isinstance(value, str):
         return (value,)
@@ -101,10 +105,10 @@ def one_or_more(value: object, name: str) -> tuple[str, ...]:
 
 
 def number(value: object, name: str) -> float:
-    """A number; true and false are 1 and 0. NaN and infinities pass, for the report to name them.
+    """A number; true and false are 1 and 0. NaN and infinities are returned, and the data check reports them.
 
     Raises:
-        RowError: anything else, a number in quotes too.
+        RowError: the value is not a number, such as a number in quotes.
     """
     if isinstance(value, (int, float)):
         try:
@@ -118,15 +122,15 @@ def numbers(value: object, name: str, count: int) -> tuple[float, ...]:
     """A list of ``count`` numbers.
 
     Raises:
-        RowError: no list, another length, or an item that is no number.
+        RowError: the value is not a list, has another length, or an item is not a number.
     """
-    found = _each(value, name, number)
-    if len(found) != count:
-        raise RowError(f"{name} has {len(found)} numbers for {count} documents", "length-mismatch")
-    return found
+    values = _each(value, name, number)
+    if len(values) != count:
+        raise RowError(f"{name} has {len(values)} numbers for {count} documents", "length-mismatch")
+    return values
 
 
 def _each(value: object, name: str, read: Callable[[object, str], _T]) -> tuple[_T, ...]:
     if not isinstance(value, (list, tuple)):
         raise RowError(f"{name} is {short(value)}; it must be a list", "not-a-list")
-    return tuple(read(item, f"{name}[{place}]") for place, item in enumerate(value))
+    return tuple(read(item, f"{name}[{position}]") for position, item in enumerate(value))

@@ -1,4 +1,4 @@
-"""Parquet files as records, a row group at a time."""
+"""Reads Parquet files as records, one row group at a time."""
 
 from __future__ import annotations
 
@@ -16,28 +16,36 @@ from rerank_core.records.fields import Record
 
 __all__ = ["ParquetRecords", "parquet_rows"]
 
-_KEPT = 4
-_BATCH = 1024
+# Row groups that stay in memory.
+_CACHED_GROUPS = 4
+# Rows that are decoded at a time.
+_BATCH_ROWS = 1024
 
 
 def parquet_rows(file: Any, name: str) -> Iterator[Record]:
-    """The rows of a Parquet file in order: a path, or an object to read bytes from.
+    """The rows of a Parquet file, in order.
+
+    Args:
+        file: a path, or a seekable binary file.
+        name: name of the file in messages.
 
     Raises:
         MissingDependencyError: pyarrow is not installed.
-        InputError: it is damaged, or two columns have one name.
+        InputError: the file is damaged, or two columns have the same name.
     """
-    opened = _opened(file, name)
-    names = column_names(opened.schema_arrow.names, name)
-    rows = _guarded((row for batch in opened.iter_batches(batch_size=_BATCH) for row in batch.to_pylist()), name)
+    parquet = _open(file, name)
+    names = column_names(parquet.schema_arrow.names, name)
+    rows = _as_input_errors(
+        (row for batch in parquet.iter_batches(batch_size=_BATCH_ROWS) for row in batch.to_pylist()), name
+    )
     return (_record(row, names) for row in rows)
 
 
 class ParquetRecords:
-    """Rows of a Parquet file; the row groups read last stay in memory.
+    """Random access to the rows of a Parquet file; the 4 row groups that were read last stay in memory.
 
-    Reading it in random order decodes a row group for nearly every row. Large files that are shuffled are better
-    written as JSONL first, or with small row groups.
+    Reading rows in random order decodes a row group for nearly every row. Write a large file that is read shuffled as
+    JSONL first, or with small row groups.
 
     Raises:
         MissingDependencyError: pyarrow is not installed.
@@ -48,11 +56,11 @@ class ParquetRecords:
         self.path, self.name = path, name
         self._file: Any = None
         self._groups: OrderedDict[int, Any] = OrderedDict()
-        metadata = self._opened().metadata
+        metadata = self._parquet_file().metadata
         self._ends = list(accumulate(metadata.row_group(group).num_rows for group in range(metadata.num_row_groups)))
-        self._names = column_names(self._opened().schema_arrow.names, name)
+        self._names = column_names(self._parquet_file().schema_arrow.names, name)
         if not len(self):
-            raise InputError(f"{name!r} has no records; leave it out, or see why it is empty")
+            raise InputError(f"{name!r} has no records; leave it out, or check the program that wrote it")
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -60,30 +68,36 @@ class ParquetRecords:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_file": None, "_groups": OrderedDict()}
 
-    def record(self, place: int) -> Record:
-        group = bisect_right(self._ends, place)
+    def record(self, position: int) -> Record:
+        """The record at a 0-based position."""
+        group = bisect_right(self._ends, position)
         start = self._ends[group - 1] if group else 0
         if group not in self._groups:
-            (self._groups[group],) = _guarded((self._opened().read_row_group(one) for one in [group]), self.name)
-            if len(self._groups) > _KEPT:
+            (self._groups[group],) = _as_input_errors(
+                (self._parquet_file().read_row_group(one) for one in [group]), self.name
+            )
+            if len(self._groups) > _CACHED_GROUPS:
                 self._groups.popitem(last=False)
         self._groups.move_to_end(group)
-        taken = self._groups[group].slice(place - start, 1)
-        (record,) = _guarded((row for one in [taken] for row in one.to_pylist()), self.name)
+        selected = self._groups[group].slice(position - start, 1)
+        (record,) = _as_input_errors((row for one in [selected] for row in one.to_pylist()), self.name)
         return _record(record, self._names)
 
-    def line(self, place: int) -> int:
-        return place + 1
+    def line(self, position: int) -> int:
+        """The number of a row in messages, from 1."""
+        return position + 1
 
     def mentions(self, *keys: str) -> bool:
+        """Whether the file has a column of one of these names."""
         return not set(self._names).isdisjoint(keys)
 
     def raw(self) -> Iterator[tuple[int, bytes | None]]:
-        return ((place, None) for place in range(len(self)))
+        """Each position with None, because Parquet has no bytes per row that could be compared."""
+        return ((position, None) for position in range(len(self)))
 
-    def _opened(self) -> Any:
+    def _parquet_file(self) -> Any:
         if self._file is None:
-            self._file = _opened(self.path, self.name)
+            self._file = _open(self.path, self.name)
         return self._file
 
 
@@ -91,22 +105,23 @@ def _record(record: dict[str, object], names: tuple[str, ...]) -> Record:
     return record if all(names) else {key: value for key, value in record.items() if key in names}
 
 
-def _opened(file: Any, name: str) -> Any:
+def _open(file: Any, name: str) -> Any:
     try:
         parquet = import_module("pyarrow.parquet")
     except ImportError as error:
         raise MissingDependencyError(f"{name!r} needs pyarrow: pip install 'rerank-core[parquet]'") from error
-    return next(_guarded((parquet.ParquetFile(one) for one in [file]), name))
+    return next(_as_input_errors((parquet.ParquetFile(one) for one in [file]), name))
 
 
-def _guarded(items: Iterator[Any], name: str) -> Iterator[Any]:
+def _as_input_errors(items: Iterator[Any], name: str) -> Iterator[Any]:
+    """Yield the items, and raise read errors of pyarrow as InputErrors with the name of the file."""
     arrow = import_module("pyarrow")
     try:
         yield from items
     except UnicodeDecodeError as error:
         raise InputError(
-            f"{name!r} holds a text that is not UTF-8 ({error}); write it again from its source"
+            f"{name!r} has a text that is not UTF-8 ({error}); write the file again from its source"
         ) from error
     except (OSError, arrow.ArrowException) as error:
-        said = " ".join(str(error).split())
-        raise InputError(f"{name!r} cannot be read as Parquet: {said}; copy or download it again") from error
+        reason = " ".join(str(error).split())
+        raise InputError(f"{name!r} cannot be read as Parquet: {reason}; copy or download it again") from error

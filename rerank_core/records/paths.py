@@ -1,4 +1,4 @@
-"""Which files are meant by paths and patterns, and how messages call them."""
+"""Expands paths and glob patterns to files, and gives each file a short name for messages."""
 
 from __future__ import annotations
 
@@ -15,60 +15,62 @@ __all__ = ["expand_paths", "short_names"]
 
 
 def expand_paths(paths: Sequence[str | Path]) -> list[Path]:
-    """The files that ``paths`` name, patterns such as ``kd/*.jsonl`` and ``**`` among them; matches are sorted.
+    """Expand paths and patterns such as ``kd/*.jsonl`` or ``**`` to files; the matches of a pattern are sorted.
 
     Raises:
-        InputError: a bare string, no path, a file that is not there or is named twice, a pattern without a match, or a
-            suffix that is no form's.
+        InputError: ``paths`` is a string or empty, a file does not exist or is named twice, a pattern matches no file,
+            or the suffix of a file is unknown.
     """
     if isinstance(paths, (str, Path)):
         raise InputError(f"paths is {str(paths)!r}; it must be a list of paths")
-    found: list[Path] = []
-    for given in paths:
-        path = Path(given)
-        if str(given) == "-":
+    files: list[Path] = []
+    for named in paths:
+        path = Path(named)
+        if str(named) == "-":
             raise InputError("'-' is stdin, and training reads its data more than once; write it to a file")
-        if glob.has_magic(str(given)) and not os.path.exists(path):
-            matches = [Path(match) for match in sorted(glob.glob(str(given), recursive=True)) if os.path.isfile(match)]
+        if glob.has_magic(str(named)) and not os.path.exists(path):
+            matches = [Path(match) for match in sorted(glob.glob(str(named), recursive=True)) if os.path.isfile(match)]
             if not matches:
-                raise InputError(f"no file matches {str(given)!r}")
-            found.extend(matches)
-        # os.path, because those of Path raise for a name that is too long.
+                raise InputError(f"no file matches {str(named)!r}")
+            files.extend(matches)
+        # os.path instead of Path, whose methods raise for a name that is too long.
         elif os.path.isfile(path):
-            found.append(path)
+            files.append(path)
         elif os.path.isdir(path):
-            raise InputError(f"{str(given)!r} is a folder; name its files, such as FOLDER/*.jsonl")
+            raise InputError(f"{str(named)!r} is a folder; name its files, such as FOLDER/*.jsonl")
         elif os.path.exists(path):
             raise InputError(
-                f"{str(given)!r} is a pipe or device, and training reads its data more than once; write it to a file"
+                f"{str(named)!r} is a pipe or device, and training reads its data more than once; write it to a file"
             )
         else:
-            raise InputError(f"{short(str(given))} is not there")
-    if not found:
-        raise InputError("no files are named")
+            raise InputError(f"{short(str(named))} is not there")
+    if not files:
+        raise InputError("no files are named; name at least one")
     seen: set[Path] = set()
-    for path in found:
+    for path in files:
         form, suffix = format_from_name(path.name)
         if form is None and suffix not in ("", ".txt"):
             known = ", ".join([*SUFFIXES, *COMPRESSION_SUFFIXES])
-            raise InputError(f"{path.name!r} is none of {known}; name it by what it holds, or write it as one of them")
+            raise InputError(
+                f"{path.name!r} has none of the suffixes {known}; rename it by its format, or write it in one of these"
+            )
         if path.resolve() in seen:
             raise InputError(f"{str(path)!r} is named twice; to train on it more often, set train.epochs")
         seen.add(path.resolve())
-    return found
+    return files
 
 
 def short_names(paths: Sequence[Path]) -> list[str]:
-    """A short name for each file: its own, and as many folders before it as tell it from the others.
+    """A short unique name for each file: its file name, with as many parent folders as distinguish it from the others.
 
     >>> short_names([Path("/x/a/train.jsonl"), Path("/x/b/train.jsonl"), Path("/x/dev.jsonl")])
     ['a/train.jsonl', 'b/train.jsonl', 'dev.jsonl']
     """
     parts = [path.absolute().parts for path in paths]
     names: list[str] = []
-    for own in parts:
+    for path_parts in parts:
         length = 1
-        while sum(other[-length:] == own[-length:] for other in parts) > 1 and length < len(own):
+        while sum(other[-length:] == path_parts[-length:] for other in parts) > 1 and length < len(path_parts):
             length += 1
-        names.append("/".join(own[-length:]))
+        names.append("/".join(path_parts[-length:]))
     return names

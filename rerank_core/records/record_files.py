@@ -1,4 +1,4 @@
-"""Files of training rows as records, one after the other: JSON Lines, arrays and tables, packed or not."""
+"""Reads files of training rows record by record: JSON Lines, JSON arrays and tables, compressed or not."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ SUFFIXES: dict[str, FileFormat] = {
 
 
 def format_from_name(name: str) -> tuple[FileFormat | None, str]:
-    """What a file's name says of its form, a suffix of compression aside; and the suffix that says it.
+    """The format that a file's suffix names, and that suffix; a suffix of compression is skipped.
 
     >>> format_from_name("corpus.jsonl.gz"), format_from_name("notes.txt"), format_from_name("rows.gz")
     (('jsonl', '.jsonl'), (None, '.txt'), (None, ''))
@@ -54,51 +54,55 @@ def format_from_name(name: str) -> tuple[FileFormat | None, str]:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object whose keys stand in it once; of two values of one key a parser would keep the last without a word.
+    """Build a JSON object, as ``object_pairs_hook`` of a decoder, and refuse duplicate keys.
+
+    By default a decoder silently keeps the last of several values of a key.
 
     Raises:
-        ValueError: a key stands in it twice.
+        ValueError: a key occurs twice.
     """
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    parsed = dict(pairs)
+    if len(parsed) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise ValueError(f"the key {short(next(key for key in keys if keys.count(key) > 1))} stands twice in an object")
-    return found
+        raise ValueError(f"the key {short(next(key for key in keys if keys.count(key) > 1))} occurs twice in an object")
+    return parsed
 
 
 _DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def parse_object(line: str) -> Record:
-    """The object on a line.
+    """Parse the JSON object on a line.
 
     Raises:
-        RowError: no JSON, no object, or a key twice.
+        RowError: the line is not JSON, not an object, or has a key twice.
     """
     try:
         value = _DECODER.decode(line.removeprefix(BYTE_ORDER_MARK))
     except (ValueError, RecursionError) as error:
-        raise RowError(f"no JSON: {json_error_reason(error)}", "broken-json") from error
+        raise RowError(f"not JSON: {json_error_reason(error)}", "broken-json") from error
     if not isinstance(value, dict):
-        raise RowError(f"{short(value)} is no JSON object", "not-an-object")
+        raise RowError(f"{short(value)} is not a JSON object", "not-an-object")
     return value
 
 
 def is_json_array(head: str) -> bool:
-    """Whether JSON that begins so is an array of records, or an object over several lines, rather than JSON Lines."""
+    """Whether JSON with this beginning is an array, or an object over several lines, rather than JSON Lines."""
     text = head.lstrip(f"{BYTE_ORDER_MARK} \t\r\n")
     return text.startswith("[") or (text.startswith("{") and not text.partition("\n")[0][1:].strip())
 
 
 @dataclass(frozen=True)
 class FileReader:
-    """How one file is read.
+    """Reads one file, whose format and encoding were detected.
 
     Attributes:
-        form: found in its content where that tells, else in its name.
-        columns: of a table.
-        delimiter: of a table; None for JSON, and for tab-separated values in which quotes have no meaning.
-        plain: lines of UTF-8 as they are, so that a place in the file is enough to find one.
+        name: name of the file in messages.
+        form: format of the file, from its content where possible and otherwise from its name.
+        encoding: encoding of the text; None for Parquet.
+        columns: the columns of a table; None for other formats.
+        delimiter: delimiter of a table; None for other formats, and for tab-separated values without quoting.
+        plain: each record is one line of uncompressed UTF-8, so that a byte offset is enough to read it again.
     """
 
     path: Path
@@ -111,40 +115,42 @@ class FileReader:
 
     @classmethod
     def of(cls, path: Path, name: str, encoding: str | None = None) -> FileReader:
-        """How a file is read, by what it begins with.
+        """Detect the format and the encoding of a file.
 
         Raises:
-            InputError: it cannot be read, or is none of the known forms.
-            MissingDependencyError: it is compressed by zstd, and pyarrow is not installed.
+            InputError: the file cannot be read, or its format is unknown.
+            MissingDependencyError: the file is compressed with zstd, and pyarrow is not installed.
         """
-        said, suffix = format_from_name(path.name)
+        named, suffix = format_from_name(path.name)
         with open_source(path, name) as source:
             if source.head.startswith(PARQUET_MAGIC):
                 if source.compression is not None:
-                    raise InputError(f"{name!r} is Parquet packed once more by {source.compression}; unpack it first")
+                    raise InputError(f"{name!r} is Parquet compressed with {source.compression}; decompress it first")
                 return cls(path, name, "parquet", None)
-            if said == "parquet":
-                raise InputError(f"{name!r} is named {suffix} and holds no Parquet; see what wrote it")
-            packed = source.compression is not None
-            macs = b"\n" not in source.head and b"\r" in source.head.rstrip(b"\r\n")
+            if named == "parquet":
+                raise InputError(
+                    f"{name!r} is named {suffix} but is not a Parquet file; rename it by its format, or write it again"
+                )
+            compressed = source.compression is not None
+            old_mac = b"\n" not in source.head and b"\r" in source.head.rstrip(b"\r\n")
             encoding = encoding_of_source(source, encoding)
-        plain = encoding in ("utf-8", "ascii") and not packed and not macs
-        read = cls(path, name, "jsonl", encoding, plain=plain)
-        if said in (None, "jsonl"):
+        plain = encoding in ("utf-8", "ascii") and not compressed and not old_mac
+        reader = cls(path, name, "jsonl", encoding, plain=plain)
+        if named in (None, "jsonl"):
             with open_source(path, name) as source:
-                begin = next(
+                start = next(
                     (piece.lstrip() for piece in decoded_pieces(source, encoding, "replace") if piece.strip()), ""
                 )
-            if is_json_array(begin):
-                return replace(read, form="json", plain=False)
-            if said == "jsonl" or begin.startswith("{"):
-                return read
-        return replace(read, form="table")._as_table(tabs=said == "tsv")
+            if is_json_array(start):
+                return replace(reader, form="json", plain=False)
+            if named == "jsonl" or start.startswith("{"):
+                return reader
+        return replace(reader, form="table")._as_table(tabs=named == "tsv")
 
     @contextmanager
     def _lines(self) -> Iterator[Iterator[tuple[int, str]]]:
         with open_source(self.path, self.name) as source:
-            # What is no UTF-8 is a matter of its line, for the reader of the lines to name.
+            # Invalid UTF-8 is kept as surrogates, so that only the row with the invalid bytes is reported.
             errors = "surrogateescape" if self.form == "jsonl" and self.encoding == "utf-8" else "strict"
             yield numbered_lines(decoded_pieces(source, self.encoding, errors), self.name)
 
@@ -154,16 +160,16 @@ class FileReader:
             number, line, delimiter, header = first_row(numbered, count_known_names, delimiters)
             if number and not header and delimiter != "\t":
                 raise InputError(
-                    f"{self.name}:{number}: the first line is {short(line.strip())}; it must name the columns, for "
-                    "example query,document,label or query,positive,negative"
+                    f"{self.name}:{number}: the first line is {short(line.strip())}; it must be a header that "
+                    "names the columns, for example query,document,label or query,positive,negative"
                 )
             quoted = delimiter != "\t"
-            maybe = (
+            may_be_quoted = (
                 not quoted
                 and header
                 and (may_have_quotes(line) or any(may_have_quotes(other) for _, other in numbered))
             )
-        if maybe:
+        if may_be_quoted:
             with self._lines() as numbered:
                 quoted = quotes_delimit_fields(numbered)
         columns, plain = Columns(), self.plain and not quoted and number <= 1
@@ -173,19 +179,19 @@ class FileReader:
         return replace(self, columns=columns, delimiter=delimiter if quoted else None, plain=plain)
 
     def entries(self) -> Iterator[tuple[int, str]]:
-        """``(line, JSON)`` of each record but Parquet's: an object, or for a table the list of its fields.
+        """Yield ``(line number, JSON)`` for each record; not for Parquet.
 
-        For JSON that is not one record a line, the number of the item stands for the line. Lines that are no JSON come
-        as they are.
+        The JSON is an object, or for a table the list of its fields. For a JSON array or objects over several lines,
+        the number of the item replaces the line number. Lines that are not valid JSON are yielded as they are.
 
         Raises:
-            InputError: damaged or undecodable bytes, an array or table that is broken.
+            InputError: bytes are damaged or cannot be decoded, or an array or a table is malformed.
         """
         if self.form == "json":
             with open_source(self.path, self.name) as source:
-                found = json_values(decoded_pieces(source, self.encoding), self.name, json.JSONDecoder())
-                for number, (_, text) in enumerate(found, start=1):
-                    # Line breaks stand between the parts of JSON, never in them.
+                values = json_values(decoded_pieces(source, self.encoding), self.name, json.JSONDecoder())
+                for number, (_, text) in enumerate(values, start=1):
+                    # JSON has line breaks only between tokens, so replacing them changes no value.
                     yield number, text.replace("\n", " ").replace("\r", " ")
             return
         with self._lines() as numbered:
@@ -203,10 +209,10 @@ class FileReader:
         return ((number, split_tabs(line)) for number, line in numbered if line.strip())
 
     def record(self, text: str) -> Record:
-        """The record of an entry, or of a line of a plain file.
+        """Parse the JSON of an entry, or a line of a plain file.
 
         Raises:
-            RowError: it is none.
+            RowError: the text is not a record.
         """
         if self.columns is None:
             return parse_object(text)

@@ -1,4 +1,4 @@
-"""`TrainingRow`: one query and its documents, what every format becomes and every objective reads."""
+"""`TrainingRow`: one query and its documents. Every format is converted to it, and every objective reads it."""
 
 from __future__ import annotations
 
@@ -9,16 +9,16 @@ __all__ = ["TrainingRow"]
 
 @dataclass(frozen=True, slots=True)
 class TrainingRow:
-    """One query and its documents, ragged: pairs, triplets, graded lists and teachers' scores are all cases of it.
+    """One query and its documents: a pair, a triplet, a graded list, or documents with a teacher's scores.
 
     Attributes:
-        docs: at least one.
-        labels: what each document is worth, as the file says it (0 and 1, or grades such as 0 to 3); more than the
-            lowest grade is relevant.
+        docs: the documents, at least one; rows may differ in their number.
+        labels: relevance label of each document, as in the file (0 and 1, or grades such as 0 to 3); a document with
+            more than the lowest grade is relevant.
         scores: a teacher's score of each document.
-        instruction: what makes a document relevant, for models that follow one.
-        source: where the row comes from, to count by; by default its file.
-        id: of the row; ``FILE:LINE`` where it brings none.
+        instruction: task description for models that follow instructions.
+        source: origin of the row, by which statistics are grouped; by default the name of its file.
+        id: id of the row; ``FILE:LINE`` if its record has none.
     """
 
     query: str

@@ -158,7 +158,9 @@ def test_a_guessed_encoding_is_said(tmp_path: Path, caplog: pytest.LogCaptureFix
     assert caplog.messages == []
     assert texts(read(tmp_path / "b.txt", CHINESE.encode("gb18030"))) == [CHINESE]
     (message,) = caplog.messages
-    assert message.endswith("b.txt is no UTF-8, and is read as GB18030; if it is another, say it with --encoding")
+    assert message.endswith(
+        "b.txt is not UTF-8 and is read as GB18030; if that is wrong, name its encoding with --encoding"
+    )
 
 
 @pytest.mark.parametrize(

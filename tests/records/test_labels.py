@@ -19,7 +19,7 @@ def test_grades_of_2024() -> None:
     """RAG-Retrieval until December 2024: 3, 2, 1, 0 are 1, .75, .5, .25, and nothing lies between."""
     scale = LabelScale.named("rag-retrieval-2024")
     assert scale.apply([3, 2, 1, 0]) == (1.0, 0.75, 0.5, 0.25)
-    with pytest.raises(InputError, match=r"label 1.5 is none of 0, 1, 2, 3"):
+    with pytest.raises(InputError, match=r"label 1.5 is not one of 0, 1, 2, 3"):
         scale(1.5)
 
 
@@ -40,14 +40,14 @@ def test_from_a_configuration() -> None:
 @pytest.mark.parametrize(
     ("value", "message"),
     [
-        ("three", "label scale 'three'; known are binary"),
-        ("0,1,2", "it must be"),
-        ("a,b", "it must be"),
-        ((1, 0), "two finite numbers in order"),
-        ((0, float("nan")), "two finite numbers in order"),
-        ({}, "it must be"),
-        ({0: 0, 1: 2}, "label 1.0 is worth 2.0; that must be from 0 to 1"),
-        (7, "it must be"),
+        ("three", "label scale 'three' is unknown; use one of binary"),
+        ("0,1,2", "must consist of numbers"),
+        ("a,b", "must consist of numbers"),
+        ((1, 0), "two finite numbers in ascending order"),
+        ((0, float("nan")), "two finite numbers in ascending order"),
+        ({}, "must consist of numbers"),
+        ({0: 0, 1: 2}, "the target of label 1.0 is 2.0; it must be from 0 to 1"),
+        (7, "must consist of numbers"),
     ],
 )
 def test_what_is_no_scale(value: object, message: str) -> None:

@@ -54,20 +54,24 @@ def not_utf8() -> bytes:
         ("a.tar.gz", archive("tar"), "a tar archive"),
         ("a.pdf", b"%PDF-1.7", "a PDF"),
         ("a.jsonl.gz", gzip.compress(gzip.compress(b"{}")), "compressed twice"),
-        ("a.parquet", b"hello", "holds no Parquet"),
-        ("a.parquet", not_utf8(), r"holds a text that is not UTF-8 .*; write it again"),
+        ("a.parquet", b"hello", "is not a Parquet file"),
+        ("a.parquet", not_utf8(), r"has a text that is not UTF-8 .*; write the file again"),
         ("a.parquet", parquet([b"a"]), r"'text' is b'a' \(bytes\)"),
         ("a.npy", b"\x93NUMPY\x01\x00v\x00{'descr': ", "a NumPy array"),
         ("a.pkl", pickle.dumps([{"text": "a"}]), "a pickle, which cannot be read"),
         ("a.jsonl.lz4", b"\x04\x22\x4d\x18d@\xa7", "compressed by lz4, .*; unpack it first: lz4 -d FILE"),
-        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(1, 256)), "holds NUL bytes, so it is no text"),
-        ("a.csv", b"a,b\nc,d\n", r":1: the columns are \['a', 'b'\], and none is 'text'; say with --text-field"),
-        ("a.csv", b"id,text\n1\n", ":2: it has 1 columns, and the header 2"),
+        ("a.png", b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(range(1, 256)), "holds NUL bytes, so it is not text"),
+        (
+            "a.csv",
+            b"a,b\nc,d\n",
+            r":1: the columns are \['a', 'b'\], and none is 'text'; name the text column with --text-field",
+        ),
+        ("a.csv", b"id,text\n1\n", ":2: it has 1 columns, and the header has 2"),
         ("a.csv", b'id,text\n1,"a\n2,b\n', ":2: the quotes of this row"),
         ("a.csv", b"text,text\n1,2\n", "several columns named 'text'"),
-        ("a.jsonl", b'{"text": "a", "text": "b"}', ":1: not JSON: the key 'text' stands twice"),
+        ("a.jsonl", b'{"text": "a", "text": "b"}', ":1: not JSON: the key 'text' occurs twice"),
         ("a.jsonl", b'{"text": "a", "n": ' + b"9" * 5000 + b"}", ":1: not JSON: a number has too many digits"),
-        ("a.json", b'["a"]\n["b"]', ":2: not JSON: the array is closed, and more follows"),
+        ("a.json", b'["a"]\n["b"]', ":2: not JSON: text follows after the end of the array"),
         ("a.json", b'["a",\n"b"', ":2: not JSON: the array is not closed"),
     ],
     ids=itertools.count(),
@@ -81,5 +85,5 @@ def test_what_is_no_text_is_named(name: str, data: bytes, said: str, tmp_path: P
 @pytest.mark.parametrize("encoding", ["idna", "rot13", "base64", "undefined", "", "x" * 5000, "a\0b"])
 def test_what_is_no_encoding_is_refused(encoding: str, tmp_path: Path) -> None:
     """Codecs of Python's that are not for texts are named like those that it does not know."""
-    with pytest.raises(InputError, match="which Python does not know; such are utf-8"):
+    with pytest.raises(InputError, match="which Python does not know; use for example utf-8"):
         read(tmp_path / "a.jsonl", b'{"text": "a"}', encoding=encoding)

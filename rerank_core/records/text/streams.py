@@ -1,4 +1,4 @@
-"""A file, stdin or a pipe as a stream of bytes: unpacked where it is compressed, refused where it holds no text."""
+"""Opens a file, stdin or a pipe as a stream of bytes: decompresses it, and rejects known binary formats."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from rerank_core.errors import InputError, MissingDependencyError, short
 
 __all__ = ["COMPRESSION_SUFFIXES", "HEAD_SIZE", "PARQUET_MAGIC", "Source", "open_source"]
 
-# So much of a stream is looked at before it is known what it holds.
+# Bytes at the start of a stream that are inspected to detect what it holds.
 HEAD_SIZE = 1 << 16
 PARQUET_MAGIC = b"PAR1"
 
@@ -29,11 +29,11 @@ _COMPRESSION_MAGIC = {
     b"BZh": "bzip2",
     b"\xfd7zXZ\x00": "xz",
 }
-# A frame that zstd skips; pzstd begins with one.
-_SKIPPED = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
+# A skippable frame of zstd; files written by pzstd begin with one.
+_ZSTD_SKIPPABLE_FRAME = re.compile(rb"[\x50-\x5f]\x2a\x4d\x18")
 COMPRESSION_SUFFIXES = {".gz": "gzip", ".zst": "zstd", ".zstd": "zstd", ".bz2": "bzip2", ".xz": "xz"}
 
-# What is often given instead of text: how it begins, what it is, what to do.
+# Formats that are often passed instead of text: first bytes, name, and advice for the error message.
 _NOT_TEXT = (
     (b"PK\x03\x04", "a zip archive", "unpack it and name the files that come out"),
     (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an Excel workbook or another Office document", "save it as CSV UTF-8"),
@@ -55,19 +55,19 @@ _NOT_TEXT = (
     (b"\xff\x06\x00\x00sNaPpY", "compressed by Snappy", "unpack it first"),
     (b"LZIP\x01", "compressed by lzip", "unpack it first: lzip -d FILE"),
 )
-_EXCEL = (b"xl/", b"[Content_Types].xml")
-_TAR = slice(257, 262)
+_OFFICE_MARKERS = (b"xl/", b"[Content_Types].xml")
+_TAR_MAGIC = slice(257, 262)
 
 
 @dataclass(frozen=True)
 class Source:
-    """One input, open_source.
+    """An open input.
 
     Attributes:
-        name: how messages call it.
-        stream: its bytes, unpacked; reading damaged ones raises an InputError.
-        head: the first of them, `HEAD_SIZE` at most, which ``stream`` gives again.
-        compression: gzip, zstd, bzip2 or xz; None where it is not compressed.
+        name: its name in messages.
+        stream: its bytes, decompressed; reading damaged data raises an InputError.
+        head: the first bytes, at most `HEAD_SIZE`; ``stream`` returns them again.
+        compression: gzip, zstd, bzip2 or xz; None if it is not compressed.
     """
 
     name: str
@@ -78,14 +78,14 @@ class Source:
 
 @contextmanager
 def open_source(path: str | os.PathLike[str], name: str) -> Iterator[Source]:
-    """A file or pipe by its path, and stdin for ``-``.
+    """Open a file or pipe by its path, or stdin for ``-``.
 
-    Compression is told by the first bytes, not by the name.
+    Compression is detected from the first bytes, not from the name.
 
     Raises:
-        InputError: it is not there, a directory or a device; it holds an archive, a workbook or something else that is
-            no text.
-        MissingDependencyError: it is compressed by zstd, and pyarrow is not installed.
+        InputError: the path does not exist, is a directory or a device, or holds a binary format such as an archive or
+            a workbook.
+        MissingDependencyError: the file is compressed with zstd, and pyarrow is not installed.
     """
     if str(path) == "-":
         # The caller's stdin stays open.
@@ -98,7 +98,7 @@ def open_source(path: str | os.PathLike[str], name: str) -> Iterator[Source]:
 def _file(path: str | os.PathLike[str], stack: ExitStack) -> IO[bytes]:
     try:
         mode = os.stat(path).st_mode
-        # Opening a device may wait or never end, so its kind comes first.
+        # Checked before opening, because opening or reading a device may block forever.
         _check_kind(mode, str(path))
         return stack.enter_context(Path(path).open("rb"))
     except InputError:
@@ -119,7 +119,7 @@ def _check_kind(mode: int, path: str) -> None:
 def _source(file: IO[bytes], name: str) -> Source:
     raw = _CheckedStream(file, name, None)
     compression = next((kind for magic, kind in _COMPRESSION_MAGIC.items() if raw.head.startswith(magic)), None)
-    if _SKIPPED.match(raw.head):
+    if _ZSTD_SKIPPABLE_FRAME.match(raw.head):
         compression = "zstd"
     if compression is not None:
         raw = _CheckedStream(_decompressed(io.BufferedReader(raw), compression, name), name, compression)
@@ -128,18 +128,18 @@ def _source(file: IO[bytes], name: str) -> Source:
 
 
 def _refuse_binary(head: bytes, name: str, compression: str | None) -> None:
-    what = advice = None
+    found = advice = None
     for magic, kind, remedy in _NOT_TEXT:
         if head.startswith(magic):
-            what, advice = kind, remedy
-    if head.startswith(b"PK\x03\x04") and any(mark in head[:4096] for mark in _EXCEL):
-        what, advice = "an Excel workbook or another Office document", "save it as CSV UTF-8"
-    if head[_TAR] == b"ustar":
-        what, advice = "a tar archive", "unpack it (tar -xf FILE) and name the files that come out"
+            found, advice = kind, remedy
+    if head.startswith(b"PK\x03\x04") and any(mark in head[:4096] for mark in _OFFICE_MARKERS):
+        found, advice = "an Excel workbook or another Office document", "save it as CSV UTF-8"
+    if head[_TAR_MAGIC] == b"ustar":
+        found, advice = "a tar archive", "unpack it (tar -xf FILE) and name the files that come out"
     if compression is not None and any(head.startswith(magic) for magic in _COMPRESSION_MAGIC):
-        what, advice = "compressed twice", "unpack it once"
-    if what is not None:
-        raise InputError(f"{name!r} is {what}, which cannot be read as text; {advice}")
+        found, advice = "compressed twice", "unpack it once"
+    if found is not None:
+        raise InputError(f"{name!r} is {found}, which cannot be read as text; {advice}")
 
 
 def _decompressed(file: IO[bytes], compression: str, name: str) -> Any:
@@ -159,26 +159,26 @@ def _decompressed(file: IO[bytes], compression: str, name: str) -> Any:
 
 
 class _CheckedStream(io.RawIOBase):
-    """A stream with its first bytes looked at, whose failures are InputErrors that name it."""
+    """A stream that keeps its first bytes in ``head`` and raises read failures as InputErrors with its name."""
 
     def __init__(self, file: Any, name: str, compression: str | None) -> None:
-        self._file, self._name, self._compression, self._done = file, name, compression, 0
+        self._file, self._name, self._compression, self._bytes_read = file, name, compression, 0
         pieces, size = [], 0
-        # A pipe gives what its writer wrote, which may be a byte.
+        # A read from a pipe may return as little as one byte.
         while size < HEAD_SIZE and (piece := self._read(HEAD_SIZE - size)):
             pieces.append(piece)
             size += len(piece)
         self.head = b"".join(pieces)
-        self._left = memoryview(self.head)
+        self._unread_head = memoryview(self.head)
 
     def readable(self) -> bool:
         return True
 
     def readinto(self, buffer: Any) -> int:
         size = len(buffer)
-        if len(self._left):
-            piece: Any = self._left[:size]
-            self._left = self._left[size:]
+        if len(self._unread_head):
+            piece: Any = self._unread_head[:size]
+            self._unread_head = self._unread_head[size:]
         else:
             piece = self._read(size)
         buffer[: len(piece)] = piece
@@ -192,17 +192,17 @@ class _CheckedStream(io.RawIOBase):
         except (OSError, EOFError, zlib.error, ValueError) as error:
             raise self._failure(error) from error
         except Exception as error:
-            # lzma is not in every Python, so that its error has no name that could be written here.
+            # Compared by name, because some builds of Python lack lzma, so that the class cannot be imported here.
             if type(error).__name__ != "LZMAError":
                 raise
             raise self._failure(error) from error
-        self._done += len(data)
+        self._bytes_read += len(data)
         return data
 
     def _failure(self, error: Exception) -> InputError:
         if self._compression is None:
             return InputError(f"{self._name!r} cannot be read: {getattr(error, 'strerror', None) or error}")
         return InputError(
-            f"{self._name!r} is damaged or cut off: {self._compression} fails after {self._done:,} unpacked bytes "
-            f"({error}); copy or download it again"
+            f"{self._name!r} is damaged or cut off: {self._compression} fails after {self._bytes_read:,} unpacked "
+            f"bytes ({error}); copy or download it again"
         )

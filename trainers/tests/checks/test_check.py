@@ -163,7 +163,7 @@ def mixed(tmp_path: Path) -> RowStore:
 def test_errors_stop_by_default(mixed: RowStore) -> None:
     """The message has the counts, the first places, and what to do."""
     with pytest.raises(
-        InputError, match=r"2 of 4 rows have errors \(1 broken-json, 1 positive-in.*rows.jsonl:2: no JSON"
+        InputError, match=r"2 of 4 rows have errors \(1 broken-json, 1 positive-in.*rows.jsonl:2: not JSON"
     ):
         apply_on_error(mixed, check(mixed))
 

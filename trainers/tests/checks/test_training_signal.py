@@ -80,7 +80,7 @@ def test_a_group_of_one_sees_no_irrelevant_document() -> None:
 
 def test_a_map_of_labels_is_checked() -> None:
     """Labels of a map are numbers."""
-    with pytest.raises(InputError, match="it must be numbers"):
+    with pytest.raises(InputError, match="must consist of numbers"):
         DataConfig(label_map={"good": 1, "bad": 0}).label_scale()
 
 

@@ -175,8 +175,8 @@ def test_a_bad_record_is_its_lines_fault(tmp_path: Path) -> None:
         ("a.csv", b'query,document,label\nq,"a,1\n', "a.csv:2: the quotes of this row"),
         ("a.csv", b"query,query,label\nq,a,1\n", "several columns named 'query'"),
         ("a.csv", "query,document\nété,où là\n".encode("cp1252"), "a.csv:2: byte 0xe9 is not UTF-8; .* --encoding"),
-        ("a.parquet", b"x", "is named .parquet and holds no Parquet"),
-        ("a.parquet.gz", gzip.compress(b"PAR1"), "is Parquet packed once more by gzip; unpack it first"),
+        ("a.parquet", b"x", "is named .parquet but is not a Parquet file"),
+        ("a.parquet.gz", gzip.compress(b"PAR1"), "is Parquet compressed with gzip; decompress it first"),
     ],
 )
 def test_a_broken_file_is_named(name: str, data: bytes, said: str, tmp_path: Path) -> None:
