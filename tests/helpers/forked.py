@@ -1,8 +1,9 @@
 """Fresh processes that need not import torch and transformers again.
 
-Importing them takes a new interpreter five seconds. The fork server of `multiprocessing` imports them once and does
-nothing else; each process that is forked from it has loaded no model, has its own memory, working directory,
-environment, signals and exit code, and shares nothing with the process of the tests.
+The imports take a new interpreter five seconds. The fork server of `multiprocessing` imports the libraries once and
+does nothing else. Each process forked from it has loaded no model, has its own memory, working directory, environment,
+signals and exit code, and shares nothing with the process of the tests. Where forking is unsafe (not on Linux), a new
+interpreter is started.
 """
 
 from __future__ import annotations
@@ -35,23 +36,30 @@ def start(command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], st
         a `multiprocessing.Process`: its ``pid``, ``join`` and ``exitcode``.
     """
     assert command[0] == sys.executable
-    context: Any = get_context("forkserver")
-    context.set_forkserver_preload(LIBRARIES)
-    with mock.patch.dict(os.environ, OFFLINE):
-        forkserver.ensure_running()
+    context: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        context.set_forkserver_preload(LIBRARIES)
+        with mock.patch.dict(os.environ, OFFLINE):
+            forkserver.ensure_running()
     process = context.Process(target=_main, args=(list(command[1:]), str(cwd), dict(env), str(stdout), str(stderr)))
     process.start()
     return process
 
 
 def run(
-    command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], capture_output: bool, encoding: str, check: bool
+    command: Sequence[str],
+    *,
+    cwd: Path | str = ".",
+    env: Mapping[str, str] | None = None,
+    capture_output: bool = True,
+    encoding: str = "utf-8",
+    check: bool = False,
 ) -> subprocess.CompletedProcess[str]:
-    """`subprocess.run` of such a command, in a forked process."""
+    """`subprocess.run` of such a command, in a forked process; what it writes is captured."""
     assert capture_output
     with tempfile.TemporaryDirectory() as place:
         out, err = Path(place) / "out", Path(place) / "err"
-        process = start(command, cwd=cwd, env=env, stdout=out, stderr=err)
+        process = start(command, cwd=cwd, env=os.environ if env is None else env, stdout=out, stderr=err)
         process.join()
         code = process.exitcode
         process.close()
@@ -102,10 +110,7 @@ def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stde
 
 @contextlib.contextmanager
 def forked(module: Any) -> Iterator[None]:
-    """Fork what a module of ours starts with `subprocess.run`; a new interpreter is started where forking is unsafe."""
-    if sys.platform != "linux":
-        yield
-        return
+    """Fork what a module of ours starts with `subprocess.run`."""
     with mock.patch.object(module, "subprocess", SimpleNamespace(run=run)):
         yield
 

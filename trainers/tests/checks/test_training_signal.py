@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
+from helpers import forked
 from rerank_core import InputError
 from rerank_core.cli import app
 from rerank_core.records.label_scale import LabelScale
@@ -141,7 +141,7 @@ def test_training_says_what_the_check_says(tmp_path: Path, encoder: Path) -> Non
     path = written(tmp_path, "train.jsonl", *rows, {"query": "x", "pos": ["a"]})
     dev = written(tmp_path, "dev.jsonl", {"query": "d", "pos": ["a"], "neg": ["c"]}, {"query": "e", "pos": ["a"]})
     command = [sys.executable, "-m", "rerank_core", "train", "reranker", "--train", path, "--eval", dev, "--dry-run"]
-    done = subprocess.run([*command, "-m", str(encoder)], capture_output=True, text=True, check=True)
+    done = forked.run([*command, "-m", str(encoder)], check=True)
     told = done.stderr
 
     assert json.loads(done.stdout)["rows"] == 10

@@ -143,9 +143,9 @@ def test_a_configuration_is_checked_as_it_is_trained(tmp_path: Path) -> None:
     assert "names no file" in str(run().exception)
 
 
-def test_wrong_use_names_what_is_wrong(tmp_path: Path) -> None:
+def test_wrong_use_names_what_is_wrong() -> None:
     """A file that is not there, an unknown kind or scale end in an error of one line, which names it."""
-    for arguments in ([tmp_path / "none.jsonl"], [EXAMPLES / "graded.tsv", "--error", "typo"]):
+    for arguments in (["nowhere/none.jsonl"], [EXAMPLES / "graded.tsv", "--error", "typo"]):
         result = run(*arguments)
         assert result.exit_code == 1
         assert str(arguments[-1]) in str(result.exception)

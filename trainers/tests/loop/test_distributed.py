@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import json
 import os
@@ -18,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 
+from helpers import forked
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.schema import Config
 from rerank_trainers.loop.dataset import Steps
@@ -47,40 +47,51 @@ def written(path: Path, rows: list[TrainingRow]) -> str:
     return str(path)
 
 
-def together(folder: Path, jobs: list[dict[str, Any]], *, stop_after: str | None = None) -> None:
-    """Run two processes to their end, as torchrun does.
+SCRIPT = Path(__file__).parents[1] / "helpers" / "one_process.py"
 
-    Args:
-        stop_after: a line of the second one, after which it alone is sent SIGINT.
-    """
+
+def jobs_file(folder: Path, jobs: list[dict[str, Any]]) -> str:
     (folder / "jobs.json").write_text(json.dumps(jobs), encoding="utf-8")
+    return str(folder / "jobs.json")
+
+
+def interrupted(folder: Path, job: dict[str, Any], *, after: str) -> None:
+    """Run two processes to their end, started as torchrun does; the second one is sent SIGINT after it wrote a line."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = str(free.getsockname()[1])
-    command = [sys.executable, str(Path(__file__).parents[1] / "helpers" / "one_process.py"), str(folder / "jobs.json")]
+    command = [sys.executable, str(SCRIPT), jobs_file(folder, [job])]
     shared = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port, "OMP_NUM_THREADS": "1"}
-    with contextlib.ExitStack() as stack:
-        started = []
-        for rank in (0, 1):
-            env = {**os.environ, **shared, "RANK": str(rank), "LOCAL_RANK": str(rank)}
-            output = stack.enter_context((folder / f"output-{rank}").open("w"))
-            process = stack.enter_context(subprocess.Popen(command, env=env, stdout=output, stderr=subprocess.STDOUT))
-            stack.callback(process.kill)
-            started.append(process)
-        while stop_after is not None and started[1].poll() is None:
-            if stop_after in (folder / "output-1").read_text().splitlines():
-                started[1].send_signal(signal.SIGINT)
+    outputs = [folder / f"output-{rank}" for rank in (0, 1)]
+    started = [
+        forked.start(
+            command, cwd=folder, env={**os.environ, **shared, "RANK": rank, "LOCAL_RANK": rank},
+            stdout=output, stderr=output.with_suffix(".errors"),
+        )
+        for rank, output in zip("01", outputs, strict=True)
+    ]  # fmt: skip
+    try:
+        while started[1].is_alive():
+            if outputs[1].exists() and after in outputs[1].read_text().splitlines():
+                os.kill(started[1].pid, signal.SIGINT)
                 break
             time.sleep(0.05)
-        for rank, process in enumerate(started):
-            assert process.wait(timeout=300) == 0, (folder / f"output-{rank}").read_text()
+        for process, output in zip(started, outputs, strict=True):
+            process.join(300)
+            assert process.exitcode == 0, output.with_suffix(".errors").read_text()
+    finally:
+        for process in started:
+            process.kill()
+            process.join()
+            process.close()
 
 
 @pytest.fixture
 def found(
     told: dict[str, Any], configured: Callable[..., Config], rows: Callable[..., list[TrainingRow]]
 ) -> dict[str, Any]:
-    """What two processes made of every setting: one start for all of them."""
+    """What two processes that torchrun starts, on a machine without a GPU, make of every setting, and then of `train`:
+    one start for all of them."""
     folder = told["folder"]
     if "configs" not in told:
         data, dev = written(folder / "rows.jsonl", rows(17)), written(folder / "dev.jsonl", rows(9))
@@ -89,7 +100,14 @@ def found(
             {"config": dataclasses.asdict(config), "rows": data, "dev": dev, "out": str(folder / f"{name}-of-2")}
             for name, config in told["configs"].items()
         ]
-        together(folder, jobs)
+        command = configured("train.max_steps=1", f"data.train=[{data}]", f"train.out={folder / 'command'}")
+        jobs.append({"config": dataclasses.asdict(command), "out": str(folder / "command-of-2")})
+        torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+        done = subprocess.run(
+            [*torchrun, str(SCRIPT), jobs_file(folder, jobs)], capture_output=True, text=True, check=False,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, timeout=300,
+        )  # fmt: skip
+        assert done.returncode == 0, done.stderr
     return told
 
 
@@ -146,6 +164,15 @@ def test_two_processes_stop_early_together(found: dict[str, Any]) -> None:
     assert [one["steps"] for one in facts] == [6, 6]
 
 
+def test_the_command_under_torchrun_is_one_training(found: dict[str, Any]) -> None:
+    """Two processes share the steps of `train` and write one run, in which each keeps its own generator's state."""
+    _, facts = results(found, "command")
+
+    assert [(one["processes"], one["device"], one["steps"]) for one in facts] == [(2, "cpu", 1)] * 2
+    states = {path.name for path in (found["folder"] / "command" / "checkpoints" / "checkpoint-1").glob("rng_state*")}
+    assert states == {"rng_state_0.pth", "rng_state_1.pth"}
+
+
 def test_ctrl_c_in_one_process_ends_both(
     told: dict[str, Any],
     configured: Callable[..., Config],
@@ -158,7 +185,7 @@ def test_ctrl_c_in_one_process_ends_both(
     data = written(folder / "all.jsonl", rows())
     config = configured("train.epochs=2", f"train.out={folder / 'interrupted'}")
     job = {"config": dataclasses.asdict(config), "rows": data, "loud": True, "out": str(folder / "interrupted-told")}
-    together(folder, [job], stop_after="step 2")
+    interrupted(folder, job, after="step 2")
     facts = [json.loads((folder / f"interrupted-told-{rank}.json").read_text()) for rank in (0, 1)]
     assert all(one["interrupted"] for one in facts)
     assert facts[0]["steps"] == facts[1]["steps"] <= 4

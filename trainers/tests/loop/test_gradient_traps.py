@@ -4,7 +4,6 @@ biases that drift, half precision where it does harm, rows that teach nothing.""
 from __future__ import annotations
 
 import copy
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ import torch
 import transformers
 from helpers.runs import WHOLE, Gradients, Prepared, assert_equal
 
+from helpers import forked
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.objectives.base import GroupObjective, Needs, PaddedGroups
 
@@ -39,7 +39,7 @@ def test_passes_add_up_and_are_divided_once(prepared: Prepared, gradients: Gradi
     assert run.trainer.state.log_history[0]["grad_norm"] > 37
 
 
-def test_zeroing_before_backward_loses_all_passes_but_the_last() -> None:
+def test_zeroing_before_backward_loses_all_passes_but_the_last(tmp_path: Path) -> None:
     """RAG-Retrieval's order of calls under accelerate gives 100 / 3, which is what the test above guards against."""
     code = (
         "import torch, accelerate\n"
@@ -52,7 +52,9 @@ def test_zeroing_before_backward_loses_all_passes_but_the_last() -> None:
         "        o.zero_grad(); a.backward(loss); o.step()\n"
         "print(float(m.bias.grad))"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    done = forked.run([sys.executable, str(script)], check=True)
     assert float(done.stdout) == pytest.approx(100 / 3, abs=1e-3)
 
 

@@ -6,14 +6,15 @@ import dataclasses
 import json
 import os
 import signal
-import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 import torch
 from helpers.runs import EVERYTHING, AtStep, Configured, MakeRows, Prepared, folder, interrupt, same, trained
 
+from helpers import forked
 from rerank_core import InputError
 
 
@@ -87,18 +88,19 @@ def test_a_process_that_is_sent_sigint_saves_and_can_be_gone_on_with(
     told = {"config": dataclasses.asdict(config), "rows": str(data), "loud": True, "out": str(tmp_path / "told")}
     (tmp_path / "jobs.json").write_text(json.dumps([told]), encoding="utf-8")
     script = Path(__file__).parents[1] / "helpers" / "one_process.py"
-    command = [sys.executable, str(script), str(tmp_path / "jobs.json")]
-    env = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}  # sums of two threads end in other bits
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=env) as process:
-        assert process.stdout is not None
-        assert process.stderr is not None
-        for line in process.stdout:
-            if line == "step 3\n":
-                process.send_signal(signal.SIGINT)
-                break
-        process.stdout.read()
-        errors = process.stderr.read()
-    assert process.returncode == 0, errors
+    output, errors = tmp_path / "output", tmp_path / "errors"
+    process = forked.start(
+        [sys.executable, str(script), str(tmp_path / "jobs.json")], cwd=tmp_path, stdout=output, stderr=errors,
+        env={**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())},  # sums of two threads end in other bits
+    )  # fmt: skip
+    while process.is_alive():
+        if output.exists() and "step 3\n" in output.read_text():
+            os.kill(process.pid, signal.SIGINT)
+            break
+        time.sleep(0.05)
+    process.join()
+    assert process.exitcode == 0, errors.read_text()
+    process.close()
     found = json.loads((tmp_path / "told-0.json").read_text())
     assert found["interrupted"]
     assert 3 <= found["steps"] <= 4

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -166,28 +164,3 @@ def test_a_checkpoint_that_does_not_fit_the_disk_is_refused(prepared: Prepared, 
     check_room(str(tmp_path / "new" / "run"), 1000, 3)
     with pytest.raises(InputError, match=r"GB are free; 3 checkpoints of about 1e\+09 GB need more"):
         check_room(str(tmp_path / "new" / "run"), 10**18, 3)
-
-
-def test_torchrun_without_a_gpu_is_one_training(place: Path, tmp_path: Path) -> None:
-    """Two processes that torchrun starts on a machine without a GPU share each step and write one run."""
-    script = tmp_path / "script.py"
-    script.write_text(
-        "import sys\nfrom rerank_trainers.train import train\nfrom rerank_trainers.config.parse import parse_config\n"
-        "from rerank_trainers.train import leave\n"
-        "told = {'batch_size': 2, 'epochs': 1, 'warmup': 0, 'out': sys.argv[1]}\n"
-        "config = parse_config({'data': {'train': 'train.jsonl'}, 'model': {'checkpoint': 'model'}, 'train': told})\n"
-        "args = train(config, publish=False).run.trainer.args\n"
-        "open(f'{sys.argv[1]}-{args.process_index}', 'w').write(f'{args.world_size} {args.device.type}')\nleave()\n"
-    )
-    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    done = subprocess.run(
-        [*command, str(script), str(tmp_path / "run")],
-        cwd=place, env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, capture_output=True,
-        text=True, check=False,
-    )  # fmt: skip
-
-    assert done.returncode == 0, done.stderr
-    assert [(tmp_path / f"run-{rank}").read_text() for rank in (0, 1)] == ["2 cpu", "2 cpu"]
-    # Each process keeps its own generator's state.
-    states = {path.name for path in (tmp_path / "run" / "checkpoints" / "checkpoint-1").glob("rng_state*")}
-    assert states == {"rng_state_0.pth", "rng_state_1.pth"}
