@@ -138,8 +138,8 @@ def test_leaks_of_evaluation_data(tmp_path: Path) -> None:
     report = check(store, eval_store=held)
     assert kinds(report) == [("query-in-eval", 2), ("pair-in-eval", 3)]
     assert [problem.message for problem in report.problems] == [
-        "its query is evaluated on with other documents, in dev.jsonl:1",
-        "its query and 1 of its 2 documents are evaluated on, in dev.jsonl:2",
+        "its query is in the evaluation data with other documents, in dev.jsonl:1",
+        "its query and 1 of its 2 documents are in the evaluation data, in dev.jsonl:2",
     ]
     strict = check(store, CheckOptions(on_error="drop", as_errors=frozenset({"query-in-eval"})), held)
     assert [row.query for row in apply_on_error(store, strict)] == ["what is lead?"]

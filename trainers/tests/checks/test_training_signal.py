@@ -40,7 +40,7 @@ TAUGHT, FLAT = ((1, 0), (0.9, 0.2)), ((1, 0), (0.5, 0.5))
         ("mse", [((1,), None), ((1,), None)], "`rerank train mine"),
         ("ranknet", [ONES], "every document is relevant"),
         ("bce", [ZEROS, ZEROS], "data.label_map"),
-        ("softmax_ce", [ONES, ZEROS], "no row has documents of different labels"),
+        ("softmax_ce", [ONES, ZEROS], "no row has documents with different labels"),
         ("kl", [FLAT, FLAT], "all scores of the teacher are 0.5"),
         ("margin_mse", [FLAT, ((1, 0), (0.7, 0.7))], "in no row do the teacher's scores differ"),
     ],
@@ -146,7 +146,7 @@ def test_training_says_what_the_check_says(tmp_path: Path, encoder: Path) -> Non
 
     assert json.loads(done.stdout)["rows"] == 10
     assert "data.train: 10 rows: 0 errors, 11 warnings" in told
-    assert "warning: 9 duplicate-docs (one text twice in a row)" in told
+    assert "warning: 9 duplicate-docs (the same document twice in one row)" in told
     assert told.count("document 3 has the text of document 2") == 3
     assert "train.jsonl:1: the format pos-neg does not read 'more', which 9 rows of this file have" in told
     assert "data.eval: 2 rows: 0 errors, 1 warnings" in told
@@ -213,7 +213,7 @@ def test_advice_can_be_followed(tmp_path: Path, encoder: Path) -> None:
     assert CliRunner().invoke(app, ["train", "check", graded, "--label-range", "0,4"]).exit_code == 0
 
     mapped = ("--set", "data.label_map={4: 1, 0: 0}")
-    assert "data.label_map must list what each of them becomes" in dry("--train", graded, *mapped, model=encoder)[2]
+    assert "data.label_map must have an entry for each of them" in dry("--train", graded, *mapped, model=encoder)[2]
     mapped = ("--set", "data.label_map={4: 1, 1.5: 0.2, 0: 0}")
     assert dry("--train", graded, *mapped, model=encoder)[0] == 0
 

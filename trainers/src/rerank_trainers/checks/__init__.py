@@ -1,1 +1,1 @@
-"""What is wrong with training data, row by row and in all."""
+"""Finds errors and warnings in training data, in single rows and in the data as a whole."""

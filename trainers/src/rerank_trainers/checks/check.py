@@ -1,4 +1,4 @@
-"""Is this data fit to train on? Every row is read once, and every problem named with its file, line and kind."""
+"""Checks training data: every row is read once, and every problem is reported with its file, line and kind."""
 
 from __future__ import annotations
 
@@ -28,20 +28,21 @@ __all__ = ["CheckOptions", "apply_on_error", "check"]
 
 @dataclass(frozen=True)
 class CheckOptions:
-    """What counts as a problem, and what is done about errors.
+    """Which problems are looked for, and what happens to rows with errors.
 
     Attributes:
-        label_scale: labels outside it are errors; None where labels may be anything.
-        max_query: longer queries are warned of; in tokens as ``count`` counts them, else in characters.
+        label_scale: labels outside this scale are errors; None allows any label.
+        max_query: queries longer than this get a warning; in tokens if ``count`` is set, otherwise in characters.
+        count: returns the number of tokens of a query.
         on_error: what `apply_on_error` does with rows that have errors. ``error`` stops; ``drop`` leaves them all out;
-            ``warn`` leaves out those that nothing can be made of (``problems.UNUSABLE``: unreadable, a blank query, a
-            number that is not finite or outside the scale) and trains on the others as they are.
-        as_errors: kinds of warnings to take as errors.
-        examples: problems of a kind whose text is kept, so that a bad file of millions of rows does not fill memory;
-            all are counted. None keeps all.
+            ``warn`` leaves out rows that cannot be used (``report.UNUSABLE``: unreadable, a blank query, a number that
+            is not finite or outside the scale) and trains on the others as they are.
+        as_errors: kinds of warnings that are treated as errors.
+        examples: problems per kind whose text is stored, so that a bad file of millions of rows does not fill memory;
+            all are counted. None stores all.
 
     Raises:
-        InputError: an option of an unknown name or a limit below 1.
+        InputError: an unknown value of an option, or a limit below 1.
     """
 
     label_scale: LabelScale | None = None
@@ -67,25 +68,25 @@ def check(
     eval_store: RowStore | None = None,
     progress: Progress | None = None,
 ) -> Report:
-    """Everything that is wrong with training data. It never raises for what a row holds; `apply_on_error` does.
+    """Report every problem in training data. Bad rows raise nothing here; `apply_on_error` raises for them.
 
-    A few bytes a row are kept, not its texts. Two rows or texts are the same where 64 bits of their hashes are.
+    Memory: a few bytes per row, not its texts. Two rows or texts count as equal if their 64-bit hashes are equal.
 
     Args:
-        data: a store, or the paths of one.
-        eval_store: rows to be evaluated on, which training must not have seen. Queries and documents are compared
-            without case, width and white space. Rows of it that cannot be read are reported as well.
-        progress: called with rows done and rows in all.
+        data: a store, or the paths of its files.
+        eval_store: evaluation rows, which must not be in the training data. Queries and documents are compared after
+            normalising case, character width and white space. Its unreadable rows are reported as well.
+        progress: called with the number of rows done and the total.
     """
     store = data if isinstance(data, RowStore) else open_rows(data)
     return _Check(store, options or CheckOptions(), eval_store, progress or (lambda done, total: None)).run()
 
 
 def apply_on_error(store: RowStore, report: Report) -> RowStore:
-    """The rows to train on, as the ``on_error`` of the report's options says.
+    """Select the rows to train on, according to the report's ``on_error``.
 
     Raises:
-        InputError: errors, where they are to stop training; no row is left; or a report of other data.
+        InputError: there are errors and ``on_error`` is ``error``, no row is left, or the report is of other data.
     """
     if report.rows != len(store):
         raise InputError(f"the report is of {report.rows} rows, and the data has {len(store)}; check it again")
@@ -100,14 +101,15 @@ def apply_on_error(store: RowStore, report: Report) -> RowStore:
 
 
 def _range(report: Report) -> str:
-    """How to say which labels there are, where some lie outside the scale."""
-    span = report.raw_labels
-    if "label-out-of-range" not in report.counts or span.constant:
+    """The range of the labels and the setting for it, as the end of a message; empty if all labels are in the scale."""
+    labels = report.raw_labels
+    if "label-out-of-range" not in report.counts or labels.constant:
         return ""
+    span = f". The labels go from {labels.low:g} to {labels.high:g}"
     if report.signal.scale is not None and report.signal.scale.grades is not None:
-        return f". The labels go from {span.low:g} to {span.high:g}: data.label_map must list what each of them becomes"
-    told = f"{min(0.0, span.low):g},{span.high:g}"
-    return f". The labels go from {span.low:g} to {span.high:g}: data.label_range=[{told}] (`--label-range {told}`)"
+        return f"{span}: data.label_map must have an entry for each of them"
+    limits = f"{min(0.0, labels.low):g},{labels.high:g}"
+    return f"{span}: data.label_range=[{limits}] (`--label-range {limits}`)"
 
 
 class _Check:
@@ -120,7 +122,7 @@ class _Check:
         self.done = 0
         self.queries, self.pairs = HashIndex(), HashIndex()
         self.hashes, self.hashed_rows = array("Q"), array("Q")
-        self.unread: dict[tuple[str, str], _Unread] = {}
+        self.unread: dict[tuple[str, str], _UnreadKey] = {}
 
     def run(self) -> Report:
         if self.eval_store is not None:
@@ -132,12 +134,12 @@ class _Check:
                 records = self.store.records(index)
                 row = self.store.to_row(index, records)
             except RowError as error:
-                self._failed(error, self.store, index)
+                self._add_row_error(error, self.store, index)
             else:
                 sources[row.source or ""] += 1
                 formats[format_of(records[0])] += 1
                 self._note_unread(index, records, row)
-                for finding in self._found(row):
+                for finding in self._findings(row):
                     self._add(index, finding)
                 left_out = self.report.left_out
                 if not left_out or left_out[-1] != index:
@@ -148,11 +150,11 @@ class _Check:
                 self.hashed_rows.append(index)
             self._step()
         self._repeated_rows()
-        for (file, key), found in self.unread.items():
-            self._report_unread(file, key, found)
+        for (file, key), rows in self.unread.items():
+            self._report_unread(file, key, rows)
         self.report.sources, self.report.formats = dict(sources), dict(formats)
-        self.report.error_rows = _once(self.report.error_rows)
-        self.report.unusable_rows = _once(self.report.unusable_rows)
+        self.report.error_rows = _sorted_unique(self.report.error_rows)
+        self.report.unusable_rows = _sorted_unique(self.report.unusable_rows)
         return self.report
 
     def _read_eval(self, store: RowStore) -> None:
@@ -160,7 +162,7 @@ class _Check:
             try:
                 row = store[index]
             except RowError as error:
-                self._failed(error, store, None)
+                self._add_row_error(error, store, None)
             else:
                 query = normalise(row.query)
                 self.queries.add(digest(query), index)
@@ -168,7 +170,7 @@ class _Check:
                     self.pairs.add(digest(query, normalise(doc)), index)
             self._step()
 
-    def _found(self, row: TrainingRow) -> Iterator[Finding]:
+    def _findings(self, row: TrainingRow) -> Iterator[Finding]:
         yield from check_row(row, self.options.label_scale)
         if self.options.max_query is not None:
             finding = check_query_length(row, self.options.max_query, self.options.count)
@@ -179,47 +181,53 @@ class _Check:
 
     def _leaks(self, row: TrainingRow, store: RowStore) -> Iterator[Finding]:
         query = normalise(row.query)
-        seen = self.queries.find(digest(query))
-        if seen is None:
+        same_query = self.queries.find(digest(query))
+        if same_query is None:
             return
         pairs = [self.pairs.find(digest(query, normalise(doc))) for doc in row.docs]
-        leaked = [(doc, place) for doc, place in enumerate(pairs) if place is not None]
+        leaked = [(doc, index) for doc, index in enumerate(pairs) if index is not None]
         if leaked:
-            doc, place = leaked[0]
-            where = ":".join(map(str, store.location(place)))
-            message = f"its query and {len(leaked)} of its {len(pairs)} documents are evaluated on, in {where}"
+            doc, index = leaked[0]
+            where = ":".join(map(str, store.location(index)))
+            message = (
+                f"its query and {len(leaked)} of its {len(pairs)} documents are in the evaluation data, in {where}"
+            )
             yield Finding("pair-in-eval", message, doc)
         else:
-            where = ":".join(map(str, store.location(seen)))
-            yield Finding("query-in-eval", f"its query is evaluated on with other documents, in {where}")
+            where = ":".join(map(str, store.location(same_query)))
+            yield Finding("query-in-eval", f"its query is in the evaluation data with other documents, in {where}")
 
     def _repeated_rows(self) -> None:
-        for place, first in find_repeats(self.hashes):
+        for repeat, first in find_repeats(self.hashes):
             where = ":".join(map(str, self.store.location(self.hashed_rows[first])))
-            self._add(self.hashed_rows[place], Finding("duplicate-row", f"it has query and documents of {where}"))
+            self._add(self.hashed_rows[repeat], Finding("duplicate-row", f"it has the query and documents of {where}"))
 
     def _note_unread(self, index: int, records: Sequence[Record], row: TrainingRow) -> None:
         for record in records:
             for key in unread_keys(record):
                 file, line = self.store.location(index)
-                found = self.unread.setdefault((file, key), _Unread(line, format_of(record)))
-                found.add(index, row, record)
+                rows = self.unread.setdefault((file, key), _UnreadKey(line, format_of(record)))
+                rows.add(index, row, record)
 
-    def _report_unread(self, file: str, key: str, found: _Unread) -> None:
-        """A key that nobody reads is a warning; an error where it can be why labels are all the same."""
-        message = f"the format {found.form} does not read {key!r}, which {found.count} rows of this file have"
-        near = [known for known in keys_of_format(found.form) if known not in found.keys and similar_keys(key, known)]
+    def _report_unread(self, file: str, key: str, unread: _UnreadKey) -> None:
+        """Report a key that no format reads: a warning, or an error if it may be why all labels are equal."""
+        message = f"the format {unread.form} does not read {key!r}, which {unread.count} rows of this file have"
+        near = [known for known in keys_of_format(unread.form) if known not in unread.keys and similar_keys(key, known)]
         guess = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
         signal = self.report.signal
-        # Where a teacher's scores differ, labels may be all alike for a reason.
-        rows = found.rows if found.same and (near or (signal.labels.constant and not signal.scores.apart)) else ()
+        # Rows with a teacher's scores that differ may have equal labels on purpose.
+        rows = (
+            unread.rows
+            if unread.labels_equal and (near or (signal.labels.constant and not signal.scores.varied_rows))
+            else ()
+        )
         if rows:
-            guess = f", and all of their labels are {found.labels.low:g}{guess or '; rename it, or leave it out'}"
-        self._problem("unread-keys", file, found.line, message + guess, error=bool(rows))
+            guess = f", and all of their labels are {unread.labels.low:g}{guess or '; rename it, or leave it out'}"
+        self._problem("unread-keys", file, unread.line, message + guess, error=bool(rows))
         self.report.error_rows.extend(rows)
 
-    def _failed(self, error: RowError, store: RowStore, index: int | None) -> None:
-        """Report a row that cannot be read; one of the evaluation data has no ``index`` to leave out."""
+    def _add_row_error(self, error: RowError, store: RowStore, index: int | None) -> None:
+        """Report an unreadable row; ``index`` is None for a row of the evaluation data, which is not left out."""
         file, line = store.location(index or 0)
         if error.file is not None and error.line is not None:
             file, line = error.file, error.line
@@ -243,9 +251,8 @@ class _Check:
         self.progress(self.done, self.total)
 
 
-class _Unread:
-    """Rows of a file that have a key which their format does not read; ``rows`` while all of their labels are the
-    same."""
+class _UnreadKey:
+    """The rows of a file that have a key which their format does not read; ``rows`` is emptied when labels differ."""
 
     def __init__(self, line: int, form: str) -> None:
         self.line, self.form, self.count = line, form, 0
@@ -253,21 +260,21 @@ class _Unread:
         self.keys: set[str] = set()
 
     def add(self, index: int, row: TrainingRow, record: Record) -> None:
-        """One more row."""
+        """Count a row."""
         self.count += 1
         self.keys.update(key for key, value in record.items() if value is not None)
         if row.labels is not None:
             self.labels.add(row.labels)
-        if self.same:
+        if self.labels_equal:
             self.rows.append(index)
         else:
             del self.rows[:]
 
     @property
-    def same(self) -> bool:
-        """Whether every row has labels, and all of them are one."""
+    def labels_equal(self) -> bool:
+        """Whether every row has labels and all labels are equal."""
         return self.labels.constant and self.labels.rows == self.count
 
 
-def _once(rows: array[int]) -> array[int]:
+def _sorted_unique(rows: array[int]) -> array[int]:
     return array("Q", np.unique(np.frombuffer(rows, dtype=np.uint64)).tobytes())

@@ -1,4 +1,4 @@
-"""The rows of a configuration, opened and checked: alike for training, for publishing and for `rerank train check`."""
+"""Opens and checks the data of a configuration, in the same way for training, publishing and `rerank train check`."""
 
 from __future__ import annotations
 
@@ -17,16 +17,18 @@ __all__ = ["CheckedData", "check_options", "open_and_check", "open_dev_rows"]
 
 
 def check_options(data: DataConfig) -> CheckOptions:
-    """What training counts as a problem, and what it does about errors."""
+    """The options with which training checks its data."""
     return CheckOptions(data.label_scale(), on_error=data.on_error)
 
 
 @dataclass(frozen=True, eq=False)
 class CheckedData:
-    """All rows of a run, and what is wrong with them.
+    """The training and dev rows of a run with the reports of their problems.
 
     Attributes:
-        rows, dev: as the files have them; no ``dev`` where no dev set is named.
+        data: the settings that name the files.
+        rows, dev: all rows of the files; ``dev`` is None without a dev set.
+        report, dev_report: the problems of these rows.
     """
 
     data: DataConfig
@@ -36,10 +38,10 @@ class CheckedData:
     dev_report: Report | None = None
 
     def usable(self) -> tuple[RowStore, RowStore | None]:
-        """The rows to train on, and to measure.
+        """The training rows and the dev rows, without the rows that ``on_error`` leaves out.
 
         Raises:
-            InputError: errors, where ``on_error`` says stop, or no row is left.
+            InputError: there are errors and ``on_error`` is ``error``, or no row is left.
         """
         rows = apply_on_error(self.rows, self.report)
         if self.dev is None or self.dev_report is None:
@@ -47,11 +49,11 @@ class CheckedData:
         return rows, apply_on_error(self.dev, self.dev_report)
 
     def why_no_signal(self, needs: Needs) -> str | None:
-        """Why an objective with such needs could learn nothing from rows that are each sound; None where it could."""
+        """Why an objective with these needs cannot learn from the rows, even if each is valid; None if it can."""
         return self.report.signal.why_no_signal(needs, self.data.group_size)
 
     def why_no_dev_signal(self) -> str | None:
-        """Why nothing can be measured on the dev set; None where something can."""
+        """Why no metric can be computed on the dev set; None if one can, or without a dev set."""
         if self.dev is None or self.dev_report is None:
             return None
         try:
@@ -69,29 +71,30 @@ def open_and_check(
     examples: int | None = CheckOptions.examples,
     progress: Progress | None = None,
 ) -> CheckedData:
-    """Open and check what a configuration names; what is wrong is in the reports, and raises nothing here.
+    """Open and check the files of a configuration. Bad rows are in the reports; they raise nothing here.
 
     Args:
-        max_query, as_errors, examples: see `CheckOptions`; training asks for no more than their defaults.
+        max_query, as_errors, examples: see `CheckOptions`; training uses their defaults.
+        progress: called with the work done and the total, in bytes while files are opened, then in rows.
 
     Raises:
-        InputError: no file is named, or one that cannot be read.
+        InputError: ``data.train`` is empty, or a file cannot be read.
     """
     if not data.train:
-        raise InputError("data.train names no file; give JSON, CSV, TSV or Parquet of queries with documents")
+        raise InputError("data.train names no file; give files (JSON, CSV, TSV or Parquet) of queries with documents")
     options = replace(check_options(data), max_query=max_query, as_errors=as_errors, examples=examples)
     dev = open_rows(data.eval, scores_are=data.scores_are, encoding=data.encoding) if data.eval else None
     rows = open_rows(data.train, scores_are=data.scores_are, encoding=data.encoding, progress=progress)
     report = check(rows, options, dev, progress=progress)
-    # The dev set is measured, not trained on: what says nothing about an order is left out there and counted.
+    # `DevSet` leaves out dev rows that a ranking metric cannot use, and counts them.
     return CheckedData(data, rows, report, dev, None if dev is None else check(dev, options))
 
 
 def open_dev_rows(data: DataConfig) -> RowStore:
-    """The dev set alone, as training measures it.
+    """Open the dev set alone, with the rows that training evaluates on.
 
     Raises:
-        InputError: a file that cannot be read, or errors where ``on_error`` says stop.
+        InputError: a file cannot be read, or there are errors and ``on_error`` is ``error``.
     """
     rows = open_rows(data.eval, scores_are=data.scores_are, encoding=data.encoding)
     return apply_on_error(rows, check(rows, check_options(data)))

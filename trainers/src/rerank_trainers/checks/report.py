@@ -1,4 +1,4 @@
-"""What can be wrong with training data, and the report that says what is."""
+"""The kinds of problems in training data, and the report that lists them."""
 
 from __future__ import annotations
 
@@ -14,42 +14,42 @@ __all__ = ["KINDS", "UNUSABLE", "OnError", "Problem", "Report", "Severity"]
 Severity: TypeAlias = Literal["error", "warning"]
 OnError: TypeAlias = Literal["error", "drop", "warn"]
 
-# Rows that can never be used, whatever the user decides: nothing comes of them, or training would stop at them.
+# Rows that can never be used, whatever `on_error` is: they cannot be read, or training would stop at them.
 _UNREADABLE: Mapping[str, str] = {
     "not-utf-8": "bytes that are not UTF-8",
-    "broken-json": "a line that is no JSON",
-    "not-an-object": "JSON, but no object",
-    "tsv-columns": "another number of columns than expected",
+    "broken-json": "a line that is not JSON",
+    "not-an-object": "JSON, but not an object",
+    "tsv-columns": "a number of columns that is not the expected one",
     "unknown-format": "keys of no known format",
-    "ambiguous-format": "keys of several formats, or two that mean the same",
-    "not-a-string": "null, or something else, where a text belongs",
-    "string-for-list": "a text where a list of texts belongs",
-    "not-a-list": "no list where one belongs",
-    "not-a-number": "a label or score that is no number",
+    "ambiguous-format": "keys of several formats, or two keys with the same meaning",
+    "not-a-string": "null or another value where a text is expected",
+    "string-for-list": "a text where a list of texts is expected",
+    "not-a-list": "another value where a list is expected",
+    "not-a-number": "a label or score that is not a number",
     "length-mismatch": "more or fewer labels or scores than documents",
     "no-docs": "no documents",
     "no-label": "neither label nor score",
     "no-query": "a conversation without a user",
     "not-one-text": "a candidate conversation with no text, or several",
     "empty-query": "a blank query",
-    "lone-surrogate": "half a character, which no tokenizer reads",
+    "lone-surrogate": "half a character (a lone surrogate), which no tokenizer reads",
     "not-finite": "a label or score that is NaN or infinite",
     "label-out-of-range": "a label outside the label scale",
 }
 _WRONG: Mapping[str, str] = {
     "empty-doc": "a blank document",
-    "positive-in-negatives": "one text with two different labels in a row",
-    "pair-in-eval": "query and document are in the evaluation data",
+    "positive-in-negatives": "the same text with different labels in one row",
+    "pair-in-eval": "a query and a document that are both in the evaluation data",
 }
 _DOUBTFUL: Mapping[str, str] = {
-    "query-in-eval": "the query is in the evaluation data, with other documents",
-    "duplicate-docs": "one text twice in a row",
-    "duplicate-row": "query and documents of another row",
-    "all-equal": "documents that are all worth the same: no signal for pairwise and listwise objectives",
-    "single-doc": "one document: no signal for pairwise and listwise objectives, unless others' are negatives",
+    "query-in-eval": "a query that is in the evaluation data, with other documents",
+    "duplicate-docs": "the same document twice in one row",
+    "duplicate-row": "the same query and documents as another row",
+    "all-equal": "documents with equal labels or scores: no signal for pairwise and listwise objectives",
+    "single-doc": "a single document: no signal for pairwise and listwise objectives",
     "unlabeled": "neither labels nor scores",
     "long-query": "a query longer than the limit",
-    "unread-keys": "a key that its format does not read: misspelled, or of no use here",
+    "unread-keys": "a key that no format reads: misspelled, or not needed",
 }
 
 KINDS: Mapping[str, tuple[Severity, str]] = {
@@ -61,11 +61,11 @@ UNUSABLE = frozenset(_UNREADABLE)
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """One thing that is wrong, and where.
+    """A problem with its position.
 
     Attributes:
         kind: one of ``KINDS``.
-        line: from 1; in Parquet, the row.
+        line: counted from 1; the row in Parquet.
     """
 
     kind: str
@@ -80,17 +80,19 @@ class Problem:
 
 @dataclass
 class Report:
-    """What `checking.check` found.
+    """The result of `check.check`.
 
     Attributes:
-        rows: how many were checked.
-        sources: rows by source, and ``formats`` by format, of those that can be read.
-        counts: problems by kind, all of them; ``bad``, those of them that are errors.
-        problems: the first of each kind, in the order found; as many as the options allow.
-        error_rows: rows with an error, by index in the store that was checked, ascending; ``unusable_rows``, those
-            among them that cannot be used whatever is decided.
-        signal: what the rows that are kept say together; ``given``, the labels of all rows, as they are.
-        as_errors: kinds of warnings that were taken as errors.
+        on_error: what happens to rows with errors; see `CheckOptions`.
+        rows: number of rows checked.
+        as_errors: kinds of warnings that were treated as errors.
+        sources, formats: number of readable rows by source and by format.
+        counts, error_counts: number of problems, and of errors among them, by kind.
+        problems: the first problems of each kind in the order of the rows, at most ``CheckOptions.examples`` per kind.
+        error_rows: ascending indices of rows with an error, in the store that was checked.
+        unusable_rows: those among ``error_rows`` that cannot be used whatever ``on_error`` is.
+        signal: ranges of the labels and scores of the rows that are not left out.
+        raw_labels: range of the labels of all rows as they are in the files.
     """
 
     on_error: OnError
@@ -107,26 +109,26 @@ class Report:
     raw_labels: ValueRange = field(default_factory=ValueRange)
 
     def severity(self, kind: str) -> Severity:
-        """What a kind counts as here."""
+        """The severity of a kind in this report."""
         return "error" if kind in self.as_errors or kind in self.error_counts else KINDS[kind][0]
 
     @property
     def errors(self) -> int:
-        """How many errors there are: a row may have several."""
+        """Number of errors; a row may have several."""
         return sum(self.error_counts.values())
 
     @property
     def warnings(self) -> int:
-        """How many warnings there are."""
+        """Number of warnings."""
         return sum(self.counts.values()) - self.errors
 
     @property
     def left_out(self) -> array[int]:
-        """Rows that training leaves out: with ``drop`` all that have an error, else those that cannot be used."""
+        """Rows that training leaves out: with ``drop`` all rows with an error, otherwise the unusable ones."""
         return self.error_rows if self.on_error == "drop" else self.unusable_rows
 
     def add(self, problem: Problem, limit: int | None) -> None:
-        """Count a problem, and keep it if fewer than ``limit`` of its kind are kept."""
+        """Count a problem, and store it if fewer than ``limit`` of its kind are stored."""
         count = self.counts.get(problem.kind, 0)
         self.counts[problem.kind] = count + 1
         if problem.severity == "error":
@@ -135,11 +137,11 @@ class Report:
             self.problems.append(problem)
 
     def problems_of(self, kind: str) -> list[Problem]:
-        """The problems kept of a kind."""
+        """The stored problems of a kind."""
         return [problem for problem in self.problems if problem.kind == kind]
 
     def summary(self, examples: int = 3) -> str:
-        """One line: how many errors, of which kinds, and the first of them."""
+        """One line: the number of errors by kind, and the first of them."""
         counts = ", ".join(
             f"{count} {kind}" for kind, count in sorted(self.error_counts.items(), key=lambda item: -item[1])
         )
@@ -147,8 +149,8 @@ class Report:
         return f"{len(self.error_rows)} of {self.rows} rows have errors ({counts}). First: {'; '.join(shown)}"
 
     def as_text(self, examples: int = 3) -> str:
-        """All kinds of problems with their counts, errors first, and the first ``examples`` places of each; no line
-        where there is nothing."""
+        """All kinds of problems with their counts, errors first, and the first ``examples`` problems of each; empty
+        without problems."""
         kinds = sorted(self.counts, key=lambda kind: (self.severity(kind), -self.counts[kind], kind))
         if not kinds:
             return ""
@@ -159,7 +161,7 @@ class Report:
         return "\n".join(lines)
 
     def to_dict(self) -> dict[str, Any]:
-        """For JSON."""
+        """The report as JSON values."""
         kinds = sorted(self.counts, key=lambda kind: (self.severity(kind), -self.counts[kind], kind))
         return {
             "rows": self.rows,

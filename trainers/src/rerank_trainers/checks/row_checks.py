@@ -1,4 +1,4 @@
-"""What is wrong with one row, seen alone: pure functions of its texts and numbers."""
+"""Checks of a single row: pure functions of its texts, labels and scores."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class Finding(NamedTuple):
-    """One thing wrong with a row, and with which of its documents; 0 where it is the row."""
+    """A problem of a row. ``doc`` is the index of the document, or 0 for a problem of the whole row."""
 
     kind: str
     message: str
@@ -26,36 +26,38 @@ class Finding(NamedTuple):
 
 
 def check_row(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
-    """All that is wrong with a row; labels outside ``scale`` too, where there is one."""
+    """The problems of a row, including labels outside ``scale`` if a scale is given."""
     if not row.query.strip():
         yield Finding("empty-query", f"the query is {row.query!r}")
     for doc, text in enumerate(row.docs):
         if not text.strip():
             yield Finding("empty-doc", f"document {doc + 1} is {short(text)}", doc)
-    for doc, text in enumerate((row.query, *row.docs, row.instruction or "")):
+    for position, text in enumerate((row.query, *row.docs, row.instruction or "")):
         if _SURROGATE.search(text):
-            yield Finding("lone-surrogate", f"half a character (a lone surrogate) in {text[:40]!a}", _doc(doc, row))
+            yield Finding(
+                "lone-surrogate", f"half a character (a lone surrogate) in {text[:40]!a}", _doc(position, row)
+            )
     yield from _numbers(row, scale)
     yield from _repeats(row)
     yield from _signal(row)
 
 
 def check_query_length(row: TrainingRow, limit: int, count: Callable[[str], int] | None) -> Finding | None:
-    """A query of more than ``limit`` tokens as ``count`` counts them, or else characters."""
+    """A finding if the query has more than ``limit`` tokens, or characters if ``count`` is None."""
     length = len(row.query) if count is None else count(row.query)
     unit = "characters" if count is None else "tokens"
     return Finding("long-query", f"the query has {length} {unit}, and {limit} are allowed") if length > limit else None
 
 
 def similar_keys(key: str, known: str) -> bool:
-    """Whether a key may be a misspelling, or a longer name, of one that is read: ``negs`` or ``hard_negatives`` of
-    ``neg``."""
-    enough = 0.6 if len(known) < 5 else 0.8
-    return known in key.lower() or SequenceMatcher(None, key.lower(), known).ratio() >= enough
+    """Whether a key may be a misspelling or a longer form of a known key: ``negs`` or ``hard_negatives`` of ``neg``."""
+    threshold = 0.6 if len(known) < 5 else 0.8
+    return known in key.lower() or SequenceMatcher(None, key.lower(), known).ratio() >= threshold
 
 
-def _doc(place: int, row: TrainingRow) -> int:
-    return place - 1 if 1 <= place <= len(row.docs) else 0
+def _doc(position: int, row: TrainingRow) -> int:
+    """The document of a position in (query, *documents, instruction); 0 for the query and the instruction."""
+    return position - 1 if 1 <= position <= len(row.docs) else 0
 
 
 def _numbers(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
@@ -73,23 +75,23 @@ def _numbers(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
 def _repeats(row: TrainingRow) -> Iterator[Finding]:
     first: dict[str, int] = {}
     for doc, text in enumerate(row.docs):
-        before = first.setdefault(text.strip(), doc)
-        if before == doc or not text.strip():
+        earlier = first.setdefault(text.strip(), doc)
+        if earlier == doc or not text.strip():
             continue
-        where = f"document {doc + 1} has the text of document {before + 1}"
-        if row.labels is not None and row.labels[doc] != row.labels[before]:
-            labels = f"{row.labels[doc]:g} instead of {row.labels[before]:g}"
+        where = f"document {doc + 1} has the text of document {earlier + 1}"
+        if row.labels is not None and row.labels[doc] != row.labels[earlier]:
+            labels = f"{row.labels[doc]:g} instead of {row.labels[earlier]:g}"
             yield Finding("positive-in-negatives", f"{where} and the label {labels}: {short(text)}", doc)
         else:
             yield Finding("duplicate-docs", f"{where}: {short(text)}", doc)
 
 
 def _signal(row: TrainingRow) -> Iterator[Finding]:
-    given = [values for values in (row.labels, row.scores) if values is not None]
-    if not given:
+    targets = [values for values in (row.labels, row.scores) if values is not None]
+    if not targets:
         yield Finding("unlabeled", "it has neither labels nor scores")
     elif len(row.docs) == 1:
         yield Finding("single-doc", "it has one document")
-    elif all(len(set(values)) == 1 for values in given):
+    elif all(len(set(values)) == 1 for values in targets):
         name = "label" if row.labels is not None else "score"
-        yield Finding("all-equal", f"all {len(row.docs)} documents have the {name} {given[0][0]:g}")
+        yield Finding("all-equal", f"all {len(row.docs)} documents have the {name} {targets[0][0]:g}")

@@ -1,4 +1,4 @@
-"""What holds of all rows together: whether their labels, or a teacher's scores, tell any document from another."""
+"""Whether the labels or teacher scores of all rows together distinguish documents, so that training can learn."""
 
 from __future__ import annotations
 
@@ -12,43 +12,44 @@ from rerank_trainers.objectives.required_data import Needs
 
 __all__ = ["TrainingSignal", "ValueRange"]
 
-_MINE = "`rerank train mine FILES --out mined.jsonl` finds irrelevant ones (hard negatives)"
+_MINE = "`rerank train mine FILES --out mined.jsonl` finds irrelevant documents (hard negatives)"
 
 
 @dataclass
 class ValueRange:
-    """From the lowest to the highest of the numbers that were seen.
+    """The range of the labels, or of the teacher scores, of the rows added so far.
 
     Attributes:
-        rows: that bring such numbers.
-        apart: rows of which two documents differ in theirs.
+        low, high: the lowest and the highest value.
+        rows: number of rows with such values.
+        varied_rows: number of rows whose documents have different values.
     """
 
     low: float = math.inf
     high: float = -math.inf
     rows: int = 0
-    apart: int = 0
+    varied_rows: int = 0
 
     def add(self, values: Sequence[float]) -> None:
-        """The numbers of a row's documents."""
+        """Add the values of a row's documents."""
         low, high = min(values), max(values)
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.rows += 1
-        self.apart += low < high
+        self.varied_rows += low < high
 
     @property
     def constant(self) -> bool:
-        """Whether all that were seen are one number."""
+        """Whether all values are equal."""
         return self.low == self.high
 
 
 @dataclass
 class TrainingSignal:
-    """What rows say, row by row.
+    """Ranges of the labels and teacher scores of the rows added so far.
 
     Attributes:
-        scale: of the labels, by what they are worth; None takes them as they are.
-        rows: how many were added.
+        scale: scale that maps labels to [0, 1]; None uses labels as they are.
+        rows: number of rows added.
     """
 
     scale: LabelScale | None = None
@@ -57,7 +58,7 @@ class TrainingSignal:
     scores: ValueRange = field(default_factory=ValueRange)
 
     def add(self, row: TrainingRow) -> None:
-        """One more row; its labels lie in the scale."""
+        """Add a row whose labels lie in the scale."""
         self.rows += 1
         if row.labels is not None:
             self.labels.add(row.labels if self.scale is None else self.scale.apply(row.labels))
@@ -65,43 +66,43 @@ class TrainingSignal:
             self.scores.add(row.scores)
 
     def why_no_signal(self, needs: Needs, group_size: int = 0) -> str | None:
-        """Why an objective with such needs could learn nothing from the rows; None where it could."""
-        found = self._lack_of_labels(needs.docs, group_size) if needs.labels else None
-        if found is None and needs.scores:
-            found = self._lack_of_scores(needs.docs)
-        return found
+        """Why an objective with these needs cannot learn from the rows; None if it can."""
+        reason = self._label_problem(needs.docs, group_size) if needs.labels else None
+        if reason is None and needs.scores:
+            reason = self._score_problem(needs.docs)
+        return reason
 
-    def _lack_of_labels(self, docs: int, group_size: int) -> str | None:
+    def _label_problem(self, docs: int, group_size: int) -> str | None:
         if self.labels.rows and self.labels.constant:
             relevant = self.labels.low > (0 if self.scale is None else self.scale.floor)
-            what = f"all labels are worth the same ({self.labels.low:g}): every document is"
+            what = f"all labels have the same value ({self.labels.low:g}): every document is"
             if relevant:
-                return f"{what} relevant, so that the same score for all is the best answer. {_MINE}"
+                return f"{what} relevant, so a model learns to give all the same score. {_MINE}"
             return (
-                f"{what} irrelevant, so that the same score for all is the best answer. Look at the labels, at "
-                "data.label_range and at data.label_map"
+                f"{what} irrelevant, so a model learns to give all the same score. Check the labels, "
+                "data.label_range and data.label_map"
             )
-        if docs > 1 and self.labels.rows and not self.labels.apart:
+        if docs > 1 and self.labels.rows and not self.labels.varied_rows:
             return (
-                "no row has documents of different labels, and the objective compares the documents of a query. Use an "
-                f"objective that reads each document alone (bce), or bring both together: {_MINE}"
+                "no row has documents with different labels, and the objective compares the documents of a query. Use "
+                f"an objective that reads each document alone (bce), or add negatives: {_MINE}"
             )
-        if group_size == 1 and self.labels.apart:
+        if group_size == 1 and self.labels.varied_rows:
             return (
-                "data.group_size is 1, so that of a query with a relevant document no irrelevant one is ever seen; set "
-                "it to at least 2, or to 0 for all documents"
+                "data.group_size is 1, so training never uses an irrelevant document of a query that has a relevant "
+                "one; set it to at least 2, or to 0 for all documents"
             )
         return None
 
-    def _lack_of_scores(self, docs: int) -> str | None:
+    def _score_problem(self, docs: int) -> str | None:
         if self.scores.rows and self.scores.constant:
             return (
-                f"all scores of the teacher are {self.scores.low:g}, which says nothing; `rerank train label FILES "
-                "--model TEACHER --out OUT` writes others"
+                f"all scores of the teacher are {self.scores.low:g}, so there is nothing to learn; `rerank train "
+                "label FILES --model TEACHER --out OUT` writes new scores"
             )
-        if docs > 1 and self.scores.rows and not self.scores.apart:
+        if docs > 1 and self.scores.rows and not self.scores.varied_rows:
             return (
-                "in no row do the teacher's scores differ, and the objective compares the documents of a query; bring "
-                "several documents to a row"
+                "in no row do the teacher's scores differ, and the objective compares the documents of a query; give "
+                "rows several documents"
             )
         return None
