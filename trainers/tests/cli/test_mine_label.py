@@ -94,7 +94,7 @@ def test_an_interrupted_mine_goes_on(
     assert stopped.exit_code != 0
     assert "2 rows are kept in" in stopped.stderr
     monkeypatch.undo()
-    with pytest.raises(InputError, match="made with other rules"):
+    with pytest.raises(InputError, match="made with other values of rules"):
         run(*command, "--from-rank", "2", "--out", out, "--resume")
     resumed = run(*command, "--out", out, "--resume")
     assert "2 rows were there already" in resumed.stderr
@@ -132,7 +132,7 @@ def test_an_interrupted_label_goes_on(rows: Path, model: Path, tmp_path: Path, m
     interrupt(monkeypatch, after=1)
     assert CliRunner().invoke(app, ["label", str(rows), "-m", str(model), "--out", str(out)]).exit_code != 0
     monkeypatch.undo()
-    with pytest.raises(InputError, match="made with other checkpoint, model"):
+    with pytest.raises(InputError, match="made with other values of checkpoint, model"):
         run("label", rows, "-m", "mini", "--out", out, "--resume")
     assert figures("label", rows, "-m", model, "--out", out, "--resume")["resumed"] == 1
     assert out.read_bytes() == whole.read_bytes()

@@ -81,14 +81,14 @@ def test_resuming_with_something_else_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out.jsonl"
     interrupted(out, 2)
     other = {**SETTINGS, "model": "maxi", "depth": 3}
-    with pytest.raises(InputError, match="made with other depth, model;"):
+    with pytest.raises(InputError, match="made with other values of depth, model;"):
         write(out, ROWS, resume=True, settings=other)
     with pytest.raises(InputError, match=r"row 2 of .* is not made from row 2 of the input"):
         write(out, [ROWS[0], ROWS[2], ROWS[1]], resume=True)
     with pytest.raises(InputError, match="row 2 of"):
         write(out, ROWS[:1], resume=True)
     (tmp_path / "out.jsonl.partial.json").unlink()
-    with pytest.raises(InputError, match="overwrite begins anew"):
+    with pytest.raises(InputError, match="overwrite starts again"):
         write(out, ROWS, resume=True)
     assert write(out, ROWS, overwrite=True).done == 0
 
@@ -99,7 +99,7 @@ def test_nothing_is_replaced_unasked(tmp_path: Path) -> None:
     write(out, ROWS[:1])
     before = out.read_bytes()
     for options in ({}, {"resume": True}):
-        with pytest.raises(InputError, match="is there already"):
+        with pytest.raises(InputError, match="exists already"):
             write(out, ROWS, **options)
     with pytest.raises(InputError, match="give one of them"):
         write(out, ROWS, resume=True, overwrite=True)

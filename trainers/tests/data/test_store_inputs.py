@@ -21,7 +21,7 @@ from rerank_core.errors import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.checks.check import check
 from rerank_trainers.data.row_store import RowStore, open_rows
-from rerank_trainers.data.spool import _removed
+from rerank_trainers.data.spool import _delete
 
 CHINESE = ["大熊猫吃什么东西呢，请问", "大熊猫以竹子为食，主要生活在中国四川", "熊猫是黑白相间的动物"]
 ROWS: list[dict[str, Any]] = [
@@ -196,7 +196,7 @@ def test_temporary_files_go_with_the_store(tmp_path: Path, monkeypatch: pytest.M
     view = opened(tmp_path / "a.jsonl.gz", gzip.compress(lines(ROWS)))[1:]
     gc.collect()
     (spool,) = spools()
-    _removed(str(tmp_path / "t" / spool), os.getpid() + 1)
+    _delete(str(tmp_path / "t" / spool), os.getpid() + 1)
     assert (spools(), view[0].labels) == ({spool}, (1.0, 0.0))
     del view
     gc.collect()

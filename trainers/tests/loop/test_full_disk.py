@@ -92,7 +92,7 @@ def test_rows_and_settings_that_do_not_fit(prepared: Prepared, tmp_path: Path) -
             for _ in range(20):
                 out.write(row)
 
-    with full(4096), pytest.raises(InputError, match=r"rows.jsonl.partial' cannot be written: .*go on with resume"):
+    with full(4096), pytest.raises(InputError, match=r"rows.jsonl.partial' cannot be written: .*continue with resume"):
         write()
     assert (tmp_path / "rows.jsonl.partial").stat().st_size > 3000
     with RowWriter(tmp_path / "rows.jsonl", settings={}, rows=[row] * 20, resume=True) as out:

@@ -1,1 +1,1 @@
-"""Training rows on disk: opened, grouped, hashed and written."""
+"""Training rows on disk: opens, groups, hashes and writes them without loading all of them into memory."""

@@ -1,4 +1,4 @@
-"""Texts as 8 bytes: how millions of them are compared without being kept."""
+"""64-bit hashes of texts, with which millions of texts are compared without holding them in memory."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ __all__ = ["HashIndex", "digest", "find_repeats", "normalise"]
 
 
 def digest(*parts: str | None) -> int:
-    """64 bits of BLAKE2b over ``parts``, whose borders and Nones count.
+    """64 bits of BLAKE2b over ``parts``; their boundaries, and None as opposed to an empty text, change the hash.
 
     >>> digest("a", "b") == digest("ab"), digest("a", None) == digest("a", "")
     (False, False)
     """
     state = hashlib.blake2b(digest_size=8)
     for part in parts:
-        # Text of a broken source may hold lone surrogates.
+        # Text from a faulty source may contain lone surrogates.
         data = b"" if part is None else part.encode("utf-8", "surrogatepass")
         state.update(b"\xff" if part is None else len(data).to_bytes(8, "little"))
         state.update(data)
@@ -28,7 +28,7 @@ def digest(*parts: str | None) -> int:
 
 
 def normalise(text: str) -> str:
-    """``text`` without what does not make it another question: case, width, runs of white space.
+    """``text`` without differences of letter case, character width (NFKC) and white space.
 
     >>> normalise("  What  is ＡＢＣ ")
     'what is abc'
@@ -37,22 +37,24 @@ def normalise(text: str) -> str:
 
 
 def find_repeats(hashes: array[int]) -> list[tuple[int, int]]:
-    """``(place, first place of the same hash)`` for all that come again, by place.
+    """``(position, first position of the same hash)`` for every repeated hash, ordered by position.
 
     >>> find_repeats(array("Q", [7, 5, 7, 5, 7]))
     [(2, 0), (3, 1), (4, 0)]
     """
     values = np.frombuffer(hashes, dtype=np.uint64)
     order = np.argsort(values, kind="stable")
-    again = np.concatenate([[False], values[order][1:] == values[order][:-1]]) if len(hashes) else np.zeros(0, np.bool_)
-    run = np.maximum.accumulate(np.where(again, 0, np.arange(len(hashes))))
-    return sorted(zip(order[again].tolist(), order[run[again]].tolist(), strict=True))
+    repeated = (
+        np.concatenate([[False], values[order][1:] == values[order][:-1]]) if len(hashes) else np.zeros(0, np.bool_)
+    )
+    first = np.maximum.accumulate(np.where(repeated, 0, np.arange(len(hashes))))
+    return sorted(zip(order[repeated].tolist(), order[first[repeated]].tolist(), strict=True))
 
 
 class HashIndex:
-    """From hashes to the numbers they were added with; 16 bytes each, where a dict takes about 100.
+    """Maps hashes to numbers in 16 bytes per entry, where a dict takes about 100.
 
-    All are added before the first is looked for.
+    All entries must be added before the first call of `find`.
     """
 
     def __init__(self) -> None:
@@ -60,7 +62,7 @@ class HashIndex:
         self._sorted: tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]] | None = None
 
     def add(self, value: int, number: int) -> None:
-        """Add one."""
+        """Add a hash with its number."""
         self._hashes.append(value)
         self._numbers.append(number)
 
@@ -71,5 +73,5 @@ class HashIndex:
             order = np.argsort(hashes, kind="stable")
             self._sorted = hashes[order], np.frombuffer(self._numbers, dtype=np.uint64)[order]
         hashes, numbers = self._sorted
-        place = int(np.searchsorted(hashes, np.uint64(value)))
-        return int(numbers[place]) if place < len(hashes) and int(hashes[place]) == value else None
+        index = int(np.searchsorted(hashes, np.uint64(value)))
+        return int(numbers[index]) if index < len(hashes) and int(hashes[index]) == value else None

@@ -1,4 +1,4 @@
-"""Files of one record a line: where each begins is kept, the texts stay on disk."""
+"""Files with one record per line: line offsets are held in memory, texts are read from disk."""
 
 from __future__ import annotations
 
@@ -18,54 +18,54 @@ from rerank_trainers.data.spool import Spool
 
 __all__ = ["LineFile", "RecordFile", "Step"]
 
-# Called with the bytes read since the last call.
+# Called with the number of bytes read since the last call.
 Step: TypeAlias = Callable[[int], None]
 
-_STEP = 1 << 20
+_PROGRESS_BYTES = 1 << 20
 _BOM = b"\xef\xbb\xbf"
 
 
 class RecordFile(Protocol):
-    """A file as a sequence of records, picklable: a worker opens it again when it first reads."""
+    """A file as a sequence of records. It can be pickled; a worker process opens the file again at its first read."""
 
     @property
     def path(self) -> Path: ...
 
     @property
     def name(self) -> str:
-        """How reports, sources and ids call it."""
+        """The name of the file in reports, row sources and row ids."""
         ...
 
     def __len__(self) -> int: ...
 
-    def record(self, place: int) -> Record:
-        """One record.
+    def record(self, number: int) -> Record:
+        """A record by its number, from 0.
 
         Raises:
-            RowError: it cannot be decoded.
+            RowError: the record cannot be decoded.
         """
         ...
 
-    def line(self, place: int) -> int:
-        """Its line in the file, from 1; for Parquet its row, and for an array the number of its item."""
+    def line(self, number: int) -> int:
+        """The line number of a record, from 1; in Parquet its row, in a JSON array the number of its item."""
         ...
 
     def mentions(self, *keys: str) -> bool:
-        """Whether some record may have one of ``keys``; a yes may be wrong, a no may not."""
+        """Whether a record may have one of ``keys``; True may be wrong, False is certain."""
         ...
 
     def raw(self) -> Iterator[tuple[int, bytes | None]]:
-        """``(place, the bytes of the record)`` of all, in order; None for bytes that nobody can search for keys."""
+        """``(number, bytes of the record)`` for all records in order; None where the bytes do not contain the keys."""
         ...
 
 
 class LineFile:
-    """JSONL or TSV, where it lies; anything else as the plain lines of a `Spool`.
+    """A JSON Lines or TSV file read in number, or another file through a `Spool` of plain lines.
 
-    Blank lines are no records, and count in line numbers; a UTF-8 byte order mark is skipped.
+    Blank lines are not records, but count in line numbers; a UTF-8 byte order mark is skipped.
 
     Raises:
-        InputError: a file that cannot be read, or has no records.
+        InputError: the file cannot be read, or has no records.
     """
 
     def __init__(self, reading: FileReader, step: Step) -> None:
@@ -75,7 +75,7 @@ class LineFile:
         self._mapped = reading.path if self._spool is None else self._spool.path
         self._stamp = _stamp(self._mapped)
         if self._spool is None:
-            offsets, lines = _places(self.path, self.name, step)
+            offsets, lines = _line_offsets(self.path, self.name, step)
             if reading.columns is not None and reading.columns.names:
                 offsets, lines = offsets[1:], lines[1:]
         else:
@@ -84,7 +84,7 @@ class LineFile:
         self._offsets: npt.NDArray[np.uint64] = np.frombuffer(offsets, dtype=np.uint64)
         self._lines: npt.NDArray[np.uint32] = np.frombuffer(lines, dtype=np.uint32)
         if not len(self):
-            raise InputError(f"{self.name!r} has no records; leave it out, or see why it is empty")
+            raise InputError(f"{self.name!r} has no records; leave it out, or check why it is empty")
 
     def __len__(self) -> int:
         return len(self._offsets)
@@ -92,41 +92,41 @@ class LineFile:
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_map": None}
 
-    def record(self, place: int) -> Record:
-        data = self._bytes(place)
+    def record(self, number: int) -> Record:
+        data = self._bytes(number)
         try:
             text = data.decode("utf-8")
         except UnicodeDecodeError as error:
             raise self._error(
-                f"byte {error.start} of the line, {data[error.start]:#04x}, is not UTF-8; where the whole file is of "
-                "another encoding, say it with --encoding",
+                f"byte {error.start} of the line, {data[error.start]:#04x}, is not UTF-8; if the whole file has "
+                "another encoding, set it with --encoding",
                 "not-utf-8",
-                place,
+                number,
             ) from error
         try:
             return self._reading.record(text)
         except RowError as error:
-            raise error.at(self.name, self.line(place)) from error
+            raise error.at(self.name, self.line(number)) from error
 
-    def line(self, place: int) -> int:
-        return int(self._lines[place])
+    def line(self, number: int) -> int:
+        return int(self._lines[number])
 
     def mentions(self, *keys: str) -> bool:
         columns = self._reading.columns
         if columns is not None:
             return not columns.names or any(key in columns.names for key in keys)
-        return any(self._opened().find(f'"{key}"'.encode()) >= 0 for key in keys)
+        return any(self._mapping().find(f'"{key}"'.encode()) >= 0 for key in keys)
 
     def raw(self) -> Iterator[tuple[int, bytes | None]]:
-        for place in range(len(self)):
-            yield place, self._bytes(place) if self._reading.columns is None else None
+        for number in range(len(self)):
+            yield number, self._bytes(number) if self._reading.columns is None else None
 
-    def _bytes(self, place: int) -> bytes:
-        mapped, start = self._opened(), int(self._offsets[place])
+    def _bytes(self, number: int) -> bytes:
+        mapped, start = self._mapping(), int(self._offsets[number])
         end = mapped.find(b"\n", start)
         return mapped[start : end if end >= 0 else len(mapped)]
 
-    def _opened(self) -> mmap.mmap:
+    def _mapping(self) -> mmap.mmap:
         if self._map is None:
             if _stamp(self._mapped) != self._stamp:
                 raise InputError(f"{self.name!r} has changed since it was opened; open it again")
@@ -134,23 +134,23 @@ class LineFile:
                 self._map = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         return self._map
 
-    def _error(self, reason: str, kind: str, place: int) -> RowError:
-        return RowError(reason, kind, self.name, self.line(place))
+    def _error(self, reason: str, kind: str, number: int) -> RowError:
+        return RowError(reason, kind, self.name, self.line(number))
 
 
-def _places(path: Path, name: str, step: Step) -> tuple[array[int], array[int]]:
-    """Where each line that is not blank begins, and its number."""
+def _line_offsets(path: Path, name: str, step: Step) -> tuple[array[int], array[int]]:
+    """The offset and the line number of each line that is not blank."""
     offsets, lines = array("Q"), array("I")
     position = reported = 0
     try:
         with path.open("rb") as file:
-            for number, line in enumerate(file, start=1):
-                start = position + (len(_BOM) if number == 1 and line.startswith(_BOM) else 0)
+            for line_number, line in enumerate(file, start=1):
+                start = position + (len(_BOM) if line_number == 1 and line.startswith(_BOM) else 0)
                 if line[start - position :].strip():
                     offsets.append(start)
-                    lines.append(number)
+                    lines.append(line_number)
                 position += len(line)
-                if position - reported >= _STEP:
+                if position - reported >= _PROGRESS_BYTES:
                     step(position - reported)
                     reported = position
     except OSError as error:

@@ -1,4 +1,4 @@
-"""`RowStore`: files of training rows as one sequence, which stays on disk."""
+"""`RowStore`: training rows of several files as one sequence, read from disk on access."""
 
 from __future__ import annotations
 
@@ -38,23 +38,23 @@ def open_rows(
     encoding: str | None = None,
     progress: Progress | None = None,
 ) -> RowStore:
-    """The rows of JSON, CSV, TSV and Parquet files, in any format that `formats` lists, mixed as they may be.
+    """Open the rows of JSON, CSV, TSV and Parquet files; formats (`rerank_core.records`) may be mixed.
 
     Args:
-        paths: files, and patterns such as ``kd/*.jsonl``.
+        paths: files and glob patterns such as ``kd/*.jsonl``.
         scores_are: what ``pos_scores`` and ``neg_scores`` are; see `row_formats.to_training_row`.
-        group: pointwise lines of one query in one file become one row, where the first of them is.
-        encoding: of files that are not UTF-8, where it cannot be told from what they hold.
-        progress: called with bytes read and bytes to read; grouping reads them a second time.
+        group: combine the pointwise lines of one query in a file into one row, at the position of the first line.
+        encoding: text encoding of files that are not UTF-8, if it cannot be detected.
+        progress: called with the bytes read and the total; grouping reads the files a second time.
 
     Raises:
-        InputError: a path that names no readable file of a known suffix, or a file without records. What single rows
-            hold is found out when they are read.
-        MissingDependencyError: a Parquet file, and no pyarrow.
+        InputError: no readable file of a known suffix at a path, or a file without records. Errors in single rows are
+            raised when the rows are read.
+        MissingDependencyError: a Parquet file without pyarrow installed.
     """
-    found = expand_paths(paths)
+    files_found = expand_paths(paths)
     passes = 2 if group else 1
-    total, done = passes * sum(path.stat().st_size for path in found), 0
+    total, done = passes * sum(path.stat().st_size for path in files_found), 0
 
     def step(size: int) -> None:
         nonlocal done
@@ -62,7 +62,9 @@ def open_rows(
         if progress is not None:
             progress(done, total)
 
-    files = [_open(path, name, encoding, step) for path, name in zip(found, short_names(found), strict=True)]
+    files = [
+        _open(path, name, encoding, step) for path, name in zip(files_found, short_names(files_found), strict=True)
+    ]
     return RowStore(files, [group_lines(file, scores_are, step) if group else None for file in files], scores_are)
 
 
@@ -76,11 +78,11 @@ def _open(path: Path, name: str, encoding: str | None, step: Step) -> RecordFile
 
 
 class RowStore(Sequence[TrainingRow]):
-    """Rows of files, read when asked for: 12 bytes a line are kept in memory, and the rest on disk, in a temporary
-    file what cannot be read in place (packed, an array, CSV, another encoding).
+    """Rows of files, read from disk on access; 12 bytes per line are held in memory.
 
-    Picklable, for the workers of a DataLoader. A slice is a store too. Reading a row that cannot be used raises
-    `RowError`, an InputError with its kind, file and line; `checking.check` finds all of them beforehand.
+    Files that cannot be read in place (compressed, an array, CSV, another encoding) are in a temporary file. A store
+    can be pickled, for the workers of a DataLoader. A slice is a store too. Reading an unusable row raises `RowError`,
+    an InputError with its kind, file and line; `checks.check.check` reports all of them beforehand.
     """
 
     def __init__(
@@ -108,24 +110,24 @@ class RowStore(Sequence[TrainingRow]):
         return self.to_row(index, self.records(index))
 
     def records(self, index: int) -> list[Record]:
-        """The decoded objects that a row is made of: several where pointwise lines were grouped.
+        """The decoded records of a row: several if pointwise lines were grouped.
 
         Raises:
-            RowError: one cannot be decoded.
+            RowError: a record cannot be decoded.
         """
-        file, places = self._at(index)
-        return [file.record(place) for place in places]
+        file, numbers = self._locate(index)
+        return [file.record(number) for number in numbers]
 
     def to_row(self, index: int, records: Sequence[Record]) -> TrainingRow:
-        """The row that `records` gave the objects of.
+        """The row of decoded records, as returned by `records`.
 
         Raises:
-            RowError: they are no row.
+            RowError: the records are not a valid row.
         """
-        file, places = self._at(index)
+        file, numbers = self._locate(index)
         rows: list[TrainingRow] = []
-        for place, record in zip(places, records, strict=True):
-            line = file.line(place)
+        for number, record in zip(numbers, records, strict=True):
+            line = file.line(number)
             try:
                 rows.append(
                     to_training_row(record, scores_are=self._scores_are, source=file.name, row_id=f"{file.name}:{line}")
@@ -135,68 +137,70 @@ class RowStore(Sequence[TrainingRow]):
         return rows[0] if len(rows) == 1 else merge_rows(rows)
 
     def location(self, index: int, doc: int = 0) -> tuple[str, int]:
-        """The file of a row, by name, and the line of its document ``doc``: the row's, unless lines were grouped."""
-        file, places = self._at(index)
-        return file.name, file.line(places[doc] if len(places) > 1 else places[0])
+        """The file name of a row and a line number: of document ``doc`` if lines were grouped, otherwise of the row."""
+        file, numbers = self._locate(index)
+        return file.name, file.line(numbers[doc] if len(numbers) > 1 else numbers[0])
 
     @property
     def names(self) -> list[str]:
-        """The files, by name."""
+        """The names of the files."""
         return [file.name for file in self._files]
 
     @property
     def source_counts(self) -> dict[str, int]:
-        """Rows by source; those that cannot be read count for their file. Rows with a source of their own are read."""
-        found: Counter[str] = Counter()
-        bring = {file.name: file.mentions("source") for file in self._files}
+        """Number of rows by source: their ``source``, or the file name of rows that have none or cannot be read."""
+        counts: Counter[str] = Counter()
+        may_have_source = {file.name: file.mentions("source") for file in self._files}
         for index in range(len(self)):
-            file, _ = self._at(index)
-            found[self._source(index) if bring[file.name] else file.name] += 1
-        return dict(found)
+            file, _ = self._locate(index)
+            # Only files that mention a source need to be parsed.
+            counts[self._source(index) if may_have_source[file.name] else file.name] += 1
+        return dict(counts)
 
     def fingerprint(self) -> str:
-        """SHA-256 over the bytes of the files, in order, whatever rows are selected: ``cat FILES | sha256sum``."""
+        """SHA-256 of the bytes of all files in order, like ``cat FILES | sha256sum``, whatever rows are selected."""
         state = hashlib.sha256()
         for file in self._files:
-            with file.path.open("rb") as opened:
-                while chunk := opened.read(_CHUNK):
+            with file.path.open("rb") as stream:
+                while chunk := stream.read(_CHUNK):
                     state.update(chunk)
         return state.hexdigest()
 
     def select(self, rows: Sequence[int]) -> RowStore:
-        """Some rows, in the order given."""
-        chosen = np.fromiter((self._checked(row) for row in rows), dtype=np.int64, count=len(rows))
+        """A store of the rows with these indices, in this order."""
+        chosen = np.fromiter((self._index(row) for row in rows), dtype=np.int64, count=len(rows))
         if self._selection is not None:
             chosen = self._selection[chosen]
         return RowStore(self._files, self._groups, self._scores_are, chosen)
 
-    def drop(self, bad: Collection[int]) -> RowStore:
-        """All rows but these."""
-        left = np.ones(len(self), dtype=np.bool_)
-        left[[self._checked(row) for row in bad]] = False
-        return self.select(np.flatnonzero(left).tolist())
+    def drop(self, rows: Collection[int]) -> RowStore:
+        """A store without the rows with these indices."""
+        remaining = np.ones(len(self), dtype=np.bool_)
+        remaining[[self._index(row) for row in rows]] = False
+        return self.select(np.flatnonzero(remaining).tolist())
 
     def __iter__(self) -> Iterator[TrainingRow]:
         return (self[index] for index in range(len(self)))
 
     def _source(self, index: int) -> str:
-        file, _ = self._at(index)
+        file, _ = self._locate(index)
         try:
             return self[index].source or file.name
         except RowError:
             return file.name
 
-    def _at(self, index: int) -> tuple[RecordFile, list[int]]:
-        row = self._checked(index)
+    def _locate(self, index: int) -> tuple[RecordFile, list[int]]:
+        """The file of a row, and the numbers of its records in the file."""
+        row = self._index(index)
         if self._selection is not None:
             row = int(self._selection[row])
-        part = bisect_right(self._ends, row)
-        row -= self._ends[part - 1] if part else 0
-        rows = self._groups[part]
-        return self._files[part], [row] if rows is None else rows.of(row)
+        position = bisect_right(self._ends, row)
+        row -= self._ends[position - 1] if position else 0
+        rows = self._groups[position]
+        return self._files[position], [row] if rows is None else rows.of(row)
 
-    def _checked(self, index: int) -> int:
-        # IndexError and nothing else ends the iteration of a Sequence.
+    def _index(self, index: int) -> int:
+        # A Sequence is iterated until IndexError.
         if not -len(self) <= index < len(self):
             raise IndexError(f"row {index!r} of {len(self)}")
         return index % len(self)

@@ -1,4 +1,4 @@
-"""Canonical rows into a file: progressively into ``OUT.partial``, under its own name only when it is complete."""
+"""Writes rows in the canonical format: to ``OUT.partial`` row by row, renamed to ``OUT`` when complete."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ __all__ = ["RowWriter", "row_to_json"]
 
 
 def row_to_json(row: TrainingRow) -> dict[str, Any]:
-    """The canonical JSON object of a row; what the row does not have is left out.
+    """The canonical JSON object of a row, without the fields that are None.
 
     >>> row_to_json(TrainingRow("q", ("a", "b"), labels=(1.0, 0.0), id="7"))
     {'query': 'q', 'docs': ['a', 'b'], 'labels': [1, 0], 'id': '7'}
@@ -35,24 +35,23 @@ def row_to_json(row: TrainingRow) -> dict[str, Any]:
 
 
 class RowWriter:
-    """Writes rows, one JSON object a line, and survives being interrupted.
+    """Writes rows as JSON Lines, and can continue an interrupted run.
 
-    A context manager. Rows go to ``OUT.partial``, complete lines only; leaving the block without an error renames it
-    to ``OUT``, leaving it with one keeps what there is for ``resume``. ``OUT.partial.json`` has digests of
-    what made it.
+    Use it as a context manager. Rows are written to ``OUT.partial``. If the block ends without an error, the file is
+    renamed to ``OUT``; otherwise it stays for ``resume``. ``OUT.partial.json`` holds digests of the settings.
 
     Attributes:
-        done: rows that an interrupted run had written.
-        written: rows in the file, those included.
+        done: number of rows that an interrupted run had written.
+        written: number of rows in the file, including ``done``.
 
     Args:
-        settings: everything the rows depend on, plain data: a run with others cannot go on with the file.
-        rows: what the output is made from, row by row, to check that the file ends where they say.
-        resume: go on with the partial file, if there is one.
-        overwrite: replace whatever is there.
+        settings: everything the output depends on, as JSON values; only equal settings continue a partial file.
+        rows: the input rows, one per output row, against which the last row of a partial file is checked.
+        resume: continue the partial file, if there is one.
+        overwrite: replace existing files.
 
     Raises:
-        InputError: a file in the way, or a partial file that other rows or settings made.
+        InputError: the file exists, or the partial file was made from other rows or settings.
     """
 
     def __init__(
@@ -66,43 +65,45 @@ class RowWriter:
     ) -> None:
         self.out = Path(out)
         self.partial = self.out.with_name(self.out.name + ".partial")
-        self._made_by = self.out.with_name(self.out.name + ".partial.json")
+        self._settings_path = self.out.with_name(self.out.name + ".partial.json")
         self._settings = {name: _digest(value) for name, value in sorted(settings.items())}
         if resume and overwrite:
-            raise InputError("resume goes on with what is there and overwrite replaces it; give one of them")
+            raise InputError("resume continues the existing file and overwrite replaces it; give one of them")
         if self.out.exists() and not overwrite:
-            raise InputError(f"{str(self.out)!r} is there already; name another file, or overwrite it")
+            raise InputError(f"{str(self.out)!r} exists already; name another file, or overwrite it")
         if self.partial.exists() and not (resume or overwrite):
             raise InputError(
-                f"{str(self.partial)!r} is there from an interrupted run; resume goes on with it, overwrite begins anew"
+                f"{str(self.partial)!r} exists from an interrupted run; resume continues it, overwrite starts again"
             )
-        self.done = self._found(rows) if resume and self.partial.exists() else 0
+        self.done = self._count_done(rows) if resume and self.partial.exists() else 0
         self.written = self.done
         self._file: IO[bytes] | None = None
 
-    def _found(self, rows: Sequence[TrainingRow]) -> int:
-        """Rows of the partial file, whose settings and last row must be ours; a line that was cut off is removed."""
+    def _count_done(self, rows: Sequence[TrainingRow]) -> int:
+        """Number of rows in the partial file, after checking its settings and last row; a cut last line is removed."""
         try:
-            made_by = json.loads(self._made_by.read_text(encoding="utf-8"))
+            settings = json.loads(self._settings_path.read_text(encoding="utf-8"))
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{str(self._made_by)!r}, which says what {self.partial.name!r} was made by, cannot be read ({error}); "
-                "overwrite begins anew"
+                f"{str(self._settings_path)!r}, the settings of {self.partial.name!r}, cannot be read ({error}); "
+                "overwrite starts again"
             ) from error
-        other = sorted(name for name in {*made_by, *self._settings} if made_by.get(name) != self._settings.get(name))
-        if other:
+        different = sorted(
+            name for name in {*settings, *self._settings} if settings.get(name) != self._settings.get(name)
+        )
+        if different:
             raise InputError(
-                f"{str(self.partial)!r} was made with other {', '.join(other)}; resume with what it was made with, "
-                "or overwrite it"
+                f"{str(self.partial)!r} was made with other values of {', '.join(different)}; resume with the same "
+                "values, or overwrite it"
             )
         count, last, size = 0, b"", 0
         with self.partial.open("rb") as file:
             for line in file:
                 if line.endswith(b"\n"):
                     count, last, size = count + 1, line, size + len(line)
-        # Only a killed machine leaves part of a line behind, and half a row is none.
+        # A crash of the machine may leave an incomplete last line.
         os.truncate(self.partial, size)
-        if count and not (count <= len(rows) and _same(last, rows[count - 1])):
+        if count and not (count <= len(rows) and _is_row(last, rows[count - 1])):
             raise InputError(
                 f"row {count} of {str(self.partial)!r} is not made from row {count} of the input: "
                 f"{short(last.decode())}; resume with the files it was made from, or overwrite it"
@@ -112,35 +113,35 @@ class RowWriter:
     def __enter__(self) -> RowWriter:
         try:
             self.out.parent.mkdir(parents=True, exist_ok=True)
-            self._made_by.write_text(json.dumps(self._settings, indent=1), encoding="utf-8")
+            self._settings_path.write_text(json.dumps(self._settings, indent=1), encoding="utf-8")
             self._file = self.partial.open("ab" if self.done else "wb")
         except OSError as error:
-            raise self._unwritten(error) from error
+            raise self._write_error(error) from error
         return self
 
-    def _unwritten(self, error: OSError) -> InputError:
+    def _write_error(self, error: OSError) -> InputError:
         return InputError(
-            f"{str(self.partial)!r} cannot be written: {error.strerror or error}; what is there stays. Free space, and "
-            "go on with resume"
+            f"{str(self.partial)!r} cannot be written: {error.strerror or error}; the rows written so far are "
+            "kept. Free space, and continue with resume"
         )
 
     def write(self, row: TrainingRow) -> None:
-        """Append a row; it is the operating system's when this returns.
+        """Append a row and flush it to the operating system.
 
         Raises:
-            InputError: a score or label that is not finite, which JSON cannot hold.
+            InputError: a score or label is not finite, which JSON cannot represent, or the file cannot be written.
         """
         assert self._file is not None, "RowWriter writes inside its with block"
         try:
             text = json.dumps(row_to_json(row), ensure_ascii=False, allow_nan=False)
         except ValueError as error:
             raise InputError(f"row {row.id!r} has a number that is not finite: {error}") from error
-        # A lone surrogate, which UTF-8 cannot hold, becomes its JSON escape.
+        # A lone surrogate cannot be encoded as UTF-8 and is written as a JSON escape.
         try:
             self._file.write(text.encode("utf-8", "backslashreplace") + b"\n")
             self._file.flush()
         except OSError as error:
-            raise self._unwritten(error) from error
+            raise self._write_error(error) from error
         self.written += 1
 
     def __exit__(
@@ -155,23 +156,23 @@ class RowWriter:
                 self.partial.replace(self.out)
         except OSError as full:
             if kind is None:
-                raise self._unwritten(full) from full
-            return  # what ended the block is what is said; the partial file ends where it ends
+                raise self._write_error(full) from full
+            return  # the error that ended the block is the one to report
         if kind is not None and not self.written:
             self.partial.unlink()
         if kind is None or not self.written:
-            self._made_by.unlink(missing_ok=True)
+            self._settings_path.unlink(missing_ok=True)
 
 
 def _digest(value: object) -> str:
-    """A setting may be a secret of an endpoint, so that only its digest is put on disk."""
+    """A digest of a setting; the value itself is not written to disk, since it may be the key of an API."""
     text = json.dumps(value, ensure_ascii=True, sort_keys=True, default=str)
     return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
-def _same(line: bytes, row: TrainingRow) -> bool:
+def _is_row(line: bytes, row: TrainingRow) -> bool:
     try:
-        found = json.loads(line)
+        record = json.loads(line)
     except ValueError:
         return False
-    return isinstance(found, dict) and found.get("query") == row.query and found.get("id") == row.id
+    return isinstance(record, dict) and record.get("query") == row.query and record.get("id") == row.id

@@ -1,4 +1,4 @@
-"""Records that cannot be read where they lie, written once as plain lines into a temporary file."""
+"""A temporary file of plain lines, for records that cannot be read in place (compressed files, arrays, CSV)."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ __all__ = ["Spool"]
 
 
 class Spool:
-    """The temporary file, which is removed with this object; copies in other processes only read it.
+    """The temporary file; it is deleted when this object is. Copies in other processes only read it.
 
     Attributes:
-        offsets: where each record begins in it.
-        lines: the line of each in the file that was read, or the number of the item.
+        offsets: the byte offset of each record in the temporary file.
+        lines: the line number of each record in the original file, or the number of the item of an array.
 
     Raises:
-        InputError: the file cannot be read, or there is no room for what it unpacks to.
+        InputError: the file cannot be read, or the disk has no room for its uncompressed records.
     """
 
     def __init__(self, reading: FileReader) -> None:
@@ -31,18 +31,18 @@ class Spool:
         position = 0
         try:
             handle, path = tempfile.mkstemp(prefix="rerank-rows-", suffix=".jsonl")
-            self._remove = weakref.finalize(self, _removed, path, os.getpid())
+            self._remove = weakref.finalize(self, _delete, path, os.getpid())
             self.path = Path(path)
             with open(handle, "wb") as file:
                 for number, text in reading.entries():
-                    # Bytes that are no UTF-8 are written as they were, for their line to be named.
+                    # Invalid UTF-8 is written unchanged, so that reading the record reports its line.
                     data = text.encode("utf-8", "surrogateescape") + b"\n"
                     self.offsets.append(position)
                     self.lines.append(number)
                     position += file.write(data)
         except OSError as error:
             raise InputError(
-                f"{reading.name!r} is written to {tempfile.gettempdir()!r} as plain lines, and that failed: "
+                f"{reading.name!r} could not be written to {tempfile.gettempdir()!r} as plain lines: "
                 f"{error.strerror or error}; set TMPDIR to a folder with more room, or write the file as plain JSONL"
             ) from error
 
@@ -50,8 +50,8 @@ class Spool:
         return {"path": self.path, "offsets": array("Q"), "lines": array("I")}
 
 
-def _removed(path: str, owner: int) -> None:
-    # A child that was forked has the object too, and ends earlier.
+def _delete(path: str, owner: int) -> None:
+    # A forked child process has a copy of the object and must not delete the file.
     if os.getpid() == owner:
         with suppress(OSError):
             os.unlink(path)
