@@ -1,5 +1,10 @@
-"""For plugin authors: fake scorers of every shape, tiny checkpoints, and the conformance suite.
+"""Test tools for plugin authors: a conformance suite, fake scorers and tiny checkpoints.
 
+The conformance suite tests what every reranker of this library must do. Subclass it beside a fixture named
+``reranker``, and pytest runs its tests on your model::
+
+    import pytest
+    import rerank_core
     from rerank_core.testing import ScorerConformance
 
     @pytest.fixture(scope="module")
@@ -9,8 +14,10 @@
     class TestAcme(ScorerConformance):
         pass
 
-`tiny_cross_encoder`, `tiny_encoder` and `tiny_causal_lm` build random checkpoints in a second; they need
-``rerank-core[torch]``, the fakes need nothing.
+- `FakeScorer`, `FakeSeparate`, `FakeCascade`, `FakeTextScorer` and `FakeListRanker` implement each scorer protocol
+  without a model and without torch; `fake_spec` makes a `ModelSpec` for them.
+- `tiny_cross_encoder`, `tiny_encoder` and `tiny_causal_lm` write checkpoints with random weights in about a second.
+  They need ``pip install 'rerank-core[torch]'``.
 """
 
 from rerank_core.testing.checkpoints import tiny_cross_encoder, tiny_encoder

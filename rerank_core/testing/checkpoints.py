@@ -1,7 +1,7 @@
-"""Tiny checkpoints with random weights and a real tokenizer, in the layout that transformers saves.
+"""Writes tiny encoder checkpoints: random weights and a real tokenizer, in the file layout of transformers.
 
-What a plugin's tests load where real weights would be too big: every code path of a real checkpoint in under a
-megabyte. The weights are drawn from a seed, with a spread that lets scores differ well beyond rounding.
+Tests load them in place of real weights: they exercise the same code in under a megabyte. The weights depend only on
+the seed, and are large enough for scores to differ by far more than rounding errors.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ __all__ = ["Family", "tiny_cross_encoder", "tiny_encoder", "tiny_tokenizer"]
 
 Family: TypeAlias = Literal["xlm-roberta", "bert"]
 
-# Special tokens in the order of their ids; XLM-R's mask stands at the end of its vocabulary.
+# Special tokens in the order of their ids, from 0; XLM-RoBERTa's <mask> is the last of the vocabulary instead.
 _SPECIALS: dict[Family, tuple[str, ...]] = {
     "xlm-roberta": ("<s>", "<pad>", "</s>", "<unk>"),
     "bert": ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
@@ -36,6 +36,7 @@ _ROLES: dict[Family, dict[str, str]] = {
     },
 }  # fmt: skip
 
+# Vocabulary of the tiny tokenizers: the longest substring, and the number of substrings beside single characters.
 _LONGEST_PIECE = 6
 _PIECES = 600
 _CORPUS = (
@@ -66,15 +67,24 @@ def tiny_cross_encoder(
     seed: int = 0,
     std: float = 0.3,
 ) -> Path:
-    """Write a sequence classifier and its tokenizer into a directory, and return the directory.
+    """Write a cross-encoder checkpoint: a sequence classifier and its tokenizer.
 
     Args:
+        directory: where to write; created if needed.
+        family: architecture, ``xlm-roberta`` or ``bert``.
         tokenizer: a ``tokenizer.json``, or a directory with one, to copy; by default `tiny_tokenizer`.
-        positions: rows of the position table; by default the family's (XLM-R 514, of which 512 are usable).
-        types: token types; by default the family's (XLM-R 1, BERT 2).
-        labels: 1 for a reranker; anything else is a checkpoint to refuse.
-        head: False leaves the classifier's weights out, as if it had never been trained.
-        std: of the normal distribution that weights are drawn from.
+        layers: number of transformer layers.
+        hidden: size of the hidden states; one attention head per 16.
+        positions: number of position embeddings; by default 514 for XLM-RoBERTa, of which 512 are usable, and 512 for
+            BERT.
+        types: number of token types; by default 1 for XLM-RoBERTa and 2 for BERT.
+        labels: number of outputs; 1 for a reranker. Any other number makes a checkpoint that ``load`` must refuse.
+        head: False omits the weights of the score head, so that ``load`` must refuse the checkpoint.
+        seed: seed of the random weights.
+        std: standard deviation of the random weights.
+
+    Returns:
+        the directory.
     """
     from transformers import AutoModelForSequenceClassification
 
@@ -95,9 +105,12 @@ def tiny_encoder(
     seed: int = 0,
     std: float = 0.3,
 ) -> Path:
-    """Write a bare encoder, with no score head, and its tokenizer: for late interaction, or to be refused.
+    """Write an encoder without a score head and its tokenizer: a late-interaction model, or one to refuse.
 
-    Args: see `tiny_cross_encoder`.
+    The arguments are those of `tiny_cross_encoder`.
+
+    Returns:
+        the directory.
     """
     from transformers import AutoModel
 
@@ -107,10 +120,10 @@ def tiny_encoder(
 
 
 def tiny_tokenizer(family: Family = "xlm-roberta") -> Tokenizer:
-    """A tokenizer built like the family's own, over a small corpus of English, Chinese and emoji.
+    """A tokenizer with the components of the family's own, and a vocabulary from a few English and Chinese sentences.
 
-    ``xlm-roberta``: Unigram over Metaspace, ``<s> A </s></s> B </s>``, and special tokens that are pieces of the
-    unigram vocabulary too. ``bert``: uncased WordPiece, ``[CLS] A [SEP] B [SEP]`` with token types.
+    ``xlm-roberta``: Unigram with Metaspace and the pair template ``<s> A </s></s> B </s>``; its special tokens are also
+    pieces of the Unigram vocabulary. ``bert``: uncased WordPiece and ``[CLS] A [SEP] B [SEP]`` with token types.
     """
     return _unigram() if family == "xlm-roberta" else _wordpiece()
 
@@ -118,49 +131,49 @@ def tiny_tokenizer(family: Family = "xlm-roberta") -> Tokenizer:
 def _unigram() -> Tokenizer:
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    shape = Tokenizer(models.Unigram())
-    shape.normalizer = normalizers.Sequence(
+    tokenizer = Tokenizer(models.Unigram())
+    tokenizer.normalizer = normalizers.Sequence(
         [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
     )
-    shape.pre_tokenizer = pre_tokenizers.Sequence(
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
     )
-    shape.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    pieces = _pieces(shape)
+    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    pieces = _pieces(tokenizer)
     total = math.log(sum(pieces.values()))
     vocab = [(special, 0.0) for special in _SPECIALS["xlm-roberta"]]
     vocab += [(piece, math.log(count) - total) for piece, count in pieces.items()]
     vocab.append(("<mask>", 0.0))
-    shape.model = models.Unigram(vocab, unk_id=3, byte_fallback=False)
-    shape.add_special_tokens([*_SPECIALS["xlm-roberta"], AddedToken("<mask>", lstrip=True, normalized=False)])
-    shape.post_processor = _template(shape, "<s> $A </s>", "<s> $A </s> </s> $B </s>", ("<s>", "</s>"))
-    return shape
+    tokenizer.model = models.Unigram(vocab, unk_id=3, byte_fallback=False)
+    tokenizer.add_special_tokens([*_SPECIALS["xlm-roberta"], AddedToken("<mask>", lstrip=True, normalized=False)])
+    tokenizer.post_processor = _template(tokenizer, "<s> $A </s>", "<s> $A </s> </s> $B </s>", ("<s>", "</s>"))
+    return tokenizer
 
 
 def _wordpiece() -> Tokenizer:
     from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers
 
-    shape = Tokenizer(models.WordPiece(unk_token="[UNK]"))
-    shape.normalizer = normalizers.BertNormalizer(lowercase=True)
-    shape.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    shape.decoder = decoders.WordPiece()
-    pieces = _pieces(shape)
+    tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    tokenizer.decoder = decoders.WordPiece()
+    pieces = _pieces(tokenizer)
     words = [*_SPECIALS["bert"], *pieces, *("##" + piece for piece in pieces)]
-    shape.model = models.WordPiece({word: id_ for id_, word in enumerate(words)}, unk_token="[UNK]")
-    shape.add_special_tokens(list(_SPECIALS["bert"]))
-    shape.post_processor = _template(shape, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ("[CLS]", "[SEP]"))
-    return shape
+    tokenizer.model = models.WordPiece({word: id_ for id_, word in enumerate(words)}, unk_token="[UNK]")
+    tokenizer.add_special_tokens(list(_SPECIALS["bert"]))
+    tokenizer.post_processor = _template(tokenizer, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1", ("[CLS]", "[SEP]"))
+    return tokenizer
 
 
-def _pieces(shape: Tokenizer) -> dict[str, int]:
-    """Characters and frequent substrings of the corpus's words with their counts, the most useful first.
+def _pieces(tokenizer: Tokenizer) -> dict[str, int]:
+    """All characters, then the substrings of the corpus's words that save most characters, with their counts.
 
-    Counted here because the trainers of ``tokenizers`` give another vocabulary in every run.
+    The trainers of ``tokenizers`` are not used because their vocabulary differs from run to run.
     """
-    counts: Counter[str] = Counter(_ASCII if shape.normalizer.normalize_str("A") == "A" else _ASCII.lower())
+    counts: Counter[str] = Counter(_ASCII if tokenizer.normalizer.normalize_str("A") == "A" else _ASCII.lower())
     characters = set(counts)
     for line in _CORPUS:
-        for word, _ in shape.pre_tokenizer.pre_tokenize_str(shape.normalizer.normalize_str(line)):
+        for word, _ in tokenizer.pre_tokenizer.pre_tokenize_str(tokenizer.normalizer.normalize_str(line)):
             characters.update(word)
             counts.update(
                 word[start:stop]
@@ -171,10 +184,10 @@ def _pieces(shape: Tokenizer) -> dict[str, int]:
     return {piece: counts[piece] for piece in [*sorted(characters), *(p for p in best if p not in characters)]}
 
 
-def _template(shape: Tokenizer, single: str, pair: str, specials: tuple[str, ...]) -> Any:
+def _template(tokenizer: Tokenizer, single: str, pair: str, specials: tuple[str, ...]) -> Any:
     from tokenizers.processors import TemplateProcessing
 
-    ids = [(special, shape.token_to_id(special)) for special in specials]
+    ids = [(special, tokenizer.token_to_id(special)) for special in specials]
     return TemplateProcessing(single=single, pair=pair, special_tokens=ids)
 
 
@@ -187,19 +200,19 @@ def _config(
     positions: int | None,
     types: int | None,
     std: float,
-    **more: Any,
+    **extra: Any,
 ) -> Any:
-    """Write the tokenizer, and make the configuration of a model that fits it."""
+    """Write the tokenizer, and build a model configuration that matches it."""
     from transformers import AutoConfig
 
     if positions is None:
         positions = 514 if family == "xlm-roberta" else 512
     usable = positions - 2 if family == "xlm-roberta" else positions
-    saved = _write_tokenizer(directory, family, tokenizer, usable)
-    known = {name: saved.token_to_id(token) for name, token in _ROLES[family].items()}
+    written = _write_tokenizer(directory, family, tokenizer, usable)
+    special_ids = {name: written.token_to_id(token) for name, token in _ROLES[family].items()}
     return AutoConfig.for_model(
         family,
-        vocab_size=max(saved.get_vocab(with_added_tokens=True).values()) + 1,
+        vocab_size=max(written.get_vocab(with_added_tokens=True).values()) + 1,
         num_hidden_layers=layers,
         hidden_size=hidden,
         num_attention_heads=max(1, hidden // 16),
@@ -207,28 +220,28 @@ def _config(
         max_position_embeddings=positions,
         type_vocab_size=types or (1 if family == "xlm-roberta" else 2),
         initializer_range=std,
-        pad_token_id=known["pad_token"],
-        bos_token_id=known.get("bos_token"),
-        eos_token_id=known.get("eos_token"),
-        **more,
+        pad_token_id=special_ids["pad_token"],
+        bos_token_id=special_ids.get("bos_token"),
+        eos_token_id=special_ids.get("eos_token"),
+        **extra,
     )
 
 
-def _write_tokenizer(directory: Path, family: Family, given: str | PathLike[str] | None, usable: int) -> Tokenizer:
+def _write_tokenizer(directory: Path, family: Family, source: str | PathLike[str] | None, max_length: int) -> Tokenizer:
     from tokenizers import Tokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "tokenizer.json"
-    if given is None:
+    if source is None:
         tiny_tokenizer(family).save(str(file))
     else:
-        source = Path(given) / "tokenizer.json" if Path(given).is_dir() else Path(given)
-        shutil.copyfile(source, file)
+        path = Path(source)
+        shutil.copyfile(path / "tokenizer.json" if path.is_dir() else path, file)
     inputs = ["input_ids", *(["token_type_ids"] if family == "bert" else []), "attention_mask"]
-    # PreTrainedTokenizerFast reads tokenizer.json as it is; the families' own classes rebuild parts of it.
+    # PreTrainedTokenizerFast uses tokenizer.json unchanged; the tokenizer classes of the families rebuild parts of it.
     settings = {
         "tokenizer_class": "PreTrainedTokenizerFast",
-        "model_max_length": usable,
+        "model_max_length": max_length,
         "model_input_names": inputs,
         **_ROLES[family],
     }
@@ -237,7 +250,12 @@ def _write_tokenizer(directory: Path, family: Family, given: str | PathLike[str]
 
 
 def _save(auto: Any, config: Any, directory: Path, seed: int, without: str | None = None) -> None:
-    """Draw the weights and save them, leaving torch's seed and transformers' logging as they were."""
+    """Draw random weights and save them, without changing torch's global seed or transformers' logging.
+
+    Args:
+        auto: an ``AutoModel`` class of transformers.
+        without: prefix of the names of weights that are omitted.
+    """
     import torch
 
     from rerank_core.backends.torch.load_weights import quiet

@@ -1,4 +1,4 @@
-"""Tiny causal language models with random weights, and tokenizers built like those of the families they stand for."""
+"""Writes tiny causal language models: random weights, and tokenizers with the components of real families' ones."""
 
 from __future__ import annotations
 
@@ -45,14 +45,23 @@ def tiny_causal_lm(
     shards: bool = False,
     **config: Any,
 ) -> Path:
-    """Write a causal language model and its tokenizer into a directory, and return the directory.
+    """Write a causal language model and its tokenizer.
+
+    The model has 4 attention heads with 2 key-value heads, and 1024 positions.
 
     Args:
+        directory: where to write; created if needed.
         family: transformers' ``model_type``: ``llama``, ``gemma``, ``gemma2``, ``qwen2``, ``qwen3``, ``mistral`` ...
-        tokenizer: which of `tiny_causal_tokenizer`, or a ``tokenizer.json`` to copy.
-        std: of the normal distribution that weights are drawn from.
+        tokenizer: a kind of `tiny_causal_tokenizer`, or a ``tokenizer.json`` or a directory with one to copy.
+        layers: number of transformer layers.
+        hidden: size of the hidden states.
+        seed: seed of the random weights.
+        std: standard deviation of the random weights.
         shards: save the weights in several files with an index.
-        config: of the model, beside what is set here; four query heads share two of keys.
+        config: further settings of the model's configuration, such as ``tie_word_embeddings=False``.
+
+    Returns:
+        the directory.
     """
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
@@ -61,7 +70,7 @@ def tiny_causal_lm(
 
     directory = Path(directory)
     size = write_tokenizer(directory, tokenizer)
-    own = {
+    settings = {
         "vocab_size": size,
         "hidden_size": hidden,
         "intermediate_size": 2 * hidden,
@@ -78,14 +87,18 @@ def tiny_causal_lm(
     }
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **own))
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(family, **settings))
     with quiet():
         model.save_pretrained(str(directory), max_shard_size="100KB" if shards else "1GB")
     return directory
 
 
 def write_tokenizer(directory: Path, tokenizer: CausalTokenizer | str | PathLike[str]) -> int:
-    """Write a tokenizer's files, and return how many rows of embeddings it needs."""
+    """Write the files of a tokenizer.
+
+    Returns:
+        the size of its vocabulary, added tokens included.
+    """
     from tokenizers import Tokenizer
 
     directory.mkdir(parents=True, exist_ok=True)
@@ -103,11 +116,11 @@ def write_tokenizer(directory: Path, tokenizer: CausalTokenizer | str | PathLike
 
 
 def tiny_causal_tokenizer(kind: CausalTokenizer) -> Tokenizer:
-    """A byte-pair tokenizer with a few whole words, ``yes`` and ``no`` among them.
+    """A byte-pair tokenizer with about thirty whole words, among them ``yes`` and ``no``.
 
-    ``bytes``: over bytes, as Qwen's and Llama 3's, with no token to start a text. ``sentencepiece``: a blank before
-    every text, as Llama 2's and MiniCPM's, so that a newline alone is two tokens. ``gemma``: no such blank, and a
-    newline is one.
+    ``bytes``: byte level, as in Qwen and Llama 3, without a beginning-of-sequence token. ``sentencepiece``: puts a
+    space before every text, as in Llama 2 and MiniCPM, so that a single newline becomes two tokens. ``gemma``: without
+    that space, so that a single newline is one token.
     """
     from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
@@ -119,7 +132,7 @@ def tiny_causal_tokenizer(kind: CausalTokenizer) -> Tokenizer:
             for word in _WORDS
             for piece, _ in pre_tokenizers.ByteLevel(add_prefix_space=False).pre_tokenize_str(word)
         ]
-        blank = "Ġ"
+        space = "Ġ"
     else:
         letters = [
             "▁",
@@ -127,31 +140,33 @@ def tiny_causal_tokenizer(kind: CausalTokenizer) -> Tokenizer:
             *dict.fromkeys(_LETTERS),
             *(f"<0x{byte:02X}>" for byte in range(256)),
         ]
-        words, blank = list(_WORDS), "▁"
+        words, space = list(_WORDS), "▁"
     vocabulary = {token: id_ for id_, token in enumerate(dict.fromkeys([*specials, *letters]))}
     merges: list[tuple[str, str]] = []
-    chains = [(word[:end], word[end]) for word in words for end in range(1, len(word))]
-    for merge in dict.fromkeys([*chains, *((blank, word) for word in words)]):
+    character_merges = [(word[:end], word[end]) for word in words for end in range(1, len(word))]
+    for merge in dict.fromkeys([*character_merges, *((space, word) for word in words)]):
         merges.append(merge)
         vocabulary.setdefault("".join(merge), len(vocabulary))
     if kind == "bytes":
-        shape = Tokenizer(models.BPE(vocabulary, merges))
-        shape.normalizer = normalizers.NFC()
-        shape.pre_tokenizer = pre_tokenizers.Sequence(
+        tokenizer = Tokenizer(models.BPE(vocabulary, merges))
+        tokenizer.normalizer = normalizers.NFC()
+        tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
             [
                 pre_tokenizers.Split(Regex(_PIECES), "isolated"),
                 pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False),
             ]
         )
-        shape.decoder = decoders.ByteLevel()
+        tokenizer.decoder = decoders.ByteLevel()
     else:
-        shape = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
+        tokenizer = Tokenizer(models.BPE(vocabulary, merges, unk_token="<unk>", byte_fallback=True, fuse_unk=True))
         replaced = normalizers.Replace(" ", "▁")
-        shape.normalizer = replaced if kind == "gemma" else normalizers.Sequence([normalizers.Prepend("▁"), replaced])
-        shape.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
-    shape.add_special_tokens([AddedToken(token, normalized=False) for token in specials])
-    return shape
+        tokenizer.normalizer = (
+            replaced if kind == "gemma" else normalizers.Sequence([normalizers.Prepend("▁"), replaced])
+        )
+        tokenizer.decoder = decoders.Sequence([decoders.Replace("▁", " "), decoders.ByteFallback(), decoders.Fuse()])
+    tokenizer.add_special_tokens([AddedToken(token, normalized=False) for token in specials])
+    return tokenizer
 
 
-# Words with the blank before them, numbers by the digit, punctuation with the line breaks after it: as Qwen2 splits.
+# Splits as Qwen2: a word with the space before it, each digit, punctuation with the line breaks after it.
 _PIECES = r"[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+"

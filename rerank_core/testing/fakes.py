@@ -1,7 +1,7 @@
-"""Scorers without a model, one for every shape of the seam: real tokens, real rows, scores that mean something.
+"""Fake scorers, one for each scorer protocol and layout, which count shared words. None of them needs torch.
 
-A fake scores by how much of the query stands in the passage, so rankings are sensible, windows differ and a dropped
-or reordered row shows. None of them needs torch.
+The score of a passage is the share of its words that occur in the query. So rankings are plausible, different passages
+of a document have different scores, and a test fails if the core drops or reorders a row.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _FIRST_WORD = 10
 
 
 def fake_spec(name: str = "fake", **changes: Any) -> ModelSpec:
-    """A spec to go with a fake: 64 tokens a row, MaxP."""
+    """A `ModelSpec` for a fake scorer: 64 tokens per row; ``changes`` sets or replaces fields."""
     return ModelSpec(**{"name": name, "head": Head.classifier(), "max_length": 64, **changes})
 
 
@@ -42,17 +42,18 @@ def _hash(word: str) -> int:
 
 
 def _overlap(query: Sequence[int], passage: Sequence[int]) -> float:
-    """Share of the passage that is the query's, with early words a little heavier so that order matters too."""
-    asked = {id_ for id_ in query if id_ >= _FIRST_WORD}
-    hits = sum(1.0 + 1.0 / (2 + place) for place, id_ in enumerate(passage) if id_ in asked)
+    """Shared words over the square root of the passage's length; earlier words weigh more, so that order matters."""
+    query_words = {id_ for id_ in query if id_ >= _FIRST_WORD}
+    hits = sum(1.0 + 1.0 / (2 + position) for position, id_ in enumerate(passage) if id_ in query_words)
     return hits / math.sqrt(1.0 + len(passage))
 
 
 class FakeScorer:
-    """Rows like a cross-encoder's (``joint``) or a causal model's (``prefix``).
+    """A fake `Scorer` with the layout of a cross-encoder (``joint``) or of a causal model (``prefix``).
 
     Attributes:
-        batches: the batches it was given, for tests that count.
+        batches: every batch that ``forward`` received, so that tests can inspect them.
+        closed: whether ``close`` was called.
     """
 
     packed = False
@@ -91,7 +92,7 @@ class FakeScorer:
 
 
 class FakeSeparate(FakeScorer):
-    """Late interaction: queries in rows of their own, documents encoded without them."""
+    """A fake late-interaction scorer (layout ``separate``, `Indexable`): documents are encoded without the query."""
 
     def __init__(self, token_budget: int = 256) -> None:
         super().__init__("separate", token_budget)
@@ -104,7 +105,12 @@ class FakeSeparate(FakeScorer):
 
 
 class FakeCascade(FakeScorer):
-    """A layerwise model: the first stage counts the query's words, the second looks closer at the survivors."""
+    """A fake cascade (`Resumable`): the first stage counts shared words, later stages score the rows that are kept.
+
+    Attributes:
+        keep: how many documents of each query go on after each stage.
+        resumed: for each call of ``resume``, the document positions of its rows.
+    """
 
     def __init__(self, keep: Sequence[int], token_budget: int = 256) -> None:
         super().__init__("joint", token_budget)
@@ -113,28 +119,28 @@ class FakeCascade(FakeScorer):
 
     def forward(self, batch: Batch) -> Output:
         self.batches.append(batch)
-        found = [float(len(set(row.ids[: row.span[0]]) & set(row.ids[slice(*row.span)]))) for row in batch.rows]
-        return Output({"early": found}, state=(1, list(batch.rows)))
+        counts = [float(len(set(row.ids[: row.span[0]]) & set(row.ids[slice(*row.span)]))) for row in batch.rows]
+        return Output({"early": counts}, state=(1, list(batch.rows)))
 
     def resume(self, state: Any, rows: Sequence[int]) -> Output:
-        stage, held = state
-        kept = [held[place] for place in rows]
+        stage, previous = state
+        kept = [previous[position] for position in rows]
         self.resumed.append([row.doc for row in kept])
         scores = [_overlap(row.ids[: row.span[0]], row.ids[slice(*row.span)]) for row in kept]
         return Output({f"late-{stage}": scores}, state=(stage + 1, kept))
 
 
 class FakeTextScorer:
-    """A remote API: texts in, numbers out."""
+    """A fake `TextScorer`, like a remote API: takes texts and returns one score per document."""
 
     def score(self, query: str, docs: Sequence[str]) -> list[float]:
         return [_overlap(_tokens(query).ids, _tokens(doc).ids) for doc in docs]
 
 
 class FakeListRanker:
-    """A listwise model: an order and nothing else."""
+    """A fake `ListRanker`: returns an order of the documents without scores."""
 
     def rank(self, query: str, docs: Sequence[str]) -> Permutation:
         scores = FakeTextScorer().score(query, docs)
-        order = sorted(range(len(docs)), key=lambda place: (-scores[place], place))
+        order = sorted(range(len(docs)), key=lambda position: (-scores[position], position))
         return Permutation(order, {"calls": 1, "repaired": 0})

@@ -259,7 +259,7 @@ def test_paths_that_name_nothing_usable(tmp_path: Path) -> None:
         ([tmp_path / "header.tsv"], "has no records"),
         ([tmp_path / "rows.csv"], "has no records"),
         ([tmp_path / "bare.csv"], "bare.csv:1: the first line is 'q,a,1'; it must be a header that names the columns"),
-        ([tmp_path / "rows.xlsx"], "is none of .jsonl"),
+        ([tmp_path / "rows.xlsx"], "has none of the suffixes .jsonl"),
         (["/dev/null"], "is a pipe or device"),
         (["x" * 5000], "'xxx.*xxx' is not there"),
         (["-"], "is stdin"),
