@@ -1,4 +1,4 @@
-"""Embeddings of many rows laid end to end, so that a query meets them in a few large products."""
+"""Embeddings of many rows, stored end to end, so that a query is compared with all of them in a few matrix products."""
 
 from __future__ import annotations
 
@@ -13,17 +13,24 @@ from rerank_core.backends.torch.late_interaction import residual_coding
 __all__ = ["Block", "BlockPart", "Embedding", "RowRef", "Rows", "compressed", "gather"]
 
 Embedding: TypeAlias = Mapping[str, torch.Tensor]
-"""What a row became, by the name of the part: each ``[own length, ...]``, as in ``{"vectors": [tokens, width]}``."""
+"""The embedding of one row: tensors by name, each ``[length, ...]``, as in ``{"vectors": [tokens, width]}``. The names
+are the parts of an embedding; each part has a length of its own."""
 
 
 @dataclass(frozen=True)
 class Rows:
-    """Rows of a part, end to end: ``read(start, stop)`` gives their values in float32 (integers as they are)."""
+    """One part of chosen rows.
+
+    Attributes:
+        read: ``read(start, stop)`` returns values of the rows laid end to end, in float32 (integers as they are).
+        lengths: length of each row.
+    """
 
     read: Callable[[int, int], torch.Tensor]
     lengths: list[int]
 
     def all(self) -> torch.Tensor:
+        """The values of all rows, ``[sum of lengths, ...]``."""
         return self.read(0, sum(self.lengths))
 
 
@@ -33,9 +40,9 @@ class BlockPart:
 
     Attributes:
         data: ``[sum of lengths, ...]``.
-        bounds: ``[rows + 1]`` int64, where each row begins, and the end.
-        coding: what makes values of int8 ``data``; None where ``data`` are the values.
-        device: where values are wanted.
+        bounds: ``[rows + 1]`` int64; row ``i`` is ``data[bounds[i] : bounds[i + 1]]``.
+        coding: decodes int8 ``data``; None where ``data`` holds the values themselves.
+        device: the device that values are returned on.
     """
 
     data: torch.Tensor
@@ -43,9 +50,9 @@ class BlockPart:
     coding: residual_coding.Coding | None
     device: torch.device
 
-    def pick(self, numbers: Sequence[int]) -> Rows:
-        """Rows by number, ascending. Where they follow each other nothing is copied."""
-        chosen = torch.as_tensor(numbers, dtype=torch.int64)
+    def pick(self, rows: Sequence[int]) -> Rows:
+        """Rows by number, ascending. Consecutive rows are not copied."""
+        chosen = torch.as_tensor(rows, dtype=torch.int64)
         starts, stops = self.bounds[chosen], self.bounds[chosen + 1]
         lengths: list[int] = (stops - starts).tolist()
         if not lengths:
@@ -54,8 +61,9 @@ class BlockPart:
             first = int(starts[0])
             return Rows(lambda start, stop: self._values(slice(first + start, first + stop)), lengths)
         counts = stops - starts
-        places = torch.arange(int(counts.sum())) + torch.repeat_interleave(starts - (counts.cumsum(0) - counts), counts)
-        return Rows(lambda start, stop: self._values(places[start:stop]), lengths)
+        shifts = starts - (counts.cumsum(0) - counts)
+        index = torch.arange(int(counts.sum())) + torch.repeat_interleave(shifts, counts)
+        return Rows(lambda start, stop: self._values(index[start:stop]), lengths)
 
     def _values(self, where: slice | torch.Tensor) -> torch.Tensor:
         data = self.data[where].to(self.device)
@@ -66,50 +74,56 @@ class BlockPart:
 
 @dataclass(frozen=True, eq=False)
 class Block:
-    """The embeddings of some rows. Numbers go by the length of the first part, so that rows of one length are
-    neighbours."""
+    """The embeddings of many rows, sorted by the length of their first part."""
 
     parts: Mapping[str, BlockPart]
 
-    def part(self, name: str, numbers: Sequence[int]) -> Rows:
-        return self.parts[name].pick(numbers)
+    def part(self, name: str, rows: Sequence[int]) -> Rows:
+        """One part of some rows, by their numbers in ascending order."""
+        return self.parts[name].pick(rows)
 
-    def embedding(self, number: int) -> Embedding:
-        return {name: part.pick([number]).all() for name, part in self.parts.items()}
+    def embedding(self, row: int) -> Embedding:
+        """The embedding of one row."""
+        return {name: part.pick([row]).all() for name, part in self.parts.items()}
 
 
 @dataclass(frozen=True, slots=True)
 class RowRef:
-    """Where in a block a row's embedding lies."""
+    """A reference to one row of a block, used in place of its embedding."""
 
     block: Block
     number: int
 
+    @property
+    def embedding(self) -> Embedding:
+        """The embedding of the row."""
+        return self.block.embedding(self.number)
+
 
 def gather(embeddings: Sequence[Embedding]) -> tuple[Block, list[int]]:
-    """Embeddings as a block, and which of them each of its rows is."""
+    """Embeddings as a block, and for each row of the block the position of its embedding in ``embeddings``."""
     first = next(iter(embeddings[0]))
-    order = sorted(range(len(embeddings)), key=lambda place: len(embeddings[place][first]))
+    order = sorted(range(len(embeddings)), key=lambda position: len(embeddings[position][first]))
     parts = {}
     for name in embeddings[0]:
-        own = [embeddings[place][name] for place in order]
-        bounds = torch.tensor([0, *map(len, own)]).cumsum(0)
-        parts[name] = BlockPart(torch.cat(own), bounds, None, own[0].device)
+        tensors = [embeddings[position][name] for position in order]
+        bounds = torch.tensor([0, *map(len, tensors)]).cumsum(0)
+        parts[name] = BlockPart(torch.cat(tensors), bounds, None, tensors[0].device)
     return Block(parts), order
 
 
 def compressed(block: Block, precision: str) -> tuple[Block, tuple[float, float, int]]:
-    """The same rows in fewer bytes, and how far that moved them: mean and largest length of the difference of the first
-    part's vectors, and how many there are.
+    """The same rows in fewer bytes, and how far that moved the vectors of the first part: mean distance, largest
+    distance, number of vectors.
 
     Args:
-        precision: ``float32`` leaves all as it is; ``float16`` rounds; ``int8`` keeps the first part as residuals
-            (`residual_coding.encode`) and the rest in float16.
+        precision: ``float32`` changes nothing; ``float16`` rounds; ``int8`` stores the first part as residuals
+            (`residual_coding.encode`) and the other parts in float16.
     """
     if precision == "float32":
         return block, (0.0, 0.0, 0)
     parts = {}
-    moved = (0.0, 0.0, 0)
+    drift = (0.0, 0.0, 0)
     for number, (name, part) in enumerate(block.parts.items()):
         if not part.data.is_floating_point():
             parts[name] = part
@@ -121,12 +135,8 @@ def compressed(block: Block, precision: str) -> tuple[Block, tuple[float, float,
             data = part.data.half()
         parts[name] = BlockPart(data, part.bounds, coding, part.device)
         if number == 0:
-            found = [
-                (part.data[start : start + 65536].float() - parts[name]._values(slice(start, start + 65536))).norm(
-                    dim=-1
-                )
-                for start in range(0, len(part.data), 65536)
-            ]
-            apart = torch.cat(found) if found else part.data.new_zeros(1)
-            moved = (float(apart.mean()), float(apart.max()), len(apart))
-    return Block(parts), moved
+            chunks = [slice(start, start + 65536) for start in range(0, len(part.data), 65536)]
+            norms = [(part.data[chunk].float() - parts[name]._values(chunk)).norm(dim=-1) for chunk in chunks]
+            distances = torch.cat(norms) if norms else part.data.new_zeros(1)
+            drift = (float(distances.mean()), float(distances.max()), len(distances))
+    return Block(parts), drift

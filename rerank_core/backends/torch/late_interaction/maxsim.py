@@ -1,6 +1,7 @@
 """MaxSim (Khattab & Zaharia, *ColBERT*, SIGIR 2020) over documents of any length, without padding.
 
-Documents lie end to end, so one matrix product serves many and no padded position can win a maximum.
+The documents' vectors lie end to end, so that one matrix product covers many documents, and there is no padding that
+could be the maximum.
 """
 
 from __future__ import annotations
@@ -10,59 +11,58 @@ from collections.abc import Callable, Iterator, Sequence
 
 import torch
 
-__all__ = ["best_places", "maxsim"]
+__all__ = ["best_matches", "maxsim"]
 
-# Similarities of one product: enough to keep it busy, few enough that they are still in cache when the maximum is
-# taken.
+# Similarities of one matrix product: enough for a fast product, few enough to be in cache when the maximum is taken.
 _BLOCK = 1 << 20
 
 
 def maxsim(query: torch.Tensor, vectors: Callable[[int, int], torch.Tensor], lengths: Sequence[int]) -> torch.Tensor:
-    """The best similarity of each query vector in each document, ``[documents, m]`` float32.
+    """For each document and query vector the largest similarity, ``[documents, m]`` float32.
 
     Args:
         query: ``[m, width]`` float32.
-        vectors: gives ``[stop - start, width]`` float32 of the documents' vectors ``start:stop``, which lie end to end.
-        lengths: vectors of each document, none zero; neighbours of one length are taken together, so sorted
-            documents are fastest.
+        vectors: returns the documents' vectors ``start:stop`` as ``[stop - start, width]`` float32.
+        lengths: number of vectors of each document, at least 1. Neighbouring documents of equal length share one
+            maximum, so sorted documents are fastest.
     """
     best = torch.empty((len(lengths), query.shape[0]), dtype=torch.float32, device=query.device)
-    turned = query.T.contiguous()
+    transposed = query.T.contiguous()
     room = max(1, _BLOCK // query.shape[0])
-    place = first = 0
+    position = first = 0
     for groups in _blocks(lengths, room):
         total = sum(count * length for count, length in groups)
-        found = vectors(place, place + total) @ turned
-        inside = 0
+        similarities = vectors(position, position + total) @ transposed
+        offset = 0
         for count, length in groups:
-            some = found[inside : inside + count * length].view(count, length, -1)
-            torch.amax(some, dim=1, out=best[first : first + count])
-            inside += count * length
+            group = similarities[offset : offset + count * length].view(count, length, -1)
+            torch.amax(group, dim=1, out=best[first : first + count])
+            offset += count * length
             first += count
-        place += total
+        position += total
     return best
 
 
-def best_places(query: torch.Tensor, vectors: torch.Tensor) -> tuple[list[int], list[float]]:
-    """For each query vector the place of its most similar vector of one document, the first of equals, and how
-    similar it is."""
-    values, places = (vectors @ query.T).max(dim=0)
-    return places.tolist(), values.tolist()
+def best_matches(query: torch.Tensor, vectors: torch.Tensor) -> tuple[list[int], list[float]]:
+    """For each query vector the position of the document's most similar vector (the first of equals) and the
+    similarity."""
+    values, positions = (vectors @ query.T).max(dim=0)
+    return positions.tolist(), values.tolist()
 
 
 def _blocks(lengths: Sequence[int], room: int) -> Iterator[list[tuple[int, int]]]:
     """Documents as ``(count, length)`` groups, in blocks of about ``room`` vectors."""
     block: list[tuple[int, int]] = []
-    held = 0
-    for length, run in itertools.groupby(lengths):
-        left = sum(1 for _ in run)
-        while left:
-            count = min(left, max(1, (room - held) // length))
+    size = 0
+    for length, documents in itertools.groupby(lengths):
+        remaining = sum(1 for _ in documents)
+        while remaining:
+            count = min(remaining, max(1, (room - size) // length))
             block.append((count, length))
-            held += count * length
-            left -= count
-            if held >= room:
+            size += count * length
+            remaining -= count
+            if size >= room:
                 yield block
-                block, held = [], 0
+                block, size = [], 0
     if block:
         yield block

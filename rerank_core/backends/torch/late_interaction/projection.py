@@ -1,4 +1,4 @@
-"""The linear layers that a late-interaction checkpoint keeps beside its encoder, in the places where they are kept."""
+"""The linear layers beside an encoder, such as ColBERT's projection, in the file formats of several frameworks."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from rerank_core.spec.untrusted_files import read_json, reason, regular_file
 
 __all__ = ["Projection", "linear_of_file", "load_projection"]
 
-# What sentence-transformers' Dense may put after its product: the class's name, wherever it was imported from.
+# Activations of sentence-transformers' Dense, by class name without the module.
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "Identity": lambda x: x,
     "Tanh": torch.tanh,
@@ -27,20 +27,21 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
 
 
 class Projection(torch.nn.Module):
-    """One layer: ``activation(W x + b)``, plus ``x`` or a linear map of it where the layer has a residual.
+    """One layer: ``activation(W x + b)``, plus ``x`` or a linear map of ``x`` where the layer has a residual.
 
     Args:
-        place: the file, or the name in one, for messages.
-        given: width of the vectors that it takes.
+        source: the file or the name of the weight, for messages.
+        width_in: width of the input.
+        residual: True adds the input; a tensor ``[width, width_in]`` adds its product with the input.
 
     Raises:
-        CheckpointError: tensors whose shapes do not fit them, or each other.
+        CheckpointError: tensors whose shapes do not fit the input or each other.
     """
 
     def __init__(
         self,
-        place: str,
-        given: int,
+        source: str,
+        width_in: int,
         weight: torch.Tensor,
         bias: torch.Tensor | None = None,
         *,
@@ -48,91 +49,92 @@ class Projection(torch.nn.Module):
         residual: torch.Tensor | bool = False,
     ) -> None:
         super().__init__()
-        if weight.ndim != 2 or weight.shape[1] != given or not weight.shape[0] or not weight.is_floating_point():
+        if weight.ndim != 2 or weight.shape[1] != width_in or not weight.shape[0] or not weight.is_floating_point():
             raise CheckpointError(
-                f"{place} has the shape {list(weight.shape)} ({weight.dtype}), and it takes vectors of {given}; the "
-                "files do not belong together"
+                f"{source} has the shape {list(weight.shape)} ({weight.dtype}), and its input has the width "
+                f"{width_in}; the files do not belong together"
             )
         self.width = weight.shape[0]
-        beside = {"bias": (bias, [self.width])}
-        if residual is True and given != self.width:
+        optional = {"bias": (bias, [self.width])}
+        if residual is True and width_in != self.width:
             raise CheckpointError(
-                f"{place} adds its input of {given} (use_residual) to a result of {self.width}; it needs a "
-                "'residual.weight' for that, and has none"
+                f"{source} adds its input of width {width_in} (use_residual) to a result of width {self.width}; it "
+                "needs a 'residual.weight' for that, and has none"
             )
         if isinstance(residual, torch.Tensor):
-            beside["residual.weight"] = (residual, [self.width, given])
-        for name, (tensor, shape) in beside.items():
+            optional["residual.weight"] = (residual, [self.width, width_in])
+        for name, (tensor, shape) in optional.items():
             if tensor is not None and list(tensor.shape) != shape:
-                raise CheckpointError(f"{place}: {name} has the shape {list(tensor.shape)}; it must be {shape}")
+                raise CheckpointError(f"{source}: {name} has the shape {list(tensor.shape)}; it must be {shape}")
         self.register_buffer("weight", weight)
         self.register_buffer("bias", bias)
         self.register_buffer("residual", residual if isinstance(residual, torch.Tensor) else None)
-        self.adds = residual is not False
+        self.has_residual = residual is not False
         self.activation = _ACTIVATIONS[activation]
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         buffers: Any = self
-        made = self.activation(torch.nn.functional.linear(x, buffers.weight, buffers.bias))
-        if not self.adds:
-            return made
-        return made + (x if buffers.residual is None else torch.nn.functional.linear(x, buffers.residual))
+        output = self.activation(torch.nn.functional.linear(x, buffers.weight, buffers.bias))
+        if not self.has_residual:
+            return output
+        return output + (x if buffers.residual is None else torch.nn.functional.linear(x, buffers.residual))
 
 
 def load_projection(
-    directory: Path, places: Sequence[str], width: int, *, device: torch.device, dtype: torch.dtype
+    directory: Path, sources: Sequence[str], width: int, *, device: torch.device, dtype: torch.dtype
 ) -> torch.nn.Module | None:
-    """The layers of a checkpoint in turn; None where ``places`` is empty.
+    """The linear layers of a checkpoint, one after the other; None where ``sources`` is empty.
 
     Args:
-        places: see `TokenVectors.projection`.
-        width: of the encoder's hidden states.
+        sources: see `TokenVectors.projection`.
+        width: width of the encoder's hidden states.
 
     Raises:
-        CheckpointError: a place where nothing lies, or tensors whose shapes do not fit the vectors or each other.
+        CheckpointError: a layer that is missing, or tensors whose shapes do not fit the input or each other.
     """
     layers = []
-    for place in places:
-        if (directory / place).is_dir():
-            layer = _dense(directory / place, width)
-        elif place.endswith(".pt"):
-            layer = linear_of_file(directory / place, width)
+    for source in sources:
+        if (directory / source).is_dir():
+            layer = _dense(directory / source, width)
+        elif source.endswith(".pt"):
+            layer = linear_of_file(directory / source, width)
         else:
-            layer = _named(directory, place, width)
+            layer = _named(directory, source, width)
         width = layer.width
         layers.append(layer)
     return torch.nn.Sequential(*layers).to(device=device, dtype=dtype).eval() if layers else None
 
 
-def linear_of_file(path: Path, given: int, made: int | None = None) -> Projection:
-    """The ``weight`` and ``bias`` of a file that torch saved, read without running anything in it.
+def linear_of_file(path: Path, width_in: int, width_out: int | None = None) -> Projection:
+    """A linear layer from a file that ``torch.save`` wrote, such as BGE-M3's ``colbert_linear.pt``: ``weight`` and an
+    optional ``bias``. Read with ``weights_only=True``, so nothing in the file is run.
 
     Args:
-        given: width of the vectors that it takes.
-        made: of those that it must give.
+        width_in: width of the input.
+        width_out: the width that the output must have; None for any.
 
     Raises:
-        CheckpointError: missing, damaged, something else than two tensors, or of other shapes.
+        CheckpointError: a file that is missing or damaged, holds anything but the two tensors, or has other shapes.
     """
     if not regular_file(path).is_file():
         raise CheckpointError(f"{path} is missing; the model's scores depend on it")
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # whatever a damaged or malicious pickle makes of the reader
+    except Exception as error:  # a damaged or malicious pickle may raise anything
         raise CheckpointError(f"{path} cannot be read as tensors alone: {reason(error)}") from error
     weight, bias = (saved.get("weight"), saved.get("bias")) if isinstance(saved, dict) else (None, None)
     if not isinstance(weight, torch.Tensor) or not (bias is None or isinstance(bias, torch.Tensor)):
         raise CheckpointError(f"{path} holds no tensor 'weight', which a linear layer has")
     if other := sorted(map(str, saved.keys() - {"weight", "bias"})):
-        raise CheckpointError(f"{path} holds {short(other[0])}, which a linear layer has not")
-    layer = Projection(str(path), given, weight, bias)
-    if made is not None and layer.width != made:
-        raise CheckpointError(f"{path} gives vectors of {layer.width}; it must give {made}")
+        raise CheckpointError(f"{path} holds {short(other[0])}, which a linear layer does not have")
+    layer = Projection(str(path), width_in, weight, bias)
+    if width_out is not None and layer.width != width_out:
+        raise CheckpointError(f"{path} gives vectors of width {layer.width}; the width must be {width_out}")
     return layer
 
 
-def _dense(folder: Path, given: int) -> Projection:
-    """A layer as sentence-transformers and PyLate save it."""
+def _dense(folder: Path, width_in: int) -> Projection:
+    """A layer from a folder that sentence-transformers or PyLate saved."""
     config = read_json(folder / "config.json")
     activation = config.of("activation_function", str, "Tanh").rpartition(".")[2]
     if activation not in _ACTIVATIONS:
@@ -150,13 +152,13 @@ def _dense(folder: Path, given: int) -> Projection:
     weight, bias = saved["linear.weight"], saved.get("linear.bias")
     if config.of("bias", bool, bias is not None) != (bias is not None):
         raise config.wrong("bias", f"and 'linear.bias' is {'not ' if bias is None else ''}in the weights beside it")
-    return Projection(str(folder), given, weight, bias, activation=activation, residual=residual)
+    return Projection(str(folder), width_in, weight, bias, activation=activation, residual=residual)
 
 
-def _named(directory: Path, name: str, given: int) -> Projection:
-    """A weight among the encoder's own."""
+def _named(directory: Path, name: str, width_in: int) -> Projection:
+    """A layer whose weight is saved with the encoder's, under ``name``."""
     bias = name.removesuffix("weight") + "bias"
     saved = tensors_of(directory, [name, bias])
     if name not in saved:
         raise CheckpointError(f"{directory} holds no {name!r}; the model's scores depend on it")
-    return Projection(f"{directory}: the projection {name!r}", given, saved[name], saved.get(bias))
+    return Projection(f"{directory}: the projection {name!r}", width_in, saved[name], saved.get(bias))

@@ -1,4 +1,4 @@
-"""Files of an index in a folder: each is there whole or not at all, and what a killed writer left is deleted."""
+"""Files of an index in a folder: written under a temporary name, renamed when complete, deleted if a writer died."""
 
 from __future__ import annotations
 
@@ -11,25 +11,25 @@ from pathlib import Path
 
 from filelock import FileLock
 
-__all__ = ["collect", "left_behind", "settle", "unfinished", "writing"]
+__all__ = ["commit", "delete_leftovers", "leftovers", "temporary_file", "write_lock"]
 
-# What `unfinished` and `DiskStore.add` call their files; nothing else in a folder is ever deleted.
-_UNFINISHED = re.compile(r"\.[0-9a-f]{32}\.tmp")
+# The names that `temporary_file` and `DiskStore.add` give. Files of other names are never deleted.
+_TEMPORARY = re.compile(r"\.[0-9a-f]{32}\.tmp")
 _SHARD = re.compile(r"[0-9a-f]{16}\.safetensors")
 
 
-def writing(directory: Path, *, wait: bool = True) -> FileLock:
-    """The lock that a writer of the folder holds from its first unfinished file to its manifest.
+def write_lock(directory: Path, *, wait: bool = True) -> FileLock:
+    """The lock that a writer of the folder holds from its first temporary file until the manifest is written.
 
     Args:
-        wait: for another writer; without it, ``filelock.Timeout`` (an OSError) where there is one.
+        wait: wait for another writer; False raises ``filelock.Timeout`` (an OSError) where there is one.
     """
     return FileLock(directory / ".lock", timeout=-1 if wait else 0)
 
 
 @contextmanager
-def unfinished(directory: Path) -> Iterator[Path]:
-    """A name for a file until it is whole; nothing of it is left if it never is."""
+def temporary_file(directory: Path) -> Iterator[Path]:
+    """A path to write a file to before `commit`; deleted at the end if it is still there."""
     file = directory / f".{uuid.uuid4().hex}.tmp"
     try:
         yield file
@@ -37,8 +37,8 @@ def unfinished(directory: Path) -> Iterator[Path]:
         file.unlink(missing_ok=True)
 
 
-def settle(file: Path, path: Path) -> None:
-    """Give a finished file its name, so that it is there whole or not at all, after a power cut too."""
+def commit(file: Path, path: Path) -> None:
+    """Rename a complete file to its final path. After a power cut the path holds all of it or what was there before."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
     os.replace(file, path)
@@ -50,16 +50,16 @@ def settle(file: Path, path: Path) -> None:
             os.close(folder)
 
 
-def left_behind(directory: Path, counted: Collection[str]) -> list[Path]:
-    """Unfinished files, and shards that are not among those ``counted``."""
+def leftovers(directory: Path, shards: Collection[str]) -> list[Path]:
+    """Temporary files, and shard files that are not among ``shards``, the names in the manifest."""
     return [
         file
         for file in directory.iterdir()
-        if _UNFINISHED.fullmatch(file.name) or (_SHARD.fullmatch(file.name) and file.name not in counted)
+        if _TEMPORARY.fullmatch(file.name) or (_SHARD.fullmatch(file.name) and file.name not in shards)
     ]
 
 
-def collect(directory: Path, counted: Collection[str]) -> None:
-    """Delete what writers left that were killed. The caller holds the lock, so no writer is at work."""
-    for file in left_behind(directory, counted):
+def delete_leftovers(directory: Path, shards: Collection[str]) -> None:
+    """Delete what killed writers left. The caller holds the `write_lock`, so no file here is being written."""
+    for file in leftovers(directory, shards):
         file.unlink(missing_ok=True)

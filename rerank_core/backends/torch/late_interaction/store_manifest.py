@@ -1,4 +1,4 @@
-"""``manifest.json`` of an index in a folder: untrusted until every field was looked at."""
+"""Reads ``manifest.json`` of an index folder and checks every field, because anybody may have written it."""
 
 from __future__ import annotations
 
@@ -20,35 +20,40 @@ _SHA256 = re.compile("[0-9a-f]{64}")
 
 
 def manifest_of(path: Path) -> dict[str, Any]:
-    """What a manifest says: ``schema_version``, ``identity``, ``precision``, ``shards``.
+    """The checked manifest: ``schema_version``, ``identity``, ``precision``, ``shards``.
 
     Raises:
-        IndexStoreError: not JSON, another version, or a field that no index has.
+        IndexStoreError: not JSON, another schema version, or a missing or invalid field.
     """
     try:
-        found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if type(found["schema_version"]) is not int or found["schema_version"] != SCHEMA:
+        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if type(manifest["schema_version"]) is not int or manifest["schema_version"] != SCHEMA:
             raise IndexStoreError(
-                f"{path}: schema_version is {found['schema_version']!r}; this rerank-core reads {SCHEMA}. "
+                f"{path}: schema_version is {manifest['schema_version']!r}; this rerank-core reads {SCHEMA}. "
                 f"{REBUILD_HINT}"
             )
-        if found["precision"] not in PRECISIONS:
-            raise ValueError(f"precision is {found['precision']!r}")
-        if not isinstance(found["identity"], dict) or not isinstance(found["shards"], list):
+        if manifest["precision"] not in PRECISIONS:
+            raise ValueError(f"precision is {manifest['precision']!r}")
+        if not isinstance(manifest["identity"], dict) or not isinstance(manifest["shards"], list):
             raise TypeError("identity must be an object and shards a list")
-        for shard in found["shards"]:
-            _check(shard, exact=found["precision"] == "float32")
-        files = [shard["file"] for shard in found["shards"]]
+        for shard in manifest["shards"]:
+            _check_shard(shard, exact=manifest["precision"] == "float32")
+        files = [shard["file"] for shard in manifest["shards"]]
         if len(set(files)) < len(files):
             raise ValueError(f"it names a file twice: {short(sorted(files))}")
     except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise IndexStoreError(f"{path} cannot be read ({type(error).__name__}: {error}). {REBUILD_HINT}") from error
-    return found
+    return manifest
 
 
-def _check(shard: dict[str, Any], *, exact: bool) -> None:
-    """Args:
-    exact: whether the index keeps vectors as they are, so that nothing moved them.
+def _check_shard(shard: dict[str, Any], *, exact: bool) -> None:
+    """Check what the manifest says of one shard.
+
+    Args:
+        exact: the index stores vectors in float32, so its drift is 0.
+
+    Raises:
+        ValueError, TypeError, KeyError: a field that is invalid or missing.
     """
     file = shard["file"]
     if not isinstance(file, str) or Path(file).name != file or "\0" in file:
@@ -61,14 +66,14 @@ def _check(shard: dict[str, Any], *, exact: bool) -> None:
     if not isinstance(shard["exact"], bool):
         raise TypeError(f"exact of {file} is {short(shard['exact'])}; it must be true or false")
     drift = shard["drift"]
-    # Compared before any is taken for a float: a number of JSON may be larger than all of them.
-    right = (
+    # Compared as it is and not as a float, because an integer of JSON may be too large for one.
+    valid = (
         isinstance(drift, list)
         and len(drift) == 2
         and all(type(value) in (int, float) and 0 <= value <= (0 if exact else 1e30) for value in drift)
     )
-    # A mean of equal numbers may be rounded above them.
-    if not right or drift[0] > drift[1] * 1.001:
+    # Rounding may put the mean of equal numbers a little above them.
+    if not valid or drift[0] > drift[1] * 1.001:
         raise ValueError(
             f"drift of {file} is {short(drift)}; it must be a mean and a maximum from 0 on, both 0 for float32"
         )

@@ -1,4 +1,4 @@
-"""Where an index keeps its embeddings in memory, and what that has in common with a folder (`disk_shelf`)."""
+"""`MemoryStore`: embeddings of an index in memory, and the functions that it shares with `store_disk`."""
 
 from __future__ import annotations
 
@@ -11,55 +11,61 @@ from rerank_core.backends.torch.late_interaction.embeddings import Block, RowRef
 from rerank_core.errors import NonFiniteScoreError
 from rerank_core.index.protocols import StoredText
 
-__all__ = ["Drift", "MemoryStore", "laid_out", "placed_in"]
+__all__ = ["Drift", "MemoryStore", "block_of", "with_references"]
 
 
 class MemoryStore:
-    """Embeddings in this process, by the digest of their text."""
+    """An `EmbeddingStore` in this process.
+
+    Args:
+        precision: ``float32``, ``float16`` or ``int8``; see `compressed`.
+    """
 
     def __init__(self, precision: str) -> None:
         self.precision = precision
         self._drift = Drift()
-        self._held: dict[bytes, StoredText] = {}
+        self._texts: dict[bytes, StoredText] = {}
 
     @property
     def drift(self) -> Mapping[str, float]:
-        return self._drift.shown
+        return self._drift.summary
 
     def find(self, digest: bytes) -> StoredText | None:
-        return self._held.get(digest)
+        return self._texts.get(digest)
 
     def add(self, texts: Mapping[bytes, StoredText]) -> None:
-        block, placed = laid_out(texts)
-        block, moved = compressed(block, self.precision)
-        self._drift.add(moved)
-        self._held.update(placed_in(texts, block, placed))
+        block, rows = block_of(texts)
+        block, drift = compressed(block, self.precision)
+        self._drift.add(drift)
+        self._texts.update(with_references(texts, block, rows))
 
 
 class Drift:
-    """How far a lower precision moved vectors, over several shards."""
+    """How far a lower precision moved vectors, over several shards: mean and largest distance."""
 
     def __init__(self) -> None:
         self._sum, self._max, self._count = 0.0, 0.0, 0
 
-    def add(self, moved: tuple[float, float, int]) -> None:
-        mean, most, count = moved
-        self._sum, self._max, self._count = self._sum + mean * count, max(self._max, most), self._count + count
+    def add(self, drift: tuple[float, float, int]) -> None:
+        """Count ``(mean, maximum, number of vectors)`` of a shard."""
+        mean, maximum, count = drift
+        self._sum, self._max, self._count = self._sum + mean * count, max(self._max, maximum), self._count + count
 
     @property
-    def shown(self) -> dict[str, float]:
+    def summary(self) -> dict[str, float]:
+        """``mean`` and ``max``; empty where no vector was compressed."""
         return {"mean": self._sum / self._count, "max": self._max} if self._count else {}
 
 
-def laid_out(texts: Mapping[bytes, StoredText]) -> tuple[Block, list[int]]:
-    """All windows of the texts as a block, and the row of each, in the order of the texts.
+def block_of(texts: Mapping[bytes, StoredText]) -> tuple[Block, list[int]]:
+    """All windows of the texts as a block, and for each window, in the order of the texts, its row in the block.
 
     Raises:
-        NonFiniteScoreError: a vector with NaN or an infinity, which no query could be compared with.
+        NonFiniteScoreError: a vector with NaN or infinity, which has no similarity to any query.
     """
-    block, order = gather([window.embedding for shelved in texts.values() for window in shelved.windows])
+    block, order = gather([window.embedding for text in texts.values() for window in text.windows])
     for name, part in block.parts.items():
-        # One pass over memory: a sum of finite numbers may overflow, one with NaN or an infinity is never finite.
+        # The sum reads memory once. It may overflow for finite numbers, but with NaN or infinity it is never finite.
         if (
             part.data.is_floating_point()
             and not bool(part.data.sum().isfinite())
@@ -75,10 +81,11 @@ def laid_out(texts: Mapping[bytes, StoredText]) -> tuple[Block, list[int]]:
     return block, rows
 
 
-def placed_in(
+def with_references(
     texts: Mapping[bytes, StoredText], block: Block, rows: Sequence[int]
 ) -> Iterator[tuple[bytes, StoredText]]:
+    """The texts with a reference into ``block`` in place of each window's embedding."""
     row = iter(rows)
-    for digest, shelved in texts.items():
-        windows = [replace(window, embedding=RowRef(block, next(row))) for window in shelved.windows]
-        yield digest, StoredText(windows, shelved.truncated)
+    for digest, text in texts.items():
+        windows = [replace(window, embedding=RowRef(block, next(row))) for window in text.windows]
+        yield digest, StoredText(windows, text.truncated)

@@ -19,7 +19,7 @@ from helpers.late import NEW, TEXTS, reading, shards
 from helpers.plain import QUERIES, Plain, assert_close
 from rerank_core import IndexStoreError, InputError, Reranker
 from rerank_core.backends.torch.late_interaction import store_disk
-from rerank_core.backends.torch.late_interaction.store_files import writing
+from rerank_core.backends.torch.late_interaction.store_files import write_lock
 from rerank_core.index import index as index_module
 
 
@@ -100,24 +100,25 @@ KILLED = """
 import os, signal, sys
 import rerank_core
 from rerank_core.backends.torch.late_interaction import store_disk
-from rerank_core.backends.torch.late_interaction.store_files import writing
+from rerank_core.backends.torch.late_interaction.store_files import write_lock
+from rerank_core.backends.torch.late_interaction.store_files import write_lock
 from helpers.late import NEW
 
 def dies(*given):
     os.kill(os.getpid(), signal.SIGKILL)
 
-save, settle = store_disk.save_file, store_disk.settle
+save, commit = store_disk.save_file, store_disk.commit
 
 def half(tensors, path):
     save(tensors, path)
     dies()
 
 def between(file, path):
-    settle(file, path)
+    commit(file, path)
     if path.suffix == ".safetensors":
         dies()
 
-for name, own in (("save_file", half), ("settle", between)):
+for name, own in (("save_file", half), ("commit", between)):
     if (child := os.fork()) == 0:
         setattr(store_disk, name, own)
         rerank_core.load(sys.argv[1], device="cpu").index(NEW, sys.argv[2])
@@ -151,7 +152,7 @@ def test_what_killed_writers_left_is_deleted(tiny: Reranker, folder: Path, kept:
 def test_files_of_a_writer_at_work_are_left_alone(tiny: Reranker, kept: Path) -> None:
     """While another process holds the folder's lock, an unfinished file is its own, and stays."""
     (kept / f".{'0' * 32}.tmp").touch()
-    with writing(kept):
+    with write_lock(kept):
         tiny.index(TEXTS, kept)
         assert (kept / f".{'0' * 32}.tmp").exists()
     tiny.index(TEXTS, kept)

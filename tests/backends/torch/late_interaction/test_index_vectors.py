@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rerank_core.backends.torch.late_interaction import maxsim as module
 from rerank_core.backends.torch.late_interaction import residual_coding
 from rerank_core.backends.torch.late_interaction.embeddings import compressed, gather
-from rerank_core.backends.torch.late_interaction.store_memory import laid_out
+from rerank_core.backends.torch.late_interaction.store_memory import block_of
 from rerank_core.errors import NonFiniteScoreError
 from rerank_core.index.protocols import StoredText, StoredWindow
 
@@ -166,7 +166,7 @@ def test_centroids_are_of_all_vectors(count: int) -> None:
 def test_a_vector_that_no_query_could_be_compared_with_is_refused(values: list[float]) -> None:
     texts = {b"a": StoredText([StoredWindow((0, 1), (0, 1), {"vectors": torch.tensor([values, [0.0, 0.0]])})], False)}
     with pytest.raises(NonFiniteScoreError, match="among the vectors"):
-        laid_out(texts)
+        block_of(texts)
 
 
 def test_large_numbers_are_numbers() -> None:
@@ -174,5 +174,5 @@ def test_large_numbers_are_numbers() -> None:
     for largest in (torch.finfo(torch.float16).max, torch.finfo(torch.float32).max):
         dtype = torch.float16 if largest < 1e5 else torch.float32
         vectors = torch.full((4, 2), largest, dtype=dtype)
-        block, _ = laid_out({b"a": StoredText([StoredWindow((0, 1), (0, 1), {"vectors": vectors})], False)})
+        block, _ = block_of({b"a": StoredText([StoredWindow((0, 1), (0, 1), {"vectors": vectors})], False)})
         assert torch.equal(block.parts["vectors"].data, vectors)
