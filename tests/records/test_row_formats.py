@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import pickle
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
 
+from helpers.examples import EXAMPLES
 from rerank_core.errors import InputError
 from rerank_core.records import row_formats
 from rerank_core.records.fields import RowError
 from rerank_core.records.row_formats import FORMATS, format_of, to_training_row, unread_keys
 from rerank_core.records.training_row import TrainingRow
-
-EXAMPLES = Path(__file__).resolve().parent / "examples"
 
 
 def examples(name: str) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,8 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from helpers.forked import forked
 
+from helpers.forked import forked
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.config.parse import parse_config, set_values
@@ -131,6 +132,15 @@ def gradients_of(run: Run) -> list[Gradient]:
 def gradients() -> Callable[[Run], list[Gradient]]:
     """`gradients_of`, for tests."""
     return gradients_of
+
+
+@pytest.fixture(scope="session")
+def data() -> Path:
+    """The folder of judged data, or a skip that says what to set."""
+    folder = os.environ.get("RERANK_DATA")
+    if not folder:
+        pytest.skip("RERANK_DATA is not set: it names the folder with the judged data")
+    return Path(folder)
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import random
 from array import array
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from helpers.examples import EXAMPLES
 from rerank_core.errors import InputError
 from rerank_core.records.label_scale import LabelScale
 from rerank_trainers.checks.check import CheckOptions, apply_on_error, check
@@ -19,15 +19,6 @@ from rerank_trainers.data.hashing import HashIndex, digest, find_repeats
 from rerank_trainers.data.row_store import RowStore, open_rows
 
 GOOD = {"query": "what is tin?", "docs": ["Tin is a metal.", "Tin was mined in Cornwall."], "labels": [1, 0]}
-EXAMPLES = Path(__file__).resolve().parents[3] / "tests" / "records" / "examples"
-
-
-@pytest.fixture
-def data() -> Path:
-    folder = os.environ.get("RERANK_DATA")
-    if not folder:
-        pytest.skip("RERANK_DATA is not set: it names the folder with the judged data")
-    return Path(folder)
 
 
 def store_of(path: Path, *lines: Any) -> RowStore:

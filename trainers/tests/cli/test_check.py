@@ -11,9 +11,8 @@ import pytest
 import typer
 from typer.testing import CliRunner, Result
 
+from helpers.examples import EXAMPLES
 from rerank_trainers.cli.check import check
-
-EXAMPLES = Path(__file__).resolve().parents[3] / "tests" / "records" / "examples"
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(check)

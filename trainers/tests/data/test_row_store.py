@@ -5,27 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import multiprocessing
-import os
 import pickle
 import tracemalloc
 from pathlib import Path
 
 import pytest
 
+from helpers.examples import EXAMPLES
 from rerank_core.errors import InputError
 from rerank_core.records.fields import RowError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.data.row_store import RowStore, open_rows
-
-EXAMPLES = Path(__file__).resolve().parents[3] / "tests" / "records" / "examples"
-
-
-@pytest.fixture
-def data() -> Path:
-    folder = os.environ.get("RERANK_DATA")
-    if not folder:
-        pytest.skip("RERANK_DATA is not set: it names the folder with the judged data")
-    return Path(folder)
 
 
 def write(path: Path, *records: object) -> Path:

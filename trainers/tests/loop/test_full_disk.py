@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +11,7 @@ import pytest
 import transformers
 from helpers.runs import MakeRows, Prepared, folder, trained
 
+from helpers.limits import full_disk, resource
 from rerank_core import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.atomic_files import staging_folder
@@ -21,19 +20,6 @@ from rerank_trainers.data.row_writer import RowWriter
 from rerank_trainers.errors import CheckpointWriteError, PublishError
 from rerank_trainers.model.checkpoint_files import whole_checkpoints
 from rerank_trainers.publish.publish import publish
-
-resource = pytest.importorskip("resource", reason="limits of a process are POSIX's")
-
-
-@contextmanager
-def full(room: int) -> Iterator[None]:
-    """The operating system refuses every file of this process beyond so many bytes, as a full disk would."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 class Filling(transformers.TrainerCallback):  # type: ignore[misc]
@@ -62,7 +48,7 @@ def test_a_checkpoint_that_does_not_fit(prepared: Prepared, rows: MakeRows) -> N
         # Nothing is full at first; the limit that `Filling` sets is taken off again.
         with (
             pytest.raises(CheckpointWriteError, match=r"checkpoint-2' cannot be written: .*--resume"),
-            full(resource.getrlimit(resource.RLIMIT_FSIZE)[0]),
+            full_disk(resource.getrlimit(resource.RLIMIT_FSIZE)[0]),
         ):
             again.train(resume=True)
         assert list(whole_checkpoints(first.config.train.out, resumable=True)) == [1]
@@ -77,7 +63,7 @@ def test_a_folder_that_does_not_fit(prepared: Prepared, rows: MakeRows, tmp_path
     (tmp_path / "out").mkdir()
     (tmp_path / "out" / "reranker.json").write_text("{}")
     for room in (4096, 200):
-        with full(room), pytest.raises(PublishError, match=r"out' cannot be written: .*nothing was published"):
+        with full_disk(room), pytest.raises(PublishError, match=r"out' cannot be written: .*nothing was published"):
             publish(run.model, tmp_path / "out", overwrite=True)
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith((".out", "out"))] == ["out"]
     assert (tmp_path / "out" / "reranker.json").read_text() == "{}"
@@ -92,7 +78,8 @@ def test_rows_and_settings_that_do_not_fit(prepared: Prepared, tmp_path: Path) -
             for _ in range(20):
                 out.write(row)
 
-    with full(4096), pytest.raises(InputError, match=r"rows.jsonl.partial' cannot be written: .*continue with resume"):
+    message = r"rows.jsonl.partial' cannot be written: .*continue with resume"
+    with full_disk(4096), pytest.raises(InputError, match=message):
         write()
     assert (tmp_path / "rows.jsonl.partial").stat().st_size > 3000
     with RowWriter(tmp_path / "rows.jsonl", settings={}, rows=[row] * 20, resume=True) as out:
@@ -103,7 +90,7 @@ def test_rows_and_settings_that_do_not_fit(prepared: Prepared, tmp_path: Path) -
     config = prepared().config
     write_config(config, tmp_path / "config.json")
     before = (tmp_path / "config.json").read_bytes()
-    with full(100), pytest.raises(InputError, match=r"config.json' cannot be written"):
+    with full_disk(100), pytest.raises(InputError, match=r"config.json' cannot be written"):
         write_config(config, tmp_path / "config.json")
     assert (tmp_path / "config.json").read_bytes() == before
     assert {path.name for path in tmp_path.glob(".config*")} == set()

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.util
 import math
-import os
 import random
 import sys
 from collections import Counter
@@ -17,6 +15,7 @@ from typing import Any
 import numpy
 import pytest
 
+from helpers.scripts import module_of
 from rerank_core.errors import InputError, MissingDependencyError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.mining import BM25, Corpus, MiningRules, MiningStatistics, mine
@@ -61,17 +60,9 @@ def added(before: TrainingRow, after: TrainingRow) -> tuple[str, ...]:
 
 
 @pytest.fixture(scope="module")
-def readers() -> ModuleType:
+def readers(data: Path) -> ModuleType:
     """Readers of the judged data."""
-    folder = os.environ.get("RERANK_DATA")
-    if not folder:
-        pytest.skip("RERANK_DATA is not set: it names the folder with the judged data")
-    spec = importlib.util.spec_from_file_location("readers", Path(folder) / "readers.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+    return module_of(data / "readers.py")
 
 
 # ---------------------------------------------------------------------- BM25

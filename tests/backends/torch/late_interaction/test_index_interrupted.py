@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +14,7 @@ import pytest
 
 import rerank_core
 from helpers.late import NEW, TEXTS, reading, shards
+from helpers.limits import full_disk
 from helpers.plain import QUERIES, Plain, assert_close
 from rerank_core import IndexStoreError, InputError, Reranker
 from rerank_core.backends.torch.late_interaction import store_disk
@@ -68,17 +67,6 @@ def test_a_write_that_fails_leaves_the_index(
     again = tiny.index([*TEXTS, *NEW], kept)
     assert_close([*expected, *tiny.rerank(QUERIES[0], NEW).scores()], tiny.rerank(QUERIES[0], again).scores())
     assert set(kept.glob("*.safetensors")) == set(shards(kept))
-
-
-@contextmanager
-def full_disk(room: int) -> Iterator[None]:
-    """No file may grow beyond ``room`` bytes: the system's own refusal, as on a full disk or over a quota."""
-    before = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, before[1]))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, before)
 
 
 @pytest.mark.parametrize("room", [0, 100, 5000])
