@@ -51,7 +51,7 @@ def data() -> Path:
 @pytest.fixture(scope="module")
 def sample(data: Path) -> Requests:
     """The first queries of TREC DL19."""
-    first: Requests = dl19.requests(data)[:4]
+    first: Requests = dl19.requests(data)[:3]
     return first
 
 
@@ -62,7 +62,7 @@ def rankings(reranker: Reranker, sample: Requests) -> list[Ranking]:
 
 @pytest.mark.data
 def test_dl19_sample_is_ranked_better_than_by_bm25(data: Path, sample: Requests, rankings: list[Ranking]) -> None:
-    """On the first queries of TREC DL19, nDCG@10 is well above the order of the file: 0.87 and 0.62
+    """On the first queries of TREC DL19, nDCG@10 is well above the order of the file: 0.90 and 0.65
     (benchmarks/dl19.py has all of them)."""
     judged = {query for query, _, _ in sample}
     ours = [
@@ -82,7 +82,7 @@ def test_int8_ranks_as_float32(sample: Requests, rankings: list[Ranking]) -> Non
     int8 = rerank_core.load("mini", device="cpu", dtype="int8")
     taus = [
         kendalltau(ranking.scores(), int8.rerank(query, docs).scores()).statistic
-        for (_, query, docs), ranking in zip(sample[:3], rankings[:3], strict=True)
+        for (_, query, docs), ranking in zip(sample, rankings, strict=True)
     ]
 
     assert sum(taus) / len(taus) >= 0.97

@@ -59,13 +59,13 @@ def test_other_strategies_combine_the_same_windows(
 
 
 @pytest.mark.parametrize("max_length", [96, 300, 512])
-def test_firstp_equals_hugging_faces_truncation(checkpoint: Path, plain: PlainCrossEncoder, max_length: int) -> None:
+def test_firstp_equals_hugging_faces_truncation(reranker: Reranker, plain: PlainCrossEncoder, max_length: int) -> None:
     """FirstP at a length is truncation='only_second' at that length."""
     documents = [PARAGRAPH, PARAGRAPH * 5, LONG]
-    loaded = rerank_core.load(checkpoint, device="cpu", longdoc="firstp", max_length=max_length)
+    cutting = Reranker.from_scorer(reranker.scorer, reranker.spec, longdoc="firstp", max_length=max_length)
     limit = {"truncation": "only_second", "max_length": max_length}
     expected = [plain.score(QUERIES[0], document, **limit) for document in documents]
-    ranking = loaded.rerank(QUERIES[0], documents)
+    ranking = cutting.rerank(QUERIES[0], documents)
 
     lengths = [len(plain.pair(QUERIES[0], document)["input_ids"][0]) for document in documents]
     longer = {index for index, length in enumerate(lengths) if length > max_length}
