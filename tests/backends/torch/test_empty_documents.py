@@ -11,8 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 import rerank_core
-from backends.torch.decoder.test_layered_model import live
-from backends.torch.decoder.test_output_layer import loaded
+from helpers.causal import layered, loaded
 from helpers.plain import PlainCausal, assert_close
 from rerank_core import Head, InputError, ModelSpec, Reranker, Template
 from rerank_core.backends.torch import scorer_of
@@ -91,7 +90,7 @@ def test_late_interaction_finds_nothing_in_no_tokens(tmp_path: Path) -> None:
 def test_a_cascade_carries_an_empty_document(tmp_path: Path) -> None:
     """At every stage it scores as without the cascade."""
     directory = tiny_causal_lm(tmp_path, "llama", tokenizer="sentencepiece", layers=4)
-    module, tokenizer = live(directory, range(1, 5))
+    module, tokenizer = layered(directory, range(1, 5))
     spec = ModelSpec(name="t", template=BARE, head=Head.layers(1), max_length=48)
     scorer: Any = scorer_of(module, tokenizer, spec)
     expected = Reranker.from_scorer(scorer, spec).rerank("bear", DOCUMENTS).scores()

@@ -12,7 +12,7 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 import rerank_core
-from backends.torch.decoder.test_output_layer import SPEC, loaded
+from helpers.causal import YES_NO, loaded
 from helpers.plain import PlainCausal, assert_close
 from helpers.small_classifiers import SMALL, batch_of
 from rerank_core import Head, ModelSpec, Reranker, Template
@@ -131,7 +131,7 @@ def test_training_fills_up_on_the_left_only_where_that_is_neutral(tmp_path: Path
     """A live causal model whose positions come from nowhere but the row is trained row by row."""
     from transformers import AutoModelForCausalLM
 
-    spec = replace(SPEC, checkpoint="")
+    spec = replace(YES_NO, checkpoint="")
     found = {}
     for family in ("qwen2", "rwkv"):
         directory = tiny_causal_lm(tmp_path / family, family)

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import torch
 
-from backends.torch.test_trainable import apart, batch_of, gradients, live
+from helpers.training import apart, batch_of, gradients, live
 from rerank_core.testing import fake_spec, tiny_cross_encoder
 
 

@@ -13,22 +13,11 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rerank_core
+from helpers.causal import PROMPT, SPEC, load, pieces, scorer
 from helpers.plain import DOCUMENTS, LONG, PARAGRAPH, QUERIES, TEXTS, PlainCausal, assert_close, cut
-from rerank_core import Head, InputError, ModelOption, ModelSpec, Reranker, Template
-from rerank_core.backends.torch import build
-from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
-from rerank_core.options import Options
+from rerank_core import Head, InputError, ModelSpec, Reranker, Template
 from rerank_core.testing import ScorerConformance, tiny_causal_lm
 
-TEMPLATE = Template(before="{bos}", query="A: {query}", between="\n", doc="B: {doc}", after=("\n", "{prompt}"))
-PROMPT = "Given a passage, determine whether it contains the answer: 'Yes' or 'No'."
-SPEC = ModelSpec(
-    name="tiny-llm",
-    template=TEMPLATE,
-    head=Head.last_token("yes", "no"),
-    max_length=1024,
-    options=(ModelOption("prompt", "str", "the task", default=PROMPT, when="call"),),
-)
 # transformers' name of the family, and what its tiny model has beside the usual.
 FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
     "llama": ("llama", {"tokenizer": "sentencepiece"}),
@@ -64,22 +53,6 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return ready[name]
 
     return of
-
-
-def load(directory: Path, spec: ModelSpec = SPEC, **given: Any) -> Reranker:
-    chosen = Options.of(spec, {"checkpoint": str(directory), "device": "cpu", **given})
-    return Reranker(build(spec, chosen), spec, chosen, loaded=True)
-
-
-def scorer(reranker: Reranker) -> DecoderScorer:
-    found = reranker.scorer
-    assert isinstance(found, DecoderScorer)
-    return found
-
-
-def pieces(plain: PlainCausal, query: str, doc: str, prompt: str = PROMPT) -> list[Any]:
-    bos = plain.tokenizer.bos_token_id
-    return [[] if bos is None else [bos], "A: " + query, "\n", "B: " + doc, "\n", prompt]
 
 
 @contextmanager

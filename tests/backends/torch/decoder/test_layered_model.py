@@ -10,11 +10,11 @@ import pytest
 import torch
 
 import rerank_core
+from helpers.causal import layered
 from helpers.plain import DOCUMENTS, QUERIES, assert_close
 from rerank_core import CheckpointError, Head, InputError, ModelSpec, Reranker, Template, write_spec
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.attention import packing
-from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 
 SPEC = ModelSpec(
@@ -22,18 +22,6 @@ SPEC = ModelSpec(
     template=Template(before="{bos}", query="Q: {query}", between="\n", doc="D: {doc}", after="\nso?"),
     head=Head.layers(2, 2),
 )
-
-
-def live(directory: Path, layers: range, *, packed: bool = True) -> tuple[Any, Any]:
-    """A causal model of a directory with random heads, and its tokenizer."""
-    from transformers import AutoModel, AutoTokenizer
-
-    auto: Any = AutoModel
-    torch.manual_seed(0)
-    module = LayeredModel(auto.from_pretrained(str(directory), dtype=torch.float32), layers)
-    if packed:
-        module.set_attn_implementation(packing.NAME)
-    return module, AutoTokenizer.from_pretrained(str(directory))
 
 
 def by_layer(reranker: Reranker) -> dict[str, list[float]]:
@@ -49,7 +37,7 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_live_module_and_its_folder_score_alike(base: Path, tmp_path: Path) -> None:
     """All layers of a live module are scored at once, in training too; the folder says which layers there are."""
-    module, tokenizer = live(base, range(2, 6, 2))
+    module, tokenizer = layered(base, range(2, 6, 2))
     scorer = scorer_of(module.train(), tokenizer, SPEC)
     found = by_layer(Reranker.from_scorer(scorer, SPEC))
     assert list(found) == ["layer_4", "layer_2"]
@@ -72,7 +60,7 @@ def test_live_module_and_its_folder_score_alike(base: Path, tmp_path: Path) -> N
 
 def test_live_scores_follow_the_weights(base: Path) -> None:
     """A head that a trainer changes in place changes the score at once."""
-    module, tokenizer = live(base, range(2, 6, 2))
+    module, tokenizer = layered(base, range(2, 6, 2))
     reranker = Reranker.from_scorer(scorer_of(module, tokenizer, SPEC), SPEC)
     before = by_layer(reranker)
     with torch.no_grad():
@@ -86,7 +74,7 @@ def test_what_cannot_run_by_layers_is_refused(base: Path) -> None:
     """A module without heads, and one whose rows are not packed, are errors and not other scores."""
     from transformers import AutoModelForCausalLM
 
-    module, tokenizer = live(base, range(2, 6, 2), packed=False)
+    module, tokenizer = layered(base, range(2, 6, 2), packed=False)
     with pytest.raises(CheckpointError, match="one by one"):
         scorer_of(module, tokenizer, SPEC)
     auto: Any = AutoModelForCausalLM
@@ -96,7 +84,7 @@ def test_what_cannot_run_by_layers_is_refused(base: Path) -> None:
 
 def test_folder_with_fewer_layers_than_heads_start_at_is_refused(base: Path, tmp_path: Path) -> None:
     """`Head.layers(8)` on five layers names what was asked for."""
-    module, tokenizer = live(base, range(2, 6, 2))
+    module, tokenizer = layered(base, range(2, 6, 2))
     module.save_pretrained(str(tmp_path))
     tokenizer.save_pretrained(str(tmp_path))
     write_spec(ModelSpec(name="deep", template=Template(), head=Head.layers(8)), tmp_path)
@@ -122,7 +110,7 @@ def adapted(module: Any, folder: Path, base: Path, whole: list[str], task: str |
 
 def test_adapter_with_layer_heads_loads_by_its_folder(base: Path, tmp_path: Path) -> None:
     """Heads trained beside adapters come with them; the base is a plain causal model."""
-    module, tokenizer = live(base, range(2, 6, 2))
+    module, tokenizer = layered(base, range(2, 6, 2))
     plain = adapted(module, tmp_path, base, ["linear_head"])
     found = by_layer(Reranker.from_scorer(scorer_of(plain, tokenizer, SPEC), SPEC))
     write_spec(SPEC, tmp_path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,19 +10,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
+from helpers.causal import YES_NO, loaded
 from helpers.plain import PlainCausal, assert_close
-from rerank_core import CheckpointError, Head, ModelSpec, Reranker, Template
-from rerank_core.backends.torch import build, scorer_of
+from rerank_core import CheckpointError, Reranker
+from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.decoder.output_layer import TokenLogits
-from rerank_core.options import Options
 from rerank_core.testing import tiny_causal_lm
 
-SPEC = ModelSpec(
-    name="t",
-    template=Template(query="A: {query}", between="\n", doc="B: {doc}", after="\nyes?"),
-    head=Head.last_token("yes", "no"),
-    max_length=512,
-)
 QUERY = "what is a panda"
 DOCUMENTS = ("panda", "pandas eat bamboo, it is the answer " * 3, "熊猫吃竹子", "")
 
@@ -49,12 +42,6 @@ FAMILIES: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 
 
-def loaded(directory: Path, spec: ModelSpec = SPEC) -> Reranker:
-    spec = replace(spec, checkpoint=str(directory))
-    options = Options.of(spec, {"device": "cpu"})
-    return Reranker(build(spec, options), spec, options)
-
-
 def expected(plain: PlainCausal, documents: tuple[str, ...] = DOCUMENTS) -> list[float]:
     return [plain.score(["A: " + QUERY, "\n", "B: " + text, "\nyes?"], "yes", "no") for text in documents]
 
@@ -67,7 +54,7 @@ def test_log_odds_are_those_of_the_models_own_logits(name: str, tmp_path: Path) 
     plain = PlainCausal(directory)
     reranker = loaded(directory)
     live: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
-    beside = Reranker.from_scorer(scorer_of(live.eval(), reranker.scorer.tokenizer, SPEC), SPEC)
+    beside = Reranker.from_scorer(scorer_of(live.eval(), reranker.scorer.tokenizer, YES_NO), YES_NO)
 
     assert_close(expected(plain), reranker.rerank(QUERY, DOCUMENTS).scores())
     assert_close(expected(plain), beside.rerank(QUERY, DOCUMENTS).scores())
