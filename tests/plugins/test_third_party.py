@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import subprocess
+import sys
 import sysconfig
 import textwrap
 import venv
@@ -67,19 +68,15 @@ def python(tmp_path_factory: pytest.TempPathFactory) -> Path:
     themselves go through pip, wheel and entry points like anybody's.
     """
     folder = tmp_path_factory.mktemp("stranger")
-    venv.create(folder / "env", with_pip=True)
+    venv.create(folder / "env", with_pip=False)
     python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
     code = "import sysconfig; print(sysconfig.get_path('purelib'))"
     site = Path(subprocess.run([python, "-c", code], capture_output=True, text=True, check=True).stdout.strip())
     # addsitedir, so that the .pth files of editable installs count too.
     (site / "lent.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})")
-    for name, source in (("acme", ACME), ("broken", BROKEN)):
-        plugin = write(folder / name, name, source)
-        subprocess.run(
-            [python, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation", str(plugin)],
-            check=True,
-            capture_output=True,
-        )
+    plugins = [str(write(folder / name, name, source)) for name, source in (("acme", ACME), ("broken", BROKEN))]
+    pip = [sys.executable, "-m", "pip", "--python", str(python), "install", "--quiet", "--no-deps"]
+    subprocess.run([*pip, "--no-build-isolation", *plugins], check=True, capture_output=True)
     return python
 
 

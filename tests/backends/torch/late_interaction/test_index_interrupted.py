@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import Any
 import pytest
 
 import rerank_core
+from helpers.forked import run_python
 from helpers.late import NEW, TEXTS, reading, shards
 from helpers.limits import full_disk
 from helpers.plain import QUERIES, Plain, assert_close
@@ -88,8 +87,6 @@ KILLED = """
 import os, signal, sys
 import rerank_core
 from rerank_core.backends.torch.late_interaction import store_disk
-from rerank_core.backends.torch.late_interaction.store_files import write_lock
-from rerank_core.backends.torch.late_interaction.store_files import write_lock
 from helpers.late import NEW
 
 def dies(*given):
@@ -115,19 +112,15 @@ for name, own in (("save_file", half), ("commit", between)):
 """
 
 
-def test_what_killed_writers_left_is_deleted(tiny: Reranker, folder: Path, kept: Path) -> None:
+def test_what_killed_writers_left_is_deleted(tiny: Reranker, folder: Path, kept: Path, tmp_path: Path) -> None:
     """Killed while it writes a shard, and between the shard and the manifest, a writer leaves an unfinished file and
     a shard that nobody counts; the next call that opens the folder deletes both, and no file of another name."""
     counted = {path.name for path in shards(kept)}
     own = {*counted, "manifest.json", ".lock"}
-    where = os.pathsep.join(filter(None, sys.path))
-    found = subprocess.run(
-        [sys.executable, "-c", KILLED, str(folder), str(kept)],
-        check=True,
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PYTHONPATH": where},
-    )
+    script = tmp_path / "killed.py"
+    script.write_text(KILLED, encoding="utf-8")
+    found = run_python(str(script), str(folder), str(kept))
+    assert found.returncode == 0, found.stderr
     (kept / "notes.safetensors").touch()
     tiny.index(TEXTS, kept)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from itertools import product
 from pathlib import Path
@@ -14,6 +13,7 @@ import pytest
 import torch
 
 import rerank_core
+from helpers.forked import run_python
 from helpers.late import NEW, TEXTS, reading, saved, shards
 from helpers.plain import DOCUMENTS, LONG, QUERIES, Plain, assert_close
 from rerank_core import Head, InputError, ModelSpec, Reranker
@@ -142,8 +142,8 @@ def test_another_process_opens_the_folder(
         "reranker = rerank_core.load(model, device='cpu'); index = reranker.index(texts, index); "
         "print(json.dumps([reranker.rerank(query, index).scores() for query in queries]))"
     )
-    command = [sys.executable, "-c", code, str(folder), str(stored), str(tmp_path / "asked.json")]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    (tmp_path / "rank.py").write_text(code, encoding="ascii")
+    done = run_python(str(tmp_path / "rank.py"), str(folder), str(stored), str(tmp_path / "asked.json"))
 
     assert done.returncode == 0, done.stderr
     for expected, found in zip(direct, json.loads(done.stdout.splitlines()[-1]), strict=True):
