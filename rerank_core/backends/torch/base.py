@@ -14,7 +14,7 @@ import torch
 
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing
-from rerank_core.backends.torch.attention.padding import forget_long_rows, neutral, padded, rotary_limit
+from rerank_core.backends.torch.attention.padding import padded, padding_keeps_scores, reset_rotary_cache, rotary_limit
 from rerank_core.backends.torch.check_tokenizer import check_pieces, check_vocabulary
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.linear import int8 as quantization
@@ -132,13 +132,13 @@ class TorchScorer(ABC):
             return True
 
     def pads(self) -> bool:
-        return neutral(self)
+        return padding_keeps_scores(self)
 
     def apart(self, lengths: Sequence[int], *, packed: bool) -> bool:
         """Whether rows of these lengths must be computed alone; one that must be, and is, finds the module ready."""
         over = max(lengths) > self._rotary_limit
         if over:
-            forget_long_rows(self.module)
+            reset_rotary_cache(self.module)
         return len(lengths) > 1 and (over or (not packed and self.one_by_one))
 
     def probe(self, *, packed: bool, others: bool = False, together: bool = False) -> list[torch.Tensor]:

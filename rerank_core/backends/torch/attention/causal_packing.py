@@ -1,8 +1,8 @@
-"""Causal rows on the packed layout, after a prefix that is laid down once for all rows of a query.
+"""Packed causal attention: the rows of a query follow a prefix that is computed once for all of them.
 
-``[prefix 0, its rows, prefix 1, its rows, ...]`` is one ``[1, total]`` row. A token attends to its query's prefix and
-to what stands before it in its own row, so scores are those of prefix and row joined, and the prefix is computed once:
-no key-value cache, no copy of its hidden states.
+``[prefix 0, its rows, prefix 1, its rows, ...]`` is one ``[1, total]`` row. A token attends to the prefix of its query
+and to the earlier tokens of its own row. The scores are those of each row after its own copy of the prefix, without a
+key-value cache and without copies of the prefix's hidden states.
 """
 
 from __future__ import annotations
@@ -22,7 +22,12 @@ __all__ = ["CausalPacking", "capped"]
 
 @dataclass(frozen=True)
 class _Group:
-    """Neighbouring rows of one length behind one prefix (or prefixes, behind nothing)."""
+    """Adjacent rows of one length after one prefix; or a prefix itself, with ``shared`` 0.
+
+    Attributes:
+        start: position of the first row.
+        prefix, shared: position and length of the prefix.
+    """
 
     start: int
     rows: int
@@ -33,13 +38,14 @@ class _Group:
 
 @dataclass(frozen=True, eq=False)
 class CausalPacking:
-    """Where the prefixes and rows of a batch lie.
+    """The positions of prefixes and rows in a packed batch.
 
     Attributes:
         prefixes: ``(start, length)`` of each query's shared tokens.
-        rows: ``(start, length, prefix)`` of each row, ``prefix`` counting in ``prefixes``; in the caller's order.
-        last: ``[rows]`` places of the rows' last tokens, which are read, in the caller's order.
-        total: tokens of the batch.
+        rows: ``(start, length, prefix)`` of each row in the caller's order; ``prefix`` is an index into ``prefixes``.
+        last: ``[rows]``, the positions of the rows' last tokens, whose hidden states are scored, in the caller's order.
+        total: number of tokens of the batch.
+        allow_varlen: use variable-length attention where it is supported.
     """
 
     prefixes: tuple[tuple[int, int], ...]
@@ -57,46 +63,47 @@ class CausalPacking:
         *,
         allow_varlen: bool = True,
     ) -> CausalPacking:
-        """The packing of rows behind prefixes of these lengths.
+        """The packing of rows after prefixes.
 
         Args:
-            rows: ``(prefix, length)`` of each.
+            prefixes: the length of each prefix.
+            rows: ``(prefix, length)`` of each row.
         """
-        at: list[tuple[int, int]] = []
-        placed: dict[int, tuple[int, int, int]] = {}
-        place = 0
+        starts: list[tuple[int, int]] = []
+        row_at: dict[int, tuple[int, int, int]] = {}
+        position = 0
         for prefix, shared in enumerate(prefixes):
-            at.append((place, shared))
-            place += shared
+            starts.append((position, shared))
+            position += shared
             for number, (owner, length) in enumerate(rows):
                 if owner == prefix:
-                    placed[number] = (place, length, prefix)
-                    place += length
-        ordered = tuple(placed[number] for number in range(len(rows)))
+                    row_at[number] = (position, length, prefix)
+                    position += length
+        ordered = tuple(row_at[number] for number in range(len(rows)))
         last = torch.tensor([start + length - 1 for start, length, _ in ordered], device=device)
-        return cls(tuple(at), ordered, last, place, allow_varlen)
+        return cls(tuple(starts), ordered, last, position, allow_varlen)
 
     @functools.cached_property
     def groups(self) -> tuple[_Group, ...]:
-        """The prefixes, each alone, and the rows, as many at once as lie together and are alike."""
-        found = [_Group(start, 1, length, 0, 0) for start, length in self.prefixes if length]
+        """The prefixes, each alone, and the rows; adjacent rows of one length and one prefix are one group."""
+        groups = [_Group(start, 1, length, 0, 0) for start, length in self.prefixes if length]
         for start, length, prefix in sorted(self.rows):
-            before = found[-1] if found else None
+            last = groups[-1] if groups else None
             if (
-                before is not None
-                and before.shared
-                and before.length == length
-                and before.prefix == self.prefixes[prefix][0]
-                and before.start + before.rows * length == start
+                last is not None
+                and last.shared
+                and last.length == length
+                and last.prefix == self.prefixes[prefix][0]
+                and last.start + last.rows * length == start
             ):
-                found[-1] = _Group(before.start, before.rows + 1, length, before.prefix, before.shared)
+                groups[-1] = _Group(last.start, last.rows + 1, length, last.prefix, last.shared)
             else:
-                found.append(_Group(start, 1, length, *self.prefixes[prefix]))
-        return tuple(found)
+                groups.append(_Group(start, 1, length, *self.prefixes[prefix]))
+        return tuple(groups)
 
     @functools.cached_property
     def positions(self) -> torch.Tensor:
-        """``[1, total]``, the position of each token in prefix and row joined."""
+        """``[1, total]`` position_ids; those of a row continue after its prefix."""
         pieces = [(start, 0, length) for start, length in self.prefixes if length]
         pieces += [(start, self.prefixes[prefix][1], length) for start, length, prefix in self.rows]
         pieces.sort()
@@ -106,40 +113,40 @@ class CausalPacking:
 
     # ------------------------------------------------------------------ attention
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
-        """Attention over ``[1, heads, total, width]``, fewer heads in key and value; ``[1, total, heads, width]``."""
-        if call.softcap is None and self._unbroken(query):
-            return self._in_one(query[0].transpose(0, 1), key[0], value[0], self._all_gathered, call)[None]
+        """``[1, total, heads, width]`` from ``[1, heads, total, width]``; key and value may have fewer heads."""
+        if call.softcap is None and self._uses_varlen(query):
+            return self._attend_varlen(query[0].transpose(0, 1), key[0], value[0], self._all_keys, call)[None]
         if call.dropout or torch.is_grad_enabled():
             return self._attend_in_training(query[0], key[0], value[0], call)[None]
         out = query.new_empty((query.shape[2], query.shape[1], value.shape[-1]))
         for group in self.groups:
             inside = slice(group.start, group.start + group.rows * group.length)
-            q = _apart(query[0, :, inside], group)
-            k, v = (_behind(part[0], group) for part in (key, value))
+            q = _split_rows(query[0, :, inside], group)
+            k, v = (_prefix_and_rows(part[0], group) for part in (key, value))
             attended = _attend(q, k, v, self._mask(group, call.sliding_window), call)
             out[inside].view(group.rows, group.length, *out.shape[1:]).copy_(attended.transpose(1, 2))
         return out[None]
 
-    def _unbroken(self, query: torch.Tensor) -> bool:
+    def _uses_varlen(self, query: torch.Tensor) -> bool:
         return self.allow_varlen and varlen.serves(query.device, query.dtype, query.shape[-1])
 
     def _attend_in_training(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall
     ) -> torch.Tensor:
-        """`attend` in parts that are cut and joined once: a gradient through slices of a whole costs the whole for
+        """`attend` with one split and one concatenation: the backward pass of a slice allocates the whole tensor, for
         every slice."""
         groups = sorted(self.groups, key=lambda group: group.start)
         sizes = [group.rows * group.length for group in groups]
         cut = [torch.split(part, sizes, dim=1) for part in (query, key, value)]
-        at = {group.start: number for number, group in enumerate(groups)}
+        index_of = {group.start: number for number, group in enumerate(groups)}
         out = []
         for number, group in enumerate(groups):
-            q, k, v = (_apart(part[number], group) for part in cut)
+            q, k, v = (_split_rows(part[number], group) for part in cut)
             if group.shared:
-                before = at[group.prefix]
+                prefix = index_of[group.prefix]
                 k, v = (
-                    torch.cat([part[before].expand(group.rows, *part[before].shape), own], dim=2)
-                    for part, own in ((cut[1], k), (cut[2], v))
+                    torch.cat([part[prefix].expand(group.rows, *part[prefix].shape), row], dim=2)
+                    for part, row in ((cut[1], k), (cut[2], v))
                 )
             attended = _attend(q, k, v, self._mask(group, call.sliding_window), call)
             out.append(attended.transpose(1, 2).flatten(0, 1))
@@ -148,10 +155,10 @@ class CausalPacking:
     def attend_last(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall
     ) -> torch.Tensor:
-        """``[rows, heads, width]``: queries of the read tokens alone, ``[rows, heads, width]``, over keys and values
-        ``[heads, total, width]``."""
-        if call.softcap is None and self._unbroken(query):
-            return self._in_one(query, key, value, self._last_gathered, call)
+        """Attention of the rows' last tokens alone: ``[rows, heads, width]`` from queries of that shape and keys and
+        values ``[heads, total, width]``."""
+        if call.softcap is None and self._uses_varlen(query):
+            return self._attend_varlen(query, key, value, self._last_keys, call)
         out = torch.empty((*query.shape[:2], value.shape[-1]), dtype=query.dtype, device=query.device)
         number_of = {start: number for number, (start, _, _) in enumerate(self.rows)}
         for group in self.groups:
@@ -159,34 +166,35 @@ class CausalPacking:
             if group.start not in number_of:
                 continue
             numbers = torch.tensor([number_of[start] for start in starts], device=query.device)
-            k, v = (_behind(part, group) for part in (key, value))
-            # The last token sees all of prefix and row, but for a window.
+            k, v = (_prefix_and_rows(part, group) for part in (key, value))
+            # The last token attends to all of prefix and row, so a mask is needed only for a sliding window.
             mask = None if call.sliding_window is None else self._mask(group, call.sliding_window)[-1:]
             out[numbers] = _attend(query[numbers][:, :, None], k, v, mask, call)[:, :, 0]
         return out
 
-    def _in_one(
+    def _attend_varlen(
         self,
         query: torch.Tensor,
         key: torch.Tensor,
         value: torch.Tensor,
-        gathered: KeyIndex,
+        keys: KeyIndex,
         call: AttentionCall,
     ) -> torch.Tensor:
-        """``[tokens, heads, width]``, all rows at once, for keys and values ``[heads, total, width]``."""
-        k, v = (part.transpose(0, 1)[gathered.places] for part in (key, value))
+        """All rows in one call of the variable-length kernel: ``[tokens, heads, width]`` from queries of that shape and
+        keys and values ``[heads, total, width]``."""
+        k, v = (part.transpose(0, 1)[keys.positions] for part in (key, value))
         return varlen.attend(
-            query, k, v, call, cu_seqlens_q=gathered.cu_seqlens_q, cu_seqlens_k=gathered.cu_seqlens_k,
-            longest=gathered.longest, causal=True,
+            query, k, v, call, cu_seqlens_q=keys.cu_seqlens_q, cu_seqlens_k=keys.cu_seqlens_k,
+            longest=keys.longest, causal=True,
         )  # fmt: skip
 
     def _mask(self, group: _Group, sliding_window: int | None) -> torch.Tensor:
-        """``[length, shared + length]``: which keys a token of a row may see. Kept for the layers of this batch, and no
-        longer: of long rows it is large."""
+        """``[length, shared + length]``: True where a token of a row attends to a key. Kept for the layers of this batch
+        only, because it is large for long rows."""
         key = (group.length, group.shared, sliding_window)
         if key not in self._masks:
-            places = torch.arange(group.shared + group.length, device=self.last.device)
-            back = places[group.shared :, None] - places[None]
+            positions = torch.arange(group.shared + group.length, device=self.last.device)
+            back = positions[group.shared :, None] - positions[None]
             self._masks[key] = (back >= 0) if sliding_window is None else (back >= 0) & (back < sliding_window)
         return self._masks[key]
 
@@ -195,30 +203,30 @@ class CausalPacking:
         return {}
 
     @functools.cached_property
-    def _all_gathered(self) -> KeyIndex:
+    def _all_keys(self) -> KeyIndex:
         pieces = [(start, length, 0, 0) for start, length in self.prefixes if length]
         pieces += [(start, length, *self.prefixes[prefix]) for start, length, prefix in self.rows]
         pieces.sort()
         return KeyIndex.of(pieces, [length for _, length, _, _ in pieces], self.last.device)
 
     @functools.cached_property
-    def _last_gathered(self) -> KeyIndex:
+    def _last_keys(self) -> KeyIndex:
         pieces = [(start, length, *self.prefixes[prefix]) for start, length, prefix in self.rows]
         return KeyIndex.of(pieces, [1] * len(pieces), self.last.device)
 
 
-def _apart(part: torch.Tensor, group: _Group) -> torch.Tensor:
-    """``[rows, heads, length, width]`` of a group's own tokens, ``[heads, rows * length, width]``."""
+def _split_rows(part: torch.Tensor, group: _Group) -> torch.Tensor:
+    """``[rows, heads, length, width]`` from the tokens of a group's rows, ``[heads, rows * length, width]``."""
     return part.view(part.shape[0], group.rows, group.length, -1).transpose(0, 1)
 
 
-def _behind(part: torch.Tensor, group: _Group) -> torch.Tensor:
-    """Keys or values ``[rows, heads, shared + length, width]`` of a group, from ``[heads, total, width]``."""
-    own = _apart(part[:, group.start : group.start + group.rows * group.length], group)
+def _prefix_and_rows(part: torch.Tensor, group: _Group) -> torch.Tensor:
+    """Keys or values of prefix and row, ``[rows, heads, shared + length, width]``, from ``[heads, total, width]``."""
+    rows = _split_rows(part[:, group.start : group.start + group.rows * group.length], group)
     if not group.shared:
-        return own
+        return rows
     shared = part[:, group.prefix : group.prefix + group.shared]
-    return torch.cat([shared.expand(group.rows, *shared.shape), own], dim=2)
+    return torch.cat([shared.expand(group.rows, *shared.shape), rows], dim=2)
 
 
 def capped(
@@ -228,11 +236,14 @@ def capped(
     mask: torch.Tensor | None,
     call: AttentionCall,
 ) -> torch.Tensor:
-    """Attention of padded causal rows whose weights are capped, ``[rows, length, heads, width]``; ``mask`` is
-    transformers' for SDPA, ``[rows, 1, length, length]``, None where nothing is padded."""
-    whole = query.new_ones((query.shape[2], query.shape[2]), dtype=torch.bool).tril()
-    # Padding before a row sees nothing, and no key at all would be NaN.
-    mask = whole if mask is None else (mask | ~mask.any(-1, keepdim=True))[:, :, None]
+    """Attention of padded causal rows with a soft cap, ``[rows, length, heads, width]``.
+
+    Args:
+        mask: transformers' mask for SDPA, ``[rows, 1, length, length]``; None where nothing is padded.
+    """
+    causal = query.new_ones((query.shape[2], query.shape[2]), dtype=torch.bool).tril()
+    # Padding on the left attends to no key, which would give NaN; let it attend to all keys.
+    mask = causal if mask is None else (mask | ~mask.any(-1, keepdim=True))[:, :, None]
     return _attend(query, key, value, mask, call).transpose(1, 2).contiguous()
 
 
@@ -243,7 +254,7 @@ def _attend(
     mask: torch.Tensor | None,
     call: AttentionCall,
 ) -> torch.Tensor:
-    """``[rows, heads, length, width]`` for fewer heads in key and value."""
+    """``[rows, heads, length, width]``; key and value may have fewer heads."""
     rows, heads, length, width = query.shape
     shared = heads // key.shape[1]
     if call.softcap is None:
@@ -256,7 +267,7 @@ def _attend(
             enable_gqa=shared > 1,
             dropout_p=call.dropout,
         )
-    # The queries that share a head of keys lie under each other: one product, and no copy of the keys.
+    # Query heads that share a key head are stacked along the length: one product without a copy of the keys.
     stacked = query.reshape(rows, key.shape[1], shared * length, width)
     weights = torch.matmul(stacked, key.mT).mul_(call.scale_for(query) / call.softcap).tanh_().mul(call.softcap)
     if mask is not None:

@@ -1,9 +1,10 @@
-"""Attention with dropout on a CPU, where torch's SDPA has no kernel for it.
+"""Attention with dropout on a CPU, for which torch's SDPA has no fused kernel.
 
-What SDPA does instead costs most in drawing one random number a weight, in masks of booleans, and in tensors larger
-than the cache. Here 64 random bits serve four weights, and a weight's sign says whether it is kept: one tensor is
-remembered where SDPA remembers three, and all is plain arithmetic over tiles that stay in cache. A training step of
-12 layers x 384 over rows of 355 tokens takes 0.62 of the time, one of 6 layers over rows of 38 tokens 0.96.
+SDPA's fallback is slow because it draws one random number per attention weight, keeps boolean masks, and works on
+tensors larger than the cache. Here 64 random bits are drawn for four weights, and the sign of a stored weight says
+whether it was kept: one tensor is saved for the backward pass instead of three. The work is done in tiles that fit in
+cache. A training step of 12 layers x 384 over rows of 355 tokens takes 0.62 of the time, one of 6 layers over rows of
+38 tokens 0.96.
 """
 
 from __future__ import annotations
@@ -20,14 +21,14 @@ __all__ = ["attend", "serves"]
 
 Groups = Sequence[tuple[int, int, int]]
 
-# Weights of a tile: 2 MB. Half and twice of it were within 1 % at 12 heads of rows of 38 and of 355 tokens; 32 times
-# took a fifth longer.
+# Attention weights of a tile (2 MB). Half and twice the size were within 1 % for 12 heads and rows of 38 and of 355
+# tokens; 32 times the size took a fifth longer.
 _TILE = 1 << 19
 _STEPS = 1 << 16
 
 
 def serves(query: torch.Tensor, dropout: float) -> bool:
-    """Whether these are the queries for it."""
+    """Whether this implementation applies: dropout in float32 on a CPU."""
     return dropout > 0 and query.device.type == "cpu" and query.dtype == torch.float32
 
 
@@ -38,15 +39,15 @@ def attend(
     groups: Groups,
     call: AttentionCall,
 ) -> torch.Tensor:
-    """``[total, heads, width]`` for ``[heads, total, width]``, with the gradient; each row attends to itself.
+    """``[total, heads, width]`` from ``[heads, total, width]``, with gradients; each row attends to itself.
 
     Args:
         groups: ``(start, rows, length)``, see `packing.Packing`.
         call: without a soft cap; its dropout, rounded to the nearest of 65,536 steps, is drawn from torch's default
             generator.
     """
-    found: torch.Tensor = _Attention.apply(query, key, value, groups, call)  # type: ignore[no-untyped-call]
-    return found
+    output: torch.Tensor = _Attention.apply(query, key, value, groups, call)  # type: ignore[no-untyped-call]
+    return output
 
 
 class _Attention(torch.autograd.Function):
@@ -83,61 +84,62 @@ class _Attention(torch.autograd.Function):
     def backward(ctx: Any, gradient: torch.Tensor) -> tuple[torch.Tensor | None, ...]:
         query, key, value, out, *signed = ctx.saved_tensors
         groups, scale, kept = ctx.rest
-        found = [torch.empty_like(part) for part in (query, key, value)]
+        gradients = [torch.empty_like(part) for part in (query, key, value)]
         gradient = gradient.transpose(0, 1)
-        # What a weight's own gradient is measured from: Dao et al., FlashAttention, 2022, appendix B.4.
+        # The row sum in the gradient of softmax, from output and output gradient (FlashAttention, 2022, appendix B.4).
         mean = (gradient * out.transpose(0, 1)).sum(-1, keepdim=True)
         for tile, weights in zip(_tiles(groups, query.shape[0]), signed, strict=True):
             q, k, v, g, m = (tile.cut(part) for part in (query, key, value, gradient, mean))
             g = g * (1 / kept)
-            # Products with a transposed first factor are slow on a CPU, so they are computed transposed.
+            # A product with a transposed first factor is slow on a CPU, so the transpose of the result is computed.
             by_value = torch.bmm(g.mT, torch.relu(weights)).mT
             inner = torch.ops.aten.threshold_backward(torch.bmm(g, v.mT), weights, 0)
             inner.sub_(m).mul_(weights.abs())
             by_query, by_key = torch.bmm(inner, k * scale), torch.bmm((q * scale).mT, inner).mT
-            for whole, part in zip(found, (by_query, by_key, by_value), strict=True):
+            for whole, part in zip(gradients, (by_query, by_key, by_value), strict=True):
                 tile.of(whole).copy_(tile.joined(part))
-        return *found, None, None
+        return *gradients, None, None
 
 
 def _draw(weights: torch.Tensor, steps: int) -> torch.Tensor:
-    """Positive where a weight is kept, negative where it is dropped, never 0."""
+    """Random numbers for a tile: positive where a weight is kept, negative where it is dropped, never 0."""
     count = weights.numel()
     bits = torch.empty((count + 3) // 4, dtype=torch.int64).random_(-(2**63), None).view(torch.int16)
     return bits[:count].view(weights.shape).to(weights.dtype).sub_(steps - _STEPS // 2 - 0.5)
 
 
 class _Tile:
-    """Rows of one length, or some heads of a single one: what is computed at once."""
+    """Rows of one length and some of their heads, which are computed at once."""
 
     def __init__(self, start: int, rows: int, length: int, heads: slice) -> None:
         self.rows, self.length = rows, length
-        self._place = heads, slice(start, start + rows * length)
+        self._index = heads, slice(start, start + rows * length)
 
     def of(self, part: torch.Tensor) -> torch.Tensor:
         """A view ``[heads, rows * length, width]`` of ``[heads, total, width]``."""
-        return part[self._place]
+        return part[self._index]
 
     def cut(self, part: torch.Tensor) -> torch.Tensor:
         """``[heads * rows, length, width]``."""
         return self.of(part).reshape(-1, self.length, part.shape[-1])
 
     def joined(self, part: torch.Tensor) -> torch.Tensor:
-        """What was `cut`, in the shape it was cut `of`."""
+        """The inverse of `cut`: ``[heads, rows * length, width]``."""
         return part.reshape(-1, self.rows * self.length, part.shape[-1])
 
 
 def _tiles(groups: Groups, heads: int) -> Iterator[_Tile]:
     for start, rows, length in groups:
-        some = max(1, min(heads, _TILE // length**2))
-        together = max(1, _TILE // (heads * length**2))
-        for row in range(0, rows, together):
-            for head in range(0, heads, some):
-                count = min(together, rows - row)
-                yield _Tile(start + row * length, count, length, slice(head, min(head + some, heads)))
+        head_step = max(1, min(heads, _TILE // length**2))
+        row_step = max(1, _TILE // (heads * length**2))
+        for row in range(0, rows, row_step):
+            for head in range(0, heads, head_step):
+                count = min(row_step, rows - row)
+                yield _Tile(start + row * length, count, length, slice(head, min(head + head_step, heads)))
 
 
 @functools.lru_cache(maxsize=16)
 def _beyond(length: int, sliding_window: int) -> torch.Tensor:
-    places = torch.arange(length)
-    return (places[:, None] - places[None, :]).abs() >= sliding_window
+    """``[length, length]``: True where two positions are ``sliding_window`` or more apart."""
+    positions = torch.arange(length)
+    return (positions[:, None] - positions[None, :]).abs() >= sliding_window

@@ -1,7 +1,8 @@
-"""Rows of several lengths as one rectangle: on the right for scores, on the left where one column is read.
+"""Padded batches: rows of several lengths as one rectangle, and checks that padding does not change the scores.
 
-And which rows may share a pass at all: padding changes the scores of some models (FNet mixes all tokens, a convolution
-reads beyond the last), and some rotary embeddings go by the longest row of a batch.
+Rows are padded on the right; for training a causal model they are padded on the left, so that one column holds the last
+tokens. Padding changes the scores of some models (FNet mixes all tokens, a convolution reads past the last token), and
+some rotary embeddings depend on the longest row of a batch.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from rerank_core.backends.torch.attention import packing
 if TYPE_CHECKING:
     from rerank_core.backends.torch.base import TorchScorer
 
-__all__ = ["forget_long_rows", "neutral", "padded", "padded_on_the_left", "rotary_limit"]
+__all__ = ["left_padded", "padded", "padding_keeps_scores", "reset_rotary_cache", "rotary_limit"]
 
 
 def padded(
@@ -33,54 +34,56 @@ def padded(
     """Model inputs ``[rows, longest]``.
 
     Args:
-        attended: how many tokens of each row are attended to, from the first; None for all.
+        attended: number of leading tokens of each row that are attended to; None for all.
     """
     width = max(map(len, rows))
     ids = torch.full((len(rows), width), filler, dtype=torch.long)
     mask = torch.zeros((len(rows), width), dtype=torch.long)
-    kinds = torch.zeros((len(rows), width), dtype=torch.long)
-    for place, (row, kind, seen) in enumerate(zip(rows, types, attended, strict=True)):
-        ids[place, : len(row)] = torch.tensor(row, dtype=torch.long)
-        mask[place, : len(row) if seen is None else seen] = 1
-        if kind is not None:
-            kinds[place, : len(row)] = torch.tensor(kind, dtype=torch.long)
-    made = {"input_ids": ids, "attention_mask": mask}
+    type_ids = torch.zeros((len(rows), width), dtype=torch.long)
+    for i, (row, row_types, count) in enumerate(zip(rows, types, attended, strict=True)):
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        mask[i, : len(row) if count is None else count] = 1
+        if row_types is not None:
+            type_ids[i, : len(row)] = torch.tensor(row_types, dtype=torch.long)
+    kwargs = {"input_ids": ids, "attention_mask": mask}
     if typed:
-        made["token_type_ids"] = kinds
-    return {name: tensor.to(device) for name, tensor in made.items()}
+        kwargs["token_type_ids"] = type_ids
+    return {name: tensor.to(device) for name, tensor in kwargs.items()}
 
 
-def padded_on_the_left(rows: Sequence[Sequence[int]], *, filler: int, device: torch.device) -> dict[str, Any]:
-    """Inputs ``[rows, longest]`` of a causal model: one column holds the last tokens."""
+def left_padded(rows: Sequence[Sequence[int]], *, filler: int, device: torch.device) -> dict[str, Any]:
+    """Inputs ``[rows, longest]`` of a causal model, padded on the left: the last column holds the rows' last tokens."""
     width = max(map(len, rows))
     ids = [[filler] * (width - len(row)) + list(row) for row in rows]
     mask = torch.tensor([[0] * (width - len(row)) + [1] * len(row) for row in rows], device=device)
-    made = {"input_ids": torch.tensor(ids, device=device), "attention_mask": mask, "use_cache": False}
-    # Where nothing is padded a model counts for itself; some take no positions.
-    return made if bool(mask.all()) else {**made, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
+    kwargs = {"input_ids": torch.tensor(ids, device=device), "attention_mask": mask, "use_cache": False}
+    # Some models take no position_ids; without padding they are not needed.
+    return kwargs if bool(mask.all()) else {**kwargs, "position_ids": (mask.cumsum(1) - 1).clamp(min=0)}
 
 
-def neutral(scorer: TorchScorer) -> bool:
-    """Whether a few short rows give, padded together, what each gives alone."""
+def padding_keeps_scores(scorer: TorchScorer) -> bool:
+    """Whether a few short rows have the same scores padded together as each alone."""
     module: Any = scorer.module
     together = scorer.probe(packed=False, together=True)
     if not packing.agree(scorer.probe(packed=False), together, module.dtype):
         return False
-    if module.dtype == torch.float32 or hasattr(module, "score"):  # which finds its token by the padding's id
+    # A decoder classifier (with a ``score`` layer) finds its last token by the padding id, so that id cannot change.
+    if module.dtype == torch.float32 or hasattr(module, "score"):
         return True
-    # Below float32 a small influence of the padding is told from rounding by padding with something else.
+    # In half precision, padding with another token tells a small influence of the padding from rounding.
     other = copy.copy(scorer)
     other.filler = (scorer.filler + 7) % module.get_input_embeddings().weight.shape[0]
     return packing.agree(together, other.probe(packed=False, together=True), torch.float32)
 
 
 def rotary_limit(module: torch.nn.Module) -> float:
-    """Tokens of a row above which the rotary embeddings of its whole batch change (LongRoPE, dynamic NTK)."""
+    """The row length above which a row changes the rotary embeddings of its whole batch (LongRoPE, dynamic NTK)."""
     return min((limit for _, limit in _rotary(module)), default=math.inf)
 
 
-def forget_long_rows(module: torch.nn.Module) -> None:
-    """Dynamic NTK keeps what the longest row so far needed; the next long row must find its own."""
+def reset_rotary_cache(module: torch.nn.Module) -> None:
+    """Reset dynamic NTK, which keeps the frequencies of the longest row so far: a row's score must not depend on rows
+    scored before it."""
     for part, limit in _rotary(module):
         if hasattr(part, "max_seq_len_cached"):
             part.max_seq_len_cached = limit
@@ -88,11 +91,11 @@ def forget_long_rows(module: torch.nn.Module) -> None:
 
 def _rotary(module: torch.nn.Module) -> Iterator[tuple[Any, int]]:
     for part in module.modules():
-        told: Any = getattr(part, "rope_type", None)
-        kinds = list(told.values()) if isinstance(told, dict) else [told]
+        types: Any = getattr(part, "rope_type", None)
+        kinds = list(types.values()) if isinstance(types, dict) else [types]
         if not any(isinstance(kind, str) and ("dynamic" in kind or kind == "longrope") for kind in kinds):
             continue
-        own: Any = part
-        given = getattr(own.config, "rope_parameters", None) or {}
-        for one in given.values() if isinstance(told, dict) else [given]:
-            yield part, int(one.get("original_max_position_embeddings") or own.original_max_seq_len)
+        rotary: Any = part
+        parameters = getattr(rotary.config, "rope_parameters", None) or {}
+        for values in parameters.values() if isinstance(types, dict) else [parameters]:
+            yield part, int(values.get("original_max_position_embeddings") or rotary.original_max_seq_len)

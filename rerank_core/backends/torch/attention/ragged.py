@@ -1,4 +1,4 @@
-"""Rows of several lengths as flat tensors, made without a Python object for each number: a GPU waits for them."""
+"""Rows of several lengths as flat tensors, built without a Python object per number because a GPU waits for them."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ def concat_rows(rows: Iterable[Sequence[int]], device: torch.device) -> torch.Te
     tensor([[7, 8, 9]])
     """
     flat = array("q", itertools.chain.from_iterable(rows))
-    found = torch.frombuffer(flat, dtype=torch.int64) if flat else torch.empty(0, dtype=torch.int64)
-    # On a CPU too a copy: else the buffer would have to outlive the tensor.
-    return found[None].to(device, copy=True)
+    ids = torch.frombuffer(flat, dtype=torch.int64) if flat else torch.empty(0, dtype=torch.int64)
+    # Copied on a CPU as well: otherwise the buffer would have to outlive the tensor.
+    return ids[None].to(device, copy=True)
 
 
 def concat_ranges(starts: Sequence[int], lengths: Sequence[int], device: torch.device) -> torch.Tensor:
-    """``[total]`` int64: from each start as many numbers as its length.
+    """``[total]`` int64: for each start ``s`` and length ``n`` the numbers ``s, s + 1, ..., s + n - 1``.
 
     >>> concat_ranges([5, 0, 3], [2, 0, 3], torch.device("cpu"))
     tensor([5, 6, 3, 4, 5])
@@ -38,27 +38,32 @@ def concat_ranges(starts: Sequence[int], lengths: Sequence[int], device: torch.d
 
 @dataclass(frozen=True, eq=False)
 class KeyIndex:
-    """The keys of some rows, and whose they are.
+    """The keys that each row of a packed batch attends to, as arguments of variable-length attention.
 
     Attributes:
-        places: ``[keys]``, where each lies in the batch.
-        cu_seqlens_q, cu_seqlens_k: ``[rows + 1]`` int32, where each row's queries and keys begin, and their number.
-        longest: row, in queries and in keys.
+        positions: ``[keys]``, the position of each key in the batch; the keys of a shared prefix occur once per row.
+        cu_seqlens_q, cu_seqlens_k: ``[rows + 1]`` int32, where each row's queries and keys begin, and the total.
+        longest: the largest number of queries and of keys of a row.
     """
 
-    places: torch.Tensor
+    positions: torch.Tensor
     cu_seqlens_q: torch.Tensor
     cu_seqlens_k: torch.Tensor
     longest: tuple[int, int]
 
     @classmethod
-    def of(cls, pieces: Sequence[tuple[int, int, int, int]], asked: Sequence[int], device: torch.device) -> KeyIndex:
-        """Those of rows ``(start, length, start of the prefix, its length)``, each with ``asked`` query tokens."""
-        parts = [part for start, length, before, shared in pieces for part in ((before, shared), (start, length))]
-        read = [length + shared for _, length, _, shared in pieces]
-        queries, keys = (
+    def of(cls, rows: Sequence[tuple[int, int, int, int]], queries: Sequence[int], device: torch.device) -> KeyIndex:
+        """The keys of rows.
+
+        Args:
+            rows: ``(start, length, start of the prefix, length of the prefix)`` of each.
+            queries: number of query tokens of each row.
+        """
+        parts = [part for start, length, prefix, shared in rows for part in ((prefix, shared), (start, length))]
+        keys = [length + shared for _, length, _, shared in rows]
+        cu_seqlens_q, cu_seqlens_k = (
             torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
-            for lengths in (asked, read)
+            for lengths in (queries, keys)
         )
-        places = concat_ranges([start for start, _ in parts], [length for _, length in parts], device)
-        return cls(places, queries, keys, (max(asked), max(read)))
+        positions = concat_ranges([start for start, _ in parts], [length for _, length in parts], device)
+        return cls(positions, cu_seqlens_q, cu_seqlens_k, (max(queries), max(keys)))

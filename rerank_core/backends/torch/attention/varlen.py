@@ -1,8 +1,8 @@
-"""One kernel for rows of all lengths: torch's variable-length attention, where it serves.
+"""torch's variable-length attention: one kernel for rows of all lengths, laid end to end.
 
-``torch.nn.attention.varlen`` calls FlashAttention 2 (Dao, 2023) on rows laid end to end. It exists from torch 2.10 on,
-runs on CUDA alone, and takes no float32. `serves` says so beforehand, from what is there and what is asked, so that
-no error is caught in the middle of a forward pass.
+``torch.nn.attention.varlen`` calls FlashAttention 2 (Dao, 2023). It exists from torch 2.10 on, runs on CUDA only, and
+does not take float32. `serves` tells from torch, device, dtype and width whether it can be called, so that no forward
+pass fails halfway.
 """
 
 from __future__ import annotations
@@ -18,10 +18,10 @@ from rerank_core.backends.torch.attention.attention_call import AttentionCall
 
 __all__ = ["attend", "possible", "serves"]
 
-# The first version of the function had neither; without them a model's own scaling or window would be lost.
+# The first version of the function lacked these arguments; it would ignore a model's scaling or window.
 _NEEDED = ("scale", "window_size")
 _DTYPES = (torch.float16, torch.bfloat16)
-# Of the kernels that torch is built with: sdp_utils.cpp checks the same before SDPA takes them.
+# Limits of the kernels that torch is built with; sdp_utils.cpp checks the same before SDPA uses them.
 _OLDEST = (8, 0)
 _WIDEST, _STEP = 256, 8
 
@@ -29,12 +29,12 @@ _WIDEST, _STEP = 256, 8
 def possible(
     kind: str, generation: tuple[int, int], arguments: Collection[str], dtype: torch.dtype, width: int
 ) -> bool:
-    """Whether variable-length attention computes heads of this width, in this dtype, on this kind of device.
+    """Whether variable-length attention supports this device, dtype and head width.
 
     Args:
-        kind: of the device, as in ``torch.device.type``.
-        generation: its compute capability.
-        arguments: that the function here takes; none where it is not there.
+        kind: ``torch.device.type``.
+        generation: the compute capability of the device.
+        arguments: names of the arguments of this torch's function; empty if torch does not have it.
     """
     return (
         kind == "cuda"
@@ -48,7 +48,7 @@ def possible(
 
 @functools.lru_cache(maxsize=64)
 def serves(device: torch.device, dtype: torch.dtype, width: int) -> bool:
-    """`possible`, with the torch and the device that are here."""
+    """`possible`, for the installed torch and this device."""
     if device.type != "cuda":
         return False
     return possible(device.type, torch.cuda.get_device_capability(device), _arguments(), dtype, width)
@@ -65,31 +65,31 @@ def attend(
     longest: tuple[int, int],
     causal: bool = False,
 ) -> torch.Tensor:
-    """Attention over ``[total, heads, width]`` inside each row, with its gradient.
+    """Attention of ``[total, heads, width]`` inside each row, with gradients.
 
     Args:
-        key, value: may have fewer heads, each for as many of the query's.
-        call: without a soft cap, which the kernel does not have.
-        cu_seqlens_q: ``[rows + 1]`` int32, where each row's queries begin, and their number; ``cu_seqlens_k`` likewise.
-        longest: row, in queries and in keys.
-        causal: only keys before a query count, the last query of a row standing at its last key.
+        key, value: may have fewer heads than the query (grouped-query attention).
+        call: must have no soft cap, which the kernel does not support.
+        cu_seqlens_q, cu_seqlens_k: ``[rows + 1]`` int32, where each row's queries and keys begin, and the total.
+        longest: the largest number of queries and of keys of a row.
+        causal: a query attends only to keys up to its own; the last query of a row is aligned with its last key.
     """
     function = _function()
-    assert function is not None, "serves() comes first"
+    assert function is not None, "call serves() first"
     back = -1 if call.sliding_window is None or max(longest) <= call.sliding_window else call.sliding_window - 1
     window = (back, 0 if causal else back)
     if call.dropout:
-        # The kernel under torch's function, which has no dropout of its own.
-        found = torch.ops.aten._flash_attention_forward(
+        # torch's function has no dropout argument; the operator that it calls does.
+        outputs = torch.ops.aten._flash_attention_forward(
             query, key, value, cu_seqlens_q, cu_seqlens_k, *longest, call.dropout, window == (-1, 0), False,
             scale=call.scale, window_size_left=window[0], window_size_right=window[1],
         )  # fmt: skip
-        dropped: torch.Tensor = found[0]
+        dropped: torch.Tensor = outputs[0]
         return dropped
-    # Later versions want to be told; the kernel has always shared heads.
-    told = {"enable_gqa": True} if query.shape[1] != key.shape[1] and "enable_gqa" in _arguments() else {}
+    # Later versions require the argument for grouped-query attention; earlier versions need none.
+    gqa = {"enable_gqa": True} if query.shape[1] != key.shape[1] and "enable_gqa" in _arguments() else {}
     out: torch.Tensor = function(
-        query, key, value, cu_seqlens_q, cu_seqlens_k, *longest, scale=call.scale, window_size=window, **told
+        query, key, value, cu_seqlens_q, cu_seqlens_k, *longest, scale=call.scale, window_size=window, **gqa
     )
     return out
 
@@ -102,7 +102,7 @@ def _arguments() -> tuple[str, ...]:
 
 @functools.cache
 def _function() -> Callable[..., Any] | None:
-    # AMD's kernels behind the same name have other limits, and some builds have none.
+    # AMD's kernels have other limits under the same name, and some builds of torch have no kernel.
     if torch.version.hip is not None or not torch.backends.cuda.is_flash_attention_available():
         return None
     try:

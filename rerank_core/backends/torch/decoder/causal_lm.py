@@ -13,7 +13,7 @@ from rerank_core.backends.frames import PrefixFrame, behind_prefixes
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
-from rerank_core.backends.torch.attention.padding import padded_on_the_left
+from rerank_core.backends.torch.attention.padding import left_padded
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.decoder.heads import LabelHead, LayerHeads, ScoreHead
 from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
@@ -209,7 +209,7 @@ class DecoderScorer(TorchScorer):
             made, layout = self._whole_inputs(prefixes, rows, owners)
             return {**made, "logits_to_keep": layout.last}
         joined = [[*prefixes[owner], *row] for owner, row in zip(owners, rows, strict=True)]
-        return {**padded_on_the_left(joined, filler=self.filler, device=self.device), "logits_to_keep": 1}
+        return {**left_padded(joined, filler=self.filler, device=self.device), "logits_to_keep": 1}
 
     def scores_from(self, output: Any) -> torch.Tensor:
         if not isinstance(self.score_head, LabelHead):
@@ -280,7 +280,7 @@ class DecoderScorer(TorchScorer):
         found = []
         with torch.inference_mode(), self._evaluating():
             for batches in (alone, together):
-                made = [padded_on_the_left(batch, filler=self.filler, device=self.device) for batch in batches]
+                made = [left_padded(batch, filler=self.filler, device=self.device) for batch in batches]
                 found.append([row for one in made for row in self.module(**one).last_hidden_state[:, -1]])
         return packing.agree(found[0], found[1], self._dtype)
 

@@ -84,8 +84,8 @@ def test_layout_counts_every_token_once_and_positions_go_on_after_the_prefix() -
 def test_one_kernel_is_given_each_row_behind_its_prefix() -> None:
     """What variable-length attention gets on a GPU: bounds of queries, and for each row the keys of prefix and row."""
     packing = CausalPacking.of(PREFIXES, ROWS, torch.device("cpu"))
-    made = packing._all_gathered
-    places, asked, read = made.places, made.cu_seqlens_q, made.cu_seqlens_k
+    made = packing._all_keys
+    places, asked, read = made.positions, made.cu_seqlens_q, made.cu_seqlens_k
     pieces = sorted([*((start, length, None) for start, length in packing.prefixes), *packing.rows])
     for number, (start, length, prefix) in enumerate(pieces):
         assert asked[number : number + 2].tolist() == [start, start + length]
@@ -98,11 +98,11 @@ def test_one_kernel_is_given_each_row_behind_its_prefix() -> None:
 def test_last_tokens_are_given_each_row_in_the_callers_order() -> None:
     """One query a row, over the keys of its prefix and itself."""
     packing = CausalPacking.of(PREFIXES, ROWS, torch.device("cpu"))
-    made = packing._last_gathered
+    made = packing._last_keys
     assert made.cu_seqlens_q.tolist() == list(range(len(ROWS) + 1))
     for number, (start, length, prefix) in enumerate(packing.rows):
         before, shared = packing.prefixes[prefix]
-        own = made.places[int(made.cu_seqlens_k[number]) : int(made.cu_seqlens_k[number + 1])].tolist()
+        own = made.positions[int(made.cu_seqlens_k[number]) : int(made.cu_seqlens_k[number + 1])].tolist()
         assert own == [*range(before, before + shared), *range(start, start + length)]
     assert made.longest == (1, 21)
 
