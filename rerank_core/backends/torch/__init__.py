@@ -49,7 +49,7 @@ from rerank_core.spec.untrusted_files import reading
 if TYPE_CHECKING:
     import torch
 
-kernel_caches.bound()
+kernel_caches.limit_kernel_caches()
 
 __all__ = [
     "VECTORS",

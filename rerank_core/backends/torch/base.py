@@ -1,4 +1,5 @@
-"""What all torch scorers share: the module, the tokenizer, rows packed or padded, and what to do without memory."""
+"""The base class of torch scorers: holds module and tokenizer, lays rows out packed or padded, and recovers from
+out-of-memory by halving the batch."""
 
 from __future__ import annotations
 
@@ -28,18 +29,18 @@ __all__ = ["TorchScorer"]
 
 _LOG = logging.getLogger(__name__)
 
-# Tokens of a forward pass, by device. On CPU 2,048 packed tokens were best at 12 x 384 and 12 x 768 (1,024 and 4,096
-# lay within 5 %); padded rows gain from a wider batch. On an H200 in bfloat16, where launching kernels costs most,
-# 65,536 was best packed and 32,768 padded, at both sizes.
+# Tokens of a forward pass, by device. On a CPU 2,048 packed tokens were fastest for 12 layers of width 384 and of 768
+# (1,024 and 4,096 were within 5 %); padded rows are faster in larger batches. On an H200 in bfloat16, where kernel
+# launches cost most, 65,536 packed and 32,768 padded tokens were fastest for both models.
 _PACKED_BUDGETS = {"cpu": 2048, "cuda": 65536}
 _PADDED_BUDGETS = {"cpu": 4096, "cuda": 32768}
 
 
 class TorchScorer(ABC):
-    """A transformers module behind the seam.
+    """A `Scorer` around a transformers module.
 
-    Subclasses say how a row is assembled and what to `read` off the module. Rows are packed where the module can be,
-    and padded elsewhere; ``packed = False`` forces the padded path, the slow twin.
+    A subclass assembles rows and reads the tensors that scores are computed from (`read`). Rows are packed if that does
+    not change the results, else they are padded. Setting ``packed = False`` forces padding.
 
     Args:
         execution: whether rows are packed, products are int8, and the module belongs to the caller.
@@ -77,76 +78,78 @@ class TorchScorer(ABC):
             self._speed_up(prepacked=not execution.int8 and not execution.live)
         if not self.packed and self.one_by_one:
             _LOG.warning(
-                "model %r: padding beside a row changes its score, so rows are computed one by one, which is slow",
+                "model %r: padding changes the score of a row, so rows are computed one by one, which is slow",
                 spec.name,
             )
         if execution.int8:
             self._quantize()
 
     def _speed_up(self, *, prepacked: bool) -> None:
-        """Take each faster way that gives, on a few short rows, what the plain module gave; undo the others."""
+        """Turn on each optimization that gives the plain module's results on a few short rows."""
         expected = self.probe(packed=False)
         module: Any = self.module
         attention = getattr(module.config, "_attn_implementation", None)
 
-        def right(packed: bool) -> bool:
+        def is_exact(packed: bool) -> bool:
             try:
                 if packed:
                     module.set_attn_implementation(packing.NAME)
-                found = self.probe(packed=packed)
-                if not packing.agree(expected, found, self._dtype):
+                results = self.probe(packed=packed)
+                if not packing.agree(expected, results, self._dtype):
                     return False
                 if not packed or self._dtype == torch.float32:
                     return True
-                beside = self.probe(packed=True, others=True)
-                return packing.agree(found[:1], beside[:1], torch.float32)
-            except Exception:  # noqa: BLE001 -- whatever a model makes of it, it is not used then
+                # In half precision the tolerance is wide; the first row must not depend on the other rows at all.
+                changed = self.probe(packed=True, others=True)
+                return packing.agree(results[:1], changed[:1], torch.float32)
+            except Exception:  # noqa: BLE001 -- an architecture may fail in any way; the optimization is not used then
                 return False
 
         for settings in self.packing_variants():
             vars(self).update(settings)
-            self.packed = right(packed=True)
+            self.packed = is_exact(packed=True)
             if self.packed:
                 break
         if not self.packed:
             module.set_attn_implementation(attention)
-        elif (undo := self.skip_unread()) is not None and not right(packed=True):
+        elif (undo := self.skip_unread()) is not None and not is_exact(packed=True):
             undo()
         if prepacked and onednn.available(module):
             replaced = onednn.prepack(module)
-            if not right(self.packed):
+            if not is_exact(self.packed):
                 onednn.restore(replaced)
 
     def packing_variants(self) -> list[dict[str, Any]]:
-        """Settings of this scorer under which packing is tried in turn, the fastest first."""
-        # A kernel that is wrong or refuses here is no reason to pad: groups need nothing but SDPA.
+        """Attribute values with which packing is tried in turn, the fastest first."""
+        # Without the variable-length kernel, rows of equal length attend in one call of SDPA.
         kernels = (True, False) if self.device.type == "cuda" else (True,)
-        return [{"_allow_varlen": one} for one in kernels]
+        return [{"_allow_varlen": varlen} for varlen in kernels]
 
     @functools.cached_property
     def one_by_one(self) -> bool:
-        """Whether rows that are padded together get other scores than alone: then each is computed alone."""
+        """Whether padding changes scores, so that each padded row is computed alone."""
         try:
-            return not self.pads()
-        except Exception:  # noqa: BLE001 -- whatever a model makes of padding, it is not padded then
+            return not self.can_pad()
+        except Exception:  # noqa: BLE001 -- an architecture may fail in any way; its rows are not padded then
             return True
 
-    def pads(self) -> bool:
+    def can_pad(self) -> bool:
+        """Whether rows have the same scores padded together as alone."""
         return padding_keeps_scores(self)
 
-    def apart(self, lengths: Sequence[int], *, packed: bool) -> bool:
-        """Whether rows of these lengths must be computed alone; one that must be, and is, finds the module ready."""
-        over = max(lengths) > self._rotary_limit
-        if over:
+    def must_split(self, lengths: Sequence[int], *, packed: bool) -> bool:
+        """Whether rows of these lengths must run one by one. Resets the rotary cache if a row exceeds its limit."""
+        is_long = max(lengths) > self._rotary_limit
+        if is_long:
             reset_rotary_cache(self.module)
-        return len(lengths) > 1 and (over or (not packed and self.one_by_one))
+        return len(lengths) > 1 and (is_long or (not packed and self.one_by_one))
 
     def probe(self, *, packed: bool, others: bool = False, together: bool = False) -> list[torch.Tensor]:
-        """What is read of a few short rows.
+        """The results of `read` for a few short rows.
 
         Args:
-            others: the first row beside other neighbours of the same lengths.
-            together: where they are not packed, all in one pass instead of each alone.
+            others: keep the first row and change the others, at the same lengths.
+            together: pad the rows together instead of computing each alone; packed rows are always together.
         """
         rows = packing.probe_rows(self.module)
         if others:
@@ -156,11 +159,11 @@ class TorchScorer(ABC):
         return [self.read([row], [None], packed=False)[0] for row in rows]
 
     def _quantize(self) -> None:
-        """Round the encoder's weights to int8.
+        """Quantize the encoder's linear layers to int8.
 
         Raises:
-            InputError: not on the CPU.
-            CheckpointError: numbers that int8 makes infinite or NaN.
+            InputError: the module is not on the CPU, or torch lacks the operators.
+            CheckpointError: the quantized module gives infinity or NaN.
         """
         if self.device.type != "cpu" or not quantization.available():
             raise InputError(
@@ -168,16 +171,16 @@ class TorchScorer(ABC):
                 "torch with oneDNN's int8 operators. Use float16 or bfloat16 on a GPU"
             )
         quantization.quantize(self.module)
-        if not all(bool(torch.isfinite(found).all()) for found in self.probe(packed=self.packed)):
+        if not all(bool(torch.isfinite(result).all()) for result in self.probe(packed=self.packed)):
             raise CheckpointError(f"model {self.spec.name!r} gives NaN or infinity in int8; use float32")
 
     def skip_unread(self) -> Callable[[], None] | None:
-        """Leave out what `read` does not need of a packed batch; returns how to undo it, None where nothing is."""
+        """Skip what `read` does not need of a packed batch; returns a function that undoes it, or None if unchanged."""
         return None
 
     @property
     def token_budget(self) -> int:
-        """What suits the device that the module is on, or as much of it as memory was found to hold."""
+        """Tokens of a forward pass: the best number for the device, or less after an out-of-memory error."""
         budgets = self.packed_budgets if self.packed else _PADDED_BUDGETS
         return int(min(self._ceiling, budgets.get(self.device.type, budgets["cpu"])))
 
@@ -201,15 +204,15 @@ class TorchScorer(ABC):
         return self.tokenizer.encode(texts, before, after)
 
     def forward(self, batch: Batch) -> Output:
-        """The batch's scores; in halves where memory does not suffice, or where rows must be alone.
+        """The scores of a batch. It is halved on an out-of-memory error, or where rows must be computed one by one.
 
-        Half of what did not fit is the most that is tried from then on, whatever budget the caller asked for.
+        After an out-of-memory error later batches have at most half as many tokens, whatever the caller's budget.
         """
         tokens = self._tokens(batch)
-        apart = self.layout != "separate" and self.apart(self._lengths(batch), packed=self.packed)
-        if len(batch.rows) == 1 or (tokens <= self._ceiling and not apart):
+        split = self.layout != "separate" and self.must_split(self._lengths(batch), packed=self.packed)
+        if len(batch.rows) == 1 or (tokens <= self._ceiling and not split):
             try:
-                with torch.inference_mode():  # weights in training ask for gradients
+                with torch.inference_mode():  # a module in training has weights that require gradients
                     return self.score(batch)
             except torch.OutOfMemoryError:
                 if len(batch.rows) == 1:
@@ -223,7 +226,7 @@ class TorchScorer(ABC):
         return Output(scores, self.merge_states(halves[0].state, halves[1].state, middle))
 
     def merge_states(self, first: Any, second: Any, count: int) -> Any:
-        """The state of a batch from those of its halves; ``count`` rows are in the first."""
+        """The state of a batch from the states of its halves; the first half has ``count`` rows."""
         return None
 
     def _lengths(self, batch: Batch) -> list[int]:
@@ -235,10 +238,10 @@ class TorchScorer(ABC):
 
     @abstractmethod
     def score(self, batch: Batch) -> Output:
-        """Raw scores of the batch's rows in one pass."""
+        """Raw scores of the batch's rows in one forward pass."""
 
     def read(self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool) -> Any:
-        """What a score is made of, one tensor a row; for a scorer without a `trial` of its own."""
+        """The tensors that scores are computed from, one a row. A scorer that overrides `probe` need not have it."""
         raise NotImplementedError
 
     def outputs(
@@ -248,18 +251,19 @@ class TorchScorer(ABC):
         *,
         packed: bool,
         attended: Sequence[int | None] = (),
-        **more: Any,
+        **kwargs: Any,
     ) -> Any:
-        """The module's output for rows: ``[1, total]`` positions where packed, else ``[len(rows), longest]``.
+        """The module's output for rows: of shape ``[1, total, ...]`` if packed, else ``[len(rows), longest, ...]``.
 
         Args:
-            attended: how many tokens of each row are attended to, from the first; None for all. Not where packed.
+            attended: number of leading tokens of each row that are attended to, None for all; padded rows only.
+            kwargs: further arguments of the module.
         """
-        made = self.laid_out(rows, types, packed=packed, attended=attended)
+        inputs = self.module_inputs(rows, types, packed=packed, attended=attended)
         with torch.inference_mode(), self._evaluating():
-            return self.module(**made, **more)
+            return self.module(**inputs, **kwargs)
 
-    def laid_out(
+    def module_inputs(
         self,
         rows: Sequence[Sequence[int]],
         types: Sequence[Sequence[int] | None],
@@ -269,8 +273,8 @@ class TorchScorer(ABC):
     ) -> dict[str, Any]:
         """The module's inputs for rows; see `outputs`."""
         if not packed:
-            seen = attended or [None] * len(rows)
-            return padded(rows, types, seen, filler=self.filler, typed=self.typed, device=self.device)
+            counts = attended or [None] * len(rows)
+            return padded(rows, types, counts, filler=self.filler, typed=self.typed, device=self.device)
         return packing.inputs(
             rows,
             types,
@@ -282,7 +286,7 @@ class TorchScorer(ABC):
 
     @contextmanager
     def _evaluating(self) -> Iterator[None]:
-        """The module in eval mode; a module in training is put back into it (dropout would make scores random)."""
+        """Eval mode, since dropout would make scores random; restores training mode afterwards."""
         training = self.module.training
         if training:
             self.module.eval()
@@ -292,5 +296,5 @@ class TorchScorer(ABC):
             if training:
                 self.module.train()
 
-    def close(self) -> None:  # noqa: B027 -- a scorer with more to let go of may say so
-        """Nothing to do: the weights go with the last reference to them, so that a call under way can end."""
+    def close(self) -> None:  # noqa: B027 -- subclasses may override it
+        """Does nothing: the weights are freed with the last reference to them, so that a running call can finish."""

@@ -1,4 +1,4 @@
-"""Whether a module, its tokenizer and its template belong together, asked once when they are loaded."""
+"""Checks at load time that module, tokenizer and template fit each other."""
 
 from __future__ import annotations
 
@@ -11,19 +11,30 @@ from rerank_core.errors import CheckpointError, InputError
 __all__ = ["check_pieces", "check_vocabulary"]
 
 
-def check_pieces(tokenizer: TextTokenizer, around: Mapping[str, Sequence[str]], model: str) -> None:
-    """Refuse special tokens token_text out beside the caller's text, where they would be read as text."""
-    literal = [text for texts in around.values() for text in texts]
+def check_pieces(tokenizer: TextTokenizer, literal_text: Mapping[str, Sequence[str]], model: str) -> None:
+    """Refuse special tokens in the literal text of a ``query`` or ``doc`` piece: it is tokenized as plain text there.
+
+    Args:
+        literal_text: the texts before and after the placeholder, by piece.
+
+    Raises:
+        InputError: names the token.
+    """
+    literal = [text for texts in literal_text.values() for text in texts]
     for token in tokenizer.raw.get_added_tokens_decoder().values():
         if token.special and any(token.content in text for text in literal):
             raise InputError(
-                f"model {model!r}: {token.content!r} stands in a query or doc piece of the template, where it would be "
-                "read as text; the tokenizer's own layout brings the special tokens"
+                f"model {model!r}: {token.content!r} is in the query or doc piece of the template, where it would be "
+                "tokenized as plain text; the tokenizer adds the special tokens itself, so remove it"
             )
 
 
 def check_vocabulary(module: Any, tokenizer: TextTokenizer, model: str) -> None:
-    """Refuse another model's tokenizer: its ids would read past the embedding table, on CUDA fatally."""
+    """Refuse a tokenizer with more tokens than embeddings: an id past the table is a fatal error on CUDA.
+
+    Raises:
+        CheckpointError: names both sizes.
+    """
     rows = module.get_input_embeddings().weight.shape[0]
     size = max(tokenizer.raw.get_vocab(with_added_tokens=True).values()) + 1
     if size > rows:

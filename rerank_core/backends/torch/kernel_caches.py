@@ -1,24 +1,24 @@
-"""The caches of compiled kernels, which torch keeps for every new shape on the CPU, bounded.
+"""Limits the caches of compiled CPU kernels, which would fill with shapes that do not occur again.
 
-Rows are never padded, so nearly every batch has a new number of tokens. oneDNN and ideep, torch's layer over it, keep
-1,024 kernels each, ideep in every thread: some 400 MB, which no shape asks for again. Both read their capacity once,
-from the environment, at their first kernel.
+Packed batches differ in their number of tokens, so nearly every batch is a new shape. oneDNN and ideep, torch's layer
+over it, cache 1,024 kernels each, ideep in every thread: about 400 MB. Both read their capacity from the environment
+once, at their first kernel.
 """
 
 from __future__ import annotations
 
 import os
 
-__all__ = ["bound"]
+__all__ = ["limit_kernel_caches"]
 
-# A network's layers have fewer shapes than this, so that a model of somebody else's keeps its kernels.
+# More than the shapes of one network's layers, so that other models in the process keep their kernels.
 _KERNELS = 128
 
 
-def bound() -> None:
-    """Ask for smaller caches, unless the environment says how large they are.
+def limit_kernel_caches() -> None:
+    """Set the cache sizes in the environment, unless they are set already.
 
-    In a process that has used oneDNN already they stay as they are; the same variables set before it starts help then.
+    This has no effect in a process that has already used oneDNN; set the variables before it starts instead.
     """
     for name in ("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "LRU_CACHE_CAPACITY"):
         if name == "LRU_CACHE_CAPACITY" or "DNNL_PRIMITIVE_CACHE_CAPACITY" not in os.environ:

@@ -13,8 +13,8 @@ import torch
 
 from rerank_core.backends.after_fork import Lock
 from rerank_core.backends.config_claims import check_claims, check_files
-from rerank_core.backends.torch.pickle_conversion import conversion
-from rerank_core.backends.torch.safe_config import check_config, pinned
+from rerank_core.backends.torch.pickle_conversion import conversion_code
+from rerank_core.backends.torch.safe_config import check_config, with_safe_settings
 from rerank_core.backends.torch.safetensors_reader import check_weights
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
 from rerank_core.spec.adapter_folder import is_adapter
@@ -113,7 +113,7 @@ def from_files(
     if not safe and not pickled and any(directory.glob("pytorch_model*.bin")):
         raise CheckpointError(
             f"{directory} has no safetensors, only a pickled file, which is not opened. "
-            + conversion(directory, "pytorch_model*.bin")
+            + conversion_code(directory, "pytorch_model*.bin")
         )
     if not safe and not (pickled and (directory / "pytorch_model.bin").is_file()):
         raise CheckpointError(f"{directory} has no weights: no model.safetensors, and no index of its shards")
@@ -122,7 +122,7 @@ def from_files(
         with quiet():
             module, report = auto.from_pretrained(
                 str(directory),
-                config=pinned(config),
+                config=with_safe_settings(config),
                 dtype=dtype,
                 use_safetensors=safe,
                 local_files_only=True,

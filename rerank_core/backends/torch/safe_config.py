@@ -1,4 +1,5 @@
-"""What a checkpoint's ``config.json`` may not choose: the code that computes, and files or models beside its own."""
+"""Settings that a checkpoint's ``config.json`` may not choose: code that computes, and files or models outside its
+folder."""
 
 from __future__ import annotations
 
@@ -9,26 +10,26 @@ from typing import Any
 from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.untrusted_files import read_json
 
-__all__ = ["check_config", "pinned"]
+__all__ = ["check_config", "with_safe_settings"]
 
-# Settings by which transformers fetches other models, or reads other files.
+# Settings that make transformers fetch other models or read other files.
 _REFUSED = {
     "transformers_weights": "weights are read from model.safetensors or its shards",
     "backbone": "models around another model are not supported",
     "distributed_config": "a model runs on one device here",
 }
-# What runs them is an installed package; that of others may be code of the hub, fetched on the way.
+# Methods computed by an installed package; others may download code from the hub.
 _QUANTIZED = ("gptq", "awq", "bitsandbytes")
 
 
 def check_config(file: Path) -> None:
-    """Refuse what would be followed and must not be.
+    """Refuse settings that transformers would follow and that could read other files or run downloaded code.
 
     Raises:
         CheckpointError: names the setting.
     """
     if not file.is_file():
-        return  # said with more words by whoever needs it
+        return  # a missing config.json is reported when it is read
     for key, value in _settings(read_json(file)):
         if key in _REFUSED and value not in (None, {}, False):
             raise CheckpointError(f"{file}: {key} is {short(value)}; {_REFUSED[key]}")
@@ -39,23 +40,23 @@ def check_config(file: Path) -> None:
             )
 
 
-def pinned(config: Any) -> Any:
-    """A configuration that leaves the choice of the code that computes to transformers: a name in ``config.json`` may
-    be one of the hub's kernels, which are code that is downloaded."""
+def with_safe_settings(config: Any) -> Any:
+    """The configuration, changed in place, with transformers' default implementations: a name in ``config.json`` may
+    refer to a kernel on the hub, which is code that transformers downloads."""
     for name in ("_attn_implementation", "_experts_implementation"):
-        setattr(config, name, None)  # for the models inside it too
-    # Nor what a forward pass gives: the scorers ask for what they read.
+        setattr(config, name, None)  # applies to nested configurations too
+    # Scorers request the outputs that they read.
     config.return_dict, config.output_attentions, config.output_hidden_states = True, False, False
     return config
 
 
 def _settings(values: Any) -> Iterator[tuple[str, Any]]:
-    """All keys, of the objects inside too."""
-    waiting = [values]
-    while waiting:
-        one = waiting.pop()
-        if isinstance(one, Mapping):
-            yield from one.items()
-            waiting.extend(one.values())
-        elif isinstance(one, list):
-            waiting.extend(one)
+    """All keys and values, nested objects included."""
+    pending = [values]
+    while pending:
+        value = pending.pop()
+        if isinstance(value, Mapping):
+            yield from value.items()
+            pending.extend(value.values())
+        elif isinstance(value, list):
+            pending.extend(value)

@@ -1,5 +1,8 @@
-"""What a trainer asks of a scorer: it calls the module itself, so that gradients, DistributedDataParallel and the like
-see the call, on the very rows that serving makes."""
+"""What a trainer needs from a scorer: inputs for the module and scores from its output.
+
+The trainer calls the module itself, so that gradients and wrappers such as DistributedDataParallel work. The rows are
+those that serving computes.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,16 @@ class Trainable(Protocol):
     """A scorer whose module can be trained on packed or padded rows.
 
     Attributes:
-        packed: whether packed rows were found to give what padded ones do.
+        packed: whether packed rows give the same scores as padded ones.
     """
 
     packed: bool
 
     def forward_inputs(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
-        """Keyword arguments of the whole model's forward pass for a batch; `scores_from` reads what it returns."""
+        """Keyword arguments of the module's forward pass for a batch; `scores_from` takes its output."""
         ...
 
     def scores_from(self, output: Any) -> torch.Tensor:
-        """Scores ``[rows]`` in float32, with their gradient, from what the module returned for `forward_inputs`;
-        ``[rows, layers]``, the deepest last, where several layers have a score."""
+        """Scores ``[rows]`` in float32, with gradients, from the module's output for `forward_inputs`. If several
+        layers have a head, ``[rows, layers]``, the deepest layer last."""
         ...

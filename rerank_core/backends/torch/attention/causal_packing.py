@@ -189,8 +189,8 @@ class CausalPacking:
         )  # fmt: skip
 
     def _mask(self, group: _Group, sliding_window: int | None) -> torch.Tensor:
-        """``[length, shared + length]``: True where a token of a row attends to a key. Kept for the layers of this batch
-        only, because it is large for long rows."""
+        """``[length, shared + length]``: True where a token of a row attends to a key. Kept for one batch, because
+        it is large for long rows."""
         key = (group.length, group.shared, sliding_window)
         if key not in self._masks:
             positions = torch.arange(group.shared + group.length, device=self.last.device)

@@ -21,7 +21,7 @@ __all__ = ["ClassifierScorer"]
 
 
 class ClassifierScorer(TorchScorer):
-    """Score = the single logit, in float32 whatever the model computes in."""
+    """Scores a row by its single logit, converted to float32."""
 
     layout: Layout = "joint"
 
@@ -40,8 +40,8 @@ class ClassifierScorer(TorchScorer):
             raise InputError(f"model {spec.name!r}: a classifier takes Template.pair(), not {spec.template!r}")
         if hasattr(module, "score") and getattr(module.config, "pad_token_id", None) is None:
             raise CheckpointError(
-                f"model {spec.name!r}: a decoder classifier finds its last token by pad_token_id, and config.json has "
-                "none; set it to the tokenizer's padding token"
+                f"model {spec.name!r}: a decoder classifier needs pad_token_id to find the last token of a row, and "
+                "config.json has none; set it to the id of the tokenizer's padding token"
             )
         if execution.pack:
             gather_cls(module)
@@ -58,6 +58,7 @@ class ClassifierScorer(TorchScorer):
         return self._frame.row(query, doc, start, stop, owner)
 
     def stacked(self) -> ClassifierScorer:
+        """A copy of this scorer with BCEmbedding's layout (`stacked_frame`)."""
         other = copy.copy(self)
         other._frame = stacked_frame(self.tokenizer, typed=self.typed)
         return other
@@ -66,7 +67,7 @@ class ClassifierScorer(TorchScorer):
         return last_layer_for_cls_only(self.module, live=self.execution.live)
 
     def forward_inputs(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
-        return self.laid_out([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=packed)
+        return self.module_inputs([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=packed)
 
     def scores_from(self, output: Any) -> torch.Tensor:
         logits: torch.Tensor = output.logits[:, 0].float()

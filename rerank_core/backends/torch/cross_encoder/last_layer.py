@@ -1,8 +1,7 @@
-"""A classifier reads one token a row: the last layer computes no more than that needs.
+"""Computes the last layer of a cross-encoder for first tokens only, since the classifier reads no other token.
 
-Exact, not an approximation: keys and values are still those of every token; queries, the attention output and the
-feed-forward block are computed for the first tokens alone. It saves most of one layer of a BERT-like encoder, in
-training too.
+The result is exact: keys and values are computed for all tokens, and only queries, attention output and feed-forward
+block are computed for first tokens alone. It saves most of one layer of a BERT-like encoder, in training too.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ __all__ = ["gather_cls", "last_layer_for_cls_only"]
 
 
 class FirstTokenLayer(torch.nn.Module):
-    """The last layer of an encoder: ``[1, rows, width]`` for a packed batch, the layer itself for any other."""
+    """The last layer of an encoder; gives ``[1, rows, width]``, the first tokens, for a packed batch."""
 
     def __init__(self, layer: Any) -> None:
         super().__init__()
@@ -32,12 +31,12 @@ class FirstTokenLayer(torch.nn.Module):
 
 
 def _forward(
-    layer: Any, whole: Callable[..., Any], hidden_states: torch.Tensor, *args: Any, **kwargs: Any
+    layer: Any, full_forward: Callable[..., Any], hidden_states: torch.Tensor, *args: Any, **kwargs: Any
 ) -> torch.Tensor:
-    """A layer's forward pass: for a packed batch its first tokens alone, for any other batch the ``whole`` layer."""
+    """The last layer's forward pass: first tokens only for a packed batch, ``full_forward`` for any other batch."""
     packing: Packing | None = kwargs.get("packing")
     if packing is None:
-        output: torch.Tensor = whole(hidden_states, *args, **kwargs)
+        output: torch.Tensor = full_forward(hidden_states, *args, **kwargs)
         return output
     return _first_tokens(layer, hidden_states, packing)
 
@@ -51,26 +50,26 @@ def _first_tokens(layer: Any, hidden_states: torch.Tensor, packing: Packing) -> 
     dropout = attention.dropout.p if attention.training else 0.0
     out = _attend(query, key, value, packing, AttentionCall(attention.scaling, dropout=dropout))
     attended = layer.attention.output(out.flatten(1)[None], first)
-    found: torch.Tensor = layer.output(layer.intermediate(attended), attended)
-    return found
+    output: torch.Tensor = layer.output(layer.intermediate(attended), attended)
+    return output
 
 
 def _attend(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, call: AttentionCall
 ) -> torch.Tensor:
-    """``[rows, heads, width]``: one query a row over the keys and values of that row."""
+    """``[rows, heads, width]``: one query per row over the keys and values of that row."""
     if packing.uses_varlen(query):
-        alone = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
+        one_query_each = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
         longest = (1, max(packing.lengths))
         return varlen.attend(
-            query, key, value, call, cu_seqlens_q=alone, cu_seqlens_k=packing.cu_seqlens, longest=longest
+            query, key, value, call, cu_seqlens_q=one_query_each, cu_seqlens_k=packing.cu_seqlens, longest=longest
         )
-    asked = torch.split(query, [rows for _, rows, _ in packing.groups])
-    # Split, not sliced: a gradient through slices of a whole costs the whole for every slice.
-    read = (torch.split(part, [rows * length for _, rows, length in packing.groups]) for part in (key, value))
+    queries = torch.split(query, [rows for _, rows, _ in packing.groups])
+    # Split instead of sliced: the backward pass of a slice allocates the whole tensor, for every slice.
+    keys_values = (torch.split(part, [rows * length for _, rows, length in packing.groups]) for part in (key, value))
     out = []
-    for (_, rows, length), q, *behind in zip(packing.groups, asked, *read, strict=True):
-        k, v = (part.view(rows, length, *part.shape[1:]).transpose(1, 2) for part in behind)
+    for (_, rows, length), q, *parts in zip(packing.groups, queries, *keys_values, strict=True):
+        k, v = (part.view(rows, length, *part.shape[1:]).transpose(1, 2) for part in parts)
         out.append(
             torch.nn.functional.scaled_dot_product_attention(
                 q[:, :, None], k, v, scale=call.scale, dropout_p=call.dropout
@@ -80,14 +79,14 @@ def _attend(
 
 
 def last_layer_for_cls_only(module: Any, *, live: bool = False) -> Callable[[], None] | None:
-    """Let the last layer of a BERT-like encoder compute first tokens alone, of packed batches.
+    """Let the last layer of a BERT-like encoder compute first tokens only, for packed batches.
 
     Args:
-        live: the module is somebody else's: the layer stays the object that it is, under the names that its weights
-            are saved by, and only its ``forward`` is replaced.
+        live: the module belongs to the caller: replace the layer's ``forward`` instead of the layer, so that the names
+            of its weights stay.
 
     Returns:
-        how to undo it; None where the encoder is of another kind.
+        a function that undoes it; None if the encoder has another structure.
     """
     layers = getattr(getattr(getattr(module, "base_model", None), "encoder", None), "layer", None)
     if not isinstance(layers, torch.nn.ModuleList) or not len(layers):
@@ -95,10 +94,10 @@ def last_layer_for_cls_only(module: Any, *, live: bool = False) -> Callable[[], 
     last: Any = layers[-1]
     of_attention = ("query", "key", "value", "scaling", "dropout.p")
     for path in (*(f"attention.self.{name}" for name in of_attention), "attention.output", "intermediate", "output"):
-        found = last
+        part = last
         for name in path.split("."):
-            found = getattr(found, name, None)
-        if found is None:
+            part = getattr(part, name, None)
+        if part is None:
             return None
     if not live:
         layers[-1] = FirstTokenLayer(last)
@@ -110,9 +109,9 @@ def last_layer_for_cls_only(module: Any, *, live: bool = False) -> Callable[[], 
 
 
 def gather_cls(module: Any) -> None:
-    """Make a classifier's base model give, for a packed batch, ``[rows, 1, width]``: the first token of each row.
+    """Let a classifier's base model return the first tokens of a packed batch, ``[rows, 1, width]``.
 
-    The head then reads it as it reads ``hidden[:, 0]`` of a padded batch. Calls without a packing are untouched.
+    The head reads them as ``hidden[:, 0]``, as in a padded batch. Calls without a packing do not change.
     """
     base: Any = getattr(module, "base_model", None)
     if base is None or base is module or getattr(base, "_rerank_core_gathers", False):
@@ -123,7 +122,7 @@ def gather_cls(module: Any) -> None:
         if packing is None:
             return output
         hidden = output.last_hidden_state[0]
-        if len(hidden) == sum(packing.lengths):  # else the last layer has gathered them already
+        if len(hidden) == sum(packing.lengths):  # otherwise the last layer has gathered first tokens already
             hidden = hidden[packing.row_starts]
         output.last_hidden_state = hidden[:, None]
         if getattr(output, "pooler_output", None) is not None:

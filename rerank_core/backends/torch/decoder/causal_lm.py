@@ -269,8 +269,8 @@ class DecoderScorer(TorchScorer):
         self.stack.shortened = True
         return lambda: setattr(self.stack, "shortened", False)
 
-    def pads(self) -> bool:
-        if not super().pads():
+    def can_pad(self) -> bool:
+        if not super().can_pad():
             return False
         if not self.execution.live or isinstance(self.score_head, LayerHeads):
             return True

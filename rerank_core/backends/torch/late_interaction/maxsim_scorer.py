@@ -164,7 +164,7 @@ class LateInteractionScorer(TorchScorer):
             module: Any = self.module
             empty = torch.empty((0, module.config.hidden_size), device=self.device, dtype=self._dtype)
             return [states.get(number, empty) for number in range(len(rows))]
-        if not self.apart([len(row) for row in rows], packed=packed):
+        if not self.must_split([len(row) for row in rows], packed=packed):
             return self._hidden(rows, packed=packed, attended=attended)
         return [
             self._states([row], packed=packed, attended=[limit])[0] for row, limit in zip(rows, limits, strict=True)

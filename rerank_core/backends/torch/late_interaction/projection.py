@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rerank_core.backends.torch.pickle_conversion import conversion
+from rerank_core.backends.torch.pickle_conversion import conversion_code
 from rerank_core.backends.torch.safetensors_reader import names_of, tensors_of
 from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.untrusted_files import read_json, reason, regular_file
@@ -142,7 +142,7 @@ def _dense(folder: Path, width_in: int) -> Projection:
     saved = tensors_of(folder, ["linear.weight", "linear.bias", "residual.weight"])
     if "linear.weight" not in saved:
         pickled = "pytorch_model.bin"
-        advice = f". {conversion(folder, pickled)}" if (folder / pickled).is_file() else ""
+        advice = f". {conversion_code(folder, pickled)}" if (folder / pickled).is_file() else ""
         raise CheckpointError(
             f"{folder} holds no 'linear.weight' in safetensors; the model's scores depend on it{advice}"
         )

@@ -1,9 +1,9 @@
-"""Linear layers in int8 on the CPU: weights once, per output channel; activations on the way, a range for each token.
+"""Linear layers in int8 on the CPU: weights are quantized once per output channel, activations per token.
 
-A range taken over a whole batch would make a score depend on its neighbours and on the caller's order; one for each
-token does not. With ``x = low + step * bytes``, ``x @ W.T = step * (bytes @ W.T) + low * W.sum(1)``. Dynamic
-quantization by token and channel: Dettmers et al., *LLM.int8()*, 2022, without its outliers. The operators are those
-that torch's compiler uses; torch's own quantized tensors are deprecated.
+With one activation range for a whole batch, a score would depend on the other rows and their order; a range per token
+avoids that. With ``x = low + step * bytes``, ``x @ W.T = step * (bytes @ W.T) + low * W.sum(1)``. This is the dynamic
+quantization of Dettmers et al., *LLM.int8()*, 2022, without its treatment of outliers. The operators are those of
+torch's compiler, because torch's quantized tensors are deprecated.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import torch
 
 __all__ = ["available", "quantize"]
 
-# Rows that the layout is chosen for; any number works.
+# Number of input rows that the layout is chosen for; other numbers work too.
 _ROWS = 2048
 _TINY = torch.finfo(torch.float32).tiny
 
@@ -24,7 +24,7 @@ _LAST = threading.local()
 
 
 class Int8Linear(torch.nn.Module):
-    """``x @ weight.T + bias`` for float32 ``[..., in]``; takes the place of the layer it was made from."""
+    """``x @ weight.T + bias`` for float32 ``[..., in]``; replaces a ``torch.nn.Linear``."""
 
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
@@ -49,40 +49,40 @@ class Int8Linear(torch.nn.Module):
 
 @functools.lru_cache(maxsize=1)
 def _largest_weight() -> int:
-    """What the largest weight of a channel is rounded to: 127 where this CPU's products are exact, else 64.
+    """The int8 value of the largest weight of a channel: 127 if this CPU's products are exact, else 64.
 
-    Without VNNI (AVX2) a CPU adds two products in 16 bits and cuts the sum off at 32,767: 255 * 127 * 2 does not fit,
-    255 * 64 * 2 does. That is tried, because oneDNN chooses among instructions by itself.
+    Without VNNI (AVX2) a CPU adds two products in 16 bits and saturates at 32,767: 255 * 127 * 2 overflows,
+    255 * 64 * 2 does not. A test product decides, because oneDNN chooses the instructions.
     """
     width = 64
     largest = torch.full((width, width), 127, dtype=torch.int8)
     prepacked = torch.ops.onednn.qlinear_prepack(largest, [_ROWS, width])
-    found = torch.ops.onednn.qlinear_pointwise(
+    product = torch.ops.onednn.qlinear_pointwise(
         torch.full((width, width), 255, dtype=torch.uint8), 1.0, 0, prepacked, torch.ones(width),
         torch.zeros(width, dtype=torch.long), None, 1.0, 0, torch.float32, "none", [], "",
     )  # fmt: skip
-    return 127 if bool((found == 255 * 127 * width).all()) else 64
+    return 127 if bool((product == 255 * 127 * width).all()) else 64
 
 
 Quantized = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def _quantized(x: torch.Tensor) -> Quantized:
-    """``[tokens, in]`` bytes, and each token's step and lowest value, ``[tokens, 1]``.
+    """Quantized activations ``[tokens, in]``, and the step and lowest value of each token, ``[tokens, 1]``.
 
-    Queries, keys and values ask for one tensor in turn; the last answer of each thread is kept for that.
+    The query, key and value layers quantize the same tensor in turn, so each thread keeps its last result.
     """
     if getattr(_LAST, "of", lambda: None)() is not x:
         flat = x.reshape(-1, x.shape[-1])
         lows = flat.amin(dim=-1, keepdim=True)
         steps = (flat.amax(dim=-1, keepdim=True) - lows).div_(255).clamp_(min=_TINY)
         inverse = steps.reciprocal()
-        # The half rounds when the fraction is cut off, in one pass over memory.
+        # Adding 0.5 makes the truncation to uint8 round to nearest, in one pass over memory.
         bytes_ = torch.addcmul(0.5 - lows * inverse, flat, inverse).to(torch.uint8)
-        _LAST.found = (bytes_, steps, lows)
+        _LAST.result = (bytes_, steps, lows)
         _LAST.of = weakref.ref(x)
-    found: Quantized = _LAST.found
-    return found
+    result: Quantized = _LAST.result
+    return result
 
 
 def available() -> bool:
@@ -91,10 +91,10 @@ def available() -> bool:
 
 
 def quantize(module: torch.nn.Module) -> int:
-    """Replace the linear layers of the encoder, and leave embeddings, norms and the head as they are.
+    """Replace the linear layers of the encoder; embeddings, norms and head do not change.
 
     Returns:
-        how many were replaced; their float32 weights go with them.
+        the number of replaced layers, whose float32 weights are freed.
     """
     base = getattr(module, "base_model", module)
     pooler = getattr(base, "pooler", None)

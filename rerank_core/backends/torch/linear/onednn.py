@@ -1,8 +1,8 @@
-"""Linear layers on CPU with weights laid out once for oneDNN, and GELU computed inside the product.
+"""Linear layers on the CPU with weights reordered once for oneDNN, and GELU computed inside the product.
 
-torch's own linear multiplies from the ordinary layout and makes a second pass over memory for the activation. oneDNN
-takes weights in the blocks its kernels read, which torch's compiler uses through the same two operators; they are not
-public, so `prepack` is used only where they are there, and `packing.probe` compares their result with the plain one.
+``torch.nn.Linear`` multiplies from the ordinary layout, and the activation is a second pass over memory. oneDNN reads
+weights in blocks. The two operators used here are those of torch's compiler. They are not public, so `prepack` is
+used only where they exist, and the scorer compares results with the plain module (`TorchScorer.probe`).
 """
 
 from __future__ import annotations
@@ -13,12 +13,12 @@ import torch
 
 __all__ = ["available", "gelu_after", "prepack", "restore"]
 
-# Rows that the layout is chosen for; any number works.
+# Number of input rows that the layout is chosen for; other numbers work too.
 _ROWS = 2048
 
 
 class PrepackedLinear(torch.nn.Module):
-    """``activation(x @ weight.T + bias)`` for float32 ``[..., in]``; takes the place of the layer it was made from."""
+    """``activation(x @ weight.T + bias)`` for float32 ``[..., in]``; replaces a ``torch.nn.Linear``."""
 
     def __init__(self, linear: torch.nn.Linear, activation: str = "none", algorithm: str = "") -> None:
         super().__init__()
@@ -34,19 +34,19 @@ class PrepackedLinear(torch.nn.Module):
 
 
 def available(module: torch.nn.Module) -> bool:
-    """Whether the operators exist here and the module computes in float32 on the CPU."""
+    """Whether this torch has the operators and the module computes in float32 on the CPU."""
     parameter = next(module.parameters())
     operators = hasattr(torch.ops.mkldnn, "_linear_pointwise") and hasattr(torch.ops.mkldnn, "_reorder_linear_weight")
     return operators and parameter.device.type == "cpu" and parameter.dtype == torch.float32
 
 
 def prepack(module: torch.nn.Module) -> list[tuple[torch.nn.Module, str, Any]]:
-    """Replace the linear layers inside a module; the original weights go, so memory does not grow.
+    """Replace the linear layers inside a module; the original weights are freed with the returned list.
 
-    A GELU that follows (BERT's ``intermediate.dense`` and ``intermediate_act_fn``) moves into the product.
+    A GELU after a layer (BERT's ``intermediate.dense`` and ``intermediate_act_fn``) is computed inside the product.
 
     Returns:
-        what was replaced, as ``(parent, name, original)``: `restore` puts it back.
+        the replaced parts as ``(parent, name, original)``, for `restore`.
     """
     replaced: list[tuple[torch.nn.Module, str, Any]] = []
     for parent in list(module.modules()):
@@ -70,17 +70,19 @@ def restore(replaced: list[tuple[torch.nn.Module, str, Any]]) -> None:
 
 
 def gelu_after(parent: torch.nn.Module, name: str) -> bool:
-    """Whether the linear layer ``parent.name`` is followed by an exact GELU that can move into its product."""
+    """Whether an exact GELU follows the linear layer ``parent.name``, which can be computed inside the product."""
     return name == "dense" and _is_gelu(getattr(parent, "intermediate_act_fn", None))
 
 
 def _is_gelu(function: Any) -> bool:
-    """Whether an activation is the exact GELU, and not one of its approximations."""
+    """Whether an activation is the exact GELU and not an approximation."""
     if function is None:
         return False
     probe = torch.linspace(-4, 4, 33)
     try:
-        found = function(probe)
-    except Exception:  # noqa: BLE001 -- something else than an element-wise function
+        values = function(probe)
+    except Exception:  # noqa: BLE001 -- not an element-wise function
         return False
-    return isinstance(found, torch.Tensor) and torch.allclose(found, torch.nn.functional.gelu(probe), atol=1e-7, rtol=0)
+    return isinstance(values, torch.Tensor) and torch.allclose(
+        values, torch.nn.functional.gelu(probe), atol=1e-7, rtol=0
+    )
