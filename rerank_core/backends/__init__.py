@@ -16,11 +16,12 @@ __all__ = ["build", "import_backend"]
 
 
 def build(spec: ModelSpec, options: Options) -> AnyScorer:
-    """The scorer of a spec: its own factory's, or the torch backend's.
+    """Build the scorer of a spec: by the factory that ``spec.scorer`` names, else by the torch backend.
 
     Raises:
-        MissingDependencyError: a package that it needs is not installed.
+        MissingDependencyError: a required package is not installed.
         CheckpointError: missing, wrong or incomplete files.
+        PluginError: the factory failed.
     """
     if spec.scorer is None:
         backend = import_backend("torch")
@@ -37,7 +38,7 @@ def build(spec: ModelSpec, options: Options) -> AnyScorer:
         raise MissingDependencyError(
             f"{spec.name!r} is scored by {spec.scorer!r}, which needs {error.name!r}; install it"
         ) from error
-    except BaseException as error:  # SystemExit and a native extension's panic are no Exception
+    except BaseException as error:  # SystemExit and a panic of a native extension are not Exception
         if is_users_interrupt(error):
             raise
         raise PluginError(f"{spec.name!r} is scored by {spec.scorer!r}, which failed: {one_line(error)}") from error
@@ -45,19 +46,19 @@ def build(spec: ModelSpec, options: Options) -> AnyScorer:
 
 
 def import_backend(name: str) -> Any:
-    """A module of this folder.
+    """Import a module of this folder.
 
     Raises:
-        MissingDependencyError: a package that it needs is missing or broken.
+        MissingDependencyError: a required package is missing or broken.
     """
     try:
         return importlib.import_module(f"rerank_core.backends.{name}")
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
-            f"models that run weights need {error.name or str(error)!r}, which is not installed: "
+            f"models with local weights need {error.name or str(error)!r}, which is not installed: "
             "pip install 'rerank-core[torch]'"
         ) from error
-    except (ImportError, OSError) as error:  # OSError: a shared library that is missing or does not fit
+    except (ImportError, OSError) as error:  # OSError: a shared library is missing or incompatible
         raise MissingDependencyError(
-            f"a package that models with weights need cannot be imported: {one_line(error)}; `rerank doctor` says more"
+            f"a package that models with local weights need cannot be imported: {one_line(error)}; see `rerank doctor`"
         ) from error

@@ -1,7 +1,7 @@
-"""After a fork: the child has no thread but the one that forked, so it computes with one and waits for no other.
+"""Makes a loaded model usable in a forked child process, which has no thread except the one that forked.
 
-gunicorn's ``--preload`` and multiprocessing's fork both run a model that the parent loaded. The thread pools of torch
-and tokenizers started there, and a child that hands them work waits for ever.
+gunicorn's ``--preload`` and multiprocessing's fork use a model that the parent loaded. The thread pools of torch and
+tokenizers exist only in the parent; a child that gave them work would wait forever, so it computes with one thread.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ __all__ = ["Lock"]
 
 
 class Lock:
-    """A lock that its holder may take again, and that a forked child finds free whoever held it in the parent."""
+    """A reentrant lock that is free in a forked child, even if a thread of the parent held it."""
 
     def __init__(self) -> None:
         self._lock = threading.RLock()
@@ -31,7 +31,7 @@ class Lock:
         self._lock.release()
 
     def renew(self) -> None:
-        """Forget who holds it."""
+        """Release the lock, whichever thread holds it."""
         self._lock = threading.RLock()
 
 
@@ -41,7 +41,7 @@ _LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
 def _in_child() -> None:
     for lock in list(_LOCKS):
         lock.renew()
-    # tokenizers reads this at every call. Whatever was asked of the parent, its threads are not here.
+    # tokenizers reads this variable at every call. The parent's value does not apply: its threads do not exist here.
     os.environ["TOKENIZERS_PARALLELISM"] = "false"
     torch = sys.modules.get("torch")
     if torch is not None:

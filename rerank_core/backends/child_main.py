@@ -1,29 +1,33 @@
-"""Run by `trial`, as a script in an interpreter of its own: open what a stranger's folder hands to native code.
+"""The script of `try_in_child`'s child process: reads a tokenizer or renders a chat template from an untrusted file.
 
-It may be killed, or give up, or never end; that is what it is for. It imports nothing of ours. A line of JSON comes in
-on stdin, and one goes out: null where all went well, else what is wrong.
+The process may crash, or be killed because it does not end. It imports nothing from rerank_core. It reads one line of
+JSON from stdin and writes one line of JSON to stdout: null on success, else the error.
 """
 
 import json
 import sys
 
-# What a text may hold: nothing, blanks, control characters, marks that combine, no Latin letter, a long word.
+# Texts of every kind: empty, blank, non-Latin, with combining marks, with control characters, and one long word.
 TEXTS = ("", " ", "a", "Giant pandas eat 12 kg.", "熊猫吃竹子。", "e\u0301\u200d\ufffd\U0001f43c", "\0\t\n", "x" * 3000)
 
 
 def limit(seconds: int, memory: int) -> None:
-    """Let the system end this process where it needs more processor time or memory than that."""
+    """Let the operating system end this process above these limits of processor time and memory."""
     try:
         import resource
-    except ImportError:  # Windows; whoever started this process still has a clock
+    except ImportError:  # Windows; the parent process still has a timeout
         return
-    for what, most in ((resource.RLIMIT_CPU, seconds), (resource.RLIMIT_AS, memory), (resource.RLIMIT_CORE, 0)):
-        hard = resource.getrlimit(what)[1]
-        resource.setrlimit(what, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
+    for resource_kind, most in (
+        (resource.RLIMIT_CPU, seconds),
+        (resource.RLIMIT_AS, memory),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        hard = resource.getrlimit(resource_kind)[1]
+        resource.setrlimit(resource_kind, (most if hard == resource.RLIM_INFINITY else min(most, hard), hard))
 
 
 def tokenizer(file: str) -> None:
-    """Read a ``tokenizer.json`` and encode texts as scorers do."""
+    """Read a ``tokenizer.json`` and encode texts the way scorers do."""
     from tokenizers import Tokenizer
 
     raw = Tokenizer.from_file(file)
@@ -51,35 +55,35 @@ def template(source: str, values: dict[str, object]) -> None:
             line = next(parser.stream).lineno
             return nodes.Scope(parser.parse_statements(("name:endgeneration",), drop_needle=True), lineno=line)
 
-    def complain(message: str) -> None:
+    def raise_exception(message: str) -> None:
         raise TemplateError(message)
 
-    made = sandbox.ImmutableSandboxedEnvironment(
+    environment = sandbox.ImmutableSandboxedEnvironment(
         trim_blocks=True, lstrip_blocks=True, extensions=[Generation, ext.loopcontrols]
     )
-    made.filters["tojson"] = lambda x, ensure_ascii=False, indent=None, separators=None, sort_keys=False: json.dumps(
-        x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys
+    environment.filters["tojson"] = lambda x, ensure_ascii=False, indent=None, separators=None, sort_keys=False: (
+        json.dumps(x, ensure_ascii=ensure_ascii, indent=indent, separators=separators, sort_keys=sort_keys)
     )
-    made.globals["raise_exception"] = complain
-    made.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    made.from_string(source).render(**values)
+    environment.globals["raise_exception"] = raise_exception
+    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
+    environment.from_string(source).render(**values)
 
 
 def main() -> None:
-    asked = json.loads(sys.stdin.readline())
-    sys.path[:0] = asked["places"]
-    limit(asked["seconds"], asked["memory"])
+    request = json.loads(sys.stdin.readline())
+    sys.path[:0] = request["paths"]
+    limit(request["seconds"], request["memory"])
+    message = None
     try:
-        if asked["what"] == "tokenizer":
-            tokenizer(*asked["given"])
+        if request["kind"] == "tokenizer":
+            tokenizer(*request["arguments"])
         else:
-            template(*asked["given"])
-        said = None
+            template(*request["arguments"])
     except ImportError:
         raise
-    except BaseException as error:  # noqa: BLE001 -- a panic of Rust is no Exception
-        said = f"{type(error).__name__}: {str(error)[:1000]}"
-    sys.stdout.write(json.dumps(said) + "\n")
+    except BaseException as error:  # noqa: BLE001 -- a Rust panic is not an Exception
+        message = f"{type(error).__name__}: {str(error)[:1000]}"
+    sys.stdout.write(json.dumps(message) + "\n")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,7 @@
-"""What a folder's ``config.json`` claims, held against the weights that lie beside it, before anything is built.
+"""Checks the sizes in ``config.json`` against the weights in the folder before a model is built.
 
-A model of 100,000 layers takes minutes to build and a vocabulary of 10**12 more memory than there is, whatever the
-weights are. Nothing here reads a tensor: the headers of safetensors say which there are, and of what shape.
+A config.json with 100,000 layers takes minutes to build, one with a vocabulary of 10**12 exhausts the memory, however
+small the weights are. No tensor is read: the headers of safetensors files list names and shapes.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from rerank_core.spec.untrusted_files import JsonObject, read_json, reading, reg
 
 __all__ = ["check_claims", "check_files", "check_settings", "shapes_of"]
 
-# What transformers, peft, tokenizers or we open in a folder.
+# Extensions of the files that transformers, peft, tokenizers or rerank-core open.
 _OPENED = (".json", ".jinja", ".safetensors", ".txt", ".model", ".metadata", ".pt", ".bin")
 
 _DEPTHS = ("num_hidden_layers", "num_layers", "n_layer", "n_layers", "encoder_layers", "decoder_layers",
@@ -38,19 +38,19 @@ _INTEGERS = ("sliding_window", "local_attention", "type_vocab_size", "pad_token_
 _SWITCHES = ("tie_word_embeddings", "return_dict", "output_attentions", "output_hidden_states", "use_cache")
 
 _NUMBERED = re.compile(r"(?:^|\.)(?:layers?|h|block|blocks)\.(\d+)\.")
-_LONGEST_HEADER = 100_000_000  # that safetensors reads
-# Weights of 4 bits lie eight to an integer, and a matrix may be kept in parts: room for both.
+_LONGEST_HEADER = 100_000_000  # the limit of safetensors
+# Eight 4-bit weights are packed into one integer, and a matrix may be stored in parts: a factor for both.
 _SLACK = 16
-# Deeper than any model there is; where weights cannot be counted by layer.
+# More layers than any known model, for weights whose names do not show a layer.
 _DEEPEST = 2_000
 _LARGEST_INTEGER = 2**40
 
 
 def check_files(directory: Path) -> None:
-    """Refuse a folder in which something else than a file goes by the name of one.
+    """Refuse a folder in which a directory, device or pipe has the name of a file.
 
     Raises:
-        CheckpointError: names it.
+        CheckpointError: names the path.
     """
     with reading(directory):
         for path in sorted(directory.iterdir()):
@@ -59,7 +59,7 @@ def check_files(directory: Path) -> None:
 
 
 def check_settings(directory: Path) -> None:
-    """Refuse a folder whose ``config.json``, where it has one, holds values that no model has.
+    """Refuse impossible values in ``config.json``; a folder without one passes.
 
     Raises:
         CheckpointError: names the file and the setting.
@@ -71,7 +71,7 @@ def check_settings(directory: Path) -> None:
 
 
 def check_claims(directory: Path) -> None:
-    """Refuse a ``config.json`` that says more than the weights beside it hold.
+    """Refuse a ``config.json`` with more layers or larger sizes than the weights in the folder.
 
     Raises:
         CheckpointError: names the file and the setting.
@@ -86,7 +86,7 @@ def check_claims(directory: Path) -> None:
 
 
 def _all(config: JsonObject) -> Iterator[JsonObject]:
-    """The settings of a model and of its parts (``text_config``)."""
+    """The settings of a model and of nested models (``text_config``)."""
     yield config
     for name, value in config.items():
         if name.endswith("_config") and name != "quantization_config" and isinstance(value, dict):
@@ -102,57 +102,57 @@ def _check_types(settings: JsonObject) -> None:
             settings.of(name, kind, kind())
     for name, value in settings.items():
         if type(value) is int and abs(value) > _LARGEST_INTEGER:
-            raise settings.wrong(name, "no setting of a model is as large")
+            raise settings.wrong(name, "no setting of a model is this large")
     for name in ("architectures", "layer_types"):
         settings.texts(name)
 
 
 def _check_sizes(settings: JsonObject, shapes: Mapping[str, tuple[int, ...]], held: int) -> None:
-    """Sizes against the tensors: each has its place in one of them, and so has each product of two that is a matrix."""
-    last = max((int(found[1]) for name in shapes if (found := _NUMBERED.search(name))), default=None)
+    """Compare sizes with tensors: each size is a side of a tensor, and each matrix of two sizes fits in the weights."""
+    last = max((int(match[1]) for name in shapes if (match := _NUMBERED.search(name))), default=None)
     for name in _DEPTHS:
         depth = settings.of(name, int, 1)
         if last is not None and depth > last + 1:
-            example = next(own for own in shapes if (found := _NUMBERED.search(own)) and int(found[1]) == last)
-            wanted = _NUMBERED.sub(lambda found: found[0].replace(str(last), str(last + 1)), example, count=1)
+            example = next(key for key in shapes if (match := _NUMBERED.search(key)) and int(match[1]) == last)
+            missing = _NUMBERED.sub(lambda match: match[0].replace(str(last), str(last + 1)), example, count=1)
             raise settings.wrong(
-                name, f"the weights have {last + 1} layers, and {wanted!r} is missing. It would be random"
+                name, f"the weights have {last + 1} layers, and {missing!r} is missing. It would be random"
             )
         if depth > _DEEPEST:
-            raise settings.wrong(name, f"no model of more than {_DEEPEST} layers is loaded")
+            raise settings.wrong(name, f"models of more than {_DEEPEST} layers are not loaded")
     largest = max((size for shape in shapes.values() for size in shape), default=held) * _SLACK
     for name in (*_SIZES, "type_vocab_size"):
         if settings.of(name, int, 1) > largest:
-            raise settings.wrong(name, f"no tensor in the weights has a side of more than {largest // _SLACK}")
+            raise settings.wrong(name, f"the largest side of a tensor in the weights is {largest // _SLACK}")
     width = max(settings.of(name, int, 1) for name in _WIDTHS)
     narrow = settings.of("embedding_size", int, width)
     tables = any("position" in name and "embed" in name for name in shapes) or not shapes
-    for names, beside in (
+    for names, other_side in (
         ((*_VOCABULARIES, *(("max_position_embeddings", "n_positions") if tables else ())), narrow),
         (tuple(name for name in _SIZES if name not in (*_VOCABULARIES, "embedding_size")), width),
     ):
         for name in names:
-            if settings.of(name, int, 1) * beside > held * _SLACK:
+            if settings.of(name, int, 1) * other_side > held * _SLACK:
                 raise settings.wrong(
-                    name, f"a matrix of {settings[name]} by {beside} is larger than all weights in the folder"
+                    name, f"a matrix of {settings[name]} by {other_side} is larger than all weights in the folder"
                 )
 
 
 def shapes_of(directory: Path) -> dict[str, tuple[int, ...]]:
-    """The shape of every tensor in a folder's safetensors, by name, as their headers say.
+    """The shapes of all tensors in a folder's safetensors files, by name, read from the file headers.
 
     Raises:
-        CheckpointError: a file that is no safetensors.
+        CheckpointError: a file that is not safetensors.
     """
-    found: dict[str, tuple[int, ...]] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(directory.glob("*.safetensors")):
         size = regular_file(path).stat().st_size
         with reading(path), path.open("rb") as file:
             length = int.from_bytes(file.read(8), "little")
             if size < 8 or length > min(_LONGEST_HEADER, size - 8):
-                raise CheckpointError(f"{path} cannot be loaded: it is cut short, or no safetensors file at all")
+                raise CheckpointError(f"{path} cannot be loaded: it is truncated, or not a safetensors file")
             header = json.loads(file.read(length))
             for name, tensor in header.items():
                 if name != "__metadata__":
-                    found[name] = tuple(int(side) for side in tensor["shape"])
-    return found
+                    shapes[name] = tuple(int(side) for side in tensor["shape"])
+    return shapes

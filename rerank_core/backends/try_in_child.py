@@ -1,7 +1,7 @@
-"""What a stranger's folder hands to native code is opened in a short-lived process first, which may die of it.
+"""Opens untrusted tokenizers and chat templates in a short-lived child process first.
 
-A tokenizer that aborts takes its process with it, a template may loop for a day; a server must outlive both. What a
-digest or a pinned commit vouches for is not tried (`trust`), and no file is tried twice while it stays as it is.
+A damaged tokenizer can crash its process and a template can loop for hours; neither may end or block a server. Files
+with a known digest or from a pinned commit are not tried (`trust`), and an unchanged file is tried only once.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ __all__ = ["trust", "try_template", "try_tokenizer"]
 _LOG = logging.getLogger("rerank_core")
 
 _CHILD = Path(__file__).with_name("child_main.py")
-# The largest tokenizers there are (17 MB) take 2 s of an old processor, and templates a few milliseconds; what needs
-# more than this is broken.
+# Limits of processor time. The largest known tokenizers (17 MB) take 2 s on an old processor, templates a few
+# milliseconds.
 _SECONDS, _SECONDS_A_MEGABYTE = {"tokenizer": 8, "template": 2}, 0.5
 _MEMORY, _MEMORY_A_BYTE = 4 << 30, 200
-# On a machine where everything waits for a processor; what sleeps instead of computing is ended by it.
+# The wall-clock limit is this multiple of the limit of processor time, for machines under load.
 _PATIENCE = 8
 
 _lock = Lock()
@@ -39,36 +39,36 @@ _passed: set[tuple[object, ...]] = set()
 
 
 def trust(file: Path) -> None:
-    """Never try a file: a digest or a pinned commit says that it is its publisher's."""
+    """Do not try this file: its digest or its pinned commit shows that it is the publisher's."""
     if file.is_file():
         with _lock:
             _passed.add(_mark(file))
 
 
 def try_tokenizer(file: Path) -> None:
-    """Find out whether a ``tokenizer.json`` can be read, and texts be encoded with it.
+    """Check that a ``tokenizer.json`` can be read and encodes texts.
 
     Raises:
-        CheckpointError: it cannot, or what reads it dies or does not end.
+        CheckpointError: it cannot be read, or reading it crashes or does not end.
     """
     size = regular_file(file).stat().st_size
     mark = _mark(file)
     if mark in _passed:
         return
     if not _tried(file, "tokenizer", "tokenizers", [str(file)], size):
-        _looked_at(file)
+        _refuse_control_characters(file)
     with _lock:
         _passed.add(mark)
 
 
 def try_template(source: str, values: dict[str, Any], file: Path) -> None:
-    """Find out whether a chat template can be rendered with these values, in seconds.
+    """Check that a chat template can be rendered with these values within seconds.
 
     Args:
-        file: that it is from, or its folder, for messages.
+        file: the file or folder of the template, for messages.
 
     Raises:
-        CheckpointError: it cannot, or does not end.
+        CheckpointError: it cannot be rendered, or rendering does not end.
     """
     mark = (source, json.dumps(values, sort_keys=True))
     if mark in _passed:
@@ -80,30 +80,34 @@ def try_template(source: str, values: dict[str, Any], file: Path) -> None:
 
 def _mark(file: Path) -> tuple[object, ...]:
     real = file.resolve()
-    found = real.stat()
-    return str(real), found.st_ino, found.st_size, found.st_mtime_ns
+    status = real.stat()
+    return str(real), status.st_ino, status.st_size, status.st_mtime_ns
 
 
-def _tried(file: Path, what: str, package: str, given: Sequence[Any], size: int) -> bool:
-    """Whether it could be tried at all, and then went well."""
+def _tried(file: Path, kind: str, package: str, arguments: Sequence[Any], size: int) -> bool:
+    """True after success in a child process; False if no child process can be started.
+
+    Raises:
+        CheckpointError: the child process failed.
+    """
     spec = importlib.util.find_spec(package)
     if not sys.executable or getattr(sys, "frozen", False) or not _CHILD.is_file() or spec is None or not spec.origin:
-        _LOG.debug("%s is opened without a trial: no Python can be started from here", file)
+        _LOG.debug("%s is opened without a trial: no child Python can be started", file)
         return False
-    seconds = int(_SECONDS[what] + _SECONDS_A_MEGABYTE * size / 1e6)
-    asked = {
-        "what": what,
-        "given": list(given),
+    seconds = int(_SECONDS[kind] + _SECONDS_A_MEGABYTE * size / 1e6)
+    request = {
+        "kind": kind,
+        "arguments": list(arguments),
         "seconds": seconds,
         "memory": _MEMORY + _MEMORY_A_BYTE * size,
-        # Neither this process's path as a whole nor site: the child starts three times as fast, and finds the same.
-        "places": _places(package, spec.origin),
+        # Only these paths and no `site`: the child starts three times as fast.
+        "paths": _import_paths(package, spec.origin),
     }
     environment = {**os.environ, "TOKENIZERS_PARALLELISM": "false", "RUST_BACKTRACE": "0"}
     try:
         done = subprocess.run(
             [sys.executable, "-I", "-S", "-X", "utf8", str(_CHILD)],
-            input=json.dumps(asked) + "\n",
+            input=json.dumps(request) + "\n",
             capture_output=True,
             text=True,
             encoding="utf-8",
@@ -113,47 +117,47 @@ def _tried(file: Path, what: str, package: str, given: Sequence[Any], size: int)
             check=False,
         )
     except subprocess.TimeoutExpired as error:
-        raise CheckpointError(_endless(file, what)) from error
+        raise CheckpointError(_over_limit(file, kind)) from error
     except OSError as error:
         _LOG.debug("%s is opened without a trial: %s", file, error)
         return False
     if done.returncode in (-getattr(signal, "SIGXCPU", 24), -9):
-        raise CheckpointError(_endless(file, what))
+        raise CheckpointError(_over_limit(file, kind))
     if done.returncode < 0 or (done.returncode and "ImportError" not in done.stderr):
         raise CheckpointError(
-            f"{file}: {package} dies of this {what} (exit code {done.returncode}), and would have taken this process "
-            f"with it: {_last(done.stderr)}"
+            f"{file}: {package} crashes on this {kind} (exit code {done.returncode}): {_last(done.stderr)}. It is "
+            "damaged or malicious; download it again"
         )
     if done.returncode:
         _LOG.debug("%s is opened without a trial: %s", file, _last(done.stderr))
         return False
-    said = json.loads(done.stdout.splitlines()[-1])
-    if said is not None:
-        raise CheckpointError(f"{file}: the {what} cannot be read: {reason(Exception(said))}")
+    message = json.loads(done.stdout.splitlines()[-1])
+    if message is not None:
+        raise CheckpointError(f"{file}: the {kind} cannot be read: {reason(Exception(message))}")
     return True
 
 
-def _endless(file: Path, what: str) -> str:
-    return f"{file}: the {what} took more time or memory than any that is whole; it is damaged, or made to"
+def _over_limit(file: Path, kind: str) -> str:
+    return f"{file}: the {kind} took more time or memory than a valid one needs; it is damaged or malicious"
 
 
-def _places(package: str, origin: str) -> list[str]:
-    """Where a package and what it needs can be imported from."""
-    found = [str(Path(origin).parent.parent)]
+def _import_paths(package: str, origin: str) -> list[str]:
+    """Where a package and its dependency can be imported from."""
+    paths = [str(Path(origin).parent.parent)]
     needs = importlib.util.find_spec("markupsafe") if package == "jinja2" else None
-    return [*found, *([str(Path(needs.origin).parent.parent)] if needs is not None and needs.origin else [])]
+    return [*paths, *([str(Path(needs.origin).parent.parent)] if needs is not None and needs.origin else [])]
 
 
 def _last(text: str) -> str:
     lines = [line.strip() for line in text.splitlines() if line.strip() and "RUST_BACKTRACE" not in line]
-    return " ".join(lines[-2:])[-300:] or "it said nothing"
+    return " ".join(lines[-2:])[-300:] or "no message"
 
 
-def _looked_at(file: Path) -> None:
-    """Without a process to try it in: refuse what is known to end one.
+def _refuse_control_characters(file: Path) -> None:
+    """Where no child process can be started, refuse values that are known to crash tokenizers.
 
     Raises:
-        CheckpointError: text of control characters where pieces of words are written.
+        CheckpointError: control characters in a text that marks pieces of words.
     """
     model = read_json(file).inner("model")
     for name in ("continuing_subword_prefix", "end_of_word_suffix", "unk_token"):

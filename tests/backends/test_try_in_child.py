@@ -95,7 +95,7 @@ def test_a_file_is_tried_once_while_it_stays_as_it_is(
     (folder / "tokenizer.json").unlink()
     folder.rmdir()
     changed(causal, folder, continuing_subword_prefix="\0")
-    with pytest.raises(CheckpointError, match="dies of this tokenizer"):
+    with pytest.raises(CheckpointError, match="crashes on this tokenizer"):
         TextTokenizer.from_directory(folder)
     assert len(started) == 1
 

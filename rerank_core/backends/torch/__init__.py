@@ -88,22 +88,22 @@ _R = TypeVar("_R")
 def _reading(
     function: Callable[Concatenate[ModelSpec, Options, Path, _P], _R],
 ) -> Callable[Concatenate[ModelSpec, Options, Path, _P], _R]:
-    """A function of a folder, whose errors are about the folder: a plugin that calls it is not to blame for one."""
+    """Decorator: errors of the function are reported as errors of the folder, not of the plugin that calls it."""
 
     @functools.wraps(function)
-    def named(spec: ModelSpec, options: Options, directory: Path, /, *args: _P.args, **more: _P.kwargs) -> _R:
+    def wrapper(spec: ModelSpec, options: Options, directory: Path, /, *args: _P.args, **kwargs: _P.kwargs) -> _R:
         with reading(directory):
-            return function(spec, options, directory, *args, **more)
+            return function(spec, options, directory, *args, **kwargs)
 
-    return named
+    return wrapper
 
 
 def build(spec: ModelSpec, options: Options) -> TorchScorer:
-    """Load a spec's checkpoint and make its scorer.
+    """Load a spec's checkpoint and build its scorer.
 
     Raises:
-        CheckpointError: missing, wrong or incomplete files; a head that was never trained.
-        InputError: a device that is not there, or a layer without a score.
+        CheckpointError: missing, wrong or incomplete files; a head without trained weights.
+        InputError: a device that is not available, or a layer without a head.
     """
     directory = locate(spec, options)
     head = _head(spec)
@@ -154,11 +154,11 @@ def decoder_of(
     stack: Callable[[Any], LayerRunner] = LayerRunner,
     ordinal: bool = False,
 ) -> DecoderScorer:
-    """Load a causal model: `build`, for a plugin whose checkpoint says less than transformers needs to know.
+    """Load a causal model and build its scorer; for a plugin whose checkpoint needs another configuration or runner.
 
     Args:
-        config: a transformers configuration in place of the directory's config.json.
-        stack: what runs its layers.
+        config: a transformers configuration that replaces the directory's config.json.
+        stack: the class that runs the layers.
         ordinal: see `layer_heads_of`.
     """
     head = _head(spec)
@@ -190,7 +190,7 @@ def decoder_of(
 
 
 def language_model_of(spec: ModelSpec, options: Options, directory: Path) -> Any:
-    """The causal language model of a directory, an adapter merged: for a plugin that generates."""
+    """The causal language model of a directory, with an adapter merged; for a plugin that generates text."""
     if not is_adapter(directory):
         return load_weights.load_module(directory, "causal", device=options.device, dtype=_dtype(options))
     base = model_folder(directory, spec, options)
@@ -220,16 +220,16 @@ def _adapted(
 
 
 def _merged(spec: ModelSpec, options: Options, directory: Path, config: Any = None) -> tuple[Any, TextTokenizer]:
-    """The model of an adapter's directory, and its tokenizer."""
+    """The merged model of an adapter's directory, and its tokenizer."""
     head, base = _head(spec), model_folder(directory, spec, options)
-    own = tokenizer_folder(directory, spec, options)
-    tokenizer = TextTokenizer.from_directory(own, parse_special_tokens=options.parse_special_tokens)
+    folder = tokenizer_folder(directory, spec, options)
+    tokenizer = TextTokenizer.from_directory(folder, parse_special_tokens=options.parse_special_tokens)
     kind = "causal" if head.kind == "last_token" else head.kind
     return load.merged(directory, base, kind, options, _dtype(options), head, config=config), tokenizer
 
 
 def _layers(head: Head, options: Options, depth: int, model: str) -> tuple[int, ...]:
-    """The layers that are read: those asked for, or the deepest with a score."""
+    """The layers to score at: those of the option ``layer``, else the deepest layer with a head."""
     layers: tuple[int, ...] = options.model.get("layer") or tuple(head_layers(head, depth)[-1:]) or (depth,)
     check_layers(head, [*layers, *(options.model.get("cascade") or ())], depth, model)
     return layers
@@ -238,14 +238,18 @@ def _layers(head: Head, options: Options, depth: int, model: str) -> tuple[int, 
 def scorer_of(
     module: torch.nn.Module, tokenizer: Any, spec: ModelSpec, *, project: torch.nn.Module | None = None
 ) -> TorchScorer:
-    """The scorer of a live module, on the device and in the dtype it has: how trainers evaluate through the
-    serving pipeline.
+    """The scorer of a module in memory, on its device and in its dtype. Trainers evaluate through the serving pipeline
+    with it.
 
     Args:
-        module: a transformers model of the class the head needs, for ``layers`` a `LayeredModel`. It is left as it
-            is; rows are packed where its attention implementation is ``packing.NAME``.
-        tokenizer: a transformers tokenizer, a ``tokenizers.Tokenizer`` (copied) or a `TextTokenizer`.
-        project: for late interaction, the layers that the spec's ``projection`` stands for.
+        module: a transformers model of the class that the head needs; for ``layers`` a `LayeredModel`. Its layers are
+            not replaced. Rows are packed if its attention implementation is ``packing.NAME``.
+        tokenizer: a `TextTokenizer`, or a transformers tokenizer or ``tokenizers.Tokenizer``, which is copied.
+        project: for late interaction, the linear layers that the spec's ``projection`` names.
+
+    Raises:
+        InputError: a spec without a head, or layer heads for a module that is not a `LayeredModel`.
+        CheckpointError: module, tokenizer and template do not fit each other.
     """
     if not isinstance(tokenizer, TextTokenizer):
         tokenizer = TextTokenizer.from_transformers(tokenizer)

@@ -1,4 +1,4 @@
-"""Checkpoint directory to module: device, dtype, quiet loading, and no head that was never trained."""
+"""Loads a transformers module from a checkpoint directory and refuses missing, surplus or non-finite weights."""
 
 from __future__ import annotations
 
@@ -22,12 +22,14 @@ from rerank_core.spec.untrusted_files import read_json, reason
 
 __all__ = ["configuration", "from_files", "load_module", "max_positions", "position_offset", "quiet"]
 
-# transformers changes settings of the whole process while it loads (torch's default dtype, and ours below).
-_ONE_AT_A_TIME = Lock()
+# While it loads, transformers changes torch's default dtype for the whole process; `quiet` changes log levels.
+_LOADING = Lock()
 
 
-# Weights that make queries and keys, alone or with values.
-_ASKED = re.compile(r"\b(?:query|key|(?:q|k|qk|qkv)_?(?:proj|lin|norm)?|w?qkv|in_proj\w*|c_attn)\b", re.IGNORECASE)
+# Names of the weights of queries and keys, alone or together with values.
+_QUERY_OR_KEY = re.compile(
+    r"\b(?:query|key|(?:q|k|qk|qkv)_?(?:proj|lin|norm)?|w?qkv|in_proj\w*|c_attn)\b", re.IGNORECASE
+)
 _LAYER = re.compile(r"\.layers?\.(\d+)\.")
 
 
@@ -42,30 +44,31 @@ def load_module(
     pickled: bool = False,
     brought: frozenset[str] = frozenset(),
 ) -> torch.nn.Module:
-    """The transformers model in a directory, in eval mode. safetensors only, no remote code.
+    """The transformers model of a directory, in eval mode; from safetensors, without remote code.
 
     Args:
-        kind: of the head: ``classifier`` loads a sequence classifier, ``causal`` a causal language model
-            with its output layer, anything else the bare model.
-        config: a transformers configuration in place of the directory's config.json.
-        depth: how many layers to load, at most those there are; by default all.
-        pickled: where there is no safetensors, take ``pytorch_model.bin``, read as tensors and nothing else.
-        brought: weights that need not be there, or may be of another shape, because an adapter replaces them.
+        kind: ``classifier`` loads a sequence classifier, ``causal`` a causal language model with its output layer,
+            any other kind the base model.
+        config: a transformers configuration that replaces the directory's config.json.
+        depth: number of layers to load; by default all.
+        pickled: without a safetensors file, read the tensors of ``pytorch_model.bin`` (``weights_only``).
+        brought: names of weights that may be missing or of another shape, because an adapter replaces them.
 
     Raises:
-        CheckpointError: files that cannot be loaded, or weights missing that a score depends on.
+        CheckpointError: files that cannot be loaded, or missing weights that the score depends on.
         MissingDependencyError: a checkpoint whose format needs a package that is not installed.
+        InputError: a device that cannot be used.
     """
     from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-    place = _device(device)
+    target = _device(device)
     whole: dict[str, Any] = {"classifier": AutoModelForSequenceClassification, "causal": AutoModelForCausalLM}
     auto = whole.get(kind, AutoModel)
     config = config or configuration(directory)
     if depth is not None:
         _cut(config, depth)
-    number = getattr(torch, dtype or "float32")
-    module, report = from_files(auto, directory, config, number, depth=depth, pickled=pickled)
+    torch_dtype = getattr(torch, dtype or "float32")
+    module, report = from_files(auto, directory, config, torch_dtype, depth=depth, pickled=pickled)
     missing = sorted(
         key for key in report["missing_keys"] if key not in brought and (kind in whole or not _pooler(key))
     )
@@ -74,13 +77,13 @@ def load_module(
             f"{directory} lacks weights that the score depends on: {missing!r}. They would be random, and so would the "
             "scores. Is this an embedding or base model rather than a reranker?"
         )
-    mismatched = sorted(found for found in report["mismatched_keys"] if found[0] not in brought)
+    mismatched = sorted(entry for entry in report["mismatched_keys"] if entry[0] not in brought)
     if mismatched:
-        shapes = [f"{key} {list(saved)} not {list(told)}" for key, saved, told in mismatched]
-        raise CheckpointError(f"{directory}: weights of other shapes than config.json says: {', '.join(shapes)}")
+        shapes = [f"{key} {list(saved)} not {list(expected)}" for key, saved, expected in mismatched]
+        raise CheckpointError(f"{directory}: the shapes of weights differ from config.json: {', '.join(shapes)}")
     if kind == "classifier" and module.config.num_labels != 1:
         raise CheckpointError(f"{directory} has {module.config.num_labels} labels; a reranker has one")
-    loaded: torch.nn.Module = module.to(place).eval()
+    loaded: torch.nn.Module = module.to(target).eval()
     return loaded
 
 
@@ -92,15 +95,16 @@ def from_files(
     *,
     depth: int | None = None,
     pickled: bool = False,
-    **more: Any,
+    **kwargs: Any,
 ) -> tuple[Any, dict[str, Any]]:
-    """A module of transformers with a folder's weights, and transformers' report of what was missing, unexpected or of
-    other shapes. Nothing outside the folder is read, no adapter is laid over it, and no code of its choosing is run.
+    """A transformers module with a folder's weights, and a report of missing, unexpected and mismatched keys.
+
+    No file outside the folder is read, no adapter is applied, and no code from the folder is run.
 
     Args:
-        auto: the class of transformers that makes the module.
+        auto: the transformers class whose ``from_pretrained`` is called.
         depth, pickled: see `load_module`.
-        more: for ``from_pretrained``.
+        kwargs: further arguments of ``from_pretrained``.
 
     Raises:
         CheckpointError: files that cannot be loaded.
@@ -127,9 +131,9 @@ def from_files(
                 use_safetensors=safe,
                 local_files_only=True,
                 trust_remote_code=False,
-                ignore_mismatched_sizes=True,  # so that they are reported, and refused by name
+                ignore_mismatched_sizes=True,  # mismatched keys are reported and refused below
                 output_loading_info=True,
-                **more,
+                **kwargs,
             )
     except RerankError:
         raise
@@ -137,31 +141,31 @@ def from_files(
         raise MissingDependencyError(f"{directory} cannot be loaded: {reason(error)}") from error
     except torch.OutOfMemoryError:
         raise
-    except Exception as error:  # whatever a damaged or malformed file makes of the code that reads it
+    except Exception as error:  # a damaged file can raise any error in the code that reads it
         raise CheckpointError(f"{directory} cannot be loaded: {reason(error)}") from error
     extra = sorted(
         key
         for key in report["unexpected_keys"]
-        if (found := _LAYER.search(key)) and (depth is None or int(found.group(1)) < depth)
+        if (match := _LAYER.search(key)) and (depth is None or int(match.group(1)) < depth)
     )
     if extra:
         raise CheckpointError(
-            f"{directory} holds layers that config.json does not count ({extra[0]!r}, {len(extra)} weights in all); "
-            "without them the scores would be another model's"
+            f"{directory} has more layers than config.json says ({extra[0]!r}, {len(extra)} weights in all); without "
+            "them the scores would be another model's"
         )
     _check_finite(module, directory)
     return module, report
 
 
 def _check_finite(module: torch.nn.Module, directory: Path) -> None:
-    """Refuse queries and keys that are no numbers: kernels of attention drop such a NaN, and the scores are finite all
-    the same. Anywhere else it shows in the scores that it spoils, which is said when they are computed."""
+    """Refuse NaN or infinity in the weights of queries and keys: attention kernels may ignore such a NaN, and the
+    scores stay finite. In other weights it makes the scores NaN, which is an error when they are computed."""
     bad = [
         name
         for name, part in module.named_parameters()
         if part.is_floating_point() and part.numel() and not all(map(torch.isfinite, torch.aminmax(part.detach())))
     ]
-    if bad and all(_ASKED.search(name) for name in bad):
+    if bad and all(_QUERY_OR_KEY.search(name) for name in bad):
         raise CheckpointError(f"{directory}: {bad[0]} holds NaN or infinity; download the checkpoint again")
 
 
@@ -169,42 +173,42 @@ def configuration(directory: Path) -> Any:
     """The transformers configuration of a directory.
 
     Raises:
-        CheckpointError: none that can be read, or a kind of model that this transformers does not know.
+        CheckpointError: it cannot be read, or the installed transformers does not know the model type.
     """
     from transformers import CONFIG_MAPPING, AutoConfig
 
     check_files(directory)
-    said = read_json(directory / "config.json")
-    kind = said.of("model_type", str, "")
-    if said.inner("auto_map") and kind not in CONFIG_MAPPING:
+    settings = read_json(directory / "config.json")
+    kind = settings.of("model_type", str, "")
+    if settings.inner("auto_map") and kind not in CONFIG_MAPPING:
         raise CheckpointError(
-            f"{said.file}: a model of type {kind!r} is code in the folder itself (auto_map), which is never run, and "
-            "this transformers has no model of that type. Load it by the name that a plugin gives it, as `rerank "
+            f"{settings.file}: a model of type {kind!r} is code in the folder itself (auto_map), which is never run, "
+            "and this transformers has no model of that type. Load it by the name that a plugin gives it, as `rerank "
             "models` lists them, with checkpoint=<this directory>; or upgrade transformers, if it has the type by now"
         )
     try:
         return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises dozens of kinds for settings that make no sense
+    except Exception as error:  # transformers raises dozens of error types for invalid settings
         raise CheckpointError(f"{directory / 'config.json'} cannot be loaded: {reason(error)}") from error
 
 
 def _cut(config: Any, depth: int) -> None:
-    """Make a configuration one of fewer layers."""
+    """Reduce a configuration to fewer layers, in place."""
     config.num_hidden_layers = depth
     if getattr(config, "layer_types", None) is not None:
         config.layer_types = config.layer_types[:depth]
 
 
 def _pooler(key: str) -> bool:
-    """Late interaction reads token vectors, so a pooler that was never saved harms nothing."""
+    """Whether a weight belongs to the pooler, which token vectors do not use, so that it may be missing."""
     return key.startswith("pooler.") or ".pooler." in key
 
 
 def max_positions(module: torch.nn.Module) -> int | None:
-    """The longest row a model can read.
+    """The largest number of tokens of a row; None if the model has no limit.
 
-    An XLM-R with 514 positions reads 512 tokens (`position_offset`); one more is an index error, on CUDA one that
-    poisons the process.
+    An XLM-R with 514 positions takes 512 tokens (`position_offset`). One more token is an index error, after which CUDA
+    cannot be used in the process.
     """
     table = _position_table(module)
     if table is not None:
@@ -214,8 +218,8 @@ def max_positions(module: torch.nn.Module) -> int | None:
 
 
 def position_offset(module: torch.nn.Module) -> int:
-    """The position of a row's first token: RoBERTa and its kin start counting after the padding index, and there,
-    and only there, the position table has one."""
+    """The position id of a row's first token. RoBERTa and related models start after the padding index; only their
+    position tables have one."""
     table = _position_table(module)
     return 0 if table is None or table.padding_idx is None else table.padding_idx + 1
 
@@ -234,11 +238,11 @@ def _device(name: str | None) -> torch.device:
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
-        torch.zeros(1, device=device).tolist()  # the meta device makes tensors that hold nothing
+        torch.zeros(1, device=device).tolist()  # fails on the meta device, whose tensors have no data
     except (RuntimeError, AssertionError, ImportError) as error:
-        said = next(iter(str(error).splitlines()), type(error).__name__)
+        message = next(iter(str(error).splitlines()), type(error).__name__)
         raise InputError(
-            f"device {short(name)} cannot be used here: {said}. Without it, the best one is used"
+            f"device {short(name)} cannot be used here: {message}. Leave it out to use the best device"
         ) from error
     if device.type == "cpu" and device.index:
         raise InputError(f"device {name!r} cannot be used here: there is one CPU device, 'cpu'")
@@ -247,28 +251,28 @@ def _device(name: str | None) -> torch.device:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """No progress bar and no load report from transformers while it loads or saves; all as it was afterwards.
+    """Turns transformers' progress bars and load report off while it loads or saves, and restores them afterwards.
 
-    What the report would say is checked by `load_module` and raised where it matters.
+    `load_module` checks what the report would say and raises an error where it matters.
     """
     from huggingface_hub import constants
     from huggingface_hub import utils as hub
     from transformers.utils import logging as transformers_logging
 
     logger = logging.getLogger("transformers")
-    # Where the environment asks for bars, it has the last word.
-    asked_for = constants.HF_HUB_DISABLE_PROGRESS_BARS is False
-    with _ONE_AT_A_TIME:
+    # HF_HUB_DISABLE_PROGRESS_BARS=0 in the environment keeps the bars.
+    keep_bars = constants.HF_HUB_DISABLE_PROGRESS_BARS is False
+    with _LOADING:
         level, bars = logger.level, transformers_logging.is_progress_bar_enabled()
         hub_bars = not hub.are_progress_bars_disabled()
         logger.setLevel(logging.ERROR)
-        if bars and not asked_for:
-            transformers_logging.disable_progress_bar()  # the hub's too
+        if bars and not keep_bars:
+            transformers_logging.disable_progress_bar()  # huggingface_hub's too
         try:
             yield
         finally:
             logger.setLevel(level)
-            if bars and not asked_for:
+            if bars and not keep_bars:
                 transformers_logging.enable_progress_bar()
                 if not hub_bars:
                     hub.disable_progress_bars()

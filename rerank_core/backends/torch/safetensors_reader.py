@@ -1,4 +1,4 @@
-"""The safetensors of a checkpoint, whole or in shards: which files they are, and single tensors out of them."""
+"""Reads the safetensors files of a checkpoint, one file or shards: lists tensors and loads some of them."""
 
 from __future__ import annotations
 
@@ -17,52 +17,52 @@ __all__ = ["check_weights", "names_of", "rows_of", "tensors_of", "weight_files"]
 
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
-# Of quantized weights; read as floats they would be other numbers.
+# Dtypes of quantized weights, which converted to floats would be wrong values.
 _PACKED = ("I8", "U8", "I4", "U4", "F4", "F8_E4M3", "F8_E5M2", "F8_E8M0", "I16", "U16", "I32", "U32")
 
 
 def weight_files(directory: Path) -> dict[Path, frozenset[str]]:
-    """The files with a checkpoint's weights and the tensors that each holds: ``model.safetensors``, or the shards that
-    an index names; none where there is neither.
+    """The weight files of a checkpoint and the tensor names in each: ``model.safetensors``, or the shards of the index;
+    empty if there is neither.
 
     Raises:
-        CheckpointError: files that cannot be read, a shard outside the folder, or one that holds other tensors than the
-            index says.
+        CheckpointError: files that cannot be read, a shard outside the folder, or a shard whose tensors differ from the
+            index.
     """
     whole, index = directory / _WHOLE, directory / _INDEX
     if whole.is_file():
-        return {whole: _held(whole)}
+        return {whole: _names_in(whole)}
     if not index.is_file():
         return {}
-    placed: dict[Path, set[str]] = {}
+    shards: dict[Path, set[str]] = {}
     listed = read_json(index).get("weight_map")
     if not isinstance(listed, Mapping) or not listed:
         raise CheckpointError(f"{index}: weight_map is {short(listed)}; it must say in which file each tensor is")
     for name, file in listed.items():
-        placed.setdefault(inside(directory, file, index), set()).add(name)
-    found = {}
-    for path, names in placed.items():
+        shards.setdefault(inside(directory, file, index), set()).add(name)
+    files = {}
+    for path, names in shards.items():
         if not path.is_file():
             raise CheckpointError(f"{index} names {path.name}, which is missing; download the checkpoint again")
-        held = _held(path)
-        if wrong := sorted(held ^ names):
-            where = "lacks" if wrong[0] in names else "holds"
+        present = _names_in(path)
+        if wrong := sorted(present ^ names):
+            verb = "lacks" if wrong[0] in names else "holds"
             raise CheckpointError(
-                f"{path} {where} {wrong[0]!r}, and {_INDEX} says otherwise ({len(wrong)} tensors in all); the files do "
+                f"{path} {verb} {wrong[0]!r}, and {_INDEX} says otherwise ({len(wrong)} tensors in all); the files do "
                 "not belong together"
             )
-        found[path] = held
-    return found
+        files[path] = present
+    return files
 
 
 def check_weights(directory: Path, *, quantized: bool = False) -> bool:
-    """Whether a checkpoint has weights in safetensors, and nothing that would be read in their place.
+    """Whether a checkpoint has weights in safetensors files.
 
     Args:
-        quantized: its config.json says so.
+        quantized: config.json has a supported ``quantization_config``, so quantized weights are expected.
 
     Raises:
-        CheckpointError: weights that are quantized or laid out for another reader, and what `weight_files` raises.
+        CheckpointError: unexpected quantized weights, a distributed checkpoint, and the errors of `weight_files`.
     """
     if shard := next(directory.glob("shard-*.safetensors"), None):
         raise CheckpointError(
@@ -72,17 +72,17 @@ def check_weights(directory: Path, *, quantized: bool = False) -> bool:
     for path, names in () if quantized else files.items():
         with _opened(path) as tensors:
             for name in names:
-                kind = tensors.get_slice(name).get_dtype()
-                if kind in _PACKED and name.endswith("weight"):
+                dtype = tensors.get_slice(name).get_dtype()
+                if dtype in _PACKED and name.endswith("weight"):
                     raise CheckpointError(
-                        f"{path}: {name!r} is {kind}, as quantized weights are; give the checkpoint that is not "
-                        "quantized, and load it with dtype='int8' where it must be small"
+                        f"{path}: {name!r} is {dtype}, a dtype of quantized weights; give the checkpoint that is not "
+                        "quantized, and load it with dtype='int8' to save memory"
                     )
     return bool(files)
 
 
 def names_of(directory: Path) -> set[str]:
-    """The tensors that a checkpoint holds.
+    """The names of all tensors of a checkpoint.
 
     Raises:
         CheckpointError: files that cannot be read.
@@ -91,28 +91,28 @@ def names_of(directory: Path) -> set[str]:
 
 
 def tensors_of(directory: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:
-    """Those of the named tensors that a checkpoint holds.
+    """Tensors of a checkpoint by name; names that it does not have are left out.
 
     Raises:
         CheckpointError: files that cannot be read.
     """
-    found = {}
-    for file, held in weight_files(directory).items():
-        wanted = [name for name in names if name in held]
+    loaded = {}
+    for file, present in weight_files(directory).items():
+        wanted = [name for name in names if name in present]
         if wanted:
             with _opened(file) as tensors:
-                found.update({name: tensors.get_tensor(name) for name in wanted})
-    return found
+                loaded.update({name: tensors.get_tensor(name) for name in wanted})
+    return loaded
 
 
 def rows_of(directory: Path, name: str, rows: Sequence[int]) -> torch.Tensor | None:
-    """Some rows of a matrix, ``[len(rows), width]``; None where the checkpoint has no such tensor.
+    """Some rows of a matrix, ``[len(rows), width]``; None if the checkpoint does not have the tensor.
 
     Raises:
         CheckpointError: files that cannot be read, or a matrix with fewer rows.
     """
-    for file, held in weight_files(directory).items():
-        if name not in held:
+    for file, present in weight_files(directory).items():
+        if name not in present:
             continue
         with _opened(file) as tensors:
             whole = tensors.get_slice(name)
@@ -122,7 +122,7 @@ def rows_of(directory: Path, name: str, rows: Sequence[int]) -> torch.Tensor | N
     return None
 
 
-def _held(file: Path) -> frozenset[str]:
+def _names_in(file: Path) -> frozenset[str]:
     with _opened(file) as tensors:
         return frozenset(tensors.keys())
 

@@ -1,4 +1,4 @@
-"""An adapter's directory (LoRA and its kin): its base model is loaded, and the adapter merged into it."""
+"""Loads the base model of a LoRA adapter's directory and merges the adapter into it."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ __all__ = ["merge_into", "merged", "model_folder", "tokenizer_folder"]
 
 
 def model_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
-    """The folder whose config.json describes a checkpoint: its own, or of an adapter its base's, which is fetched where
-    it is a hub id.
+    """The folder with a checkpoint's config.json: the directory itself, or for an adapter the folder of its base model,
+    which is downloaded if it is a hub id.
 
     Raises:
-        CheckpointError: no base is named, or it is not found.
+        CheckpointError: no base model is named, or it is not found.
     """
     if not is_adapter(directory):
         return directory
@@ -36,33 +36,33 @@ def model_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
     if not (revision is None or isinstance(revision, str)):
         raise CheckpointError(f"{directory}: revision in {CONFIG} is {short(revision)}; it must be a string")
     if name in spec.names and is_hub_id(spec.checkpoint):
-        # A folder of the same name does not stand in for the files of the model itself.
+        # A local folder of the same name must not replace the files of the named model.
         return fetch(spec.checkpoint, revision=revision or spec.revision, offline=options.offline)
-    here = base_directory(directory)
-    if here is not None:
-        return here
+    local = base_directory(directory)
+    if local is not None:
+        return local
     pinned = spec.revision if Path(spec.checkpoint) == directory else None
     return fetch(name, revision=revision or pinned, offline=options.offline)
 
 
 def tokenizer_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
-    """The folder of a checkpoint's tokenizer: its own, or where an adapter's has none its base's."""
-    own = (directory / "tokenizer.json").is_file()
-    return directory if own else model_folder(directory, spec, options)
+    """The folder of a checkpoint's tokenizer: the directory itself, or for an adapter without one that of its base."""
+    has_tokenizer = (directory / "tokenizer.json").is_file()
+    return directory if has_tokenizer else model_folder(directory, spec, options)
 
 
 def merged(
     directory: Path, base: Path, kind: str, options: Options, dtype: str | None, head: Head, *, config: Any = None
 ) -> Any:
-    """The base model with the adapter merged into its weights, heads that were trained beside it included.
+    """The base model with the adapter and its fully trained heads merged into the weights.
 
     Args:
         kind: of model: ``classifier``, ``causal``, or ``layers`` for a `LayeredModel`.
-        head: says which layers the last has a score at.
-        config: the base's transformers configuration, in place of its config.json.
+        head: the layers that have a head, for ``layers``.
+        config: a transformers configuration that replaces the config.json of the base.
 
     Raises:
-        CheckpointError: an adapter that is pickled, of a kind that cannot be merged, or does not fit its base.
+        CheckpointError: an adapter that is pickled, of a type that cannot be merged, or that does not fit its base.
     """
     settings = lora_settings(directory / CONFIG)
     tensors = adapter_tensors(directory, directory / WEIGHTS)
@@ -81,10 +81,10 @@ def merged(
 
 
 def merge_into(module: Any, directory: Path) -> AdapterTensors:
-    """Merge the adapter of a folder into its base, which is in memory, and return what the folder held.
+    """Merge the adapter of a folder into its base model in memory, and return the adapter's tensors.
 
     Raises:
-        CheckpointError: an adapter that is pickled, of a kind that cannot be merged, or does not fit the base.
+        CheckpointError: an adapter that is pickled, of a type that cannot be merged, or that does not fit the base.
     """
     tensors = adapter_tensors(directory, directory / WEIGHTS)
     merge(module, tensors, lora_settings(directory / CONFIG))
@@ -92,37 +92,37 @@ def merge_into(module: Any, directory: Path) -> AdapterTensors:
 
 
 def _with_heads(base: Any, directory: Path, head: Head, brought: frozenset[str]) -> LayeredModel:
-    """The base with its heads, but for those that the adapter brings."""
+    """The base model with its layer heads; heads that the adapter contains are loaded later."""
     layers = head_layers(head, len(base.layers))
     module = LayeredModel(base, layers)
-    own = {f"lm_head.{place}.linear_head.weight": place for place in range(len(layers))}
-    wanted = {name: (head.weights or "").replace("{i}", str(place)) for name, place in own.items()}
-    found = tensors_of(directory, [name for own_name, name in wanted.items() if own_name not in brought])
+    names = {f"lm_head.{number}.linear_head.weight": number for number in range(len(layers))}
+    wanted = {name: (head.weights or "").replace("{i}", str(number)) for name, number in names.items()}
+    tensors = tensors_of(directory, [saved for name, saved in wanted.items() if name not in brought])
     state = module.state_dict()
-    lost = []
+    missing = []
     for name, saved in wanted.items():
         if name in brought:
             continue
-        if saved not in found:
-            lost.append(saved)
-        elif found[saved].shape != state[name].shape:
+        if saved not in tensors:
+            missing.append(saved)
+        elif tensors[saved].shape != state[name].shape:
             raise CheckpointError(
-                f"{directory}: {saved!r} is {list(found[saved].shape)}, not {list(state[name].shape)}"
+                f"{directory}: {saved!r} is {list(tensors[saved].shape)}, not {list(state[name].shape)}"
             )
         else:
-            state[name].copy_(found[saved])
-    if lost:
+            state[name].copy_(tensors[saved])
+    if missing:
         raise CheckpointError(
-            f"neither {directory} nor the adapter has {lost[0]!r} ({len(lost)} heads in all); their scores would be "
-            "random"
+            f"neither {directory} nor the adapter has {missing[0]!r} ({len(missing)} heads in all); their scores would "
+            "be random"
         )
     return module
 
 
-def _padding(directory: Path, otherwise: int | None) -> int | None:
-    """The id of the padding token of the tokenizer beside an adapter, by which a decoder finds a row's last token."""
+def _padding(directory: Path, default: int | None) -> int | None:
+    """The padding id of the tokenizer in an adapter's folder; a decoder classifier needs it to find a last token."""
     if not (directory / "tokenizer.json").is_file() or not (directory / "tokenizer_config.json").is_file():
-        return otherwise
+        return default
     token = read_json(directory / "tokenizer_config.json").get("pad_token")
-    found = TextTokenizer.from_directory(directory).raw.token_to_id(token) if isinstance(token, str) else None
-    return otherwise if found is None else found
+    id_ = TextTokenizer.from_directory(directory).raw.token_to_id(token) if isinstance(token, str) else None
+    return default if id_ is None else id_

@@ -1,8 +1,8 @@
-"""An adapter's tensors, merged into the layers that they belong to.
+"""Merges an adapter's tensors into the layers of its base model.
 
-The arithmetic is a product and a sum for each layer; what takes care is that every tensor of the file is used, and that
-none which the settings promise is absent. peft loads what it finds and says nothing of the rest, so that an adapter
-without its tensors scores as its base does, or at random.
+Each layer takes a product and a sum. Before that, names are checked: each tensor of the file must be used, and each
+tensor that the settings require must be present. peft ignores missing and surplus tensors without an error, so that an
+incomplete adapter would score like its base model, or at random.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from rerank_core.errors import CheckpointError, short
 __all__ = ["AdapterTensors", "adapter_tensors", "merge"]
 
 _PREFIX = "base_model.model."
-# Of peft's `SEQ_CLS` models, which train these whole whether or not the settings say so.
+# Heads that peft trains and saves whole in `SEQ_CLS` models, even if the settings do not list them.
 _HEADS = ("classifier", "score")
-# How many names a message shows, and up to which length in full.
+# Number of names that a message lists, and the length up to which a name is shown in full.
 _SHOWN, _LONGEST = 4, 200
-# What a tensor's name ends with, and its part in an adapter.
+# Endings of tensor names, and the part of the adapter that each marks.
 _ENDINGS = {
     ".lora_A.weight": "down",
     ".lora_B.weight": "up",
@@ -41,10 +41,10 @@ class AdapterTensors:
     """The tensors of an adapter's file.
 
     Attributes:
-        directory: that the file is in.
+        directory: the folder of the file.
         parts: ``{layer: {"down": [rank, in], "up": [out, rank], ...}}``.
-        whole: weights that replace the base's, by their names in it.
-        written: names of the tensors as the file has them.
+        whole: weights that replace those of the base model, by their names there.
+        written: the names of tensors in the file, by layer and part or by the name of the weight.
     """
 
     directory: Path
@@ -53,8 +53,8 @@ class AdapterTensors:
     written: Mapping[str, str] = field(repr=False)
 
     def name(self, layer: str, part: str) -> str:
-        """How the file calls a tensor, or would."""
-        usual = next(ending for ending, own in _ENDINGS.items() if own == part)
+        """The name of a tensor in the file; the usual name if the file does not have it."""
+        usual = next(ending for ending, ending_part in _ENDINGS.items() if ending_part == part)
         return self.written.get(f"{layer} {part}", _PREFIX + layer + usual)
 
 
@@ -62,20 +62,22 @@ def adapter_tensors(directory: Path, file: Path) -> AdapterTensors:
     """The tensors of ``adapter_model.safetensors``.
 
     Raises:
-        CheckpointError: no such file, one that cannot be read, or tensors that are none of an adapter.
+        CheckpointError: the file is missing or cannot be read, or a tensor does not belong to an adapter.
     """
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
     if not file.is_file():
-        raise CheckpointError(f"{directory} has no {file.name}; other formats can run code")
+        raise CheckpointError(
+            f"{directory} has no {file.name}; adapters in other formats are not read, since they can run code"
+        )
     try:
-        found = load_file(str(file))
+        saved = load_file(str(file))
     except (OSError, SafetensorError) as error:
         raise CheckpointError(f"{file} cannot be read: {error}") from error
     parts: dict[str, dict[str, torch.Tensor]] = {}
     whole, written = {}, {}
-    for name, tensor in found.items():
+    for name, tensor in saved.items():
         if not name.startswith(_PREFIX) or not tensor.is_floating_point():
             raise CheckpointError(
                 f"{file}: {name!r} ({tensor.dtype}) is no tensor of an adapter; peft names them {_PREFIX}..., and they "
@@ -83,26 +85,25 @@ def adapter_tensors(directory: Path, file: Path) -> AdapterTensors:
             )
         if not torch.isfinite(tensor).all():
             raise CheckpointError(f"{file}: {name} holds NaN or infinity; save the adapter again")
-        own = name.removeprefix(_PREFIX)
-        ending = next((each for each in _ENDINGS if own.endswith(each)), None)
+        path = name.removeprefix(_PREFIX)
+        ending = next((each for each in _ENDINGS if path.endswith(each)), None)
         if ending is None:
-            # Where all biases are trained, peft saves those of a layer that is trained whole as it holds them too.
-            if ".original_module." not in own:
-                own = own.replace(".base_layer.", ".").replace(".modules_to_save.", ".")
-                whole[own], written[own] = tensor, name
+            # With all biases trained, peft saves the original biases of a fully trained layer too; they are not used.
+            if ".original_module." not in path:
+                path = path.replace(".base_layer.", ".").replace(".modules_to_save.", ".")
+                whole[path], written[path] = tensor, name
         else:
-            layer, part = own.removesuffix(ending), _ENDINGS[ending]
+            layer, part = path.removesuffix(ending), _ENDINGS[ending]
             parts.setdefault(layer, {})[part] = tensor
             written[f"{layer} {part}"] = name
     return AdapterTensors(directory, parts, whole, written)
 
 
 def merge(module: torch.nn.Module, tensors: AdapterTensors, settings: LoraSettings) -> None:
-    """Change a module's weights, in place, into those that the adapter was trained to make of them.
+    """Merge an adapter into a module's weights, in place.
 
     Raises:
-        CheckpointError: tensors that the settings promise and the file has not, that nothing in the module or the
-            settings asks for, or that are of another shape.
+        CheckpointError: missing tensors, tensors that neither module nor settings account for, or wrong shapes.
     """
     layers = dict(module.named_modules())
     targets = settings.adapted(_targetable(module, settings))
@@ -115,7 +116,7 @@ def merge(module: torch.nn.Module, tensors: AdapterTensors, settings: LoraSettin
 
 
 def _targetable(module: Any, settings: LoraSettings) -> Iterator[str]:
-    """Names of the layers that settings can mean."""
+    """Names of the layers that ``target_modules`` may select."""
     skipped = set()
     if settings.all_linear:
         output = module.get_output_embeddings()
@@ -142,28 +143,28 @@ def _check_names(
 ) -> None:
     state = module.state_dict()
     parts = {"down", "up", *(["norms"] if settings.magnitudes else []), *(["bias"] if settings.up_biases else [])}
-    lost = [
+    missing = [
         tensors.name(layer, part)
         for layer in sorted(targets)
         for part in sorted(parts)
         if part not in tensors.parts.get(layer, {})
     ]
     wanted = _whole_names(module, state, targets, settings)
-    lost += [_PREFIX + name for name in sorted(wanted - tensors.whole.keys())]
-    allowed = wanted | _saved_as_well(module, state, settings)
-    other = [
+    missing += [_PREFIX + name for name in sorted(wanted - tensors.whole.keys())]
+    allowed = wanted | _optional_names(module, state, settings)
+    surplus = [
         tensors.name(layer, part)
-        for layer, found in sorted(tensors.parts.items())
-        for part in found
+        for layer, saved in sorted(tensors.parts.items())
+        for part in saved
         if layer not in targets or part not in parts
     ]
-    other += [tensors.written[name] for name in sorted(tensors.whole.keys() - allowed)]
-    if lost or other:
-        missing = f"lacks {len(lost)} tensors of its adapter: {_some(lost)}" if lost else ""
-        unasked = f"holds {len(other)} tensors that its {settings.file.name} does not account for: {_some(other)}"
-        said = "; it ".join(part for part in (missing, unasked if other else "") if part)
+    surplus += [tensors.written[name] for name in sorted(tensors.whole.keys() - allowed)]
+    if missing or surplus:
+        lacks = f"lacks {len(missing)} tensors of its adapter: {_some(missing)}" if missing else ""
+        holds = f"holds {len(surplus)} tensors that its {settings.file.name} does not account for: {_some(surplus)}"
+        problem = "; it ".join(part for part in (lacks, holds if surplus else "") if part)
         raise CheckpointError(
-            f"{tensors.directory} {said}. Its scores would be another model's; save the adapter again"
+            f"{tensors.directory} {problem}. Its scores would be another model's; save the adapter again"
         )
 
 
@@ -175,21 +176,21 @@ def _some(names: list[str]) -> str:
 def _whole_names(
     module: torch.nn.Module, state: Mapping[str, Any], targets: frozenset[str], settings: LoraSettings
 ) -> frozenset[str]:
-    """Weights that the settings say are in the file as they are."""
-    kept = tuple(
-        f"{name}." for name, _ in module.named_modules() if name and any(name.endswith(own) for own in settings.whole)
+    """Names of the weights that the settings require whole in the file."""
+    prefixes = tuple(
+        f"{name}." for name, _ in module.named_modules() if name and any(name.endswith(end) for end in settings.whole)
     )
-    found = {name for name in state if kept and name.startswith(kept)}
+    names = {name for name in state if prefixes and name.startswith(prefixes)}
     if settings.biases == "all":
-        found |= {name for name in state if name.endswith(".bias")}
+        names |= {name for name in state if name.endswith(".bias")}
     elif settings.biases == "lora_only":
-        found |= {f"{layer}.bias" for layer in targets} & state.keys()
-    return frozenset(found)
+        names |= {f"{layer}.bias" for layer in targets} & state.keys()
+    return frozenset(names)
 
 
-def _saved_as_well(module: Any, state: Mapping[str, Any], settings: LoraSettings) -> frozenset[str]:
-    """Weights that peft may save without a word in the settings: a classifier's head, and where embeddings are adapted
-    or resized their tables."""
+def _optional_names(module: Any, state: Mapping[str, Any], settings: LoraSettings) -> frozenset[str]:
+    """Names of weights that peft may save although the settings do not list them: a classifier's head, and the
+    tables of adapted or resized embeddings."""
     heads = _HEADS if settings.task == "SEQ_CLS" else ()
     tables = [table for table in (module.get_input_embeddings(), module.get_output_embeddings()) if table is not None]
     named = {name for name, layer in module.named_modules() if any(layer is table for table in tables)}
@@ -228,14 +229,14 @@ def _merge_layer(layer: Any, name: str, tensors: AdapterTensors, settings: LoraS
 
 
 def _replace(module: torch.nn.Module, name: str, tensor: torch.Tensor, tensors: AdapterTensors) -> None:
-    """A parameter of its own: a table that shares its memory with another layer's is trained apart from it."""
+    """Replace a weight by a new parameter, so that a table tied to it (shared memory) does not change."""
     path, _, leaf = name.rpartition(".")
     owner = module.get_submodule(path)
     old = getattr(owner, leaf)
     if old.shape != tensor.shape:
         raise CheckpointError(
             f"{tensors.directory}: {tensors.written[name]} is {list(tensor.shape)}, and its base model has "
-            f"{list(old.shape)}; merge the adapter with peft's merge_and_unload, and load the folder of whole weights"
+            f"{list(old.shape)}; merge the adapter with peft's merge_and_unload, and load the folder of merged weights"
         )
     if isinstance(old, torch.nn.Parameter):
         setattr(owner, leaf, _parameter(tensor, old))

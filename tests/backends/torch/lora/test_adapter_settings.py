@@ -110,7 +110,7 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"base_model_name_or_path": None}, "names no base_model_name_or_path"),
     ({"base_model_name_or_path": ["a"]}, "names no base_model_name_or_path"),
     ({"base_model_name_or_path": "a\0b"}, "names no base_model_name_or_path"),
-    ({"base_model_name_or_path": "package:rerank_mini/x"}, "no directory here"),
+    ({"base_model_name_or_path": "package:rerank_mini/x"}, "neither an existing directory"),
     ({"base_model_name_or_path": "."}, "is an adapter too"),
 ]
 

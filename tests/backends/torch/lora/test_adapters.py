@@ -57,7 +57,7 @@ def test_scores_are_those_of_the_adapted_model(adapter: Path) -> None:
     ("change", "said"),
     [
         ({"base_model_name_or_path": None}, "names no base"),
-        ({"base_model_name_or_path": "/nowhere/at/all"}, "no directory here"),
+        ({"base_model_name_or_path": "/nowhere/at/all"}, "neither an existing directory"),
     ],
 )
 def test_a_base_that_is_not_there_is_named(change: dict[str, Any], said: str, adapter: Path, tmp_path: Path) -> None:
