@@ -6,7 +6,7 @@ import hashlib
 import importlib.util
 from pathlib import Path
 
-from rerank_core.backends.config_claims import check_settings
+from rerank_core.backends.config_checks import check_settings
 from rerank_core.backends.try_in_child import trust
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError
 from rerank_core.options import Options

@@ -15,8 +15,8 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
-from rerank_core.backends.after_fork import Lock
-from rerank_core.backends.config_claims import check_files
+from rerank_core.backends.config_checks import check_files
+from rerank_core.backends.fork_safety import Lock
 from rerank_core.backends.try_in_child import try_tokenizer
 from rerank_core.errors import CheckpointError, short
 from rerank_core.scorer import Tokens

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rerank_core.backends.after_fork import Lock
+from rerank_core.backends.fork_safety import Lock
 from rerank_core.errors import CheckpointError
 from rerank_core.spec.untrusted_files import read_json, reason, regular_file
 

@@ -11,8 +11,8 @@ from typing import Any
 
 import torch
 
-from rerank_core.backends.after_fork import Lock
-from rerank_core.backends.config_claims import check_claims, check_files
+from rerank_core.backends.config_checks import check_files, check_sizes
+from rerank_core.backends.fork_safety import Lock
 from rerank_core.backends.torch.pickle_conversion import conversion_code
 from rerank_core.backends.torch.safe_config import check_config, with_safe_settings
 from rerank_core.backends.torch.safetensors_reader import check_weights
@@ -121,7 +121,7 @@ def from_files(
         )
     if not safe and not (pickled and (directory / "pytorch_model.bin").is_file()):
         raise CheckpointError(f"{directory} has no weights: no model.safetensors, and no index of its shards")
-    check_claims(directory)
+    check_sizes(directory)
     try:
         with quiet():
             module, report = auto.from_pretrained(

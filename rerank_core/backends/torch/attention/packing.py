@@ -235,6 +235,6 @@ _TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 def other_neighbours(rows: Sequence[Sequence[int]]) -> list[list[int]]:
-    """The first row unchanged and the others reversed: the first row then has other rows beside it, of the same lengths
-    and so computed by the same kernels."""
+    """The first row unchanged and the others reversed. The lengths and kernels do not change, so the first row's score
+    must not either."""
     return [list(rows[0]), *(list(row)[::-1] for row in rows[1:])]

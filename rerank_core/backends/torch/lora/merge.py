@@ -203,11 +203,11 @@ def _merge_layer(layer: Any, name: str, tensors: AdapterTensors, settings: LoraS
     parts = tensors.parts[name]
     embedding = isinstance(layer, torch.nn.Embedding)
     if not (_is_linear(layer) or embedding) or (embedding and settings.magnitudes):
-        kind = f"{type(layer).__name__}{' with norms of its own' if settings.magnitudes else ''}"
+        kind = f"{type(layer).__name__}{' with trained norms (DoRA)' if settings.magnitudes else ''}"
         raise CheckpointError(f"{tensors.directory}: {name} is a {kind}, whose adapters are not supported")
-    # As the adapter sees a weight, [out, in]: of an embedding, and of GPT-2's layer, it is the other way round.
-    turned = embedding or _is_transposed(layer)
-    old = layer.weight.mT if turned else layer.weight
+    # Adapters use weights as [out, in]; the weights of embeddings and of GPT-2's layers are transposed.
+    transposed = embedding or _is_transposed(layer)
+    old = layer.weight.mT if transposed else layer.weight
     rank = settings.rank_of(name)
     shapes = {"down": (rank, old.shape[1]), "up": (old.shape[0], rank), "norms": (old.shape[0],), "bias": old.shape[:1]}
     for part, tensor in parts.items():
@@ -221,7 +221,7 @@ def _merge_layer(layer: Any, name: str, tensors: AdapterTensors, settings: LoraS
     new = old.float() + scale * (up @ down)
     if settings.magnitudes:
         new *= (parts["norms"].to(new) / torch.linalg.norm(new, dim=1))[:, None]
-    layer.weight = _parameter(new.mT if turned else new, layer.weight)
+    layer.weight = _parameter(new.mT if transposed else new, layer.weight)
     if "bias" in parts:
         added = scale * parts["bias"].to(device=old.device, dtype=torch.float32)
         bias = added if layer.bias is None else layer.bias.float() + added

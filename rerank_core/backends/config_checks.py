@@ -15,7 +15,7 @@ from pathlib import Path
 from rerank_core.errors import CheckpointError
 from rerank_core.spec.untrusted_files import JsonObject, read_json, reading, regular_file
 
-__all__ = ["check_claims", "check_files", "check_settings", "shapes_of"]
+__all__ = ["check_files", "check_settings", "check_sizes", "shapes_of"]
 
 # Extensions of the files that transformers, peft, tokenizers or rerank-core open.
 _OPENED = (".json", ".jinja", ".safetensors", ".txt", ".model", ".metadata", ".pt", ".bin")
@@ -70,7 +70,7 @@ def check_settings(directory: Path) -> None:
             _check_types(settings)
 
 
-def check_claims(directory: Path) -> None:
+def check_sizes(directory: Path) -> None:
     """Refuse a ``config.json`` with more layers or larger sizes than the weights in the folder.
 
     Raises:

@@ -12,7 +12,7 @@ import pytest
 
 import rerank_core
 from rerank_core import CheckpointError
-from rerank_core.backends.config_claims import check_claims, shapes_of
+from rerank_core.backends.config_checks import check_sizes, shapes_of
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 
 KINDS = ("bert", "xlm-roberta", "qwen2")
@@ -40,7 +40,7 @@ def claiming(source: Path, folder: Path, **changes: Any) -> Path:
 @pytest.mark.parametrize("kind", KINDS)
 def test_true_claims_pass(kind: str, folders: dict[str, Path]) -> None:
     """What transformers saved is what it claims, one file or several."""
-    check_claims(folders[kind])
+    check_sizes(folders[kind])
 
     assert len(shapes_of(folders[kind])) > 20
 
@@ -66,7 +66,7 @@ def test_false_claims_are_named_at_once(
     start = time.perf_counter()
 
     with pytest.raises(CheckpointError, match=rf"config\.json: {name} is "):
-        check_claims(folder)
+        check_sizes(folder)
 
     assert time.perf_counter() - start < 2
 
@@ -86,12 +86,12 @@ def test_parts_of_a_model_are_held_to_it_too(folders: dict[str, Path], tmp_path:
     folder = claiming(folders["qwen2"], tmp_path / "copy", text_config={"num_hidden_layers": 99_999})
 
     with pytest.raises(CheckpointError, match="num_hidden_layers is 99999"):
-        check_claims(folder)
+        check_sizes(folder)
 
 
 def test_long_contexts_without_a_table_are_no_false_claim(folders: dict[str, Path], tmp_path: Path) -> None:
     """Rotary positions need no weights, so millions of them may be claimed."""
-    check_claims(claiming(folders["qwen2"], tmp_path / "copy", max_position_embeddings=10_485_760))
+    check_sizes(claiming(folders["qwen2"], tmp_path / "copy", max_position_embeddings=10_485_760))
 
 
 def test_layers_that_share_their_weights_are_counted_as_claimed(tmp_path: Path) -> None:
@@ -104,7 +104,7 @@ def test_layers_that_share_their_weights_are_counted_as_claimed(tmp_path: Path) 
     )  # fmt: skip
     AlbertForSequenceClassification(small).save_pretrained(tmp_path)
 
-    check_claims(tmp_path)
+    check_sizes(tmp_path)
 
 
 @pytest.mark.parametrize(
