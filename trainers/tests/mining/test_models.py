@@ -135,7 +135,7 @@ def test_late_interaction_keeps_its_embeddings_and_has_margins(mini: Reranker, c
 @pytest.mark.parametrize(
     ("settings", "message"),
     [
-        ({"rules": {"relative_margin": 0.05}}, "orders lists and gives no scores"),
+        ({"rules": {"relative_margin": 0.05}}, "listwise model, which gives an order and no scores"),
         ({"activation": "sigmoid"}, "needs logits"),
         ({"activation": "softmax"}, "activation is 'softmax'"),
     ],
@@ -162,5 +162,5 @@ def test_a_listwise_model_may_choose_by_rank(corpus: Corpus) -> None:
 
 def test_activation_without_a_model_is_refused(corpus: Corpus) -> None:
     """BM25's scores have no activation."""
-    with pytest.raises(InputError, match="give one to rescore with"):
+    with pytest.raises(InputError, match="give a model with rescore"):
         list(mine(ROWS, corpus, BM25(corpus.texts), MiningRules(), activation="sigmoid"))

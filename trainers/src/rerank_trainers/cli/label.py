@@ -80,7 +80,7 @@ def label(
             for row in progress_over(scored, "rows", writer.done, len(rows)):
                 writer.write(row)
     if figures.malformed_answers:
-        warn(figures.malformed)
+        warn(figures.malformed_warning)
     if as_json:
         emit_json({"schema_version": 1, "out": str(out), "resumed": writer.done, **figures.to_dict()})
     else:

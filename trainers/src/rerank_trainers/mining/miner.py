@@ -1,4 +1,4 @@
-"""From rows with positives to rows with hard negatives: find candidates, score them again if asked, choose."""
+"""Adds hard negatives to rows: retrieves candidates, optionally rescores them, and selects negatives."""
 
 from __future__ import annotations
 
@@ -19,13 +19,18 @@ from rerank_trainers.teachers.scores import ScoreRequest, ScoreResult, row_name,
 
 __all__ = ["mine", "positives_of"]
 
-# Documents that are scored again together.
+# Number of documents that are rescored together.
 _PAIRS_PER_PLAN = 1024
 
 
 @dataclass(frozen=True, slots=True)
-class _Found:
-    """A row and what a retriever found for it, best first."""
+class _Retrieved:
+    """A row with its candidates, best first.
+
+    Attributes:
+        docs, labels: those of the row that stay.
+        anchors: scores of the positives, if margins need them.
+    """
 
     row: TrainingRow
     name: str
@@ -47,183 +52,188 @@ def mine(
     start: int = 0,
     statistics: MiningStatistics | None = None,
 ) -> Iterator[TrainingRow]:
-    """Rows with mined negatives after their own documents, in order; a row's result depends on no other's but for
-    the positives of its query.
+    """Yield the rows in order, with mined negatives after their own documents.
 
-    No negative equals (`text_key`) a positive that any row has for the same query, nor a document of its own row. Rows
-    without a positive pass through unchanged. A teacher's scores are left out, since they do not cover the negatives.
+    A negative never equals (`text_key`) a positive that any row has for the same query, nor a document of its row.
+    Apart from these positives, the result of a row does not depend on other rows. Rows without a positive stay
+    unchanged. Teacher scores are removed from changed rows, because the new documents have none.
 
     Args:
-        corpus: what ``retriever`` scores. For margins without ``rescore``, the positives that it lacks must be made
-            known to it before (`Corpus.add_unmined`, `positives_of`).
-        rescore: a reranker that scores the candidates and the row's positives again; ranks and margins are then its.
-        activation: ``sigmoid`` or ``none``, of the scores that margins compare. By default sigmoid where ``rescore``
-            gives logits, whose zero is arbitrary, so that a share of one says nothing.
-        start: leave out the rows before this one, which an interrupted run has mined.
-        statistics: is filled while the rows come, ``start`` and later.
+        corpus: the texts that ``retriever`` scores. For margins without ``rescore`` it must include all positives; add
+            the missing ones before (`Corpus.add_unmined`, `positives_of`).
+        rescore: a reranker that scores the candidates and positives again; ranks and margins then use its scores.
+        activation: ``sigmoid`` or ``none``, for the scores that margins compare. By default sigmoid if ``rescore``
+            gives logits, since a relative margin of a logit means nothing (its zero is arbitrary).
+        start: skip the rows before this index, which an interrupted run has mined.
+        statistics: filled while rows from ``start`` on are yielded.
 
     Raises:
-        InputError: a row without labels, or settings that do not go together.
+        InputError: a row has no labels, or settings contradict each other.
         NonFiniteScoreError: ``rescore`` gave NaN or infinity; the message names the rows.
     """
     one_of(activation, (None, "none", "sigmoid"), "activation")
     if activation is not None and rescore is None:
-        raise InputError(f"activation={activation!r} is for the scores of a model; give one to rescore with")
+        raise InputError(f"activation={activation!r} applies to the scores of a model; give a model with rescore")
     figures = statistics if statistics is not None else MiningStatistics()
     figures.wanted = rules.negatives
-    run = _Run(corpus, retriever, rules, _positives_by_query(rows, rules.negative_label), rescore, activation)
-    # Rows are scored in the same company wherever a run starts, so that resuming gives the same scores.
+    miner = _Miner(corpus, retriever, rules, _positives_by_query(rows, rules.negative_label), rescore, activation)
+    # Blocks start at the same rows wherever a run starts, so a resumed run computes the same batches and scores.
     block = max(1, _PAIRS_PER_PLAN // (rules.depth + 1)) if rescore is not None else 1
     for first in range(start - start % block, len(rows), block):
-        places = range(first, min(first + block, len(rows)))
-        counted = [figures if place >= start else MiningStatistics() for place in places]
-        found = [run.found(rows[place], place, own) for place, own in zip(places, counted, strict=True)]
-        for place, one, own in zip(places, run.rescored(found), counted, strict=True):
-            if place >= start:
-                yield run.mined(one, own)
+        indices = range(first, min(first + block, len(rows)))
+        # Skipped rows are retrieved again for the batches, but not counted.
+        counters = [figures if index >= start else MiningStatistics() for index in indices]
+        retrieved = [
+            miner.retrieve(rows[index], index, counter) for index, counter in zip(indices, counters, strict=True)
+        ]
+        for index, item, counter in zip(indices, miner.rescore_all(retrieved), counters, strict=True):
+            if index >= start:
+                yield miner.add_negatives(item, counter)
 
 
 def positives_of(rows: Iterable[TrainingRow], lowest: float = 0.0) -> Iterator[str]:
-    """The documents of all rows with a label above the lowest.
+    """The documents of all rows with a label above ``lowest``.
 
     Raises:
-        InputError: a row without labels.
+        InputError: a row has no labels.
     """
-    for place, row in enumerate(rows):
-        yield from _positives(row, place, lowest)
+    for index, row in enumerate(rows):
+        yield from _positives(row, index, lowest)
 
 
-def _positives(row: TrainingRow, place: int, lowest: float) -> tuple[str, ...]:
+def _positives(row: TrainingRow, index: int, lowest: float) -> tuple[str, ...]:
     if row.labels is None:
         raise InputError(
-            f"{row_name(row, place)} (query {short(row.query)}) has no labels, and a negative is what is not positive; "
+            f"{row_name(row, index)} (query {short(row.query)}) has no labels, so its positives are unknown; "
             "give it labels"
         )
     return tuple(doc for doc, label in zip(row.docs, row.labels, strict=True) if label > lowest)
 
 
 def _positives_by_query(rows: Iterable[TrainingRow], lowest: float) -> dict[int, set[int]]:
-    known: dict[int, set[int]] = {}
-    for place, row in enumerate(rows):
-        known.setdefault(text_key(row.query), set()).update(map(text_key, _positives(row, place, lowest)))
-    return known
+    positives: dict[int, set[int]] = {}
+    for index, row in enumerate(rows):
+        positives.setdefault(text_key(row.query), set()).update(map(text_key, _positives(row, index, lowest)))
+    return positives
 
 
 @dataclass(frozen=True)
-class _Run:
-    """What the steps of mining a row share.
+class _Miner:
+    """The steps of mining a row: retrieve candidates, rescore them, add negatives.
 
     Attributes:
-        known: keys of the positives of all rows, by the key of their query.
+        positive_keys: keys of the positives of all rows, by the key of their query.
     """
 
     corpus: Corpus
     retriever: Retriever
     rules: MiningRules
-    known: dict[int, set[int]]
+    positive_keys: dict[int, set[int]]
     rescore: Reranker | None
     activation: str | None
 
-    def found(self, row: TrainingRow, number: int, figures: MiningStatistics) -> _Found:
-        """The first ``depth`` texts that are neither positives of the query nor in the row."""
+    def retrieve(self, row: TrainingRow, index: int, figures: MiningStatistics) -> _Retrieved:
+        """The best ``depth`` texts of the corpus that are neither positives of the query nor in the row."""
         assert row.labels is not None
-        positives, name = _positives(row, number, self.rules.negative_label), row_name(row, number)
-        stays = [self.rules.keep_own_negatives or label > self.rules.negative_label for label in row.labels]
-        docs = tuple(doc for doc, stay in zip(row.docs, stays, strict=True) if stay)
-        labels = tuple(label for label, stay in zip(row.labels, stays, strict=True) if stay)
+        positives, name = _positives(row, index, self.rules.negative_label), row_name(row, index)
+        staying = [self.rules.keep_own_negatives or label > self.rules.negative_label for label in row.labels]
+        docs = tuple(doc for doc, stay in zip(row.docs, staying, strict=True) if stay)
+        labels = tuple(label for label, stay in zip(row.labels, staying, strict=True) if stay)
         if not positives:
-            return _Found(row, name, (), docs, labels)
-        relevant, own = self.known[text_key(row.query)], {text_key(doc) for doc in docs}
+            return _Retrieved(row, name, (), docs, labels)
+        relevant, own_keys = self.positive_keys[text_key(row.query)], {text_key(doc) for doc in docs}
         scores = self.retriever.scores(row.query, row.instruction)
         candidates: list[Candidate] = []
-        for place in best_first(scores[: self.corpus.minable], self.retriever.floor):
+        for position in best_first(scores[: self.corpus.minable], self.retriever.floor):
             if len(candidates) == self.rules.depth:
                 break
-            key = self.corpus.key(place)
+            key = self.corpus.key(position)
             if key in relevant:
                 figures.dropped["positive of the query"] += 1
-            elif key in own:
+            elif key in own_keys:
                 figures.dropped["own document"] += 1
             else:
-                candidates.append(Candidate(place, float(scores[place])))
+                candidates.append(Candidate(position, float(scores[position])))
         figures.candidates += len(candidates)
         anchors: list[float] = []
         if self.rescore is None and self.rules.uses_margins:
-            stand = [self.corpus.position(doc) for doc in positives]
-            if None in stand:
+            positions = [self.corpus.position(doc) for doc in positives]
+            if None in positions:
                 raise InputError(
-                    f"a positive of {name} is not in the corpus, so it has no score to measure margins from; "
-                    "make positives known to the corpus before it is indexed (Corpus.add_unmined)"
+                    f"a positive of {name} is not in the corpus, so it has no score for margins to refer to; "
+                    "add positives to the corpus before it is indexed (Corpus.add_unmined)"
                 )
-            anchors = [float(scores[place]) for place in stand if place is not None]
-        return _Found(row, name, positives, docs, labels, candidates, anchors)
+            anchors = [float(scores[position]) for position in positions if position is not None]
+        return _Retrieved(row, name, positives, docs, labels, candidates, anchors)
 
-    def rescored(self, found: list[_Found]) -> list[_Found]:
-        """Candidates in the order of the model's scores, and anchors as it scores the positives."""
+    def rescore_all(self, rows: list[_Retrieved]) -> list[_Retrieved]:
+        """The rows with candidates and anchors scored by the model, and candidates ordered by these scores."""
         if self.rescore is None:
-            return found
-        asked = [place for place, one in enumerate(found) if one.positives and one.candidates]
+            return rows
+        indices = [index for index, item in enumerate(rows) if item.positives and item.candidates]
         requests = [
             ScoreRequest(
-                one.row.query,
-                [*self.corpus[[candidate.position for candidate in one.candidates]], *one.positives],
-                one.row.instruction,
-                one.name,
+                item.row.query,
+                [*self.corpus[[candidate.position for candidate in item.candidates]], *item.positives],
+                item.row.instruction,
+                item.name,
             )
-            for one in (found[place] for place in asked)
+            for item in (rows[index] for index in indices)
         ]
-        result = list(found)
-        for place, answer in zip(asked, score_requests(requests, self.rescore), strict=True):
-            one = found[place]
-            shown = _shown(answer, self.activation, self.rules, self.rescore.spec.name)
-            count = len(one.candidates)
-            # By raw scores: a sigmoid makes equals of very high ones.
-            order = sorted(range(count), key=lambda doc: (-answer.scores[doc], doc))
-            candidates = [Candidate(one.candidates[doc].position, shown[doc]) for doc in order]
-            result[place] = replace(one, candidates=candidates, anchors=shown[count:])
+        result = list(rows)
+        for index, scored in zip(indices, score_requests(requests, self.rescore), strict=True):
+            item = rows[index]
+            values = _margin_scores(scored, self.activation, self.rules, self.rescore.spec.name)
+            count = len(item.candidates)
+            # Ordered by raw scores, because the sigmoid of very high scores is 1 for all of them.
+            order = sorted(range(count), key=lambda doc: (-scored.scores[doc], doc))
+            candidates = [Candidate(item.candidates[doc].position, values[doc]) for doc in order]
+            result[index] = replace(item, candidates=candidates, anchors=values[count:])
         return result
 
-    def mined(self, one: _Found, figures: MiningStatistics) -> TrainingRow:
+    def add_negatives(self, item: _Retrieved, figures: MiningStatistics) -> TrainingRow:
         """The row with its negatives."""
         figures.rows += 1
-        if not one.positives:
+        if not item.positives:
             figures.without_positive += 1
-            return one.row
-        key = f"{digest(one.row.query, *one.positives):x}"
-        chosen, dropped = choose_negatives(one.candidates, one.anchors, self.rules, key)
+            return item.row
+        key = f"{digest(item.row.query, *item.positives):x}"
+        chosen, dropped = choose_negatives(item.candidates, item.anchors, self.rules, key)
         figures.dropped.update(dropped)
         figures.negatives += len(chosen)
         figures.mined_per_row[len(chosen)] += 1
         if self.rules.fill == "random" and len(chosen) < self.rules.negatives:
-            extra = self.random_texts(one, key, self.rules.negatives - len(chosen))
+            extra = self.random_texts(item, key, self.rules.negatives - len(chosen))
             figures.filled += len(extra)
             chosen = chosen + extra
-        figures.own_negatives_left_out += len(one.row.docs) - len(one.docs)
+        figures.own_negatives_left_out += len(item.row.docs) - len(item.docs)
         negatives = tuple(self.corpus[chosen])
-        changed = bool(negatives) or len(one.docs) < len(one.row.docs)
-        figures.scores_left_out += changed and one.row.scores is not None
+        changed = bool(negatives) or len(item.docs) < len(item.row.docs)
+        figures.scores_left_out += changed and item.row.scores is not None
         return replace(
-            one.row,
-            docs=one.docs + negatives,
-            labels=one.labels + (self.rules.negative_label,) * len(negatives),
-            scores=None if changed else one.row.scores,
+            item.row,
+            docs=item.docs + negatives,
+            labels=item.labels + (self.rules.negative_label,) * len(negatives),
+            scores=None if changed else item.row.scores,
         )
 
-    def random_texts(self, one: _Found, key: str, missing: int) -> list[int]:
-        """Places of texts that are neither candidates (a rule may have dropped them for a reason) nor in the row."""
-        taken = {candidate.position for candidate in one.candidates}
-        banned = self.known[text_key(one.row.query)] | {text_key(doc) for doc in one.docs}
-        enough = min(self.corpus.minable, missing + len(taken) + len(banned))
+    def random_texts(self, item: _Retrieved, key: str, missing: int) -> list[int]:
+        """Positions of random texts that are neither in the row nor candidates, which rules may have dropped."""
+        candidates = {candidate.position for candidate in item.candidates}
+        excluded = self.positive_keys[text_key(item.row.query)] | {text_key(doc) for doc in item.docs}
+        enough = min(self.corpus.minable, missing + len(candidates) + len(excluded))
         drawn = random.Random(f"{self.rules.seed}:fill:{key}").sample(range(self.corpus.minable), enough)
-        return [place for place in drawn if place not in taken and self.corpus.key(place) not in banned][:missing]
+        return [pos for pos in drawn if pos not in candidates and self.corpus.key(pos) not in excluded][:missing]
 
 
-def _shown(answer: ScoreResult, activation: str | None, rules: MiningRules, model: str) -> list[float]:
+def _margin_scores(result: ScoreResult, activation: str | None, rules: MiningRules, model: str) -> list[float]:
     """The scores that margins compare."""
-    if answer.space == "rank" and rules.uses_margins:
-        raise InputError(f"{model!r} orders lists and gives no scores, so margins mean nothing; leave them out")
-    if activation == "sigmoid" and answer.space != "logit":
-        raise InputError(f"activation='sigmoid' needs logits, and {model!r} gives {answer.space!r} scores; use 'none'")
-    if answer.space == "logit" and activation != "none":
-        return [sigmoid(score) for score in answer.scores]
-    return list(answer.scores)
+    if result.space == "rank" and rules.uses_margins:
+        raise InputError(
+            f"{model!r} is a listwise model, which gives an order and no scores; margins need scores, so leave them out"
+        )
+    if activation == "sigmoid" and result.space != "logit":
+        raise InputError(f"activation='sigmoid' needs logits, and {model!r} gives {result.space!r} scores; use 'none'")
+    if result.space == "logit" and activation != "none":
+        return [sigmoid(score) for score in result.scores]
+    return list(result.scores)

@@ -1,4 +1,4 @@
-"""Which candidates become negatives: pure functions of ranks and scores."""
+"""Selects negatives among the candidates: pure functions of ranks and scores."""
 
 from __future__ import annotations
 
@@ -19,19 +19,21 @@ class MiningRules:
     """How negatives are chosen.
 
     Attributes:
-        negatives: of each row, at most.
-        depth: candidates that are looked at, the query's positives not counted.
-        from_rank, to_rank: the first and the last rank (1 is best) to take from; by default all. The best ranks of a
-            good retriever are often positives that nobody labelled.
+        negatives: maximum number of negatives per row.
+        depth: number of candidates per row, without the positives of the query.
+        from_rank, to_rank: first and last rank (1 is best) of the candidates that are used; by default all. The best
+            ranks of a good retriever are often positives without a label.
         absolute_margin: drop candidates that score above ``positive - absolute_margin``.
-        relative_margin: drop those above ``positive - relative_margin * |positive|``. 0.05 is NV-Retriever's 95 %
-            (Moreira et al., 2024) where scores are positive; where they are negative, 95 % of the score would be above
-            it, so the same distance is kept below.
-        anchor: which of a row's positives margins are measured from: its ``worst`` (strict) or its ``best``.
-        strategy: ``top`` takes the hardest, ``random`` any, drawn by ``seed``, the query and its positives alone.
-        keep_own_negatives: whether a row's own negatives stay.
-        fill: ``random`` fills rows up with texts of the corpus that were no candidates; by default they stay short.
-        negative_label: the label that negatives get; documents with a higher one are positives.
+        relative_margin: drop candidates that score above ``positive - relative_margin * |positive|``. For positive
+            scores, 0.05 is the 95 % of NV-Retriever (Moreira et al., 2024). 95 % of a negative score would be higher
+            than the score, so the margin is subtracted there too.
+        anchor: the positive of the row that margins refer to: the ``worst`` (strict) or the ``best``.
+        strategy: ``top`` takes the hardest candidates, ``random`` a random choice that depends only on ``seed``, the
+            query and its positives.
+        seed: seed of random choices.
+        keep_own_negatives: whether the negatives that a row already has are kept.
+        fill: ``random`` adds random texts of the corpus to rows with too few negatives; by default nothing is added.
+        negative_label: label of the mined negatives; documents with a higher label are positives.
     """
 
     negatives: int = 8
@@ -66,20 +68,20 @@ class MiningRules:
 
     @property
     def uses_margins(self) -> bool:
-        """Whether scores of positives are needed."""
+        """Whether a margin is set, so that the scores of positives are needed."""
         return self.absolute_margin is not None or self.relative_margin is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """A text of the corpus by its place, and the score that margins compare."""
+    """A text by its position in the corpus, with the score that margins compare."""
 
     position: int
     score: float
 
 
 def highest_allowed(positive: float, margin: float) -> float:
-    """The highest score that a negative may have beside a positive's, by a relative margin.
+    """The highest score that a relative margin allows a negative, given the score of a positive.
 
     >>> highest_allowed(10.0, 0.05), highest_allowed(-10.0, 0.05)
     (9.5, -10.5)
@@ -90,19 +92,19 @@ def highest_allowed(positive: float, margin: float) -> float:
 def choose_negatives(
     candidates: Sequence[Candidate], positives: Sequence[float], rules: MiningRules, key: str
 ) -> tuple[list[int], Counter[str]]:
-    """The places of the negatives, hardest first, and how many candidates each rule dropped.
+    """The corpus positions of the negatives, hardest first, and the number of candidates that each rule dropped.
 
     Args:
-        candidates: best first, none of them a positive.
-        positives: scores of the row's positives; at least one where there are margins and candidates.
-        key: what a random choice of this row depends on beside the seed.
+        candidates: best first, without positives.
+        positives: scores of the row's positives; at least one if there are margins and candidates.
+        key: identifies the row; together with the seed it determines random choices.
     """
     dropped: Counter[str] = Counter()
     window = slice(rules.from_rank - 1, rules.to_rank)
     inside = candidates[window]
     dropped["before from_rank"] = len(candidates[: rules.from_rank - 1])
     dropped["after to_rank"] = len(candidates) - dropped["before from_rank"] - len(inside)
-    kept: list[int] = []
+    chosen: list[int] = []
     anchor = (min(positives) if rules.anchor == "worst" else max(positives)) if rules.uses_margins and inside else 0.0
     for candidate in inside:
         if rules.absolute_margin is not None and candidate.score > anchor - rules.absolute_margin:
@@ -110,8 +112,8 @@ def choose_negatives(
         elif rules.relative_margin is not None and candidate.score > highest_allowed(anchor, rules.relative_margin):
             dropped["relative margin"] += 1
         else:
-            kept.append(candidate.position)
-    if rules.strategy == "random" and len(kept) > rules.negatives:
-        drawn = random.Random(f"{rules.seed}:{key}").sample(range(len(kept)), rules.negatives)
-        kept = [kept[place] for place in sorted(drawn)]
-    return kept[: rules.negatives], +dropped
+            chosen.append(candidate.position)
+    if rules.strategy == "random" and len(chosen) > rules.negatives:
+        drawn = random.Random(f"{rules.seed}:{key}").sample(range(len(chosen)), rules.negatives)
+        chosen = [chosen[index] for index in sorted(drawn)]
+    return chosen[: rules.negatives], +dropped

@@ -1,4 +1,4 @@
-"""What a mining run did, to be read before anybody trains on it."""
+"""Statistics of a mining run, to look at before training on its output."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ class MiningStatistics:
     """Counts, filled while rows are mined.
 
     Attributes:
-        rows: mined or passed through.
-        without_positive: rows passed through unchanged, since nothing says what a negative of theirs would be.
-        candidates: texts found and looked at, before rules.
-        dropped: candidates by the rule that dropped them, and what was met on the way to them: ``positive of the
-            query`` (of this row or of another row with the same query) and ``own document`` (already in the row).
-        negatives: mined, texts of ``filled`` not counted.
+        wanted: negatives per row that were asked for.
+        rows: number of rows, mined or passed through.
+        without_positive: rows without a positive, which are passed through unchanged.
+        candidates: candidates retrieved, before the rules are applied.
+        dropped: number of candidates dropped by each rule, and of search results that are no candidates: ``positive of
+            the query`` (in this row or another row with the same query) and ``own document`` (already in the row).
+        negatives: mined negatives, without those of ``filled``.
         filled: random texts that ``fill`` added.
-        mined_per_row: rows by the number of their mined negatives.
-        wanted: negatives that a row should have.
-        own_negatives_left_out: documents that ``keep_own_negatives=False`` took out of the rows.
-        scores_left_out: rows whose teacher's scores were removed, since they do not cover the new documents.
+        mined_per_row: number of rows by their number of mined negatives.
+        own_negatives_left_out: documents that ``keep_own_negatives=False`` removed from the rows.
+        scores_left_out: rows whose teacher scores were removed, because the new documents have none.
     """
 
     wanted: int = 0
@@ -45,11 +45,11 @@ class MiningStatistics:
 
     @property
     def empty(self) -> int:
-        """Rows for which nothing was mined."""
+        """Rows for which no negative was mined."""
         return self.mined_per_row[0]
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """The statistics as JSON values."""
         return {
             "rows": self.rows,
             "without_positive": self.without_positive,

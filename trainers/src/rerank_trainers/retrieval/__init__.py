@@ -1,1 +1,1 @@
-"""Search over a corpus: BM25, or any reranker as a retriever."""
+"""Search over a corpus: BM25 and late-interaction retrieval."""

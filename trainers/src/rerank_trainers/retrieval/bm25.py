@@ -1,4 +1,4 @@
-"""BM25 over texts of any language, through the bm25s package."""
+"""BM25 for texts in any language, through the bm25s package."""
 
 from __future__ import annotations
 
@@ -16,41 +16,41 @@ if TYPE_CHECKING:
 
 __all__ = ["BM25", "terms"]
 
-# Kana, Han and Hangul, which Lucene's CJKAnalyzer cuts into bigrams too.
+# Kana, Han and Hangul, which are cut into bigrams as in Lucene's CJKAnalyzer.
 _CJK = "\u3005\u3041-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 _RUN = re.compile(rf"([{_CJK}]+)|((?:(?![{_CJK}])[^\W_])+)")
 
 
 def terms(text: str) -> list[str]:
-    """Lower-cased words, and overlapping pairs of neighbouring CJK characters; nothing is stemmed or left out.
+    """Lower-cased words and overlapping bigrams of CJK characters, without stemming or stop words.
 
     >>> terms("BM25 是什么?")
     ['bm25', '是什', '什么']
     """
-    found: list[str] = []
+    result: list[str] = []
     for run in _RUN.finditer(unicodedata.normalize("NFKC", text).lower()):
         cjk, word = run.groups()
         if word is not None:
-            found.append(word)
+            result.append(word)
         elif len(cjk) == 1:
-            found.append(cjk)
+            result.append(cjk)
         else:
-            found.extend(cjk[start : start + 2] for start in range(len(cjk) - 1))
-    return found
+            result.extend(cjk[start : start + 2] for start in range(len(cjk) - 1))
+    return result
 
 
 class BM25:
     """Lucene's BM25 (Kamphuis et al., *Which BM25 do you mean?*, 2020) with Anserini's k1 and b.
 
     ``sum over the query's terms of log(1 + (N - df + .5)/(df + .5)) * tf / (tf + k1 (1 - b + b length/mean length))``;
-    a term that stands twice in the query counts twice. Memory: one float and one integer for each different term of
-    each text, and one float a text for a query.
+    a term that occurs twice in the query counts twice. Memory: one float and one integer per distinct term of each
+    text, and one float per text for a query.
 
     Raises:
         MissingDependencyError: bm25s is not installed.
     """
 
-    # A text without a term of the query is found by chance only.
+    # A text without a term of the query is not a search result.
     floor = 0.0
 
     def __init__(self, texts: Sequence[str], *, k1: float = 0.9, b: float = 0.4) -> None:
@@ -71,11 +71,11 @@ class BM25:
             self._bm25.index((ids, self._vocabulary), create_empty_token=False, show_progress=False)
 
     def scores(self, query: str, instruction: str | None = None) -> numpy.ndarray[Any, Any]:
-        """``[texts]``: the score of each text; 0 without a common term. No instruction changes it."""
+        """``[texts]``: the score of each text, 0 without a common term. The instruction is not used."""
         known = [self._vocabulary[term] for term in terms(query) if term in self._vocabulary]
         if not known:
             import numpy
 
             return numpy.zeros(self._size, dtype="float32")
-        found: numpy.ndarray[Any, Any] = self._bm25.get_scores(known)
-        return found
+        scores: numpy.ndarray[Any, Any] = self._bm25.get_scores(known)
+        return scores

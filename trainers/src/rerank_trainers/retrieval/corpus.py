@@ -1,4 +1,4 @@
-"""The texts that negatives are taken from, each once, and when two texts are the same."""
+"""The corpus that negatives are mined from, without duplicate texts."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["Corpus", "text_key"]
 
 
 def text_key(text: str) -> int:
-    """A digest that texts share which differ only in letter case, white space or Unicode form (NFKC).
+    """A hash that is equal for texts that differ only in letter case, white space or Unicode form (NFKC).
 
     >>> text_key("A  giant panda") == text_key("a giant Panda\\n")
     True
@@ -25,28 +25,28 @@ def text_key(text: str) -> int:
 
 @dataclass
 class Corpus:
-    """Texts in order, each once.
+    """Texts in order, without duplicates.
 
     Attributes:
-        texts: the ones to mine, then the ones that are only compared with (see `add_unmined`).
-        minable: how many of the first may be mined.
-        repeated: texts left out since an equal one came before.
-        blank: texts left out since there is nothing in them.
+        texts: the texts to mine, followed by those that are scored but not mined (see `add_unmined`).
+        minable: number of texts at the start of ``texts`` that may be mined.
+        repeated: number of texts left out because an equal text came before.
+        blank: number of blank texts left out.
     """
 
     texts: list[str] = field(default_factory=list)
     minable: int = 0
     repeated: int = 0
     blank: int = 0
-    _places: dict[int, int] = field(default_factory=dict, repr=False)
+    _positions: dict[int, int] = field(default_factory=dict, repr=False)
     _keys: array[int] = field(default_factory=lambda: array("Q"), repr=False)
 
     @classmethod
     def of(cls, texts: Iterable[str]) -> Corpus:
-        """A corpus of these texts.
+        """A corpus of texts.
 
         Raises:
-            InputError: there is no text with anything in it.
+            InputError: there is no text that is not blank.
         """
         corpus = cls()
         for text in texts:
@@ -61,24 +61,24 @@ class Corpus:
 
     @classmethod
     def of_rows(cls, rows: Iterable[TrainingRow]) -> Corpus:
-        """A corpus of all documents of the rows."""
+        """A corpus of the documents of all rows."""
         return cls.of(doc for row in rows for doc in row.docs)
 
     def add_unmined(self, texts: Iterable[str]) -> None:
-        """Texts that a retriever shall score too, as margins need of positives, and that are never mined."""
+        """Add texts that the retriever scores but that are never mined: positives, whose scores margins need."""
         for text in texts:
             self._add(text)
 
     def position(self, text: str) -> int | None:
-        """Where a text stands; None where it is unknown."""
-        return self._places.get(text_key(text))
+        """The index of a text in ``texts``; None if it is not in the corpus."""
+        return self._positions.get(text_key(text))
 
-    def key(self, place: int) -> int:
-        """`text_key` the text at a place."""
-        return self._keys[place]
+    def key(self, position: int) -> int:
+        """The `text_key` of the text at an index of ``texts``."""
+        return self._keys[position]
 
     def fingerprint(self) -> str:
-        """A digest of all texts, in order."""
+        """A digest of all texts in order."""
         state = hashlib.blake2b(digest_size=16)
         for text in self.texts:
             state.update(text.encode("utf-8", "surrogatepass") + b"\n")
@@ -87,14 +87,14 @@ class Corpus:
     def __len__(self) -> int:
         return len(self.texts)
 
-    def __getitem__(self, places: Sequence[int]) -> list[str]:
-        return [self.texts[place] for place in places]
+    def __getitem__(self, positions: Sequence[int]) -> list[str]:
+        return [self.texts[position] for position in positions]
 
     def _add(self, text: str) -> bool:
         key = text_key(text)
-        if key in self._places:
+        if key in self._positions:
             return False
-        self._places[key] = len(self.texts)
+        self._positions[key] = len(self.texts)
         self._keys.append(key)
         self.texts.append(text)
         return True

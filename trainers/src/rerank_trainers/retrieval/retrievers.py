@@ -1,4 +1,4 @@
-"""What finds candidates: anything that scores every text of the corpus for a query."""
+"""Retrievers, which score every text of a corpus for a query."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Retriever(Protocol):
     """Scores every text of a corpus.
 
     Attributes:
-        floor: a text with no more than this score is not found at all.
+        floor: texts whose score is not above it are no search results.
     """
 
     floor: float
@@ -32,15 +32,15 @@ class Retriever(Protocol):
 
 
 class LateInteractionRetriever:
-    """A late-interaction model over the whole corpus: texts are encoded once, each query is compared with all.
+    """Searches with a late-interaction model: texts are encoded once, and every query is compared with all of them.
 
-    For corpora of a size that this is quick for (some hundred thousand passages on a GPU, fewer on a CPU).
+    Fast enough for some hundred thousand passages on a GPU, fewer on a CPU.
 
     Args:
-        directory: a folder that keeps the embeddings, so that a second run need not encode them.
+        directory: folder in which embeddings are stored, so that a second run does not encode the texts again.
 
     Raises:
-        InputError: a model that reads query and document together.
+        InputError: the model reads query and document together (a cross-encoder), so texts cannot be encoded alone.
     """
 
     floor = -math.inf
@@ -54,34 +54,34 @@ class LateInteractionRetriever:
         progress: bool = False,
     ) -> None:
         self._reranker = reranker
-        self._takes = follows_instructions(reranker)
+        self._takes_instruction = follows_instructions(reranker)
         self._index = reranker.index(texts, directory, progress=progress)
 
     def scores(self, query: str, instruction: str | None = None) -> Scores:
         """``[texts]``: raw scores."""
-        options = {"instruction": instruction} if self._takes and instruction is not None else {}
+        options = {"instruction": instruction} if self._takes_instruction and instruction is not None else {}
         ranking = self._reranker.rerank(query, self._index, activation="none", **options)
         return numpy.array(ranking.scores())
 
 
 def best_first(scores: Scores, floor: float) -> Iterator[int]:
-    """Places by falling score, equal ones in the order of the corpus, as far as they are above the floor.
+    """Corpus positions with scores above ``floor``, by descending score; equal scores keep the order of the corpus.
 
-    Sorts no more than a caller reads (twice as much each time), since candidates are few and a corpus is large.
+    Sorts only as far as the caller reads, doubling the number each time, since the corpus is large.
 
     >>> list(best_first(numpy.array([0.5, 2.0, 0.0, 2.0]), floor=0.0))
     [1, 3, 0]
     """
-    count, given = 256, 0
-    while given < len(scores):
+    count, yielded = 256, 0
+    while yielded < len(scores):
         if count < len(scores):
-            least = numpy.partition(scores, len(scores) - count)[len(scores) - count]
-            some = numpy.flatnonzero(scores >= least)
+            threshold = numpy.partition(scores, len(scores) - count)[len(scores) - count]
+            top = numpy.flatnonzero(scores >= threshold)
         else:
-            some = numpy.arange(len(scores))
-        ordered = some[numpy.argsort(-scores[some], kind="stable")]
-        for place in ordered[given:].tolist():
-            if scores[place] <= floor:
+            top = numpy.arange(len(scores))
+        ordered = top[numpy.argsort(-scores[top], kind="stable")]
+        for position in ordered[yielded:].tolist():
+            if scores[position] <= floor:
                 return
-            yield place
-        count, given = 2 * len(ordered), len(ordered)
+            yield position
+        count, yielded = 2 * len(ordered), len(ordered)

@@ -1,1 +1,1 @@
-"""Scores of a teacher model, for distillation."""
+"""Scores documents with a teacher model, for distillation."""

@@ -1,8 +1,8 @@
-"""Teachers' scores: any reranker that `rerank_core.load` opens says what each document of a row is worth.
+"""Adds teacher scores to rows, with any reranker that `rerank_core.load` opens.
 
-A cross-encoder or an LLM reranker distils into a smaller model; a chat model asked about relevance ("llm:...") is
-LLM-preference supervision, and so is one that orders lists. Scores are raw unless asked otherwise: a distillation loss
-applies its own temperature.
+The teacher is a cross-encoder or LLM reranker whose scores are distilled into a smaller model, or a chat model that
+judges relevance ("llm:...") or orders lists (LLM preferences). Scores are raw by default, because distillation losses
+apply their own temperature.
 """
 
 from __future__ import annotations
@@ -23,22 +23,23 @@ _LOG = logging.getLogger("rerank_trainers")
 
 @dataclass
 class LabellingStatistics:
-    """What `label` did, filled while it runs.
+    """Statistics of `label`, filled while it runs.
 
     Attributes:
-        model, score_space: whose scores, and what they are; ``rank`` is minus the rank of a listwise model, which
-            orders documents and does not say by how much.
-        lowest, highest: scores; None before the first.
-        mean: of all scores.
-        truncated_documents: of which the teacher did not read everything.
-        truncated_queries: that ``max_query_length`` cut.
-        replaced: rows that had scores already.
-        instructions_ignored: rows with an instruction that the teacher cannot be given.
-        answers: of a listwise model that counts its answers; each orders one window of documents.
-        malformed_answers: that were not exactly the order that was asked for. What they leave out follows in the order
-            it was shown in, which is drawn by chance.
-        unread_answers: malformed ones that named no document, so that chance alone ordered the window.
-        thoughts: answers with a thought, which is not read.
+        model: name of the teacher.
+        score_space: kind of the scores; ``rank`` is minus the rank given by a listwise model, which has no scores.
+        rows, documents: number of labelled rows and documents.
+        lowest, highest: lowest and highest score; None before the first.
+        mean: mean score.
+        truncated_documents: documents that the teacher did not read to the end.
+        truncated_queries: queries that ``max_query_length`` truncated.
+        replaced: rows whose existing scores were replaced.
+        instructions_ignored: rows with an instruction, if the teacher does not take instructions.
+        answers: answers of a listwise model that reports them; each orders one window of documents.
+        malformed_answers: answers that were not a complete order. Documents that an answer leaves out follow in the
+            random order in which they were shown.
+        unread_answers: malformed answers that named no document, so the order of the window is random.
+        thoughts: answers that contained reasoning, which is not read.
     """
 
     model: str | None = None
@@ -59,20 +60,20 @@ class LabellingStatistics:
 
     @property
     def malformed_share(self) -> float | None:
-        """Malformed answers among all; None where none was counted."""
+        """The fraction of malformed answers; None if the teacher reports no answers."""
         return self.malformed_answers / self.answers if self.answers else None
 
     @property
-    def malformed(self) -> str:
-        """What malformed answers mean, for people."""
+    def malformed_warning(self) -> str:
+        """A warning about the malformed answers."""
         return (
             f"{self.malformed_answers} of {self.answers} answers of {self.model!r} were malformed, and "
-            f"{self.unread_answers} named no document: what an answer leaves out is in an order drawn by chance. Use a "
-            "larger chat model, or for a local one mode='first-token'"
+            f"{self.unread_answers} named no document: documents that an answer leaves out are in random order. Use a "
+            "larger chat model, or mode='first-token' with a local one"
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain data for JSON."""
+        """The statistics as JSON values."""
         return {**asdict(self), "malformed_share": self.malformed_share}
 
 
@@ -87,61 +88,63 @@ def label(
     statistics: LabellingStatistics | None = None,
     **options: Any,
 ) -> Iterator[TrainingRow]:
-    """Rows with the reranker's scores, in order, in bounded memory; everything else of a row stays.
+    """Yield the rows in order with the reranker's scores, in bounded memory; other fields stay unchanged.
 
     Args:
-        activation: ``none`` (raw scores), ``sigmoid`` (logits to (0, 1)) or ``default`` (as the authors ship it).
-        start: leave out the rows before this one, which an interrupted run has labelled. What is scored together
-            stays the same, so the scores do too, to the last bit.
-        together: about how many documents are scored in one plan.
-        seed: of the order in which a model that orders lists is shown a row's documents.
-        statistics: is filled while the rows come; without it the log tells of malformed answers.
-        options: ``longdoc``, ``overlap`` and the model's own call options; a row's instruction wins over one here.
+        activation: ``none`` (raw scores), ``sigmoid`` (logits to (0, 1)) or ``default`` (that of the model).
+        start: skip the rows before this index, which an interrupted run has labelled. Batches stay the same, so scores
+            are bit-equal to those of an uninterrupted run.
+        together: minimum number of documents that are scored in one call.
+        seed: seed of the random order in which a listwise model gets the documents of a row.
+        statistics: filled while rows are yielded; without it, malformed answers are reported in the log.
+        options: ``longdoc``, ``overlap`` and call options of the model; the instruction of a row overrides one here.
 
     Raises:
-        InputError: a query or option that cannot be used, or a cascade, whose scores do not compare.
+        InputError: an invalid query or option, or a cascade, whose scores are not comparable.
         NonFiniteScoreError: the teacher gave NaN or infinity; the message names the rows.
     """
     figures = statistics if statistics is not None else LabellingStatistics()
     figures.model = reranker.spec.name
-    for first, some in _windows(rows, together):
-        if first + len(some) <= start:
+    for first, block in _blocks(rows, together):
+        if first + len(block) <= start:
             continue
         requests = [
-            ScoreRequest(row.query, row.docs, row.instruction, row_name(row, place))
-            for place, row in enumerate(some, start=first)
+            ScoreRequest(row.query, row.docs, row.instruction, row_name(row, index))
+            for index, row in enumerate(block, start=first)
         ]
-        answers = score_requests(requests, reranker, activation=activation, seed=seed, **options)
-        for place, (row, answer) in enumerate(zip(some, answers, strict=True), start=first):
-            if place < start:
+        results = score_requests(requests, reranker, activation=activation, seed=seed, **options)
+        for index, (row, result) in enumerate(zip(block, results, strict=True), start=first):
+            if index < start:
                 continue
-            figures.score_space = answer.space
-            figures.truncated_documents += answer.truncated
-            figures.truncated_queries += answer.query_truncated
-            _count(figures, row, answer.scores, followed=follows_instructions(reranker))
-            _count_answers(figures, answer.statistics)
-            yield replace(row, scores=tuple(answer.scores))
+            figures.score_space = result.space
+            figures.truncated_documents += result.truncated
+            figures.truncated_queries += result.query_truncated
+            _count(figures, row, result.scores, takes_instructions=follows_instructions(reranker))
+            _count_answers(figures, result.statistics)
+            yield replace(row, scores=tuple(result.scores))
     if statistics is None and figures.malformed_answers:
-        _LOG.warning("%s", figures.malformed)
+        _LOG.warning("%s", figures.malformed_warning)
 
 
-def _windows(rows: Iterable[TrainingRow], together: int) -> Iterator[tuple[int, list[TrainingRow]]]:
-    """Runs of rows with at least ``together`` documents, and the position of their first row."""
-    first, some, waiting = 0, list[TrainingRow](), 0
+def _blocks(rows: Iterable[TrainingRow], together: int) -> Iterator[tuple[int, list[TrainingRow]]]:
+    """Consecutive rows with at least ``together`` documents in all, and the index of their first row."""
+    first, block, documents = 0, list[TrainingRow](), 0
     for row in rows:
-        some.append(row)
-        waiting += len(row.docs)
-        if waiting >= together:
-            yield first, some
-            first, some, waiting = first + len(some), [], 0
-    if some:
-        yield first, some
+        block.append(row)
+        documents += len(row.docs)
+        if documents >= together:
+            yield first, block
+            first, block, documents = first + len(block), [], 0
+    if block:
+        yield first, block
 
 
-def _count(figures: LabellingStatistics, row: TrainingRow, scores: Iterable[float], *, followed: bool) -> None:
+def _count(
+    figures: LabellingStatistics, row: TrainingRow, scores: Iterable[float], *, takes_instructions: bool
+) -> None:
     figures.rows += 1
     figures.replaced += row.scores is not None
-    figures.instructions_ignored += row.instruction is not None and not followed
+    figures.instructions_ignored += row.instruction is not None and not takes_instructions
     for score in scores:
         figures.documents += 1
         figures.lowest = score if figures.lowest is None else min(figures.lowest, score)
@@ -150,7 +153,7 @@ def _count(figures: LabellingStatistics, row: TrainingRow, scores: Iterable[floa
 
 
 def _count_answers(figures: LabellingStatistics, statistics: Mapping[str, Any]) -> None:
-    """Add up what a listwise model that counts its answers says of a row."""
+    """Add the answer counts that a listwise model reports for a row."""
     answers = int(statistics.get("windows", 0))
     figures.answers += answers
     figures.malformed_answers += answers - int(statistics.get("well_formed", answers))

@@ -1,4 +1,4 @@
-"""What a reranker says of many lists of documents: raw scores in their order, whatever kind of model it is."""
+"""Scores many lists of documents with a reranker of any kind; raw scores come in the order of the documents."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class ScoreRequest:
     """Documents to score for a query.
 
     Attributes:
-        where: how a message names it, as in "row 'train.jsonl:3'".
+        where: name of the row in messages, such as "row 'train.jsonl:3'".
     """
 
     query: str
@@ -32,14 +32,14 @@ class ScoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class ScoreResult:
-    """What the model made of a request.
+    """The scores of a request.
 
     Attributes:
-        scores: one a document, in the request's order; higher is better.
-        space: what they are: logit, probability, cosine, maxsim, or rank (minus the rank, of a listwise model).
-        truncated: documents of which the model did not read everything, as far as it can tell.
-        query_truncated: whether the query was cut.
-        statistics: what a listwise model reports of its work.
+        scores: one per document, in the order of the request; higher is better.
+        space: kind of the scores: logit, probability, cosine, maxsim, or rank (minus the rank, for a listwise model).
+        truncated: number of documents that the model did not read to the end, if the model reports it.
+        query_truncated: whether the query was truncated.
+        statistics: statistics that a listwise model reports.
     """
 
     scores: Sequence[float]
@@ -49,13 +49,13 @@ class ScoreResult:
     statistics: Mapping[str, Any] = field(default_factory=dict)
 
 
-def row_name(row: TrainingRow, place: int) -> str:
-    """How a message names a row: by its id, or else by its position."""
-    return f"row {place if row.id is None else repr(row.id)}"
+def row_name(row: TrainingRow, index: int) -> str:
+    """The name of a row in messages: its id, or its index if it has none."""
+    return f"row {index if row.id is None else repr(row.id)}"
 
 
 def follows_instructions(reranker: Reranker) -> bool:
-    """Whether the instruction of a row can be given to the model, as an option of the call."""
+    """Whether the model takes an instruction as a call option."""
     return any(option.name == "instruction" and option.when == "call" for option in reranker.spec.options)
 
 
@@ -67,66 +67,66 @@ def score_requests(
     seed: int | None = None,
     **options: Any,
 ) -> list[ScoreResult]:
-    """Score all requests in as few plans as their instructions allow; answers come in their order.
+    """Score all requests, with one call of the reranker per distinct instruction; results are in their order.
 
     Args:
-        activation: ``none`` for raw scores, ``sigmoid``, or ``default`` for what the model's authors apply.
-        seed: of the order in which a model that orders lists is shown documents, always the same for a request. What
-            such a model does not know it leaves in the order it was given, and training rows have the relevant
-            documents first. Without a seed it sees them as they are: as a first stage ranked them, say.
-        options: others of ``Reranker.rerank_many``; a request's own instruction wins over one given here.
+        activation: ``none`` for raw scores, ``sigmoid``, or ``default`` for the activation of the model's authors.
+        seed: seed of the random order in which a listwise model gets the documents; it is the same for equal requests.
+            A listwise model tends to keep the order of documents that it cannot judge, and training rows list relevant
+            documents first. With None the documents stay in their order, such as that of a first-stage retriever.
+        options: further options of ``Reranker.rerank_many``; the instruction of a request overrides one given here.
 
     Raises:
-        InputError: a query or option that cannot be used, or a cascade, whose scores do not compare.
+        InputError: an invalid query or option, or a cascade, whose scores are not comparable.
         NonFiniteScoreError: the model gave NaN or infinity; the message names the rows.
     """
-    takes = follows_instructions(reranker)
-    together: dict[str | None, list[int]] = {}
-    for place, request in enumerate(requests):
+    takes_instruction = follows_instructions(reranker)
+    by_instruction: dict[str | None, list[int]] = {}
+    for index, request in enumerate(requests):
         query_of(request.query, f"the query of {request.where}")
-        together.setdefault(request.instruction if takes else None, []).append(place)
+        by_instruction.setdefault(request.instruction if takes_instruction else None, []).append(index)
     orders = [_order(request, seed if is_listwise(reranker.scorer) else None) for request in requests]
-    answers: dict[int, ScoreResult] = {}
-    for instruction, places in together.items():
-        given = options if instruction is None else {**options, "instruction": instruction}
+    results: dict[int, ScoreResult] = {}
+    for instruction, indices in by_instruction.items():
+        call_options = options if instruction is None else {**options, "instruction": instruction}
         try:
             rankings = reranker.rerank_many(
-                [(requests[place].query, [requests[place].docs[doc] for doc in orders[place]]) for place in places],
+                [(requests[index].query, [requests[index].docs[doc] for doc in orders[index]]) for index in indices],
                 activation=activation,
-                **given,
+                **call_options,
             )
         except NonFiniteScoreError as error:
-            bad = [(places[query], orders[places[query]][doc]) for query, doc in error.documents]
-            named = [f"document {doc} of {requests[place].where}" for place, doc in bad]
+            positions = [(indices[query], orders[indices[query]][doc]) for query, doc in error.documents]
+            names = [f"document {doc} of {requests[index].where}" for index, doc in positions]
             raise NonFiniteScoreError(
-                f"{reranker.spec.name!r} gave NaN or infinity for {short(named)}", error.documents
+                f"{reranker.spec.name!r} gave NaN or infinity for {short(names)}", error.documents
             ) from error
-        for place, ranking in zip(places, rankings, strict=True):
-            answers[place] = _answer(ranking, orders[place], requests[place].where)
-    return [answers[place] for place in range(len(requests))]
+        for index, ranking in zip(indices, rankings, strict=True):
+            results[index] = _result(ranking, orders[index], requests[index].where)
+    return [results[index] for index in range(len(requests))]
 
 
 def _order(request: ScoreRequest, seed: int | None) -> list[int]:
-    """In which order the model is shown the documents; as they are without a seed."""
+    """The order in which the model gets the documents; unchanged without a seed."""
     order = list(range(len(request.docs)))
     if seed is not None:
         random.Random(f"shown {seed} {request.where} {request.query}").shuffle(order)
     return order
 
 
-def _answer(ranking: Ranking, order: Sequence[int], where: str) -> ScoreResult:
+def _result(ranking: Ranking, order: Sequence[int], where: str) -> ScoreResult:
     if len({hit.stage for hit in ranking}) > 1:
         raise InputError(
-            f"{ranking.model!r} scored the documents of {where} at different depths of a cascade, and such scores do "
-            "not compare; load it without the cascade"
+            f"{ranking.model!r} scored the documents of {where} at different depths of a cascade, and such "
+            "scores are not comparable; load it without the cascade"
         )
     scores = dict(zip(order, ranking.scores(), strict=True))
-    cut = sum(hit.truncated is True for hit in ranking)
+    truncated = sum(hit.truncated is True for hit in ranking)
     return ScoreResult(
         scores=[scores[doc] for doc in range(len(order))],
         space=ranking.score_space,
-        # A passage may be shown in two windows.
-        truncated=cut or min(len(order), int(ranking.statistics.get("shortened", 0))),
+        # "shortened" counts a passage once for each window it is in.
+        truncated=truncated or min(len(order), int(ranking.statistics.get("shortened", 0))),
         query_truncated=ranking.query_truncated,
         statistics=ranking.statistics,
     )
