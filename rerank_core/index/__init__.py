@@ -1,1 +1,1 @@
-"""Documents encoded before any query is known, and explanations of late-interaction scores."""
+"""Document embeddings computed once for many queries, and explanations of late-interaction scores."""

@@ -1,4 +1,4 @@
-"""Which tokens of the query matched which of a document: what a late-interaction score is the sum of."""
+"""`with_matches`: the token matches whose weights sum to a late-interaction score."""
 
 from __future__ import annotations
 
@@ -20,7 +20,10 @@ def with_matches(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules) ->
     """The hits, each with the matches of its best passage. Documents that are not in an index are encoded again.
 
     Args:
-        scorer: one that `Explains`.
+        scorer: a scorer that implements `Explains`.
+
+    Raises:
+        IndexStoreError: the passages in the index differ from those of the document's text.
     """
     assert isinstance(scorer, Scorer)
     assert isinstance(scorer, Explains)
@@ -28,47 +31,48 @@ def with_matches(scorer: object, job: Job, hits: Sequence[Hit], rules: Rules) ->
     if not hits:
         return ()
     plan = RowPlan(scorer, [Job(job.query, [hit.document for hit in hits])], rules, deduplicate=False)
-    windows = [[window for window in plan.windows if window.doc == place] for place in range(len(hits))]
+    windows = [[window for window in plan.windows if window.doc == doc] for doc in range(len(hits))]
     if isinstance(job.documents, Index):
-        kept = IndexPlan(scorer, job, job.documents, rules)
-        for hit, own in zip(hits, windows, strict=True):
-            if kept.spans(hit.index) != [(window.start, window.stop) for window in own]:
+        indexed = IndexPlan(scorer, job, job.documents, rules)
+        for hit, hit_windows in zip(hits, windows, strict=True):
+            if indexed.spans(hit.index) != [(window.start, window.stop) for window in hit_windows]:
                 raise IndexStoreError(
                     f"the index holds other passages of document {hit.index} than its text makes "
-                    f"({short(kept.spans(hit.index))} tokens); make the index again"
+                    f"({short(indexed.spans(hit.index))} tokens); make the index again"
                 )
-    best = [own[_best(hit)] for own, hit in zip(windows, hits, strict=True)]
+    best = [hit_windows[_best_passage(hit)] for hit_windows, hit in zip(windows, hits, strict=True)]
     rows = [plan.row(window) for window in best]
     embeddings: list[Any]
     if isinstance(job.documents, Index):
-        embeddings = [kept.embedding(replace(window, doc=hit.index)) for window, hit in zip(best, hits, strict=True)]
+        embeddings = [indexed.embedding(replace(window, doc=hit.index)) for window, hit in zip(best, hits, strict=True)]
     else:
         embeddings = [scorer.encode([row])[0] for row in rows]
     query = plan.query_rows[0]
-    asked = plan.query_tokens(0)
-    made = []
+    query_tokens = plan.query_tokens(0)
+    explained = []
     for hit, window, row, embedding in zip(hits, best, rows, embeddings, strict=True):
-        read = plan.tokens(window)
+        doc_tokens = plan.tokens(window)
         matches = tuple(
             Match(
-                query=_chars(asked, here - query.span[0]),
-                document=_chars(read, window.start + there - row.span[0], window.start, window.stop),
+                query=_chars(query_tokens, in_query - query.span[0]),
+                document=_chars(doc_tokens, window.start + in_row - row.span[0], window.start, window.stop),
                 weight=weight,
-                query_token=scorer.token_text(query.ids[here]),
-                document_token=scorer.token_text(row.ids[there]),
+                query_token=scorer.token_text(query.ids[in_query]),
+                document_token=scorer.token_text(row.ids[in_row]),
             )
-            for here, there, weight in scorer.explain(query, row, embedding)
+            for in_query, in_row, weight in scorer.explain(query, row, embedding)
         )
-        made.append(replace(hit, matches=matches))
-    return tuple(made)
+        explained.append(replace(hit, matches=matches))
+    return tuple(explained)
 
 
-def _best(hit: Hit) -> int:
+def _best_passage(hit: Hit) -> int:
+    """The number of the passage with the highest score; the first of equal ones."""
     return max(range(len(hit.passages)), key=lambda number: (hit.passages[number].score, -number))
 
 
-def _chars(tokens: Tokens, place: int, start: int = 0, stop: int | None = None) -> tuple[int, int] | None:
-    """The characters of a token of the caller's text; None for one that the template or the tokenizer brought."""
-    if not start <= place < (len(tokens) if stop is None else stop):
+def _chars(tokens: Tokens, position: int, start: int = 0, stop: int | None = None) -> tuple[int, int] | None:
+    """The characters of a token of the caller's text; None for a token of the template or a special token."""
+    if not start <= position < (len(tokens) if stop is None else stop):
         return None
-    return tokens.starts[place], tokens.stops[place]
+    return tokens.starts[position], tokens.stops[position]

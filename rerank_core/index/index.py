@@ -1,4 +1,4 @@
-"""Documents encoded before any query is known: `Index`, for scorers that are `Indexable` (late interaction)."""
+"""`Index`: documents encoded once for many queries, for scorers that are `Indexable` (late interaction)."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ from rerank_core.types import Document, in_order
 
 __all__ = ["Index", "IndexPlan", "build_index"]
 
-# Documents that are encoded and put away together; what is put away in a folder outlives an interruption.
+# Documents that are encoded and stored together; documents stored in a folder survive an interruption.
 _SHARD_DOCUMENTS = 4096
 
 
 @dataclass(frozen=True, eq=False)
 class Index(Sequence[Document]):
-    """Documents with their embeddings. Give it to ``rerank`` in place of the documents.
+    """Documents with their embeddings, to pass to ``rerank`` in place of the documents.
 
-    Made by ``Reranker.index``; opaque, and good only for rerankers that would make the same (``owner`` says which).
+    ``Reranker.index`` makes it. It fits only rerankers with the same model and settings (``owner``).
 
     Attributes:
-        precision: what the embeddings are kept in.
-        drift: how far that moved them, as the length of the difference of vectors, ``mean`` and ``max``: between unit
-            vectors no similarity is further off. Empty for ``float32``, which is exact.
+        precision: the number format of the stored embeddings.
+        drift: the error of that format, ``mean`` and ``max`` of the norm of the difference between stored and exact
+            vectors. A similarity of unit vectors changes by no more. Empty for ``float32``, which is exact.
     """
 
     documents: tuple[Document, ...]
@@ -54,46 +54,48 @@ class Index(Sequence[Document]):
         return iter(self.documents)
 
     def __repr__(self) -> str:
-        passages = sum(len(shelved.windows) for shelved in self._stored)
+        passages = sum(len(text.windows) for text in self._stored)
         return f"Index({len(self.documents)} documents, {passages} passages, {self.precision})"
 
     @functools.cached_property
     def _windows(self) -> list[Window]:
-        """What every query's plan begins with; a thousand documents take as long to list as to compare."""
+        """The windows of a plan for any query, cached: listing them takes as long as comparing their embeddings."""
         return [
             Window(0, doc, number, *window.tokens, length=0)
-            for doc, shelved in enumerate(self._stored)
-            for number, window in enumerate(shelved.windows)
+            for doc, text in enumerate(self._stored)
+            for number, window in enumerate(text.windows)
         ]
 
     @functools.cached_property
     def _embeddings(self) -> list[Any]:
-        return [window.embedding for shelved in self._stored for window in shelved.windows]
+        return [window.embedding for text in self._stored for window in text.windows]
 
-    def select(self, places: Iterable[int]) -> Index:
-        """The documents at these places, in this order: candidates that a first stage found. Hits count from this
-        selection.
+    def select(self, positions: Iterable[int]) -> Index:
+        """An index of the documents at these positions, in this order, such as the candidates of a first-stage search.
+        ``Hit.index`` refers to the selection.
 
         Raises:
-            InputError: a place that is none of the index.
+            InputError: a position is outside the index.
         """
-        given = in_order(places, "places", "a list of positions in the index")
-        chosen = [_place(place, self) for place in given]
+        selected = [
+            _checked_position(position, self)
+            for position in in_order(positions, "positions", "a list of positions in the index")
+        ]
         return replace(
             self,
-            documents=tuple(self.documents[place] for place in chosen),
-            _stored=tuple(self._stored[place] for place in chosen),
+            documents=tuple(self.documents[position] for position in selected),
+            _stored=tuple(self._stored[position] for position in selected),
         )
 
 
-def _place(value: Any, index: Index) -> int:
+def _checked_position(value: Any, index: Index) -> int:
     try:
-        place = -1 if isinstance(value, bool) else operator.index(value)
+        position = -1 if isinstance(value, bool) else operator.index(value)
     except TypeError:
-        place = -1
-    if not 0 <= place < len(index):
-        raise InputError(f"{short(value)} is no place in {index!r}; places are 0 to {len(index) - 1}")
-    return place
+        position = -1
+    if not 0 <= position < len(index):
+        raise InputError(f"{short(value)} is no position in {index!r}; positions are 0 to {len(index) - 1}")
+    return position
 
 
 def build_index(
@@ -107,11 +109,16 @@ def build_index(
     identity: Mapping[str, Any],
     progress: Progress,
 ) -> Index:
-    """Encode every window of every document that the shelf does not hold.
+    """Encode every window of every document that is not stored yet, and make an index of all documents.
+
+    Args:
+        owner: identifies the model and settings; `Index.owner`.
+        directory: the folder of the embeddings; None to store them in memory.
+        identity: settings as plain data, which must equal those the folder was made with.
 
     Raises:
-        InputError: a scorer whose rows hold the query, or one that cannot keep what it encoded.
-        IndexStoreError: a folder that is damaged or was made by another model.
+        InputError: the scorer's rows hold the query, or the scorer cannot store embeddings in this way.
+        IndexStoreError: the folder is damaged, or was made by another model or with other settings.
     """
     if not isinstance(scorer, Indexable) or scorer.layout != "separate":
         raise InputError(
@@ -119,59 +126,60 @@ def build_index(
             "query; use rerank, or a late-interaction model"
         )
     if isinstance(scorer, Storable):
-        shelf = scorer.store(directory, precision, identity)
+        store = scorer.store(directory, precision, identity)
     elif directory is None and precision in (None, "float32"):
-        shelf = _PlainShelf()
+        store = _MemoryStore()
     else:
-        raise InputError(f"{type(scorer).__name__} keeps embeddings only in memory and as they are")
+        raise InputError(f"{type(scorer).__name__} stores embeddings only in memory and in float32")
     digests = [hashlib.sha256(document.text.encode("utf-8", "surrogatepass")).digest() for document in documents]
     missing = {
-        digest: document for digest, document in zip(digests, documents, strict=True) if shelf.find(digest) is None
+        digest: document for digest, document in zip(digests, documents, strict=True) if store.find(digest) is None
     }
-    todo = list(missing.items())
-    for start in range(0, len(todo), _SHARD_DOCUMENTS):
-        some = todo[start : start + _SHARD_DOCUMENTS]
+    to_encode = list(missing.items())
+    for start in range(0, len(to_encode), _SHARD_DOCUMENTS):
+        shard = to_encode[start : start + _SHARD_DOCUMENTS]
 
-        def part_progress(done: int, total: int, start: int = start, count: int = len(some)) -> None:
-            progress(start + done * count // max(1, total), len(todo))
+        def part_progress(done: int, total: int, start: int = start, count: int = len(shard)) -> None:
+            progress(start + done * count // max(1, total), len(to_encode))
 
-        found = _encode(scorer, [document for _, document in some], rules, part_progress)
-        shelf.add(dict(zip([digest for digest, _ in some], found, strict=True)))
-    shelved = [shelf.find(digest) for digest in digests]
-    for number, (document, own) in enumerate(zip(documents, shelved, strict=True)):
-        if own is not None and directory is not None:
-            _check_spans(own, document, number, directory)
+        texts = _encode(scorer, [document for _, document in shard], rules, part_progress)
+        store.add(dict(zip([digest for digest, _ in shard], texts, strict=True)))
+    stored = [store.find(digest) for digest in digests]
+    for number, (document, text) in enumerate(zip(documents, stored, strict=True)):
+        if text is not None and directory is not None:
+            _check_spans(text, document, number, directory)
     return Index(
         documents=tuple(documents),
         owner=owner,
-        precision=shelf.precision,
-        drift=shelf.drift,
-        _stored=tuple(own for own in shelved if own is not None),
+        precision=store.precision,
+        drift=store.drift,
+        _stored=tuple(text for text in stored if text is not None),
     )
 
 
-def _check_spans(shelved: StoredText, document: Document, number: int, directory: str) -> None:
-    """Refuse windows that cannot be of this text.
+def _check_spans(stored: StoredText, document: Document, number: int, directory: str) -> None:
+    """Check that stored windows can be of this document's text.
 
     Raises:
-        IndexStoreError: characters or tokens beyond its end, or a part that no window has though all was read.
+        IndexStoreError: characters or tokens are beyond the text's end, or the windows leave out a part although the
+            text is not marked as truncated.
     """
     length = len(document.text)
-    chars = [window.chars for window in shelved.windows]
+    chars = [window.chars for window in stored.windows]
     last = max(stop for _, stop in chars)
     whole = chars[0][0] == 0 and last == length
-    # The longest compatibility form of a character has 18 characters of 3 bytes, of which each may be a token.
-    most = 64 * (length + 1)
-    if last > length or shelved.windows[-1].tokens[1] > most or not (whole or shelved.truncated):
+    # Unicode normalisation turns a character into at most 18 characters of 3 bytes, and each byte may be a token.
+    max_tokens = 64 * (length + 1)
+    if last > length or stored.windows[-1].tokens[1] > max_tokens or not (whole or stored.truncated):
         raise IndexStoreError(
-            f"{directory!r} holds the characters {chars[0][0]} to {last} and {shelved.windows[-1].tokens[1]} tokens of "
+            f"{directory!r} holds the characters {chars[0][0]} to {last} and {stored.windows[-1].tokens[1]} tokens of "
             f"document {number}, whose text has {length} characters; make the index again in another folder"
         )
 
 
 def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, progress: Progress) -> list[StoredText]:
     assert isinstance(scorer, Indexable)
-    # The layout is `separate`, so no row holds the query: any query will do to plan the documents' windows.
+    # The layout is `separate`, so document rows do not depend on the query: an empty one serves to plan the windows.
     plan = RowPlan(scorer, [Job("", documents)], rules, deduplicate=False)
     embeddings: list[Any] = [None] * len(plan.windows)
     done = 0
@@ -184,27 +192,27 @@ def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, progres
     windows: list[list[StoredWindow]] = [[] for _ in documents]
     for window, embedding in zip(plan.windows, embeddings, strict=True):
         windows[window.doc].append(StoredWindow((window.start, window.stop), plan.chars(window), embedding))
-    return [StoredText(own, plan.truncated(0, doc)) for doc, own in enumerate(windows)]
+    return [StoredText(doc_windows, plan.truncated(0, doc)) for doc, doc_windows in enumerate(windows)]
 
 
-class _PlainShelf:
-    """Embeddings as they are, for a scorer that has no shelf of its own."""
+class _MemoryStore:
+    """Unchanged embeddings in memory, for a scorer that is not `Storable`."""
 
     precision = "float32"
 
     def __init__(self) -> None:
         self.drift: Mapping[str, float] = {}
-        self._held: dict[bytes, StoredText] = {}
+        self._texts: dict[bytes, StoredText] = {}
 
     def find(self, digest: bytes) -> StoredText | None:
-        return self._held.get(digest)
+        return self._texts.get(digest)
 
     def add(self, texts: Mapping[bytes, StoredText]) -> None:
-        self._held.update(texts)
+        self._texts.update(texts)
 
 
 class IndexPlan:
-    """The windows of an index. Nothing of a document is computed, so they cost no tokens and make one batch."""
+    """The `Plan` of an index. No document is encoded, so its windows cost no tokens and form one batch."""
 
     def __init__(self, scorer: Scorer, job: Job, index: Index, rules: Rules) -> None:
         assert isinstance(scorer, Indexable)
@@ -218,11 +226,11 @@ class IndexPlan:
         self.windows: Sequence[Window] = index._windows
 
     def embedding(self, window: Window) -> Any:
-        """What the index holds of a window."""
+        """The stored embedding of a window."""
         return self._index._stored[window.doc].windows[window.number].embedding
 
     def spans(self, doc: int) -> list[tuple[int, int]]:
-        """The tokens of a document's windows."""
+        """The ``(start, stop)`` tokens of a document's windows."""
         return [window.tokens for window in self._index._stored[doc].windows]
 
     def batches(self) -> list[list[int]]:

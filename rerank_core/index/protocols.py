@@ -1,5 +1,5 @@
-"""What a scorer that keeps query and document apart can do beside scoring: encode documents before any query is known,
-keep what it encoded, and say which tokens matched. Each is asked for by ``isinstance``."""
+"""Optional protocols of a scorer with separate rows for query and document: encode documents without a query, store the
+embeddings, and list the matched tokens. The core tests for each with ``isinstance``."""
 
 from __future__ import annotations
 
@@ -14,37 +14,38 @@ __all__ = ["EmbeddingStore", "Explains", "Indexable", "Storable", "StoredText", 
 
 @runtime_checkable
 class Indexable(Protocol):
-    """A scorer whose documents can be encoded before any query is known."""
+    """A scorer that can encode documents without a query."""
 
     def encode(self, rows: Sequence[Row]) -> list[Any]:
-        """One opaque embedding per row; ``Row.query`` means nothing here."""
+        """One embedding per row, opaque to the core; ``Row.query`` is ignored."""
         ...
 
     def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Any]]) -> Output:
-        """Scores of ``(query, embedding)`` items, in their order; equal to those of ``forward``."""
+        """The scores of ``(query, embedding)`` items, in their order; equal to those of ``forward``."""
         ...
 
 
 @runtime_checkable
 class Storable(Protocol):
-    """An `Indexable` scorer that lays embeddings out for matching, in memory or in a folder."""
+    """An `Indexable` scorer with its own storage of embeddings, in memory or in a folder."""
 
     def store(self, directory: str | None, precision: str | None, identity: Mapping[str, Any]) -> EmbeddingStore:
-        """A shelf, opened where the folder holds one.
+        """A store of embeddings: the one in the folder, or a new one.
 
         Args:
-            precision: ``float32``, ``float16`` or ``int8``; None for what the folder has, else ``float32``.
-            identity: plain data that an opened shelf must have been made with.
+            directory: the folder; None to store in memory.
+            precision: ``float32``, ``float16`` or ``int8``; None for the folder's precision, ``float32`` if it is new.
+            identity: settings as plain data, which must equal those the folder was made with.
 
         Raises:
-            IndexStoreError: a folder that is damaged, or was made by another model or with other settings.
+            IndexStoreError: the folder is damaged, or was made by another model or with other settings.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class StoredWindow:
-    """One encoded window of a text: its tokens and characters in the text, its opaque embedding."""
+    """One encoded window of a text: its ``(start, stop)`` tokens and characters in the text, and its embedding."""
 
     tokens: tuple[int, int]
     chars: tuple[int, int]
@@ -53,19 +54,19 @@ class StoredWindow:
 
 @dataclass(frozen=True, slots=True)
 class StoredText:
-    """The windows of a text, in text order, and whether some of it was not read."""
+    """The windows of a text, in text order, and whether part of the text is in no window."""
 
     windows: Sequence[StoredWindow]
     truncated: bool
 
 
 class EmbeddingStore(Protocol):
-    """Embeddings by the digest of their text.
+    """Embeddings by the SHA-256 digest of their text.
 
     Attributes:
-        precision: what the embeddings are kept in.
-        drift: how far that moved them (``mean`` and ``max``), as the length of the difference of vectors:
-            between unit vectors no similarity moves by more. Empty for ``float32``.
+        precision: the number format of the stored embeddings.
+        drift: the error of that format, ``mean`` and ``max`` of the norm of the difference between stored and exact
+            vectors. A similarity of unit vectors changes by no more. Empty for ``float32``, which is exact.
     """
 
     @property
@@ -78,12 +79,12 @@ class EmbeddingStore(Protocol):
 
 @runtime_checkable
 class Explains(Protocol):
-    """An `Indexable` scorer whose score is a sum over matches of tokens."""
+    """An `Indexable` scorer whose score is a sum over matched tokens."""
 
     def explain(self, query: QueryRow, row: Row, embedding: Any) -> Sequence[tuple[int, int, float]]:
-        """``(place in query.ids, place in row.ids, weight)`` of each match; the weights sum to the row's score."""
+        """``(position in query.ids, position in row.ids, weight)`` per match; the weights sum to the row's score."""
         ...
 
     def token_text(self, token: int) -> str:
-        """A token as the vocabulary spells it."""
+        """A token as spelt in the vocabulary."""
         ...

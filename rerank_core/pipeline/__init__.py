@@ -1,1 +1,1 @@
-"""The one path of every call: requests, plan, forward passes, ranking."""
+"""The path of every call: requests, plan, forward passes, ranking."""

@@ -1,4 +1,4 @@
-"""What became of each job of a call: its scores, or the error that stopped it."""
+"""The outcome of each job of a call: its scores, or the error that stopped it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ __all__ = ["Outcome", "Scored", "check_finite", "raise_failures"]
 
 @dataclass(frozen=True)
 class Scored:
-    """What the model said of one job; lists are in the order of the job's documents.
+    """The scores of one job; lists are in the order of the job's documents.
 
-    ``stages`` counts how far a document went in a cascade; a later stage always ranks above an earlier one.
+    ``stages`` holds the last cascade stage of each document; a later stage always ranks above an earlier one.
     """
 
     scores: list[float]
@@ -34,35 +34,34 @@ class Scored:
 Outcome: TypeAlias = Scored | Exception
 
 
-def check_finite(found: Sequence[Outcome], jobs: Sequence[Job]) -> list[Outcome]:
-    """The outcomes; in place of the first with a score that is NaN or infinite, the error that names all such
-    documents, and nothing after it."""
+def check_finite(outcomes: Sequence[Outcome], jobs: Sequence[Job]) -> list[Outcome]:
+    """The outcomes up to the first with a NaN or infinite score; an error that names all such documents replaces it."""
     bad = [
         (job, doc)
-        for job, result in zip(jobs, found, strict=False)
+        for job, result in zip(jobs, outcomes, strict=False)
         if isinstance(result, Scored)
         for doc, scores in enumerate(result.all_scores)
         if not all(map(math.isfinite, [*scores.values(), *(passage.score for passage in result.passages[doc])]))
     ]
     if not bad:
-        return list(found)
+        return list(outcomes)
     named = [(job.number, doc, job.documents[doc].id) for job, doc in bad[:10]]
     names = ", ".join(
-        f"{doc} of query {query}" + ("" if own is None else f" (id {own!r})") for query, doc, own in named
+        f"{doc} of query {query}" + ("" if doc_id is None else f" (id {doc_id!r})") for query, doc, doc_id in named
     )
     total = sum(len(job.documents) for job in jobs)
     error = NonFiniteScoreError(
         f"the model gave NaN or infinity for {len(bad)} of {total} documents: {names}; "
-        "check its weights for NaN (and dtype: float16 overflows where float32 does not), or what the remote scorer "
-        "answers",
+        "check its weights for NaN (and dtype: float16 overflows where float32 does not), or the answers of the remote "
+        "scorer",
         [(job.number, doc) for job, doc in bad],
     )
-    first = next(place for place, job in enumerate(jobs) if job is bad[0][0])
-    return [*found[:first], error]
+    first = next(position for position, job in enumerate(jobs) if job is bad[0][0])
+    return [*outcomes[:first], error]
 
 
 def raise_failures(outcomes: Iterable[Outcome]) -> Iterator[Scored]:
-    """What was scored; raises the error at its turn."""
+    """The scores of each job; an outcome that is an error is raised when its turn comes."""
     for outcome in outcomes:
         if isinstance(outcome, Exception):
             raise outcome

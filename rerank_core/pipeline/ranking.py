@@ -1,4 +1,4 @@
-"""From raw scores to a `Ranking`: order, activation, cut. The activation changes how scores look, never the order."""
+"""From raw scores to a `Ranking`: sort, activation, ``top_k``. The activation never changes the order."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ def sigmoid(x: float) -> float:
 
 
 def activation_and_space(spec: ModelSpec, space: ScoreSpace, activation: str) -> tuple[str, ScoreSpace]:
-    """The activation to apply to scores in ``space``, and the space they are in afterwards.
+    """The activation to apply to scores in ``space``, and the space of the scores after it.
 
     Raises:
-        InputError: a sigmoid over scores that are not logits.
+        InputError: a sigmoid is asked of scores that are no logits.
     """
     chosen = spec.activation if activation == "default" else activation
     if chosen == "none":
@@ -48,7 +48,8 @@ def ranking_of(
     """Sort by (stage, score), equal scores in the caller's order; then apply ``min_score`` and ``top_k``."""
     if call.min_score is not None and any(scored.stages):
         raise InputError(
-            f"min_score={call.min_score!r} means nothing after a cascade, whose stages score on scales of their own"
+            f"min_score={call.min_score!r} cannot be applied after a cascade, whose stages differ in score scale; "
+            "leave min_score out"
         )
     chosen, shown_space = activation_and_space(spec, space, activation)
     shown = [sigmoid(score) if chosen == "sigmoid" else score for score in scored.scores]

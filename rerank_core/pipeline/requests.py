@@ -1,4 +1,4 @@
-"""From what a caller passes to checked jobs, with messages that name the caller's own positions."""
+"""From the caller's requests to checked jobs; messages name the positions in the caller's lists."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ __all__ = ["job_of", "jobs_of_pairs", "requests_in"]
 
 
 def job_of(request: object, owner: object, number: int | None = None) -> Job:
-    """One ``(query, documents)``, checked.
+    """The job of one ``(query, documents)`` request.
 
     Args:
-        owner: what an `Index` among the documents must have been made for.
-        number: position in the caller's list of requests; None where there is only one.
+        owner: the identity of the reranker; an `Index` given as documents must have the same owner.
+        number: the position in the caller's list of requests; None where there is only one request.
 
     Raises:
-        InputError: a request, query or document that cannot be used, or a foreign index.
+        InputError: the request, query or a document is invalid, or the index was made by another reranker.
     """
-    query, documents = _two(request, f"request {number}", "(query, documents)")
+    query, documents = _two_items(request, f"request {number}", "(query, documents)")
     checked = query_of(query, "the query" if number is None else f"query {number}")
     if isinstance(documents, Index):
         if documents.owner != owner:
@@ -33,38 +33,38 @@ def job_of(request: object, owner: object, number: int | None = None) -> Job:
 
 
 def requests_in(requests: object) -> Iterator[Any]:
-    """The caller's requests, one after the other, still unchecked.
+    """An iterator over the caller's requests, which are not checked yet.
 
     Raises:
-        InputError: something that gives no requests in an order.
+        InputError: ``requests`` is no ordered iterable.
     """
     return in_order(requests, "requests", "a list of (query, documents)")
 
 
 def jobs_of_pairs(pairs: Iterable[object]) -> tuple[list[Job], list[list[int]]]:
-    """``(query, document)`` pairs as one job a query, and for each job's documents the positions of their pairs.
+    """``(query, document)`` pairs as one job per query, and for each job's documents the positions of their pairs.
 
     Raises:
-        InputError: a pair, query or document that cannot be used.
+        InputError: a pair, query or document is invalid.
     """
-    given = in_order(pairs, "pairs", "a list of (query, document)")
-    asked: dict[str, list[tuple[int, Document]]] = {}
-    for place, pair in enumerate(given):
-        query, document = _two(pair, f"pair {place}", "(query, document)")
-        checked = query_of(query, f"the query of pair {place}")
-        asked.setdefault(checked, []).append((place, Document.of(document, f"the document of pair {place}")))
+    by_query: dict[str, list[tuple[int, Document]]] = {}
+    for position, pair in enumerate(in_order(pairs, "pairs", "a list of (query, document)")):
+        query, document = _two_items(pair, f"pair {position}", "(query, document)")
+        checked = query_of(query, f"the query of pair {position}")
+        by_query.setdefault(checked, []).append((position, Document.of(document, f"the document of pair {position}")))
     jobs = [
-        Job(query, [document for _, document in wanted], number) for number, (query, wanted) in enumerate(asked.items())
+        Job(query, [document for _, document in items], number)
+        for number, (query, items) in enumerate(by_query.items())
     ]
-    return jobs, [[place for place, _ in wanted] for wanted in asked.values()]
+    return jobs, [[position for position, _ in items] for items in by_query.values()]
 
 
-def _two(value: Any, where: str, what: str) -> tuple[Any, Any]:
-    """The two items of a pair, a list of two or a row of an array; never the two letters of a string."""
+def _two_items(value: Any, where: str, what: str) -> tuple[Any, Any]:
+    """The two items of a tuple, a list or a row of an array; a string of two letters is refused."""
     try:
         if isinstance(value, (str, bytes, Mapping)):
             raise TypeError
-        one, other = value
+        first, second = value
     except (TypeError, ValueError):
         raise InputError(f"{where} is {short(value)}; it must be {what}") from None
-    return one, other
+    return first, second

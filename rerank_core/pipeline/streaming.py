@@ -1,4 +1,4 @@
-"""Requests without an end, ranked some at a time: nothing that was finished is lost when one of them fails."""
+"""`stream`: ranks endless requests in groups; when a request fails, the rankings of earlier ones are not lost."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rerank_core.planning.row_plan import Job
 __all__ = ["stream"]
 
 _PLAN_DOCUMENTS = 1024
-"""Documents that are ranked in one plan, about."""
+"""About how many documents are ranked in one plan."""
 
 _Request = TypeVar("_Request")
 _Ranking = TypeVar("_Ranking")
@@ -21,14 +21,14 @@ def stream(
     job_of: Callable[[_Request, int], Job],
     rank: Callable[[Sequence[Job]], Iterator[_Ranking]],
 ) -> Iterator[_Ranking]:
-    """Rankings of the requests, in their order.
+    """The rankings of the requests, in order.
 
-    Whatever ``requests`` or ``job_of`` raises (Ctrl-C too) comes out as it is, after the rankings of what was read
-    before.
+    An error that ``requests`` or ``job_of`` raises (Ctrl-C included) is raised unchanged after the rankings of all
+    requests before it.
 
     Args:
-        job_of: checks a request, given its number.
-        rank: gives the rankings of jobs in order, as far as they came, before it raises.
+        job_of: checks a request; its second argument is the request's number.
+        rank: yields the rankings of jobs in order; it raises the error of a failed job after the rankings before it.
     """
     number = waiting = 0
     jobs: list[Job] = []

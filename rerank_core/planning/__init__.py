@@ -1,1 +1,1 @@
-"""Pure functions of lengths: windows of long documents, planned rows, batches."""
+"""Plans made from token counts alone: windows of long documents, rows, batches."""

@@ -1,4 +1,4 @@
-"""Which rows share a forward pass. Pure: lengths in, positions out."""
+"""`batches`: which rows share a forward pass, as a pure function of their lengths."""
 
 from __future__ import annotations
 
@@ -17,14 +17,15 @@ def batches(
 ) -> list[list[int]]:
     """Batches of row positions, longest rows first, each within ``budget`` tokens.
 
-    A batch costs the tokens the model computes: the sum of its rows where they are packed, the longest row times
-    their number where they are padded; and once more each query row that its rows refer to. Where there are query
-    rows, the rows of one query stay together. A row that alone is over the budget gets a batch of its own.
+    The cost of a batch is the number of tokens that the model computes: the sum of its rows' lengths where they are
+    packed, the longest row times the number of rows where they are padded; plus once each query row that its rows refer
+    to. Where there are query rows, the rows of one query stay together. A row longer than the budget gets a batch of
+    its own.
 
     Args:
         lengths: tokens of each row.
-        owners: the query of each row.
-        query_lengths: tokens of each query row; empty for joint layouts.
+        owners: the position of each row's query.
+        query_lengths: tokens of each query row; empty for the layout ``joint``.
 
     >>> batches([5, 9, 4, 8], [0, 0, 0, 0], {}, budget=18, packed=False)
     [[1, 3], [0, 2]]
@@ -34,21 +35,21 @@ def batches(
         key=lambda row: (owners[row] if query_lengths else 0, -lengths[row], row),
     )
     batches: list[list[int]] = []
-    widest = total = shared = 0
+    longest = total = query_tokens = 0
     queries: set[int] = set()
     for row in order:
         query = owners[row]
         extra = 0 if query in queries else query_lengths.get(query, 0)
         count = len(batches[-1]) + 1 if batches else 1
-        cost = total + lengths[row] if packed else max(widest, lengths[row]) * count
-        if not batches or cost + shared + extra > budget:
+        cost = total + lengths[row] if packed else max(longest, lengths[row]) * count
+        if not batches or cost + query_tokens + extra > budget:
             batches.append([])
-            widest = total = shared = 0
+            longest = total = query_tokens = 0
             queries = set()
             extra = query_lengths.get(query, 0)
         batches[-1].append(row)
-        widest = max(widest, lengths[row])
+        longest = max(longest, lengths[row])
         total += lengths[row]
-        shared += extra
+        query_tokens += extra
         queries.add(query)
     return batches

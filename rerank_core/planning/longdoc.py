@@ -1,4 +1,4 @@
-"""Long documents: which windows of token ids are read, and how their scores become one.
+"""Long documents: the windows of token ids that are scored, and how their scores are combined.
 
 Pure functions of lengths and scores. FirstP and MaxP: Dai & Callan, *Deeper Text Understanding for IR with
 Contextual Neural Language Modeling*, SIGIR 2019. Means of passages: Li et al., *PARADE*, 2020.
@@ -34,29 +34,30 @@ Window = tuple[int, int]
 
 
 class LongDoc(Protocol):
-    """A strategy: the windows to read of a document, and one score from theirs."""
+    """A strategy: it chooses the windows of a document and combines their scores into one."""
 
     @property
     def name(self) -> str:
-        """How options and ``reranker.json`` spell it."""
+        """The strategy's name in options and in ``reranker.json``."""
         ...
 
     def windows(self, length: int, room: int, overlap: int) -> list[Window]:
-        """``[start, stop)`` token windows of a document of ``length`` tokens; at least one, none over ``room``."""
+        """At least one ``[start, stop)`` token window of a document of ``length`` tokens, each of at most ``room``
+        tokens."""
         ...
 
     def combine(self, scores: Sequence[float]) -> float:
-        """One raw score from the windows' raw scores, in text order; at least one is given."""
+        """One raw score from the windows' raw scores (at least one), which are in text order."""
         ...
 
 
 def default_overlap(room: int) -> int:
-    """Tokens that neighbouring windows share: ``min(80, room // 4)``, as BCEmbedding does."""
+    """The number of tokens that neighbouring windows share: ``min(80, room // 4)``, as in BCEmbedding."""
     return min(80, room // 4)
 
 
 def windows(length: int, room: int, overlap: int) -> list[Window]:
-    """Windows of ``room`` tokens, each starting ``room - overlap`` after the last, until the end is read.
+    """Windows of ``room`` tokens, each starting ``room - overlap`` tokens after the previous one, up to the end.
 
     Every token is in a window. An empty document has one empty window.
 
@@ -66,7 +67,7 @@ def windows(length: int, room: int, overlap: int) -> list[Window]:
     [(0, 3)]
 
     Raises:
-        InputError: no room for a token, or an overlap that leaves no step forward.
+        InputError: ``room`` is below 1, or ``overlap`` is negative or not below ``room``.
     """
     if room < 1:
         raise InputError(f"room is {room!r}: the query and the template leave no token for the document")
@@ -80,26 +81,27 @@ def windows(length: int, room: int, overlap: int) -> list[Window]:
 
 
 def longest_first(query: int, doc: int, room: int) -> tuple[int, int]:
-    """Tokens kept of a query and of a document that share ``room`` (Hugging Face's ``truncation=True``).
+    """The number of tokens kept of a query and of a document that share ``room`` (Hugging Face's ``truncation=True``).
 
-    The shorter text is kept while it takes no more than half; where both take more, each gets a half.
+    A text of at most half the room is kept whole and the other is cut to the rest; where both are longer than half,
+    each is cut to half.
 
     >>> longest_first(100, 602, 508), longest_first(401, 602, 508), longest_first(602, 52, 508)
     ((100, 408), (254, 254), (456, 52))
     """
     if query + doc <= room:
         return query, doc
-    less, more = min(query, doc), max(query, doc)
-    more = less if less > room else max(less, room - less)
-    if less + more > room:
-        less = room // 2
-        more = less + room % 2
-    return (less, more) if query <= doc else (more, less)
+    shorter, longer = min(query, doc), max(query, doc)
+    longer = shorter if shorter > room else max(shorter, room - shorter)
+    if shorter + longer > room:
+        shorter = room // 2
+        longer = shorter + room % 2
+    return (shorter, longer) if query <= doc else (longer, shorter)
 
 
 @dataclass(frozen=True)
 class FirstP:
-    """Only the first window is read; the rest of the document is reported as truncated."""
+    """Scores only the first window; the rest of the document is reported as truncated."""
 
     name: ClassVar[str] = "firstp"
 
@@ -112,7 +114,7 @@ class FirstP:
 
 @dataclass(frozen=True)
 class MaxP:
-    """A document is as good as its best window."""
+    """The maximum of the window scores."""
 
     name: ClassVar[str] = "maxp"
 
@@ -125,7 +127,7 @@ class MaxP:
 
 @dataclass(frozen=True)
 class MeanP:
-    """A document is as good as its windows are on average."""
+    """The mean of the window scores."""
 
     name: ClassVar[str] = "meanp"
 
@@ -138,7 +140,7 @@ class MeanP:
 
 @dataclass(frozen=True)
 class KMaxP:
-    """A document is as good as its ``k`` best windows are on average (all of them where it has fewer).
+    """The mean of the ``k`` highest window scores (of all, where there are fewer).
 
     >>> KMaxP(k=2).combine([1.0, 5.0, 3.0])
     4.0
@@ -163,30 +165,31 @@ class KMaxP:
 
 
 def checked_windows(strategy: LongDoc, length: int, room: int, overlap: int) -> list[Window]:
-    """The windows of a strategy, which may be a stranger's.
+    """The windows of a strategy, checked, because a user may have written the strategy.
 
     Raises:
-        InputError: no window, one outside the document or over the room, or windows out of order.
+        InputError: there is no window, a window is outside the document or longer than ``room``, or the windows are
+            not in order.
     """
-    given = strategy.windows(length, room, overlap)
+    returned = strategy.windows(length, room, overlap)
     try:
-        spans = [(operator.index(start), operator.index(stop)) for start, stop in given]
+        spans = [(operator.index(start), operator.index(stop)) for start, stop in returned]
     except (TypeError, ValueError):
         spans = []
-    right = all(0 <= start <= stop <= length and stop - start <= room for start, stop in spans)
-    if not spans or not right or spans != sorted(spans):
+    valid = all(0 <= start <= stop <= length and stop - start <= room for start, stop in spans)
+    if not spans or not valid or spans != sorted(spans):
         raise InputError(
-            f"the strategy {short(strategy)} gave the windows {short(given)} for {length} tokens and room for {room}; "
-            "they must be at least one (start, stop), inside the document, no longer than the room, and in order"
+            f"the strategy {short(strategy)} gave the windows {short(returned)} for {length} tokens and room for "
+            f"{room}; they must be at least one (start, stop), inside the document, no longer than that, and in order"
         )
     return spans
 
 
 def combined_score(strategy: LongDoc, scores: Sequence[float]) -> float:
-    """The score of a document by a strategy, which may be a stranger's.
+    """The score of a document by a strategy, checked, because a user may have written the strategy.
 
     Raises:
-        InputError: something else than a number.
+        InputError: the strategy returned no number.
     """
     score: Any = strategy.combine(scores)
     try:
@@ -198,30 +201,30 @@ def combined_score(strategy: LongDoc, scores: Sequence[float]) -> float:
 
 
 def covers_all(spans: Sequence[Window], length: int) -> bool:
-    """Whether windows in order leave no token out.
+    """Whether windows, in order of their starts, contain every token of a document.
 
     >>> covers_all([(0, 4), (3, 7)], 7), covers_all([(0, 4), (5, 7)], 7)
     (True, False)
     """
-    reached = 0
+    end = 0
     for start, stop in spans:
-        if start > reached:
+        if start > end:
             return False
-        reached = max(reached, stop)
-    return reached == length
+        end = max(end, stop)
+    return end == length
 
 
 STRATEGIES = ("firstp", "maxp", "meanp", "kmaxp", "kmaxp:K")
 
 
 def longdoc_of(value: str | LongDoc) -> LongDoc:
-    """The strategy a name or object stands for.
+    """The strategy of a name; a strategy object is returned unchanged.
 
     >>> longdoc_of("kmaxp:2")
     KMaxP(k=2)
 
     Raises:
-        InputError: an unknown name, or an object that is no strategy.
+        InputError: the name is unknown, or the object is no strategy.
     """
     if isinstance(value, str):
         plain: dict[str, LongDoc] = {"firstp": FirstP(), "maxp": MaxP(), "meanp": MeanP(), "kmaxp": KMaxP()}

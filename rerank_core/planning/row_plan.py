@@ -1,4 +1,4 @@
-"""From texts to planned rows: tokenize once, cut windows, know every row's length before any row exists."""
+"""`RowPlan`: tokenizes texts once, cuts documents into windows and computes each row's length before assembling it."""
 
 from __future__ import annotations
 
@@ -17,10 +17,13 @@ __all__ = ["Job", "Plan", "QueryRows", "RowPlan", "Rules", "Window"]
 
 @dataclass(frozen=True)
 class Rules:
-    """How texts become rows, settled before the call. ``overlap`` None is the strategy's default.
+    """How texts become rows in a call.
 
-    ``longest_first``, ``stacked`` and ``max_chars`` are ways of other frameworks; see `manners.CompatRules`. Where
-    ``max_piece`` is set, the literal text around a query or document counts to its limit, which for a document it is.
+    Attributes:
+        overlap: tokens that neighbouring windows share; None for `default_overlap`.
+        longest_first, stacked, max_chars: rules of other frameworks; see `rerank_core.spec.compat.CompatRules`.
+        max_piece: caps a document piece, literal template text included; where it is set, literal text also counts in
+            ``max_query_length``.
     """
 
     longdoc: LongDoc
@@ -36,7 +39,7 @@ class Rules:
 
 @dataclass(frozen=True)
 class Job:
-    """One query and its documents, checked; ``number`` is its position in the caller's list."""
+    """One query and its checked documents; ``number`` is the query's position in the caller's list."""
 
     query: str
     documents: Sequence[Document]
@@ -45,9 +48,9 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Window:
-    """A row that is planned but not assembled: which tokens of which document, and how long the row will be.
+    """A planned row: tokens ``start:stop`` of a document, and the length of the row in tokens.
 
-    ``query_tokens`` is how many tokens of the query it reads; None for all.
+    ``query_tokens`` is the number of the query's tokens in the row; None for all.
     """
 
     query: int
@@ -60,7 +63,7 @@ class Window:
 
 
 class Plan(Protocol):
-    """What the pipeline needs to know of the rows of a call, however they come about."""
+    """The rows of a call, as the pipeline uses them: planned from texts (`RowPlan`) or taken from an index."""
 
     @property
     def windows(self) -> Sequence[Window]: ...
@@ -77,7 +80,7 @@ class Plan(Protocol):
 
 
 class QueryRows:
-    """The queries of a call: tokenized once, cut only by ``max_query_length``, and that is remembered."""
+    """The tokenized queries of a call. Only ``max_query_length`` cuts them; ``truncated`` records which were cut."""
 
     def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules) -> None:
         limit = rules.max_query_length
@@ -86,18 +89,18 @@ class QueryRows:
         self.jobs = jobs
         self.tokens = [tokens[job.query] for job in jobs]
         self.truncated = [False] * len(jobs)
-        for query, whole in enumerate(self.tokens if limit is not None else ()):
-            kept = max(1, (limit or 0) - (0 if rules.max_piece is None else len(whole.lead)))
-            if len(whole) > kept:
-                self.tokens[query], self.truncated[query] = whole.first(kept), True
-        rows = [scorer.query_row(tokens) for tokens in self.tokens]
+        for position, query in enumerate(self.tokens if limit is not None else ()):
+            allowed = max(1, (limit or 0) - (0 if rules.max_piece is None else len(query.lead)))
+            if len(query) > allowed:
+                self.tokens[position], self.truncated[position] = query.first(allowed), True
+        rows = [scorer.query_row(query) for query in self.tokens]
         self.rows = {query: row for query, row in enumerate(rows) if row is not None}
 
     def room(self, scorer: Scorer, query: int, doc: Tokens, max_length: int) -> tuple[int, int]:
-        """Tokens of a row beside the document's, and tokens left for this document's.
+        """The tokens of a row that are not the document's, and the tokens left for the document.
 
         Raises:
-            InputError: nothing is left.
+            InputError: no token is left for the document.
         """
         overhead = scorer.overhead(self.tokens[query], doc)
         shared = len(self.rows[query].ids) if query in self.rows else 0
@@ -105,19 +108,18 @@ class QueryRows:
         if room < 1 or (scorer.layout == "separate" and shared > (scorer.max_positions or max_length)):
             raise InputError(
                 f"query {self.jobs[query].number} ({short(self.jobs[query].query)}) has {len(self.tokens[query])} "
-                f"tokens; with "
-                f"max_length={max_length} that leaves no room. Shorten it, cut it with max_query_length=, "
+                f"tokens; with max_length={max_length} that leaves no room. Shorten it, cut it with max_query_length=, "
                 "or raise max_length where the model allows"
             )
         return overhead, room
 
 
 class RowPlan:
-    """The windows of texts, and their rows when a batch asks for them.
+    """The windows of the documents of all jobs. A row is assembled when its batch is computed.
 
     Attributes:
-        duplicates: windows that are another one over again (same query, text and place), and which one; they are in no
-            batch.
+        duplicates: positions of windows that repeat an earlier one (same query, text and tokens), and the position of
+            that earlier one. They are in no batch.
     """
 
     def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules, *, deduplicate: bool = True) -> None:
@@ -127,10 +129,10 @@ class RowPlan:
         self._queries = QueryRows(scorer, jobs, rules)
         self.query_rows: Mapping[int, QueryRow] = self._queries.rows
         self.query_truncated: Sequence[bool] = self._queries.truncated
-        self._chars = rules.max_chars
+        self._max_chars = rules.max_chars
         texts = list(dict.fromkeys(document.text for job in jobs for document in job.documents))
-        self._docs = dict(zip(texts, scorer.tokenize([text[: self._chars] for text in texts], "doc"), strict=True))
-        self._whole: dict[tuple[int, int], bool] = {}
+        self._docs = dict(zip(texts, scorer.tokenize([text[: self._max_chars] for text in texts], "doc"), strict=True))
+        self._complete: dict[tuple[int, int], bool] = {}
         self.windows: Sequence[Window] = list(self._cut(rules))
         self.duplicates: Mapping[int, int] = self._duplicates() if deduplicate else {}
 
@@ -146,50 +148,53 @@ class RowPlan:
                     room = max(1, min(room, rules.max_piece - len(tokens.lead)))
                 overlap = default_overlap(room) if rules.overlap is None else rules.overlap
                 spans = checked_windows(rules.longdoc, len(tokens), room, overlap)
-                self._whole[query, doc] = covers_all(spans, len(tokens)) and not self._clipped(query, doc)
-                self._check_any(query, doc, overhead + len(tokens))
+                self._complete[query, doc] = covers_all(spans, len(tokens)) and not self._clipped(query, doc)
+                self._check_not_empty(query, doc, overhead + len(tokens))
                 for number, (start, stop) in enumerate(spans):
                     yield Window(query, doc, number, start, stop, overhead + stop - start)
 
-    def _check_any(self, query: int, doc: int, length: int) -> None:
-        """Refuse a row of no tokens that nothing stands before: there is nothing to read a score of."""
+    def _check_not_empty(self, query: int, doc: int, length: int) -> None:
+        """Refuse a row without any token, which has no position to read a score at."""
         row = self.query_rows.get(query)
         if length == 0 and self._scorer.layout != "separate" and (row is None or not row.ids):
             raise InputError(
                 f"query {self._jobs[query].number} ({short(self._jobs[query].query)}) and document {doc} "
-                f"({short(self._jobs[query].documents[doc].text)}) are no tokens for this model's tokenizer, and its "
-                "template adds none; give a query that it can spell"
+                f"({short(self._jobs[query].documents[doc].text)}) have no tokens for this model's tokenizer, and "
+                "its template adds none; give a query with characters that the tokenizer knows"
             )
 
     def _cut_longest_first(self, query: int, doc: int, tokens: Tokens, max_length: int) -> Window:
-        asked = self._queries.tokens[query]
-        own = self._scorer.overhead(asked, tokens) - len(asked)
-        if max_length <= own:
-            raise InputError(f"max_length={max_length} leaves no token beside the {own} of the template")
-        kept, read = longest_first(len(asked), len(tokens), max_length - own)
-        if kept < len(asked):
+        query_tokens = self._queries.tokens[query]
+        template = self._scorer.overhead(query_tokens, tokens) - len(query_tokens)
+        if max_length <= template:
+            raise InputError(
+                f"max_length={max_length} leaves no token beside the {template} of the template; raise max_length"
+            )
+        query_count, doc_count = longest_first(len(query_tokens), len(tokens), max_length - template)
+        if query_count < len(query_tokens):
             self._queries.truncated[query] = True
-        self._whole[query, doc] = read == len(tokens) and not self._clipped(query, doc)
-        return Window(query, doc, 0, 0, read, own + kept + read, query_tokens=kept)
+        self._complete[query, doc] = doc_count == len(tokens) and not self._clipped(query, doc)
+        return Window(query, doc, 0, 0, doc_count, template + query_count + doc_count, query_tokens=query_count)
 
     def _clipped(self, query: int, doc: int) -> bool:
-        return self._chars is not None and len(self._jobs[query].documents[doc].text) > self._chars
+        """Whether ``max_chars`` cut the document's text."""
+        return self._max_chars is not None and len(self._jobs[query].documents[doc].text) > self._max_chars
 
     def _duplicates(self) -> dict[int, int]:
         first: dict[tuple[str, str, int, int], int] = {}
-        found = {}
+        duplicates = {}
         for position, window in enumerate(self.windows):
             job = self._jobs[window.query]
             key = (job.query, job.documents[window.doc].text, window.start, window.stop)
             if first.setdefault(key, position) != position:
-                found[position] = first[key]
-        return found
+                duplicates[position] = first[key]
+        return duplicates
 
     def _tokens(self, query: int, doc: int) -> Tokens:
         return self._docs[self._jobs[query].documents[doc].text]
 
     def query_tokens(self, query: int) -> Tokens:
-        """The tokens of a query that its rows read."""
+        """The tokens of a query, cut by ``max_query_length``."""
         return self._queries.tokens[query]
 
     def tokens(self, window: Window) -> Tokens:
@@ -197,6 +202,7 @@ class RowPlan:
         return self._tokens(window.query, window.doc)
 
     def row(self, window: Window) -> Row:
+        """The assembled row of a window."""
         query = self._queries.tokens[window.query]
         return self._scorer.row(
             query if window.query_tokens is None else query.first(window.query_tokens),
@@ -207,30 +213,33 @@ class RowPlan:
         )
 
     def batches(self) -> list[list[int]]:
-        own = [position for position in range(len(self.windows)) if position not in self.duplicates]
-        planned = batching.batches(
-            [self.windows[position].length for position in own],
-            [self.windows[position].query for position in own],
+        """The positions of the windows of each batch, duplicates left out."""
+        distinct = [position for position in range(len(self.windows)) if position not in self.duplicates]
+        batches = batching.batches(
+            [self.windows[position].length for position in distinct],
+            [self.windows[position].query for position in distinct],
             {query: len(row.ids) for query, row in self.query_rows.items()},
             budget=self._budget,
             packed=self._scorer.packed,
         )
-        return [[own[place] for place in batch] for batch in planned]
+        return [[distinct[row] for row in batch] for batch in batches]
 
     def forward(self, positions: Sequence[int]) -> Output:
+        """The scorer's output for the windows of a batch."""
         rows = [self.row(self.windows[position]) for position in positions]
         queries = {row.query: self.query_rows[row.query] for row in rows if row.query in self.query_rows}
         return self._scorer.forward(Batch(queries, rows))
 
     def chars(self, window: Window) -> tuple[int, int]:
-        """Character offsets of a window in the caller's text. A window owns what stands between its last token and
-        the next one (white space, characters that make no token), the first one also what stands before it."""
+        """Character offsets of a window in the caller's text. A window includes the characters between its last token
+        and the next one (white space, characters without a token); the first window includes those before it."""
         tokens = self._tokens(window.query, window.doc)
         text = self._jobs[window.query].documents[window.doc].text
         start = 0 if window.start == 0 else tokens.starts[window.start]
-        stop = len(text[: self._chars]) if window.stop == len(tokens) else tokens.starts[window.stop]
-        # Several tokens may spell one character and share its place; then the last one ends after the next begins.
+        stop = len(text[: self._max_chars]) if window.stop == len(tokens) else tokens.starts[window.stop]
+        # Several tokens may share one character; then the last token ends after the next one begins.
         return start, max(stop, tokens.stops[window.stop - 1] if window.stop else 0)
 
     def truncated(self, query: int, doc: int) -> bool:
-        return not self._whole[query, doc]
+        """Whether some of the document is in no window."""
+        return not self._complete[query, doc]

@@ -1,4 +1,4 @@
-"""Reading one installed plugin: import it, check it, ask it; what goes wrong is kept on its `PluginRecord`."""
+"""Reads one installed plugin: imports it, checks it and calls its hooks; its `PluginRecord` keeps any error."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["DISABLE", "Command", "PluginRecord", "call_hook", "read_plugin", "unreadable"]
 
 DISABLE = "RERANK_DISABLE_PLUGINS"
-"""The environment variable that switches plugins off, by name or distribution, with commas between."""
+"""The environment variable with a comma-separated list of plugins or distributions that are switched off."""
 
 
 _COMMAND = re.compile(r"[a-z][a-z0-9-]{0,39}")
@@ -33,7 +33,7 @@ _COMMAND = re.compile(r"[a-z][a-z0-9-]{0,39}")
 
 @dataclass(frozen=True)
 class Command:
-    """A subcommand of ``rerank``: ``target`` is ``package.module:app``, a Typer app that nobody has imported yet."""
+    """A subcommand of ``rerank``: ``target`` is ``package.module:app``, a Typer app that is not imported yet."""
 
     name: str
     target: str
@@ -42,16 +42,17 @@ class Command:
 
 @dataclass(frozen=True)
 class PluginRecord:
-    """One installed plugin and how it fared.
+    """One installed plugin and the result of loading it.
 
     Attributes:
-        name: of its entry point; the ``plugin`` in ``plugin:model``.
+        name: the name of its entry point; the ``plugin`` in ``plugin:model``.
         status: ``ok``; ``disabled`` by the environment; ``failed`` on import; ``incompatible`` with this core's
             hook API; ``invalid`` hooks or models.
         error: one line; empty where the status is ``ok``.
-        open_model: finds the model of ``plugin:source`` for a source that no model is called; None for most plugins.
-        match_checkpoint: finds the model of a checkpoint directory; None for most plugins.
-        commands: what it adds to the ``rerank`` command.
+        open_model: the hook that finds the model of ``plugin:source`` where no model has the name ``source``; None if
+            not implemented.
+        match_checkpoint: the hook that finds the model of a checkpoint directory; None if not implemented.
+        commands: the subcommands that it adds to ``rerank``.
     """
 
     name: str
@@ -68,6 +69,11 @@ class PluginRecord:
 
 
 def read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
+    """The record of the plugin behind an entry point. Its errors are recorded, not raised.
+
+    Args:
+        disabled: normalized names of plugins and distributions that are switched off.
+    """
     distribution, version = distribution_of(point)
     record = PluginRecord(point.name, distribution, version, point.value)
     if {normalized_name(point.name), normalized_name(distribution)} & disabled:
@@ -79,26 +85,26 @@ def read_plugin(point: EntryPoint, disabled: set[str]) -> PluginRecord:
         return _broken(record, "failed", fault.error)
     try:
         with isolated():
-            wanted = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
-            if type(wanted) is not int or wanted != hookspecs.API_VERSION:
+            api = getattr(module, "RERANK_API_VERSION", hookspecs.API_VERSION)
+            if type(api) is not int or api != hookspecs.API_VERSION:
                 problem = PluginLoadError(
-                    f"written for hook API {short(wanted)}, and this rerank-core has {hookspecs.API_VERSION}; "
+                    f"written for hook API {short(api)}, and this rerank-core has {hookspecs.API_VERSION}; "
                     f"upgrade {distribution} or rerank-core"
                 )
                 return _broken(record, "incompatible", problem)
-            return _ask(module, record)
+            return _call_hooks(module, record)
     except PluginFault as fault:
         return _broken(record, "invalid", fault.error)
 
 
 def unreadable(name: str, error: Exception) -> PluginRecord:
-    """The record of a distribution whose metadata cannot be read, so that nobody can say what plugin it brings."""
+    """The record of a distribution whose metadata cannot be read, so that its plugins are unknown."""
     problem = PluginLoadError(f"its metadata cannot be read: {one_line(error)}; install it again")
     return _broken(PluginRecord(name, name, "unknown", ""), "failed", problem)
 
 
-def _ask(module: object, record: PluginRecord) -> PluginRecord:
-    """Call the hooks of one plugin, alone in a manager of its own, and write down what they say."""
+def _call_hooks(module: object, record: PluginRecord) -> PluginRecord:
+    """The record of a plugin with the results of its hooks, which are called in a separate plugin manager."""
     manager = pluggy.PluginManager(hookspecs.GROUP)
     manager.add_hookspecs(hookspecs.HookSpecs)
     manager.register(module, record.name)
@@ -109,12 +115,12 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
         for implementation in caller.get_hookimpls():
             _check_kind(caller.name, implementation)
     models: list[ModelSpec] = []
-    asked = True
+    registering = True
 
     def register(spec: ModelSpec) -> None:
-        if not asked:
+        if not registering:
             raise PluginLoadError("register() was called after the hook had returned; call it inside the hook")
-        if type(spec) is not ModelSpec:  # plain data, so that no property of a subclass runs later
+        if type(spec) is not ModelSpec:  # a subclass could run code in its properties later
             raise PluginLoadError(f"register() was given {short(spec)}; it takes a ModelSpec")
         if is_hub_id(spec.name):
             raise PluginLoadError(
@@ -128,10 +134,10 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
 
     commands: dict[str, Command] = {}
 
-    def register_command(name: str, target: str, help: str) -> None:  # noqa: A002 -- what every CLI calls it
+    def register_command(name: str, target: str, help: str) -> None:  # noqa: A002 -- the usual name in CLI libraries
         if not all(isinstance(value, str) for value in (name, target, help)) or not _COMMAND.fullmatch(name):
             raise PluginLoadError(
-                f"register({short(name)}, {short(target)}, {short(help)}): a command is a lower-case word, "
+                f"register({short(name)}, {short(target)}, {short(help)}): a command needs a lower-case name, "
                 "'package.module:app' and a line of help"
             )
         if not re.fullmatch(r"[\w.]+:\w+", target):
@@ -140,9 +146,9 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
             raise PluginLoadError(f"the plugin registers the command {name!r} twice")
         commands[name] = Command(name, target, help)
 
-    _check_answer("rerank_register_models", manager.hook.rerank_register_models(register=register))
-    asked = False
-    _check_answer("rerank_register_commands", manager.hook.rerank_register_commands(register=register_command))
+    _check_no_result("rerank_register_models", manager.hook.rerank_register_models(register=register))
+    registering = False
+    _check_no_result("rerank_register_commands", manager.hook.rerank_register_commands(register=register_command))
     open_model, match_checkpoint = manager.hook.rerank_open_model, manager.hook.rerank_match_checkpoint
     return replace(
         record,
@@ -156,10 +162,12 @@ def _ask(module: object, record: PluginRecord) -> PluginRecord:
 
 
 def _check_kind(hook: str, implementation: pluggy.HookImpl) -> None:
-    """Raise PluginLoadError for an implementation that would never run, or has nothing to do."""
+    """Raise PluginLoadError for a hook implementation whose body would never run, and for a hook wrapper."""
     function = implementation.function
     if implementation.hookwrapper or implementation.wrapper:
-        raise PluginLoadError(f"{hook} is a wrapper, and each plugin is asked alone, so there is nothing to wrap")
+        raise PluginLoadError(
+            f"{hook} is a wrapper, and each plugin's hooks are called alone; make it a plain function"
+        )
     if (
         inspect.isgeneratorfunction(function)
         or inspect.iscoroutinefunction(function)
@@ -170,20 +178,20 @@ def _check_kind(hook: str, implementation: pluggy.HookImpl) -> None:
         )
 
 
-def _check_answer(hook: str, answers: list[Any]) -> None:
-    """Raise PluginLoadError where a hook returned something, which nobody reads."""
-    for answer in answers:
-        if inspect.iscoroutine(answer):
-            answer.close()
-        raise PluginLoadError(f"{hook} returned {short(answer)}; it must call register(), and return nothing")
+def _check_no_result(hook: str, results: list[Any]) -> None:
+    """Raise PluginLoadError where a hook returned a value, which would be ignored."""
+    for result in results:
+        if inspect.iscoroutine(result):
+            result.close()
+        raise PluginLoadError(f"{hook} returned {short(result)}; it must call register(), and return nothing")
 
 
 def call_hook(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], value: object) -> ModelSpec | None:
-    """What a plugin's hook says.
+    """The spec that a plugin's hook returns for a value; None where the hook does not know it.
 
     Raises:
-        CheckpointError: the plugin says that the files are of its kind, and damaged.
-        PluginError: the hook failed, or returned something else than a spec.
+        CheckpointError: the hook raised it: the files are of the plugin's kind, and damaged.
+        PluginError: the hook failed, or returned neither a ModelSpec nor None.
     """
     try:
         with isolated():
@@ -200,7 +208,6 @@ def call_hook(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], val
 def _broken(
     record: PluginRecord, status: Literal["failed", "incompatible", "invalid"], error: BaseException
 ) -> PluginRecord:
-    shown = "".join(traceback.format_exception(error))
     line = one_line(error)
     text = line.partition(": ")[2] if isinstance(error, RerankError) else line
-    return replace(record, status=status, error=text, traceback=shown)
+    return replace(record, status=status, error=text, traceback="".join(traceback.format_exception(error)))

@@ -1,4 +1,4 @@
-"""Which installed distributions say that they bring a plugin."""
+"""The entry points by which installed distributions declare plugins."""
 
 from __future__ import annotations
 
@@ -15,34 +15,35 @@ __all__ = ["distribution_of", "entry_points", "normalized_name"]
 
 
 def entry_points() -> tuple[list[EntryPoint], dict[str, Exception]]:
-    """The entry points of our group, and by their names the distributions whose metadata cannot be read."""
-    # Costs as much to import as the rest of the core; a process that loads nothing does not need it.
+    """The entry points of group ``rerank_core``, and the distributions with unreadable metadata: ``{name: error}``."""
+    # Importing it takes as long as the rest of the core, and a process that loads no model does not need it.
     from importlib import metadata
 
     try:
         return _distinct(metadata.entry_points(group=hookspecs.GROUP)), {}
-    except Exception:  # noqa: BLE001 -- one damaged file of any distribution; then each is read on its own
-        found: dict[str, tuple[str, list[EntryPoint] | Exception]] = {}
+    except Exception:  # noqa: BLE001 -- a file of one distribution is damaged, so each distribution is read alone
+        results: dict[str, tuple[str, list[EntryPoint] | Exception]] = {}
         for distribution in metadata.distributions():
-            name, answer = _points_of(distribution)
-            # The first of a name on the path counts, as it does for importlib.
-            found.setdefault(normalized_name(name), (name, answer))
-        points = [point for _, answer in found.values() if isinstance(answer, list) for point in answer]
-        return _distinct(points), {name: answer for name, answer in found.values() if isinstance(answer, Exception)}
+            name, result = _points_of(distribution)
+            # As in importlib, the first distribution of a name on the path counts.
+            results.setdefault(normalized_name(name), (name, result))
+        points = [point for _, result in results.values() if isinstance(result, list) for point in result]
+        return _distinct(points), {name: result for name, result in results.values() if isinstance(result, Exception)}
 
 
 def _points_of(distribution: Distribution) -> tuple[str, list[EntryPoint] | Exception]:
-    """The name of a distribution, and its entry points of our group or what keeps them from being read."""
+    """The name of a distribution, and its entry points of group ``rerank_core`` or the error of reading them."""
     name = "unknown"
     try:
         name = str(distribution.metadata["Name"])
         return name, list(distribution.entry_points.select(group=hookspecs.GROUP))
-    except Exception as error:  # noqa: BLE001 -- each Python finds other words for damaged metadata
+    except Exception as error:  # noqa: BLE001 -- Python versions raise different errors for damaged metadata
         return name, error
 
 
 def _distinct(points: Iterable[EntryPoint]) -> list[EntryPoint]:
-    """The same distribution may be on the path twice (an editable install and a wheel); the first one counts."""
+    """The entry points without those of a distribution that is on the path twice (an editable install and a wheel); the
+    first one counts."""
     seen: dict[tuple[str, str], EntryPoint] = {}
     for point in points:
         seen.setdefault((normalized_name(distribution_of(point)[0]), point.name), point)
@@ -50,17 +51,17 @@ def _distinct(points: Iterable[EntryPoint]) -> list[EntryPoint]:
 
 
 def distribution_of(point: EntryPoint) -> tuple[str, str]:
-    """Name and version of the distribution that an entry point is of; ``unknown`` where its metadata is broken."""
-    found = []
+    """Name and version of an entry point's distribution; ``unknown`` where its metadata is broken."""
+    values = []
     for part in ("name", "version"):
         try:
             value = getattr(point.dist, part)
-        except Exception:  # noqa: BLE001 -- each Python finds other words for a METADATA file that is missing or damaged
+        except Exception:  # noqa: BLE001 -- Python versions raise different errors for broken metadata
             value = None
-        found.append(value if isinstance(value, str) and value else "unknown")
-    return found[0], found[1]
+        values.append(value if isinstance(value, str) and value else "unknown")
+    return values[0], values[1]
 
 
 def normalized_name(name: str) -> str:
-    """Names of distributions as packaging compares them (PEP 503)."""
+    """The name of a distribution, normalized for comparison as in PEP 503."""
     return re.sub(r"[-_.]+", "-", name.strip()).lower()

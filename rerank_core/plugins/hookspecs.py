@@ -1,7 +1,7 @@
-"""The hooks a plugin can implement. A hook is added when a shipped plugin needs it, never before.
+"""The hooks that a plugin can implement. A hook is added only when a shipped plugin needs it.
 
-A plugin is a module named by an entry point of group ``rerank_core``. Importing it must stay cheap: no torch, no
-files opened. It may set ``RERANK_API_VERSION`` to the `API_VERSION` it was written for.
+A plugin is a module named by an entry point of group ``rerank_core``. Importing it must be fast: it imports no torch
+and opens no files. It may set ``RERANK_API_VERSION`` to the `API_VERSION` it was written for.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ __all__ = ["API_VERSION", "GROUP", "HookSpecs", "hookimpl"]
 
 GROUP = "rerank_core"
 API_VERSION = 1
-"""Version of the hook contract. It changes only when plugins written before would break."""
+"""The version of the hook API. It changes only when existing plugins would break."""
 
 hookspec = pluggy.HookspecMarker(GROUP)
 hookimpl = pluggy.HookimplMarker(GROUP)
@@ -27,24 +27,24 @@ hookimpl = pluggy.HookimplMarker(GROUP)
 
 
 class HookSpecs:
-    """Signatures; an implementation may leave out arguments it does not use."""
+    """The signatures of the hooks; an implementation may leave out arguments that it does not use."""
 
     @hookspec
     def rerank_register_models(self, register: Callable[[ModelSpec], None]) -> None:
-        """Register models: call ``register(ModelSpec(...))`` once for each."""
+        """Register models: call ``register(ModelSpec(...))`` once per model."""
 
     @hookspec(firstresult=True)
     def rerank_open_model(self, source: str) -> ModelSpec | None:
-        """The model behind ``plugin:source`` where the plugin registered none of that name: a hub id or directory
-        that it can make a reranker of. Only the plugin that is named is asked. None where it cannot."""
+        """The model of ``plugin:source`` where the plugin registered no model named ``source``: a hub id or directory
+        that the plugin can load as a reranker; None where it cannot. Only the named plugin's hook is called."""
 
     @hookspec(firstresult=True)
     def rerank_match_checkpoint(self, directory: Path) -> ModelSpec | None:
-        """The model in a checkpoint directory without ``reranker.json``, where its small files (never its path) say
-        that it is of this plugin's kind. Every plugin is asked; None where it is another's. Without ``checkpoint``
-        the spec is of that directory."""
+        """The model in a checkpoint directory without ``reranker.json``, if its small files (never its path) show that
+        this plugin can load it; else None. Every plugin's hook is called. A spec without ``checkpoint`` gets that
+        directory as its checkpoint."""
 
     @hookspec
     def rerank_register_commands(self, register: Callable[[str, str, str], None]) -> None:
-        """Add subcommands of ``rerank``: ``register("eval", "package.cli:app", "a line of help")`` for each. The Typer
-        app is imported only when its command is called."""
+        """Add subcommands of ``rerank``: call ``register("eval", "package.cli:app", "a line of help")`` for each. The
+        Typer app is imported only when its command is called."""

@@ -1,4 +1,4 @@
-"""Running a plugin's code so that it stops nothing but itself, whatever it raises or prints."""
+"""Runs a plugin's code so that neither its errors nor its output disturb the rest of the program."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from typing import Any
 __all__ = ["PluginFault", "is_users_interrupt", "isolated", "one_line", "stdout_to_stderr"]
 
 _RAISE = dis.opmap["RAISE_VARARGS"]
-_LONGEST = 500
-"""Characters of what a stranger's exception says that a message repeats."""
+_MESSAGE_CHARACTERS = 500
+"""The most characters of a foreign exception's message that our messages repeat."""
 
 
-class PluginFault(Exception):  # noqa: N818 -- caught where it is raised, and never shown to a caller
-    """What a plugin's code raised, an exit included.
+class PluginFault(Exception):  # noqa: N818 -- internal: always caught inside this package
+    """An exception that a plugin's code raised, SystemExit included.
 
     Attributes:
-        error: the exception itself.
+        error: the plugin's exception.
     """
 
     def __init__(self, error: BaseException) -> None:
@@ -31,9 +31,9 @@ class PluginFault(Exception):  # noqa: N818 -- caught where it is raised, and ne
 
 @contextmanager
 def isolated() -> Iterator[None]:
-    """Raise what the block raises as `PluginFault`, and let what it prints go to stderr.
+    """Turn any exception of the block into a `PluginFault`, and redirect its stdout to stderr.
 
-    Only the user's own Ctrl-C passes.
+    Only a Ctrl-C of the user passes unchanged.
     """
     with stdout_to_stderr():
         try:
@@ -45,9 +45,9 @@ def isolated() -> Iterator[None]:
 
 
 def is_users_interrupt(error: BaseException) -> bool:
-    """Whether this is Ctrl-C, and not a KeyboardInterrupt that code raised by itself.
+    """Whether this KeyboardInterrupt comes from Ctrl-C, and not from a ``raise`` statement.
 
-    The one of a signal arrives between two instructions; the other one is made by a ``raise``.
+    A signal's exception arises between two instructions; the other one at a ``raise`` instruction.
     """
     if not isinstance(error, KeyboardInterrupt):
         return False
@@ -60,40 +60,41 @@ def is_users_interrupt(error: BaseException) -> bool:
 
 
 def one_line(error: BaseException) -> str:
-    """An exception on one line, of a length for a message; also one whose own ``__str__`` raises.
+    """An exception as one line of limited length, even if its ``__str__`` raises.
 
     >>> one_line(KeyError("size"))
     "KeyError: 'size'"
     """
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
-    # The last line of a SyntaxError, the first of any other: what follows are details.
+    # The message is the last line of a SyntaxError and the first line of any other exception.
     line = " ".join((lines[-1] if isinstance(error, SyntaxError) else lines[0]).split()) if lines else ""
-    return line if len(line) <= _LONGEST else f"{line[:_LONGEST]} …"
+    return line if len(line) <= _MESSAGE_CHARACTERS else f"{line[:_MESSAGE_CHARACTERS]} …"
 
 
-class _Aside:
-    """stdout as it was before the first of the blocks that are inside, from whatever thread."""
+class _Redirection:
+    """The number of active blocks in all threads, and stdout as it was before the first of them."""
 
     lock = threading.Lock()
-    inside = 0
+    active = 0
     stdout: Any = None
 
 
 @contextmanager
 def stdout_to_stderr() -> Iterator[None]:
-    """Send what the block prints to stderr: stdout is for results, which programs read.
+    """Redirect the block's stdout to stderr, because programs read results from stdout.
 
-    contextlib.redirect_stdout would leave stdout redirected where two threads leave in the order they came.
+    With contextlib.redirect_stdout stdout would stay redirected when two threads leave in the order in which they
+    entered.
     """
-    with _Aside.lock:
-        if not _Aside.inside:
-            _Aside.stdout = sys.stdout
+    with _Redirection.lock:
+        if not _Redirection.active:
+            _Redirection.stdout = sys.stdout
             sys.stdout = sys.stderr
-        _Aside.inside += 1
+        _Redirection.active += 1
     try:
         yield
     finally:
-        with _Aside.lock:
-            _Aside.inside -= 1
-            if not _Aside.inside:
-                sys.stdout, _Aside.stdout = _Aside.stdout, None
+        with _Redirection.lock:
+            _Redirection.active -= 1
+            if not _Redirection.active:
+                sys.stdout, _Redirection.stdout = _Redirection.stdout, None

@@ -1,7 +1,7 @@
-"""From a name to a `ModelSpec`: discovery of plugins, exact names, helpful failures.
+"""`Registry`: the installed plugins, and the `ModelSpec` of an exact model name.
 
-Discovery is our own loop because pluggy's loader lets one broken plugin stop all of them. Each plugin is imported,
-checked and asked on its own; what goes wrong is recorded on its `PluginRecord` and breaks nothing else.
+Discovery is a loop of our own because one broken plugin stops pluggy's loader for all. Each plugin is imported, checked
+and called alone; its errors are recorded on its `PluginRecord` and affect no other plugin.
 """
 
 from __future__ import annotations
@@ -51,32 +51,32 @@ class Registry:
         return cls([*(read_plugin(point, disabled) for point in points), *broken])
 
     def models(self) -> list[ModelSpec]:
-        """Every model of every working plugin, by name; contested ones once for each claim."""
+        """Every model of every working plugin, sorted by name; a name that two plugins register occurs twice."""
         return sorted((spec for plugin in self.plugins for spec in plugin.models), key=lambda spec: spec.name)
 
     def plugin_of(self, spec: ModelSpec) -> PluginRecord | None:
-        """The plugin that registered this very spec; two plugins may register equal ones."""
-        return next((plugin for plugin in self.plugins if any(own is spec for own in plugin.models)), None)
+        """The plugin that registered this spec object, compared by identity: two plugins may register equal specs."""
+        return next((plugin for plugin in self.plugins if any(model is spec for model in plugin.models)), None)
 
     def conflicts(self) -> dict[str, list[str]]:
-        """Names that several plugins claim: ``{name: [plugin, ...]}``."""
+        """Names that several plugins register: ``{name: [plugin, ...]}``."""
         return {name: [plugin.name for plugin, _ in claims] for name, claims in self._names.items() if len(claims) > 1}
 
     def commands(self) -> dict[str, list[tuple[PluginRecord, Command]]]:
-        """Subcommands that plugins add, by name, each with everyone who claims it."""
-        found: dict[str, list[tuple[PluginRecord, Command]]] = {}
+        """Subcommands that plugins add, sorted by name, each with all plugins that register it."""
+        by_name: dict[str, list[tuple[PluginRecord, Command]]] = {}
         for plugin in self.plugins:
             for command in plugin.commands:
-                found.setdefault(command.name, []).append((plugin, command))
-        return dict(sorted(found.items()))
+                by_name.setdefault(command.name, []).append((plugin, command))
+        return dict(sorted(by_name.items()))
 
     def resolve(self, name: str) -> ModelSpec:
         """The spec of an exact name, an alias, ``plugin:name``, or a directory.
 
         Raises:
-            DuplicateModelError: several plugins claim the name.
-            CheckpointError: a directory that holds no reranker.
-            UnknownModelError: anything else, with near matches and the install line that would help.
+            DuplicateModelError: several plugins register the name.
+            CheckpointError: the directory holds no reranker.
+            UnknownModelError: the name is unknown; the message has near matches or an install command.
         """
         if not isinstance(name, str) or not name.strip():
             raise UnknownModelError(f"the model name is {short(name)}; `rerank models` lists what is installed")
@@ -87,7 +87,7 @@ class Registry:
         if matched is not None:
             return matched
         for error in failures:
-            if isinstance(error, CheckpointError):  # of the plugin's kind, and damaged
+            if isinstance(error, CheckpointError):  # the plugin knows the files, and they are damaged
                 raise error
         try:
             return spec_of_adapter(directory, self.named) or spec_of_directory(directory, self.named)
@@ -98,33 +98,33 @@ class Registry:
             raise CheckpointError(f"{error}. A plugin that may know it failed: {failed}") from failures[0]
 
     def directory(self, source: str) -> Path | None:
-        """The directory that ``source`` names; None where it names a model, or nothing that is here.
+        """The directory that ``source`` names; None where it names a model or no local directory.
 
-        What is written as a path is a directory and nothing else. Any other string is first the name of a model,
-        so that no folder takes that over, and only then a directory.
+        A string written as a path names only a directory. Any other string is the name of a model first and of a
+        directory second, so that a local folder never replaces a known model.
 
         Raises:
-            CheckpointError: written as a path, and no directory is there.
+            CheckpointError: ``source`` is written as a path, and no such directory exists.
         """
-        found = directory_of(source)
-        if found is None or is_path(source) or not (self._claims(source) or first_party(source)):
-            return found
-        # Costs as much to import as half of the core; a process that passes nothing over does not need it.
+        path = directory_of(source)
+        if path is None or is_path(source) or not (self._claims(source) or first_party(source)):
+            return path
+        # Importing it takes half as long as the rest of the core, and it is needed only for this warning.
         import logging
 
         logging.getLogger("rerank_core").warning(
-            "%r is the name of a model, so the folder of that name was passed over; %r names the folder",
+            "%r is the name of a model, so the folder of that name was ignored; write %r for the folder",
             source,
             _as_path(source),
         )
         return None
 
     def checkpoint(self, source: str) -> str:
-        """What ``checkpoint=`` names, as a string that no folder can take over: a directory's absolute path, a hub
-        id, or ``package:NAME/FOLDER``.
+        """The value of ``checkpoint=`` in an unambiguous form: a directory's absolute path, a hub id, or
+        ``package:NAME/FOLDER``.
 
         Raises:
-            CheckpointError: none of these.
+            CheckpointError: ``source`` is none of these.
         """
         directory = self.directory(source)
         if directory is not None:
@@ -140,19 +140,19 @@ class Registry:
         """The spec of an exact name, an alias or ``plugin:name``; never a directory.
 
         Raises:
-            DuplicateModelError: several plugins claim the name.
-            UnknownModelError: none does.
+            DuplicateModelError: several plugins register the name.
+            UnknownModelError: no plugin registers it.
         """
         claims = self._claims(name)
         if len(claims) > 1:
-            plain = name.rpartition(":")[2]
+            model = name.rpartition(":")[2]
             plugins = [record.name for record, _ in claims]
-            ways = [
-                f"{record.name if plugins.count(record.name) == 1 else record.distribution}:{plain}"
+            full_names = [
+                f"{record.name if plugins.count(record.name) == 1 else record.distribution}:{model}"
                 for record, _ in claims
             ]
             raise DuplicateModelError(
-                f"{len(claims)} plugins claim the model name {name!r}. Say which one: {' or '.join(ways)}"
+                f"{len(claims)} plugins claim the model name {name!r}. Say which one: {' or '.join(full_names)}"
             )
         if not claims:
             opened = self._opened(name)
@@ -162,47 +162,47 @@ class Registry:
         return claims[0][1]
 
     def _claims(self, name: str) -> list[tuple[PluginRecord, ModelSpec]]:
-        """Who answers to ``name``; before its colon stands an entry point's name or a distribution's."""
-        plugin, colon, plain = name.rpartition(":")
-        found = self._names.get(plain, [])
-        return [claim for claim in found if not colon or plugin in (claim[0].name, claim[0].distribution)]
+        """The models registered as ``name``, or as ``plugin:name`` with the name of an entry point or distribution."""
+        plugin, colon, model = name.rpartition(":")
+        claims = self._names.get(model, [])
+        return [claim for claim in claims if not colon or plugin in (claim[0].name, claim[0].distribution)]
 
     def _opened(self, name: str) -> ModelSpec | None:
-        """What the plugin before the first colon makes of what follows it."""
-        before, colon, source = name.partition(":")
+        """The model that the hook ``open_model`` of ``plugin`` finds for ``plugin:source``."""
+        plugin_name, colon, source = name.partition(":")
         for plugin in self.plugins if colon and source.strip() else ():
-            if before in (plugin.name, plugin.distribution) and plugin.open_model is not None:
+            if plugin_name in (plugin.name, plugin.distribution) and plugin.open_model is not None:
                 return call_hook(plugin, plugin.open_model, source)
         return None
 
     def _matched(self, directory: Path) -> tuple[ModelSpec | None, list[RerankError]]:
-        """What the plugins say of a checkpoint directory that does not describe itself, and how some failed: one that
-        fails keeps no other from answering."""
-        found: list[tuple[str, ModelSpec]] = []
+        """The model that a plugin's hook finds in a checkpoint directory without ``reranker.json``, and the errors of
+        the hooks that failed; the remaining hooks are called all the same."""
+        matches: list[tuple[str, ModelSpec]] = []
         failures: list[RerankError] = []
         if has_spec(directory):
             return None, failures
         for plugin in self.plugins:
-            answer = None if plugin.match_checkpoint is None else _answer(plugin, plugin.match_checkpoint, directory)
-            if isinstance(answer, RerankError):
-                failures.append(answer)
-            elif answer is not None:
-                found.append((plugin.name, answer))
-        if len(found) > 1:
+            match = None if plugin.match_checkpoint is None else _match(plugin, plugin.match_checkpoint, directory)
+            if isinstance(match, RerankError):
+                failures.append(match)
+            elif match is not None:
+                matches.append((plugin.name, match))
+        if len(matches) > 1:
             raise DuplicateModelError(
-                f"several plugins take {str(directory)!r} for theirs: {', '.join(name for name, _ in found)}. "
-                f"Say which by loading a name of its with checkpoint={str(directory)!r}"
+                f"several plugins recognise {str(directory)!r} as theirs: {', '.join(name for name, _ in matches)}. "
+                f"Load a model of one of them by name with checkpoint={str(directory)!r}"
             )
-        for _, spec in found:
+        for _, spec in matches:
             return spec if spec.checkpoint else replace(spec, checkpoint=str(directory.resolve())), failures
         return None, failures
 
     def _unknown(self, name: str) -> str:
-        # A folder of the name of a known model is not that model.
+        # A folder with the name of a known first-party model is not loaded in its place.
         where = f"the folder of that name is {_as_path(name)!r}" if os.path.isdir(name) else "it is no directory"
         parts = [f"no installed plugin has a model named {short(name)}, and {where}."]
         known = _known_models()
-        off = [plugin.name for plugin in self.plugins if plugin.status == "disabled"]
+        disabled = [plugin.name for plugin in self.plugins if plugin.status == "disabled"]
         if name in known and known[name] not in {plugin.distribution for plugin in self.plugins}:
             parts.append(f"It comes with {known[name]}: pip install {known[name]}")
         else:
@@ -210,25 +210,25 @@ class Registry:
                 lines = [n if n in self._names else f"{n} (pip install {known[n]})" for n in near]
                 parts.append(f"Did you mean {', '.join(lines)}?")
             parts.append("`rerank models` lists what is installed.")
-        fine = ("ok", "disabled")
-        broken = [f"{plugin.name} ({plugin.error})" for plugin in self.plugins if plugin.status not in fine]
+        not_broken = ("ok", "disabled")
+        broken = [f"{plugin.name} ({plugin.error})" for plugin in self.plugins if plugin.status not in not_broken]
         if broken:
             parts.append(f"These plugins did not load: {'; '.join(broken)}. See `rerank doctor`.")
-        if off:
-            parts.append(f"{DISABLE} switches off: {', '.join(off)}.")
+        if disabled:
+            parts.append(f"{DISABLE} switches off: {', '.join(disabled)}.")
         return " ".join(parts)
 
 
 @functools.lru_cache(maxsize=1)
 def default() -> Registry:
-    """The registry of this process, read once, at the first question."""
+    """The registry of this process, discovered once, at the first call."""
     return Registry.discover()
 
 
-def _answer(
+def _match(
     plugin: PluginRecord, hook: Callable[[Path], ModelSpec | None], directory: Path
 ) -> ModelSpec | RerankError | None:
-    """What a plugin says of a directory, or how it failed."""
+    """The model that a plugin's hook finds in a directory, or the hook's error."""
     try:
         return call_hook(plugin, hook, directory)
     except RerankError as error:
@@ -236,17 +236,17 @@ def _answer(
 
 
 def _as_path(name: str) -> str:
-    """A folder's name, written so that it can be nothing else."""
+    """A folder's name written as a path, ``./name``."""
     return os.path.join(os.curdir, name)
 
 
 def first_party(name: str) -> str | None:
-    """The distribution of ours that brings a model of this name, installed or not."""
+    """The first-party distribution that provides a model of this name, installed or not."""
     return _known_models().get(name)
 
 
 @functools.lru_cache(maxsize=1)
 def _known_models() -> dict[str, str]:
-    """First-party model names and the distribution that brings each; generated (`make fix`), for install hints."""
+    """First-party model names and the distribution of each, for install hints; generated by `make fix`."""
     table: dict[str, str] = json.loads(Path(__file__).with_name("known_models.json").read_text(encoding="utf-8"))
     return table

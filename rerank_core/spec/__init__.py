@@ -1,4 +1,4 @@
-"""What a plugin author writes: `ModelSpec` = `Template` + `Head` + limits, and functions that read a checkpoint folder.
+"""A model as data, as a plugin author writes it (`ModelSpec`), and functions that read a checkpoint folder.
 
 Plain frozen data; nothing here imports torch. Files of a checkpoint folder may come from anybody: read them with
 `read_json`, `read_json_list`, `inside` and `reading`, so that a damaged file is a `CheckpointError` about the folder.

@@ -82,10 +82,10 @@ def test_a_path_is_a_directory(source: Any, folder: str, here: Path, discover: D
 def test_a_folder_never_takes_over_a_name(
     name: str, here: Path, discover: Discover, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """A plain string that is a model's name stays that name, and the log says which folder was passed over."""
+    """A plain string that is a model's name stays that name, and the log says which folder was ignored."""
     with caplog.at_level(logging.WARNING, "rerank_core"):
         assert discover().resolve(name).scorer == "rerank_acme:make"
-    assert f"'./{name}' names the folder" in caplog.text
+    assert f"write './{name}' for the folder" in caplog.text
 
 
 def test_a_folder_does_not_stand_in_for_a_model_that_is_not_installed(here: Path) -> None:

@@ -293,5 +293,5 @@ def test_a_model_that_compares_no_tokens_says_so(
         assert not reranker.explains
         assert len(reranker.rerank("a bear", ["a bear"], explain=False)) == 1
         for documents in (["a bear"], []):
-            with pytest.raises(InputError, match=r"cannot say which matched; leave explain out"):
+            with pytest.raises(InputError, match=r"cannot explain a score; leave explain out"):
                 reranker.rerank("a bear", documents, explain=True)

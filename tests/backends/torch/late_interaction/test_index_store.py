@@ -209,7 +209,7 @@ def test_places_may_repeat(tiny: Reranker, direct: list[list[float]], stored: Pa
 @pytest.mark.parametrize("place", [-1, len(TEXTS), True, 1.0, "0", None])
 def test_a_place_that_is_none_is_refused(tiny: Reranker, stored: Path, place: Any) -> None:
     """A place outside the index, or no integer, is named in the message."""
-    with pytest.raises(InputError, match="is no place in Index"):
+    with pytest.raises(InputError, match="is no position in Index"):
         tiny.index(TEXTS, stored).select([0, place])
 
 
