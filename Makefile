@@ -68,8 +68,8 @@ ndcg: $(VENV)/.dev  ## nDCG@10 of mini on TREC DL19; RERANK_DATA names the data
 
 # The core alone, without torch, on another Python: make test-core PYTHON=python3.13 VENV=.venv-3.13
 test-core: | $(VENV)/bin/python  ## the core's own tests without torch, for other Python versions
-	$(INSTALL) -e '.[testing]' hypothesis hatchling
-	$(BIN)/python -m pytest -q --ignore=rerank_core/backends rerank_core tests/spec tests/planning tests/pipeline tests/plugins \
+	$(INSTALL) -e '.[testing]' hypothesis hatchling 'pytest-xdist[psutil]'
+	$(BIN)/python -m pytest -q $(PARALLEL) --ignore=rerank_core/backends rerank_core tests/spec tests/planning tests/pipeline tests/plugins \
 	    tests/records tests/testing/test_conformance.py
 
 clean:  ## remove the environments

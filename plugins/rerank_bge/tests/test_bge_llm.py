@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -61,6 +62,12 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
         return ready[name]
 
     return of
+
+
+@pytest.fixture(scope="module")
+def alone(made: Callable[[str], Path]) -> Callable[[int], list[float]]:
+    """Scores of `DOCS` by a layerwise model that is loaded for one layer."""
+    return functools.cache(lambda layer: load(made, "bge-llm-layerwise", layer=layer).rerank(QUERY, DOCS).scores())
 
 
 def load(made: Callable[[str], Path], name: str, **more: Any) -> Reranker:
@@ -123,30 +130,28 @@ def test_layers_above_are_neither_loaded_nor_run(layer: int, made: Callable[[str
     assert seen == [*((number, tokens) for number in range(layer - 1)), (layer - 1, len(DOCS))]
 
 
-def test_several_layers_cost_the_deepest(made: Callable[[str], Path]) -> None:
+def test_several_layers_cost_the_deepest(made: Callable[[str], Path], alone: Callable[[int], list[float]]) -> None:
     """Any order gives each layer's own score; the last listed ranks."""
-    alone = {layer: load(made, "bge-llm-layerwise", layer=layer).rerank(QUERY, DOCS).scores() for layer in (8, 11, 13)}
     for layers in ([8, 11, 13], [13, 8, 11]):
         reranker = load(made, "bge-llm-layerwise", layer=layers)
         with running(reranker) as seen:
             ranking = reranker.rerank(QUERY, DOCS)
         assert [number for number, _ in seen] == list(range(13))
-        near(alone[layers[-1]], list(ranking.scores()))
+        near(alone(layers[-1]), list(ranking.scores()))
         hits = sorted(ranking, key=lambda hit: hit.index)
         for layer in layers:
-            near(alone[layer], [hit.scores[f"layer_{layer}"] for hit in hits])
+            near(alone(layer), [hit.scores[f"layer_{layer}"] for hit in hits])
 
 
 @pytest.mark.parametrize("budget", [None, 1, 90])
 @pytest.mark.parametrize("cascade", [{8: 3}, {8: 5, 10: 2}, {9: 100}])
 def test_survivors_of_a_cascade_score_as_if_run_directly(
-    cascade: dict[int, int], budget: int | None, made: Callable[[str], Path]
+    cascade: dict[int, int], budget: int | None, made: Callable[[str], Path], alone: Callable[[int], list[float]]
 ) -> None:
     """From their stored state, in batches of any size; a later stage always ranks above an earlier one."""
     more = {} if budget is None else {"token_budget": budget}
     reranker = load(made, "bge-llm-layerwise", layer=13, **more)
     layers = [*cascade, 13]
-    alone = [load(made, "bge-llm-layerwise", layer=layer).rerank(QUERY, DOCS).scores() for layer in layers]
     requests = [(QUERY, DOCS), ("bears", DOCS[::-1])]
     direct = reranker.rerank_many(requests)
     for ranking, plain in zip(reranker.rerank_many(requests, cascade=cascade), direct, strict=True):
@@ -159,10 +164,10 @@ def test_survivors_of_a_cascade_score_as_if_run_directly(
         near([plain.scores()[hit.index] for hit in last], [hit.score for hit in last])
     for hit in reranker.rerank(QUERY, DOCS, cascade=cascade):
         near(
-            [scores[hit.index] for scores in alone[: hit.stage + 1]],
+            [alone(layer)[hit.index] for layer in layers[: hit.stage + 1]],
             [hit.scores[f"layer_{n}"] for n in layers[: hit.stage + 1]],
         )
-        best = sorted(range(len(DOCS)), key=lambda doc: -alone[0][doc])[: next(iter(cascade.values()))]
+        best = sorted(range(len(DOCS)), key=lambda doc: -alone(layers[0])[doc])[: next(iter(cascade.values()))]
         assert (hit.stage > 0) == (hit.index in best)
 
 

@@ -89,11 +89,9 @@ def test_weights_make_the_score(loaded: Callable[..., Reranker], tmp_path: Path,
     if way != "direct":
         precision = way if way in ("float16", "int8") else "float32"
         documents = reranker.index(documents, None if way == "memory" else tmp_path / "index", precision=precision)
-    for query in QUERIES:
-        hits = explained(reranker, query, documents)
-        plain = list(reranker.rerank(query, documents))
-
-        assert [replace(hit, matches=()) for hit in hits] == plain
+    requests = [(query, documents) for query in QUERIES]
+    for hits, plain in zip(reranker.rerank_many(requests, explain=True), reranker.rerank_many(requests), strict=True):
+        assert [replace(hit, matches=()) for hit in hits] == list(plain)
         assert not any(hit.matches for hit in plain)
         for hit in hits:
             assert hit.matches
