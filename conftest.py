@@ -1,4 +1,4 @@
-"""Every code block of the README and the docs is a test: Python blocks run, `$ rerank` lines succeed."""
+"""Runs the code blocks of the READMEs and the docs as tests: Python blocks, and console lines that begin `$ rerank`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 
 import pytest
 
-# One thread for each process of the tests: the models are tiny, and `make test` runs one process a core.
+# One thread per test process: the models are tiny, and `make test` runs one process per core.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 try:
     from sybil import Example, Sybil
     from sybil.parsers.markdown import CodeBlockParser, PythonCodeBlockParser
     from sybil.sybil import SybilCollection
-except ImportError:  # make test-core runs the core's own tests with as little as possible installed
+except ImportError:  # `make test-core` runs the core's tests without optional packages
     Sybil = None
 
 ROOT = Path(__file__).resolve().parent
@@ -34,7 +34,7 @@ def run_console(example: Example) -> None:
 
 @functools.cache
 def run_line(line: str) -> Any:
-    """Run one line in a process of its own; a line that several documents show runs once."""
+    """Run one line in its own process; a line that occurs in several documents runs once."""
     from helpers.forked import run_python
 
     arguments = shlex.split(line.removeprefix("$ rerank "))
@@ -43,13 +43,13 @@ def run_line(line: str) -> Any:
 
 @pytest.fixture
 def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """What an example writes does not stay in the repository."""
+    """Run an example in a temporary directory, so that it writes no files into the repository."""
     monkeypatch.chdir(tmp_path)
 
 
 @pytest.fixture(scope="session")
 def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A cache of the hub with tiny random checkpoints of the models that the package pages load."""
+    """A hub cache with tiny random checkpoints of the models that the READMEs of the packages load."""
     from helpers import hub_cache
 
     cache = tmp_path_factory.mktemp("hub")
@@ -59,7 +59,7 @@ def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def from_cache(hub_cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The examples of a package page load its models from that cache, and nothing from the network."""
+    """Load the models of a package's README from that cache, without network access."""
     from huggingface_hub import constants
 
     monkeypatch.setattr(constants, "HF_HUB_CACHE", str(hub_cache))

@@ -1,6 +1,6 @@
-"""What ``rerank doctor`` looks at, as data: one `Check` for each thing that can be wrong with an installation.
+"""The checks of ``rerank doctor``: each problem that an installation can have is one `Check`.
 
-Nothing here raises for what it finds. torch is imported only to ask it for accelerators, and only if it is there.
+A problem is reported in its check, never raised. torch is imported only if it is installed, to list the accelerators.
 """
 
 from __future__ import annotations
@@ -41,11 +41,13 @@ _HUB_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT")
 
 @dataclass(frozen=True)
 class Check:
-    """One finding.
+    """The result of one check.
 
     Attributes:
-        status: ``ok``; ``warn`` for what may be meant so or hurts only some models; ``fail`` for what is broken.
-        fix: what to do about it; empty where nothing has to be done.
+        name: what was checked.
+        status: ``ok``; ``warn`` for a problem that may be intended or affects only some models; ``fail`` otherwise.
+        detail: what was found.
+        fix: how to solve the problem; empty if there is none.
     """
 
     name: str
@@ -59,10 +61,11 @@ class Check:
 
 
 def examine(model: str | None = None, known: Registry | None = None) -> list[Check]:
-    """Check the installation and, where a model is named, load it and rank with it.
+    """Check the installation and, if a model is named, load it and rank with it.
 
     Args:
-        known: the plugins to look at; by default those of this process.
+        model: name, hub id or directory of a model.
+        known: the registry of plugins to check; by default that of this process.
     """
     known = registry.default() if known is None else known
     checks = [*_system(), *_packages(), _accelerator(), *_plugins(known), *_names(known), _cache(), *_settings(known)]
@@ -84,7 +87,7 @@ def _system() -> Iterator[Check]:
             "rerank-core",
             "warn",
             f"the code is {rerank_core.__version__}, and the installed distribution is {installed or 'missing'}; "
-            "plugins are found only through what is installed",
+            "plugins are found only through installed distributions",
             "pip install --upgrade rerank-core",
         )
 
@@ -97,9 +100,9 @@ def _version(distribution: str) -> str | None:
 
 
 def _packages() -> Iterator[Check]:
-    least = _least_versions()
+    minimum_versions = _minimum_versions()
     for name in _PACKAGES:
-        version, wanted = _version(name), least.get(name, "")
+        version, minimum = _version(name), minimum_versions.get(name, "")
         if version is None:
             yield Check(
                 name,
@@ -107,25 +110,25 @@ def _packages() -> Iterator[Check]:
                 "not installed; models that run weights need it",
                 "pip install 'rerank-core[torch]'",
             )
-        elif wanted and _numbers(version) < _numbers(wanted):
-            fix = f"pip install --upgrade '{name}>={wanted}'"
-            yield Check(name, "warn", f"{version} is too old; rerank-core[torch] needs at least {wanted}", fix)
+        elif minimum and _numbers(version) < _numbers(minimum):
+            fix = f"pip install --upgrade '{name}>={minimum}'"
+            yield Check(name, "warn", f"{version} is too old; rerank-core[torch] needs at least {minimum}", fix)
         else:
             yield Check(name, "ok", version)
 
 
-def _least_versions() -> dict[str, str]:
-    """What the ``torch`` extra of rerank-core asks for."""
+def _minimum_versions() -> dict[str, str]:
+    """Minimum version of each package in the ``torch`` extra of rerank-core."""
     try:
         requirements = importlib.metadata.requires("rerank-core") or []
     except importlib.metadata.PackageNotFoundError:
         return {}
-    found = (re.match(r"([\w-]+)\s*>=\s*([\d.]+).*extra == ['\"]torch['\"]", line) for line in requirements)
-    return {match[1]: match[2] for match in found if match}
+    matches = (re.match(r"([\w-]+)\s*>=\s*([\d.]+).*extra == ['\"]torch['\"]", line) for line in requirements)
+    return {match[1]: match[2] for match in matches if match}
 
 
 def _numbers(version: str) -> tuple[int, ...]:
-    """The leading numbers of a version: all it takes to compare with ours.
+    """The leading numbers of a version, for comparison with a minimum version.
 
     >>> _numbers("2.13.0+cpu")
     (2, 13, 0)
@@ -153,7 +156,7 @@ def _accelerator() -> Check:
         return Check(
             "accelerator",
             "warn",
-            f"{detail}. This machine has an NVIDIA driver, and torch {torch.__version__} is built without CUDA",
+            f"{detail}. This machine has an NVIDIA driver, but torch {torch.__version__} is built without CUDA",
             "install the CUDA build of torch, see https://pytorch.org/get-started/locally",
         )
     if caught:
@@ -167,10 +170,10 @@ def _accelerator() -> Check:
 
 
 def _devices(torch: Any) -> str | None:
-    """The accelerators torch can use; None where there is none."""
+    """The accelerators that torch can use; None if there are none."""
     if torch.cuda.is_available():
-        found = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-        return ", ".join(f"{device.name} ({device.total_memory / 2**30:.0f} GiB)" for device in found)
+        devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
+        return ", ".join(f"{device.name} ({device.total_memory / 2**30:.0f} GiB)" for device in devices)
     return "mps (Apple GPU)" if torch.backends.mps.is_available() else None
 
 
@@ -178,7 +181,7 @@ def _torch_is_broken(error: Exception) -> Check:
     return Check(
         "accelerator",
         "fail",
-        f"torch is installed and cannot be imported: {type(error).__name__}: {error}",
+        f"torch is installed but cannot be imported: {type(error).__name__}: {error}",
         "pip install --force-reinstall torch",
     )
 
@@ -186,7 +189,9 @@ def _torch_is_broken(error: Exception) -> Check:
 # ---------------------------------------------------------------------- plugins and their names
 def _plugins(known: Registry) -> Iterator[Check]:
     if not known.plugins:
-        yield Check("plugins", "warn", "none is installed, so no model has a name", "pip install rerank-mini")
+        yield Check(
+            "plugins", "warn", "none is installed, so no model name is known", "pip install rerank-mini"
+        )
     for plugin in known.plugins:
         yield _plugin(plugin)
 
@@ -198,65 +203,76 @@ def _plugin(plugin: PluginRecord) -> Check:
         count = len(plugin.models)
         return Check(name, "ok", f"{source}, {count} model{'' if count == 1 else 's'}")
     if plugin.status == "disabled":
-        return Check(name, "warn", f"{source}, {plugin.error}", f"take {plugin.name} out of {DISABLE}")
-    mend = "" if plugin.distribution == "unknown" else f"pip install --upgrade {plugin.distribution}, or "
+        return Check(name, "warn", f"{source}, {plugin.error}", f"remove {plugin.name} from {DISABLE}")
+    upgrade = "" if plugin.distribution == "unknown" else f"pip install --upgrade {plugin.distribution}, or "
     tail = "\n".join(plugin.traceback.strip().splitlines()[-6:])
     return Check(
         name,
         "fail",
         f"{source}, {plugin.status}: {plugin.error}" + (f"\n{tail}" if tail else ""),
-        f"{mend}switch it off with {DISABLE}={plugin.name}",
+        f"{upgrade}disable it with {DISABLE}={plugin.name}",
     )
 
 
 def _names(known: Registry) -> Iterator[Check]:
     conflicts = known.conflicts()
     for name, plugins in conflicts.items():
-        ways = " or ".join(f"{plugin}:{name}" for plugin in plugins)
-        yield Check(f"name {name}", "warn", f"claimed by {', '.join(plugins)}", f"say which one is meant: {ways}")
+        alternatives = " or ".join(f"{plugin}:{name}" for plugin in plugins)
+        detail = f"registered by {\', \'.join(plugins)}"
+        yield Check(f"name {name}", "warn", detail, f"load one of them by its full name: {alternatives}")
+            f"name {name}",
+            "warn",
+            f"registered by {', '.join(plugins)}",
+            f"load one of them by its full name: {alternatives}",
+        )
     if not conflicts:
-        yield Check("names", "ok", "no name is claimed twice")
+        yield Check("names", "ok", "no name is registered twice")
 
 
 # ---------------------------------------------------------------------- the hub and the environment
 def _cache() -> Check:
     path = _cache_directory()
-    there = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
-    detail = f"{path}{'' if there == path else ' (not there yet)'}, {shutil.disk_usage(there).free / 1e9:.0f} GB free"
-    if there.is_dir() and os.access(there, os.W_OK):
+    existing = next(folder for folder in (path, *path.parents) if os.path.exists(folder))
+    note = "" if existing == path else " (not created yet)"
+    detail = f"{path}{note}, {shutil.disk_usage(existing).free / 1e9:.0f} GB free"
+    if existing.is_dir() and os.access(existing, os.W_OK):
         return Check("hub cache", "ok", detail)
-    return Check("hub cache", "warn", f"{detail}; it cannot be written", "set HF_HUB_CACHE to a folder of yours")
+    return Check("hub cache", "warn", f"{detail}; it is not writable", "set HF_HUB_CACHE to a writable folder")
 
 
 def _cache_directory() -> Path:
-    """Where huggingface_hub keeps what it downloads."""
+    """The folder where huggingface_hub stores downloads."""
     home = os.environ.get("HF_HOME") or os.path.join(os.environ.get("XDG_CACHE_HOME") or "~/.cache", "huggingface")
     variables = ("HF_HUB_CACHE", "HUGGINGFACE_HUB_CACHE")
-    given = next((os.environ[name] for name in variables if os.environ.get(name)), os.path.join(home, "hub"))
-    return Path(os.path.expanduser(given)).absolute()
+    configured = next((os.environ[name] for name in variables if os.environ.get(name)), os.path.join(home, "hub"))
+    return Path(os.path.expanduser(configured)).absolute()
 
 
 def _settings(known: Registry) -> Iterator[Check]:
-    given = {name: os.environ[name] for name in _HUB_VARIABLES if name in os.environ}
+    settings = {name: os.environ[name] for name in _HUB_VARIABLES if name in os.environ}
     yield Check(
-        "hub settings", "ok", ", ".join(f"{k}={v}" for k, v in given.items()) or f"none of {', '.join(_HUB_VARIABLES)}"
+        "hub settings",
+        "ok",
+        ", ".join(f"{k}={v}" for k, v in settings.items()) or f"none of {', '.join(_HUB_VARIABLES)}",
     )
     disabled = [name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip()]
     installed = {name for plugin in known.plugins for name in (plugin.name, plugin.distribution)}
-    if strangers := [name for name in disabled if name not in installed]:
-        detail = f"names what is not installed: {', '.join(strangers)}"
-        yield Check(DISABLE, "warn", detail, f"the plugins are {', '.join(sorted(p.name for p in known.plugins))}")
+    if unknown := [name for name in disabled if name not in installed]:
+        detail = f"names plugins that are not installed: {', '.join(unknown)}"
+        yield Check(
+            DISABLE, "warn", detail, f"the installed plugins are {', '.join(sorted(p.name for p in known.plugins))}"
+        )
     else:
         yield Check(DISABLE, "ok", ", ".join(disabled) or "not set")
 
 
-# ---------------------------------------------------------------------- one model, tried
+# ---------------------------------------------------------------------- one model
 def _model(name: str) -> Iterator[Check]:
     loading, ranking = f"load {name}", f"rank with {name}"
     started = time.perf_counter()
     try:
         reranker = load(name)
-    except BaseException as error:  # noqa: BLE001 - whatever stops a model is the finding, not a crash of the doctor
+    except BaseException as error:  # noqa: BLE001 - any error is reported as a failed check
         yield _failure(loading, error)
         return
     with reranker:
@@ -269,7 +285,7 @@ def _model(name: str) -> Iterator[Check]:
 
 
 def _rank(name: str, reranker: Reranker) -> Check:
-    # The first call pays for what is made on demand, so that the second one can be timed.
+    # The first call includes one-time set-up, so the second is timed.
     relevant, irrelevant = reranker.rerank(_QUERY, [_RELEVANT, _IRRELEVANT]).scores()
     usage = reranker.rerank(_QUERY, [_RELEVANT, _IRRELEVANT] * 8).usage
     seconds = max(usage.seconds, 1e-9)
@@ -282,8 +298,8 @@ def _rank(name: str, reranker: Reranker) -> Check:
     return Check(
         name,
         "fail",
-        f"{detail}. The irrelevant one is not below, as with a score head that was never trained",
-        "check that the checkpoint is a trained reranker, and one for English",
+        f"{detail}. The irrelevant document does not score lower, which suggests a score head that was never trained",
+        "check that the checkpoint is a trained reranker, and that it supports English",
     )
 
 

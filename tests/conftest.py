@@ -1,4 +1,4 @@
-"""What the tests share: where the judged data is, and whether this run has it."""
+"""Fixtures for all tests: the folder of judged data, the repository, and plugin discovery."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 @pytest.fixture(scope="session")
 def data() -> Path:
-    """The folder of judged data, or a skip that says what to set."""
+    """The folder of judged data (``RERANK_DATA``); skips the test if it is not set."""
     folder = os.environ.get("RERANK_DATA")
     if not folder:
         pytest.skip("RERANK_DATA is not set: it names the folder with the judged data and the real tokenizers")
@@ -26,13 +26,13 @@ def data() -> Path:
 
 @pytest.fixture(scope="session")
 def root() -> Path:
-    """The repository."""
+    """The root of the repository."""
     return ROOT
 
 
 @pytest.fixture
 def discover(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[], Registry]]:
-    """Discovery over this environment plus what a test installed into ``tmp_path``."""
+    """Discover the plugins of this environment and those that a test installed into ``tmp_path``."""
     monkeypatch.syspath_prepend(tmp_path)
     before = set(sys.modules)
     registry.default.cache_clear()

@@ -1,4 +1,4 @@
-"""``rerank doctor``: the checks of `rerank_core.doctor`, shown."""
+"""``rerank doctor``: runs the checks of `rerank_core.doctor` and prints them."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from rerank_core.cli.options import AsJson
-from rerank_core.cli.output import emit_json, plain, show
+from rerank_core.cli.output import emit_json, printable, show
 from rerank_core.doctor import Check, examine
 from rerank_core.plugins.isolation import stdout_to_stderr
 
@@ -19,11 +19,11 @@ _STYLES = {"ok": "green", "warn": "yellow", "fail": "bold red"}
 def doctor(
     model: Annotated[
         str | None,
-        typer.Argument(metavar="MODEL", help="Also load this model, downloaded if need be, and rank with it."),
+        typer.Argument(metavar="MODEL", help="Also load this model, downloading it if needed, and rank with it."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Check this installation; exit code 1 if something failed.
+    """Check the installation; exit code 1 if a check fails.
 
     \b
     Examples:
@@ -47,10 +47,10 @@ def _show(checks: list[Check]) -> None:
 
     grid = Table.grid(padding=(0, 2, 0, 0))
     for check in checks:
-        detail = Text(plain(check.detail), overflow="fold")
+        detail = Text(printable(check.detail), overflow="fold")
         if check.fix:
-            detail.append(f"\nfix: {plain(check.fix)}", "bold")
-        grid.add_row(Text(check.status, _STYLES[check.status]), Text(plain(check.name), no_wrap=True), detail)
+            detail.append(f"\nfix: {printable(check.fix)}", "bold")
+        grid.add_row(Text(check.status, _STYLES[check.status]), Text(printable(check.name), no_wrap=True), detail)
     show(grid)
     counts = (f"{sum(check.status == status for check in checks)} {status}" for status in _STYLES)
     show(Text(", ".join(counts), "dim"))

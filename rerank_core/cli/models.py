@@ -1,4 +1,4 @@
-"""``rerank models`` and ``rerank plugins``: what is installed. Neither imports torch."""
+"""``rerank models`` and ``rerank plugins``: list what is installed, without importing torch."""
 
 from __future__ import annotations
 
@@ -16,16 +16,18 @@ from rerank_core.spec import ModelSpec
 
 __all__ = ["models", "plugins"]
 
-_DESCRIPTION = 30
-"""Columns below which a description is not worth showing in a table."""
+_MIN_DESCRIPTION_WIDTH = 30
+"""Narrowest column of descriptions, in characters; below it the column is left out."""
 _Claim: TypeAlias = tuple[PluginRecord | None, ModelSpec]
 
 
 def models(
-    name: Annotated[str | None, typer.Argument(metavar="NAME", help="Show all facts and options of this one.")] = None,
+    name: Annotated[
+        str | None, typer.Argument(metavar="NAME", help="Show all facts and options of this model.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the installed models, or tell all about one.
+    """List the installed models, or show all facts and options of one.
 
     \b
     Examples:
@@ -34,41 +36,41 @@ def models(
       rerank models --json | jq -r '.models[].name'
     """
     known = registry.default()
-    found: list[_Claim] = [(plugin, spec) for plugin in known.plugins for spec in plugin.models]
-    found.sort(key=lambda claim: claim[1].name)
+    claims: list[_Claim] = [(plugin, spec) for plugin in known.plugins for spec in plugin.models]
+    claims.sort(key=lambda claim: claim[1].name)
     if name is not None:
         spec = known.resolve(name)
-        # Two plugins may register equal specs, so that only identity tells whose it is; nobody's, if a directory's.
-        found = [claim for claim in found if claim[1] is spec] or [(None, spec)]
+        # Two plugins may register equal specs, so compare by identity. The spec of a directory has no plugin.
+        claims = [claim for claim in claims if claim[1] is spec] or [(None, spec)]
     if as_json:
-        emit_json({"schema_version": 1, "models": [_facts(known, plugin, spec) for plugin, spec in found]})
+        emit_json({"schema_version": 1, "models": [_facts(known, plugin, spec) for plugin, spec in claims]})
     elif name is None:
-        _list(known, found)
+        _show_list(known, claims)
     else:
-        _tell(_facts(known, *found[0]))
+        _show_model(_facts(known, *claims[0]))
     broken = [plugin.name for plugin in known.plugins if plugin.status not in ("ok", "disabled")]
     if broken and not as_json:
-        warn(f"not loaded, so their models are missing here: {', '.join(broken)}; see `rerank doctor`")
+        warn(f"these plugins failed to load, so their models are missing: {', '.join(broken)}; see `rerank doctor`")
 
 
 def plugins(as_json: AsJson = False) -> None:
-    """List the installed plugins and how they fared.
+    """List the installed plugins with their status, and the error of each that failed to load.
 
     \b
     Examples:
       rerank plugins
       rerank plugins --json | jq '.plugins[] | select(.status != "ok")'
     """
-    found = registry.default().plugins
+    installed = registry.default().plugins
     if as_json:
-        emit_json({"schema_version": 1, "plugins": [_record(plugin) for plugin in found]})
+        emit_json({"schema_version": 1, "plugins": [_record(plugin) for plugin in installed]})
         return
     rows = [
         (p.name, p.distribution, p.version, p.status, str(len(p.models)) if p.status == "ok" else "", p.error)
-        for p in found
+        for p in installed
     ]
     if not rows:
-        warn("no plugin is installed; `pip install rerank-mini` brings a first model")
+        warn("no plugin is installed; `pip install rerank-mini` installs a small model")
         return
     headers = ("name", "distribution", "version", "status", "models", "error")
     show(table(headers, rows, right=("models",), wrap=("error",)))
@@ -96,14 +98,14 @@ def _facts(known: Registry, plugin: PluginRecord | None, spec: ModelSpec) -> dic
     }
 
 
-def _list(known: Registry, found: Sequence[_Claim]) -> None:
-    if not found:
-        warn("no model is installed; `pip install rerank-mini` brings a first one")
+def _show_list(known: Registry, claims: Sequence[_Claim]) -> None:
+    if not claims:
+        warn("no model is installed; `pip install rerank-mini` installs a small one")
         return
     conflicts = known.conflicts()
     rows = [
         (
-            # Where several plugins claim a name, the longer one is the one that works.
+            # Where several plugins register a name, only plugin:name loads the model.
             f"{plugin.name}:{spec.name} (contested)" if plugin and spec.name in conflicts else spec.name,
             plugin.name if plugin else "",
             spec.head.kind if spec.head else "own code",
@@ -112,26 +114,26 @@ def _list(known: Registry, found: Sequence[_Claim]) -> None:
             spec.license,
             spec.description,
         )
-        for plugin, spec in found
+        for plugin, spec in claims
     ]
     headers = ("name", "plugin", "head", "max_length", "languages", "license", "description")
     width = terminal_width()
     needed = sum(2 + max(len(cell) for cell in column) for column in zip(headers, *rows, strict=True))
-    described = width is None or needed - max(len(row[-1]) for row in rows) + _DESCRIPTION <= width
-    columns = slice(None) if described else slice(-1)
+    with_description = width is None or needed - max(len(row[-1]) for row in rows) + _MIN_DESCRIPTION_WIDTH <= width
+    columns = slice(None) if with_description else slice(-1)
     show(
         table(
             headers[columns], [row[columns] for row in rows], right=("max_length",), wrap=("languages", "description")
         )
     )
-    if not described:
-        note("a wider terminal shows descriptions, and so does `rerank models NAME`")
+    if not with_description:
+        note("descriptions are shown in a wider terminal and by `rerank models NAME`")
     if conflicts:
-        claims = ", ".join(f"{name} ({', '.join(owners)})" for name, owners in conflicts.items())
-        warn(f"claimed by several plugins, so say plugin:name: {claims}")
+        contested = ", ".join(f"{name} ({', '.join(owners)})" for name, owners in conflicts.items())
+        warn(f"registered by several plugins, so load them as plugin:name: {contested}")
 
 
-def _tell(facts: Mapping[str, Any]) -> None:
+def _show_model(facts: Mapping[str, Any]) -> None:
     rows = [
         (key, (", ".join(map(str, value)) if isinstance(value, list) else str(value or "")) or "-")
         for key, value in facts.items()
@@ -139,13 +141,13 @@ def _tell(facts: Mapping[str, Any]) -> None:
     ]
     show(table(("fact", "value"), rows, wrap=("value",)))
     if not facts["options"]:
-        note("no options beyond the common ones, see `rerank rank --help`")
+        note("this model has no options of its own; `rerank rank --help` lists the common ones")
         return
     options = [
         (
             option["name"],
             " | ".join(map(str, option["choices"])) or option["type"],
-            _shown(option["default"]),
+            _default_text(option["default"]),
             option["when"],
             option["help"],
         )
@@ -155,7 +157,7 @@ def _tell(facts: Mapping[str, Any]) -> None:
     show(table(("option", "value", "default", "when", "help"), options, wrap=("value", "default", "help")))
 
 
-def _shown(default: object) -> str:
+def _default_text(default: object) -> str:
     if default is None or default == "":
         return "-"
     return ", ".join(map(str, default)) if isinstance(default, tuple) else str(default)

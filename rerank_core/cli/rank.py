@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from rerank_core.cli.exit_codes import staying
+from rerank_core.cli.exit_codes import refuse_process_exit
 from rerank_core.cli.options import (
     AsJson,
     Device,
@@ -153,7 +153,7 @@ def rank(
 
     documents = read_documents(files or [], form, DocumentFields(text_field, id_field), encoding)
     # Text that a plugin prints goes to stderr, so that stdout holds the ranking alone.
-    with stdout_to_stderr(), staying(model), load(model, **options) as reranker:
+    with stdout_to_stderr(), refuse_process_exit(model), load(model, **options) as reranker:
         candidates = documents if index is None else reranker.index(documents, index, progress=True)
         with_matches = explain and reranker.explains
         ranking = reranker.rerank(

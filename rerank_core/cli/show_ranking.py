@@ -1,10 +1,10 @@
-"""A ranking for people: a table, or with ``--explain`` the passage that won under each hit."""
+"""Prints a ranking: as a table, or with ``--explain`` with the best passage of each hit."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from rerank_core.cli.output import note, plain, show, table, terminal_width, warn
+from rerank_core.cli.output import note, printable, show, table, terminal_width, warn
 from rerank_core.types import Hit, Match, Ranking
 
 if TYPE_CHECKING:
@@ -15,15 +15,15 @@ if TYPE_CHECKING:
 __all__ = ["show_ranking"]
 
 _SNIPPET = 100
-"""Characters of a text on one line where no terminal sets the width."""
+"""Characters of a text in the table if stdout is not a terminal."""
 _PASSAGE = 1500
-"""Characters shown of a passage."""
+"""Most characters shown of a passage."""
 _PAIRS = 8
-"""Pairs of tokens in the line below a passage."""
+"""Most pairs of matched words in the line below a passage."""
 
 
 def show_ranking(ranking: Ranking, *, explain: bool = False) -> None:
-    """Hits on stdout; what they cost, and what was cut, on stderr."""
+    """Print the hits on stdout, and a summary with warnings about truncated texts on stderr."""
     if explain:
         for hit in ranking:
             show(_explained(hit, ranking.query))
@@ -42,7 +42,7 @@ def _name(hit: Hit) -> str:
 def _table(ranking: Ranking) -> Table:
     from rich.cells import cell_len
 
-    names = [plain(_name(hit)) for hit in ranking]
+    names = [printable(_name(hit)) for hit in ranking]
     scores = [f"{hit.score:.4f}" for hit in ranking]
     rows = [
         (str(hit.rank), score, name, _snippet(hit.document.text))
@@ -54,15 +54,15 @@ def _table(ranking: Ranking) -> Table:
     texts.max_width = _SNIPPET
     width = terminal_width()
     if width is not None:
-        # An id is shown whole, on several lines if it must be; the text takes what is left of one line.
+        # Ids are shown whole and wrap if needed; the text gets the remaining width of one line.
         ids.width = max(2, min(max(map(cell_len, names)), width // 2))
         texts.max_width = max(10, width - ids.width - max(5, *map(len, scores)) - len("rank") - 8)
     return shown
 
 
 def _snippet(text: str) -> str:
-    """The beginning of a text on one line."""
-    return " ".join(plain(text.lstrip()[:1000]).split())
+    """The beginning of a text, on one line."""
+    return " ".join(printable(text.lstrip()[:1000]).split())
 
 
 def _explained(hit: Hit, query: str) -> RenderableType:
@@ -71,25 +71,25 @@ def _explained(hit: Hit, query: str) -> RenderableType:
     from rich.padding import Padding
     from rich.text import Text
 
-    heading = Text.assemble((f"{hit.rank:>4}  {hit.score:.4f}  ", "bold"), (plain(_name(hit)), "bold cyan"))
-    reading = Padding(Text(_reading(hit), "dim"), (0, 0, 0, 6))
+    heading = Text.assemble((f"{hit.rank:>4}  {hit.score:.4f}  ", "bold"), (printable(_name(hit)), "bold cyan"))
+    summary = Padding(Text(_passage_summary(hit), "dim"), (0, 0, 0, 6))
     passage = hit.best_passage
     if passage is None:
-        return Group(heading, reading)
+        return Group(heading, summary)
     text = hit.document.text[passage.start : passage.stop]
     start = passage.start + len(text) - len(text.lstrip())
     stop = passage.start + len(text.rstrip())
     body = _marked(hit, start, min(stop, start + _PASSAGE))
     if stop - start > _PASSAGE:
         body.append(f" … and {stop - start - _PASSAGE:,} more characters", "dim")
-    parts: list[RenderableType] = [heading, reading, Constrain(Padding(body, (0, 0, 0, 6)), _SNIPPET + 6)]
+    parts: list[RenderableType] = [heading, summary, Constrain(Padding(body, (0, 0, 0, 6)), _SNIPPET + 6)]
     if hit.matches:
         parts.append(Constrain(Padding(Text(_pairs(hit, query), "dim"), (0, 0, 0, 6)), _SNIPPET + 6))
     return Group(*parts, Text())
 
 
-def _reading(hit: Hit) -> str:
-    """Which passage won, and among how many."""
+def _passage_summary(hit: Hit) -> str:
+    """Position, raw score and rank of the best passage of a hit."""
     passage = hit.best_passage
     if passage is None:
         return "no passage was read"
@@ -122,45 +122,49 @@ def _warnings(ranking: Ranking) -> list[str]:
     if cut:
         named = ", ".join(cut[:5]) + (f" and {len(cut) - 5} more" if len(cut) > 5 else "")
         count = "1 document was" if len(cut) == 1 else f"{len(cut)} documents were"
-        warnings.append(f"{count} not read to the end: {named}; --longdoc maxp reads all of a document")
+        warnings.append(f"{count} not read to the end: {named}; --longdoc maxp reads whole documents")
     if ranking.query_truncated:
-        warnings.append("the query was cut; raise --max-query-length to have all of it read")
+        warnings.append("the query was cut; raise --max-query-length to read all of it")
     return warnings
 
 
 def _marked(hit: Hit, start: int, stop: int) -> Text:
-    """``text[start:stop]`` of the hit's document; in bold what matched the query's own words, underlined the best."""
+    """``text[start:stop]`` of the hit's document: words that match the query in bold, the strongest underlined."""
     from rich.text import Text
 
     text = hit.document.text
     body = Text()
-    place = start
-    strong = max((match.weight for match in hit.matches if match.query), default=0.0)
+    position = start
+    strongest = max((match.weight for match in hit.matches if match.query), default=0.0)
     spans: dict[tuple[int, int], float] = {}
     for match in hit.matches:
         if match.query and match.document and start <= match.document[0] and match.document[1] <= stop:
             spans[match.document] = max(match.weight, spans.get(match.document, match.weight))
     for (first, last), weight in sorted(spans.items()):
-        if first < place:
+        if first < position:
             continue
-        body.append(plain(text[place:first]), "green")
-        body.append(plain(text[first:last]), "bold green underline" if weight >= strong / 2 > 0 else "bold green")
-        place = last
-    body.append(plain(text[place:stop]), "green")
+        body.append(printable(text[position:first]), "green")
+        body.append(
+            printable(text[first:last]), "bold green underline" if weight >= strongest / 2 > 0 else "bold green"
+        )
+        position = last
+    body.append(printable(text[position:stop]), "green")
     return body
 
 
 def _pairs(hit: Hit, query: str) -> str:
-    """The query's words, each with what it matched and the weight, strongest first."""
-    found = sorted((match for match in hit.matches if match.query), key=lambda match: -match.weight)
-    shown = [f"{_word(query, match.query, match.query_token)} → {_theirs(hit, match)}" for match in found[:_PAIRS]]
-    more = len(found) - len(shown)
+    """The words of the query, each with the word that it matched and the weight, strongest first."""
+    matches = sorted((match for match in hit.matches if match.query), key=lambda match: -match.weight)
+    shown = [
+        f"{_word(query, match.query, match.query_token)} → {_matched_word(hit, match)}" for match in matches[:_PAIRS]
+    ]
+    more = len(matches) - len(shown)
     return ", ".join(shown) + (f" and {more} more" if more > 0 else "")
 
 
-def _theirs(hit: Hit, match: Match) -> str:
+def _matched_word(hit: Hit, match: Match) -> str:
     return f"{_word(hit.document.text, match.document, match.document_token)} {match.weight:.3f}"
 
 
 def _word(text: str, span: tuple[int, int] | None, token: str) -> str:
-    return plain(token if span is None else text[span[0] : span[1]]).strip() or token
+    return printable(token if span is None else text[span[0] : span[1]]).strip() or token

@@ -131,7 +131,7 @@ def test_hub_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     assert str(tmp_path / "huggingface" / "hub") in checks()["hub cache"].detail
     monkeypatch.setenv("HF_HOME", str(tmp_path / "home"))
-    assert f"{tmp_path / 'home' / 'hub'} (not there yet)" in checks()["hub cache"].detail
+    assert f"{tmp_path / 'home' / 'hub'} (not created yet)" in checks()["hub cache"].detail
     (tmp_path / "file").write_text("", encoding="utf-8")
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "file"))
 

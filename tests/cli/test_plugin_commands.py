@@ -80,7 +80,7 @@ def test_our_own_commands_are_not_to_be_replaced(tmp_path: Path, run: Callable[.
     ("body", "message"),
     [
         ("import not_there_at_all", "needs 'not_there_at_all'"),
-        ("app = 7", "no Typer app"),
+        ("app = 7", "not a Typer app"),
         ("other = 7", "is broken"),
         ("raise ValueError('boom')", "is broken: ValueError: boom"),
         ("import sys\nsys.exit(3)", "is broken: SystemExit: 3"),
