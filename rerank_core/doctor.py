@@ -104,12 +104,8 @@ def _packages() -> Iterator[Check]:
     for name in _PACKAGES:
         version, minimum = _version(name), minimum_versions.get(name, "")
         if version is None:
-            yield Check(
-                name,
-                "warn",
-                "not installed; models that run weights need it",
-                "pip install 'rerank-core[torch]'",
-            )
+            fix = "pip install 'rerank-core[torch]'"
+            yield Check(name, "warn", "not installed; models that run weights need it", fix)
         elif minimum and _numbers(version) < _numbers(minimum):
             fix = f"pip install --upgrade '{name}>={minimum}'"
             yield Check(name, "warn", f"{version} is too old; rerank-core[torch] needs at least {minimum}", fix)
@@ -189,9 +185,7 @@ def _torch_is_broken(error: Exception) -> Check:
 # ---------------------------------------------------------------------- plugins and their names
 def _plugins(known: Registry) -> Iterator[Check]:
     if not known.plugins:
-        yield Check(
-            "plugins", "warn", "none is installed, so no model name is known", "pip install rerank-mini"
-        )
+        yield Check("plugins", "warn", "none is installed, so no model name is known", "pip install rerank-mini")
     for plugin in known.plugins:
         yield _plugin(plugin)
 
@@ -218,13 +212,8 @@ def _names(known: Registry) -> Iterator[Check]:
     conflicts = known.conflicts()
     for name, plugins in conflicts.items():
         alternatives = " or ".join(f"{plugin}:{name}" for plugin in plugins)
-        detail = f"registered by {\', \'.join(plugins)}"
+        detail = f"registered by {', '.join(plugins)}"
         yield Check(f"name {name}", "warn", detail, f"load one of them by its full name: {alternatives}")
-            f"name {name}",
-            "warn",
-            f"registered by {', '.join(plugins)}",
-            f"load one of them by its full name: {alternatives}",
-        )
     if not conflicts:
         yield Check("names", "ok", "no name is registered twice")
 
@@ -250,18 +239,14 @@ def _cache_directory() -> Path:
 
 def _settings(known: Registry) -> Iterator[Check]:
     settings = {name: os.environ[name] for name in _HUB_VARIABLES if name in os.environ}
-    yield Check(
-        "hub settings",
-        "ok",
-        ", ".join(f"{k}={v}" for k, v in settings.items()) or f"none of {', '.join(_HUB_VARIABLES)}",
-    )
+    values = ", ".join(f"{name}={value}" for name, value in settings.items())
+    yield Check("hub settings", "ok", values or f"none of {', '.join(_HUB_VARIABLES)}")
     disabled = [name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip()]
     installed = {name for plugin in known.plugins for name in (plugin.name, plugin.distribution)}
     if unknown := [name for name in disabled if name not in installed]:
         detail = f"names plugins that are not installed: {', '.join(unknown)}"
-        yield Check(
-            DISABLE, "warn", detail, f"the installed plugins are {', '.join(sorted(p.name for p in known.plugins))}"
-        )
+        available = ", ".join(sorted(plugin.name for plugin in known.plugins))
+        yield Check(DISABLE, "warn", detail, f"the installed plugins are {available}")
     else:
         yield Check(DISABLE, "ok", ", ".join(disabled) or "not set")
 
