@@ -5,7 +5,7 @@
     >>> for hit in reranker.rerank("what is a panda?", ["hi", "a bear"]):      # doctest: +SKIP
     ...     print(hit.rank, hit.score, hit.document.text)
 
-Importing this module imports no torch; a backend is imported when a model is loaded.
+Importing this module does not import torch; `load` imports the backend that a model needs.
 """
 
 from rerank_core.errors import (
@@ -99,5 +99,5 @@ __all__ = [
 
 
 def models() -> list[ModelSpec]:
-    """The models of every installed plugin, by name. Imports no torch."""
+    """The models of every installed plugin, sorted by name. Does not import torch."""
     return _registry().models()

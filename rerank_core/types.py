@@ -90,7 +90,7 @@ def in_order(values: object, what: str, wanted: str) -> Iterator[Any]:
     if not isinstance(values, (str, bytes, Mapping, set, frozenset)):
         try:
             return iter(values)  # type: ignore[call-overload, no-any-return]
-        except TypeError:  # also of an array without dimensions, which says that it is an Iterable
+        except TypeError:  # also raised for a numpy array without dimensions, which is an Iterable
             pass
     raise InputError(f"{what} is {short(values)} ({type(values).__name__}); it must be {wanted}")
 

@@ -30,7 +30,7 @@ def activation_and_space(spec: ModelSpec, space: ScoreSpace, activation: str) ->
     """The activation to apply to scores in ``space``, and the space of the scores after it.
 
     Raises:
-        InputError: a sigmoid is asked of scores that are no logits.
+        InputError: the activation is a sigmoid and the scores are no logits.
     """
     chosen = spec.activation if activation == "default" else activation
     if chosen == "none":

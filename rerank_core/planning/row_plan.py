@@ -20,7 +20,10 @@ class Rules:
     """How texts become rows in a call.
 
     Attributes:
+        max_length: the maximum tokens of one row, template included.
+        max_query_length: longer queries are cut to this many tokens; None to leave queries whole.
         overlap: tokens that neighbouring windows share; None for `default_overlap`.
+        token_budget: tokens of one batch; None for the scorer's.
         longest_first, stacked, max_chars: rules of other frameworks; see `rerank_core.spec.compat.CompatRules`.
         max_piece: caps a document piece, literal template text included; where it is set, literal text also counts in
             ``max_query_length``.
@@ -50,7 +53,11 @@ class Job:
 class Window:
     """A planned row: tokens ``start:stop`` of a document, and the length of the row in tokens.
 
-    ``query_tokens`` is the number of the query's tokens in the row; None for all.
+    Attributes:
+        query: position of the job in the plan.
+        doc: position in the job's documents.
+        number: which window of the document, from 0.
+        query_tokens: the number of the query's tokens in the row; None for all.
     """
 
     query: int
@@ -63,7 +70,10 @@ class Window:
 
 
 class Plan(Protocol):
-    """The rows of a call, as the pipeline uses them: planned from texts (`RowPlan`) or taken from an index."""
+    """The rows of a call, as the pipeline uses them: planned from texts (`RowPlan`) or taken from an index.
+
+    See `RowPlan` for the members. ``query_truncated`` says per job whether its query was cut.
+    """
 
     @property
     def windows(self) -> Sequence[Window]: ...
@@ -80,7 +90,12 @@ class Plan(Protocol):
 
 
 class QueryRows:
-    """The tokenized queries of a call. Only ``max_query_length`` cuts them; ``truncated`` records which were cut."""
+    """The tokenized queries of a call, cut to ``max_query_length``.
+
+    Attributes:
+        tokens, truncated: per job, the query's tokens and whether it was cut, here or later by ``longest_first``.
+        rows: the query rows of the jobs that have one, by position.
+    """
 
     def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules) -> None:
         limit = rules.max_query_length

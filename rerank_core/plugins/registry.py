@@ -198,7 +198,7 @@ class Registry:
         return None, failures
 
     def _unknown(self, name: str) -> str:
-        # A folder with the name of a known first-party model is not loaded in its place.
+        # A folder with the name of a known first-party model is not loaded instead of the model.
         where = f"the folder of that name is {_as_path(name)!r}" if os.path.isdir(name) else "it is no directory"
         parts = [f"no installed plugin has a model named {short(name)}, and {where}."]
         known = _known_models()

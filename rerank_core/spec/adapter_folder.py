@@ -103,7 +103,7 @@ def spec_of_adapter(directory: Path, known: Callable[[str], ModelSpec]) -> Model
         folder = base_directory(directory)
         base = read_spec(folder, known) if folder is not None and (folder / FILE_NAME).exists() else None
     if base is not None and base.head is not None and (task == "SEQ_CLS") <= (base.head.kind == "classifier"):
-        # `revision` stays: it pins the base. The other fields that locate files are the base's own.
+        # `revision` stays, because it pins the base; the other fields about files do not apply to the adapter.
         return replace(
             base,
             name=model_name_of(directory),

@@ -10,7 +10,7 @@ __all__ = ["layer_options"]
 def layer_options(default: int | None = None) -> tuple[ModelOption, ModelOption]:
     """The options ``layer`` (fixed at load) and ``cascade`` (per call) of a model with `Head.layers`.
 
-    `ModelSpec` adds them where the spec has no scorer of its own; a spec with one lists those that its scorer supports.
+    `ModelSpec` adds both to a spec without ``scorer``. A spec with ``scorer`` lists the ones that its scorer supports.
 
     Args:
         default: the layer that scores where the caller names none; None for the deepest.

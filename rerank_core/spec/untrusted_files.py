@@ -99,7 +99,7 @@ def read_json_list(path: Path) -> list[JsonObject]:
     """The objects in a JSON file that holds a list of them, such as ``modules.json`` of sentence-transformers.
 
     Raises:
-        CheckpointError: missing, not JSON, or not a list of objects.
+        CheckpointError: the file is missing, is no JSON, or holds no list of objects.
     """
     data = _parsed(path)
     if not isinstance(data, list):
