@@ -47,7 +47,7 @@ def from_texts(subject: Subject, jobs: Sequence[Job], budget: int) -> Way:
 def _scores(scorer: TorchScorer, plan: RowPlan, *, allow_varlen: bool) -> list[float]:
     scorer._allow_varlen = allow_varlen
     if isinstance(scorer, DecoderScorer):
-        scorer.stack.allow_varlen = allow_varlen
+        scorer.runner.allow_varlen = allow_varlen
     scores = [0.0] * len(plan.windows)
     for batch in plan.batches():
         (found,) = plan.forward(batch).scores.values()

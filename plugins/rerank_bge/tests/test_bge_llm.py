@@ -190,14 +190,14 @@ def test_a_cascade_survives_a_batch_that_does_not_fit(
     reranker = load(made, "bge-llm-layerwise", layer=13)
     expected = reranker.rerank(QUERY, DOCS, cascade={8: 3})
     own: Any = reranker.scorer
-    start = own.stack.start
+    start = own.runner.start
 
     def tight(prefixes: Any, rows: Any, owners: Any, segments: Any) -> Any:
         if len(rows) > 2:
             raise torch.OutOfMemoryError("a test's memory")
         return start(prefixes, rows, owners, segments)
 
-    monkeypatch.setattr(own.stack, "start", tight)
+    monkeypatch.setattr(own.runner, "start", tight)
     found = reranker.rerank(QUERY, DOCS, cascade={8: 3})
     assert [(hit.index, hit.stage) for hit in found] == [(hit.index, hit.stage) for hit in expected]
     near([hit.score for hit in expected], [hit.score for hit in found])

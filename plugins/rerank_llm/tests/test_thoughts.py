@@ -20,7 +20,7 @@ from rerank_core.testing import tiny_causal_lm
 from rerank_llm.chat import ChatTemplate
 from rerank_llm.listwise.api import _content
 from rerank_llm.listwise.permutation import parse
-from rerank_llm.thoughts import closing, said
+from rerank_llm.thoughts import end_of_reasoning, without_reasoning
 
 ORDER = "[2] > [1] > [3]"
 HARMONY = "<|channel|>analysis<|message|>3, or 1?<|end|><|start|>assistant<|channel|>final<|message|>"
@@ -79,8 +79,8 @@ def test_a_thought_that_was_cut_off_is_no_answer(text: str) -> None:
 
 def test_answers_without_a_thought_are_read_as_before() -> None:
     """No marker, no change; and special tokens are no words, numbers in their names included."""
-    assert said("The analysis says 2, then 3.") == said("The analysis says 2, then 3.")
-    assert not said("[1] analysis [2]").thought
+    assert without_reasoning("The analysis says 2, then 3.") == without_reasoning("The analysis says 2, then 3.")
+    assert not without_reasoning("[1] analysis [2]").thought
     answer = parse(f"{ORDER}<|reserved_3|>", 3, ["<|reserved_3|>"])
     assert (answer.order, answer.well_formed, answer.thought) == ((1, 0, 2), True, False)
 
@@ -92,8 +92,8 @@ def test_answers_without_a_thought_are_read_as_before() -> None:
 def test_no_text_takes_long(text: str) -> None:
     """The time is linear in the length of what a server sends."""
     began = time.perf_counter()
-    said(text)
-    closing(text)
+    without_reasoning(text)
+    end_of_reasoning(text)
 
     assert time.perf_counter() - began < 3
 
@@ -115,8 +115,8 @@ def test_no_text_takes_long(text: str) -> None:
 )
 def test_what_closes_a_prompt(prompt: str, expected: str | None) -> None:
     """The end of each template's prompt, closed as Qwen3's own template closes an empty thought."""
-    assert closing(prompt) == expected
-    assert closing(prompt + (expected or "")) is None
+    assert end_of_reasoning(prompt) == expected
+    assert end_of_reasoning(prompt + (expected or "")) is None
 
 
 @pytest.fixture

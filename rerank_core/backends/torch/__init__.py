@@ -151,19 +151,19 @@ def decoder_of(
     directory: Path,
     *,
     config: Any = None,
-    stack: Callable[[Any], LayerRunner] = LayerRunner,
+    runner: Callable[[Any], LayerRunner] = LayerRunner,
     ordinal: bool = False,
 ) -> DecoderScorer:
     """Load a causal model and build its scorer; for a plugin whose checkpoint needs another configuration or runner.
 
     Args:
         config: a transformers configuration that replaces the directory's config.json.
-        stack: the class that runs the layers.
+        runner: makes the `LayerRunner` of the module; a subclass may act between layers.
         ordinal: see `layer_heads_of`.
     """
     head = _head(spec)
     if is_adapter(directory):
-        return _adapted(spec, options, directory, config, stack, ordinal)
+        return _adapted(spec, options, directory, config, runner, ordinal)
     depth: int | None = None
     layers: tuple[int, ...] = ()
     if head.kind == "layers":
@@ -184,7 +184,7 @@ def decoder_of(
         spec,
         score_head=score_head,
         execution=Execution.of(options),
-        stack=stack(module),
+        runner=runner(module),
         options=options.model,
     )
 
@@ -198,7 +198,7 @@ def language_model_of(spec: ModelSpec, options: Options, directory: Path) -> Any
 
 
 def _adapted(
-    spec: ModelSpec, options: Options, directory: Path, config: Any, stack: Callable[[Any], LayerRunner], ordinal: bool
+    spec: ModelSpec, options: Options, directory: Path, config: Any, runner: Callable[[Any], LayerRunner], ordinal: bool
 ) -> DecoderScorer:
     head = _head(spec)
     whole, tokenizer = _merged(spec, options, directory, config)
@@ -214,7 +214,7 @@ def _adapted(
         spec,
         score_head=score_head,
         execution=Execution.of(options),
-        stack=stack(module),
+        runner=runner(module),
         options=options.model,
     )
 

@@ -1,4 +1,4 @@
-"""BGE rerankers of BAAI: XLM-R cross-encoders, and causal models that answer yes or no or score at every layer."""
+"""BGE rerankers of BAAI: XLM-R cross-encoders, and causal models with a yes/no answer or a score at every layer."""
 
 from collections.abc import Callable
 from typing import Literal
@@ -14,7 +14,7 @@ SHORT_PROMPT = "Predict whether passage B contains an answer to query A."
 
 
 def _cross_encoder(name: str, revision: str, terms: str, description: str, languages: tuple[str, ...]) -> ModelSpec:
-    # Revisions are those that public projects pin (MTEB's model registry for v2-m3).
+    # The revisions are those that public projects pin (for v2-m3, MTEB's model registry).
     return ModelSpec(
         name=name,
         checkpoint=f"BAAI/{name}",
@@ -29,14 +29,15 @@ def _cross_encoder(name: str, revision: str, terms: str, description: str, langu
     )
 
 
-def _budget(*beside: Literal["before", "between", "after"]) -> CompatProfile:
-    """The first ``max_length`` tokens, of which the query has at most three quarters; the prompt comes on top."""
-    manner = CompatRules(FirstP(), query_share=(3, 4), count_literal_text=True, extra_budget=beside)
-    return CompatProfile(pairs=manner, lists=manner)
+def _budget(*extra: Literal["before", "between", "after"]) -> CompatProfile:
+    """Query and document share ``max_length`` tokens, of which the query has at most three quarters; the lengths of the
+    parts in ``extra`` are added to the budget."""
+    rules = CompatRules(FirstP(), query_share=(3, 4), count_literal_text=True, extra_budget=extra)
+    return CompatProfile(pairs=rules, lists=rules)
 
 
-# FlagEmbedding adds the prompt to the budget, and to that budget the prompt again. RAG-Retrieval's slices, which leave
-# out what follows the first max_length tokens, are not copied: its ``rerank`` is compute_score here.
+# FlagEmbedding adds the length of the prompt to the budget twice. RAG-Retrieval's ``rerank`` drops the text after the
+# first max_length tokens; that is not copied, and its lists are scored like its ``compute_score``.
 _COMPAT = {
     "flagembedding": _budget("after", "after"),
     "rag-retrieval": _budget("after"),
@@ -48,7 +49,7 @@ _LLM_TEMPLATE = Template(before="{bos}", query="A: {query}", between="\n", doc="
 
 
 def _prompt(text: str) -> ModelOption:
-    return ModelOption("prompt", "str", "the task, after the document", default=text, when="call")
+    return ModelOption("prompt", "str", "the task description that follows the document", default=text, when="call")
 
 
 _LAYER, _CASCADE = layer_options(default=28)
@@ -64,7 +65,7 @@ _LLM = (
         compat=_COMPAT,
         options=(_prompt(PROMPT),),
         license="Apache-2.0",
-        description="Gemma 2B that answers Yes or No; the logit of Yes",
+        description="Gemma 2B that answers Yes or No; the score is the logit of Yes",
         languages=("multilingual",),
     ),
     ModelSpec(
@@ -96,21 +97,23 @@ _LLM = (
         scorer="rerank_bge.lightweight:scorer",
         options=(
             _LAYER,
-            ModelOption("compress_layers", "ints", "before which layers the document is compressed", default=(24, 40)),
             ModelOption(
-                "compress_ratio", "int", "neighbouring document tokens that become one; 1 compresses nothing",
+                "compress_layers", "ints", "layers before which the document's tokens are averaged", default=(24, 40)
+            ),
+            ModelOption(
+                "compress_ratio", "int", "how many neighbouring document tokens are averaged into one; 1 for none",
                 default=2, choices=(1, 2, 4, 8),
             ),
             ModelOption(
                 "head_index", "str",
-                "which head scores a layer: its own (layer), or the first head for the first layer asked for, as "
-                "FlagEmbedding does (ordinal)",
+                "which head scores a layer. layer: the head that was trained at that layer. ordinal: the lowest "
+                "selected layer takes the first head, the next the second, as FlagEmbedding does",
                 default="ordinal", choices=("ordinal", "layer"),
             ),
             _prompt(SHORT_PROMPT),
         ),
         license="Gemma",
-        description="Gemma 2 9B with a score at every layer from 8 to 42, and documents compressed on the way",
+        description="Gemma 2 9B with a score at every layer from 8 to 42, and document tokens averaged between layers",
         languages=("multilingual",),
     ),
 )  # fmt: skip

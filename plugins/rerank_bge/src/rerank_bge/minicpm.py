@@ -1,8 +1,8 @@
 """bge-reranker-v2-minicpm-layerwise without its remote code.
 
 MiniCPM is a Llama with two multipliers, ``x = scale_emb * E[ids]`` and ``x += scale_depth / sqrt(layers) * f(norm(x))``
-(Hu et al., *MiniCPM*, 2024). transformers' Granite is the same network with its multipliers as settings, so the
-checkpoint's tensors load into it under their own names.
+(Hu et al., *MiniCPM*, 2024). transformers' Granite is the same network with the multipliers in its configuration, and
+its tensors have the same names, so the checkpoint is loaded as Granite.
 """
 
 from __future__ import annotations
@@ -20,19 +20,19 @@ from rerank_core.spec import read_json, reading
 
 
 def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
-    """The factory that the spec names."""
+    """The factory of ``bge-llm-layerwise``."""
     directory = locate(spec, options)
-    said = read_json(model_folder(directory, spec, options) / "config.json")
-    with reading(said.file, inputs=False):
-        head, config = Head.layers(said.of("start_layer", int, 8)), granite(said.file.parent)
+    settings = read_json(model_folder(directory, spec, options) / "config.json")
+    with reading(settings.file, inputs=False):
+        head, config = Head.layers(settings.of("start_layer", int, 8)), granite(settings.file.parent)
     return decoder_of(replace(spec, head=head), options, directory, config=config)
 
 
 def granite(directory: Path) -> GraniteConfig:
-    """The checkpoint's configuration in the words of Granite.
+    """The checkpoint's config.json as a configuration of Granite.
 
     Raises:
-        CheckpointError: a MiniCPM of another kind than the layerwise reranker.
+        CheckpointError: a MiniCPM that is not the layerwise reranker.
     """
     config = read_json(directory / "config.json")
     for name, usual in (("head_type", "simple"), ("head_multi", True), ("rope_scaling", None)):
@@ -40,7 +40,7 @@ def granite(directory: Path) -> GraniteConfig:
             raise CheckpointError(f"{directory}: {name} is {config[name]!r}; the layerwise reranker has {usual!r}")
     try:
         width, heads, depth = (config[name] for name in ("hidden_size", "num_attention_heads", "num_hidden_layers"))
-        kept: dict[str, Any] = {
+        copied: dict[str, Any] = {
             name: config[name]
             for name in (
                 "vocab_size", "hidden_size", "intermediate_size", "num_hidden_layers", "num_attention_heads",
@@ -48,9 +48,9 @@ def granite(directory: Path) -> GraniteConfig:
             )
         }  # fmt: skip
     except KeyError as error:
-        raise CheckpointError(f"{directory}: config.json does not say {error.args[0]!r}") from error
+        raise CheckpointError(f"{directory}: config.json lacks {error.args[0]!r}") from error
     return GraniteConfig(
-        **kept,
+        **copied,
         num_key_value_heads=config.get("num_key_value_heads") or heads,
         hidden_act=config.get("hidden_act", "silu"),
         rope_parameters={"rope_type": "default", "rope_theta": config.get("rope_theta", 10000.0)},

@@ -10,13 +10,14 @@ _M3_OPTIONS = (
     ModelOption(
         "score",
         "str",
-        "what ranks: token vectors, the first token's vector, shared words, or all three",
+        "the score that ranks. colbert: token vectors; dense: the first token's vector; sparse: shared words; "
+        "fused: the weighted mean of the three",
         default="colbert",
         when="call",
         choices=("colbert", "dense", "sparse", "fused"),
     ),
     *(
-        ModelOption(f"{name}_weight", "float", f"of the {name} score in the fused one", default=1.0, when="call")
+        ModelOption(f"{name}_weight", "float", f"weight of {name} in the fused score", default=1.0, when="call")
         for name in ("dense", "sparse", "colbert")
     ),
 )

@@ -1,7 +1,8 @@
-"""BGE-M3 (Chen et al., 2024): three scores from one pass of an XLM-R, as FlagEmbedding's ``compute_score`` has them.
+"""BGE-M3 (Chen et al., 2024): three scores from one forward pass of an XLM-R, as in FlagEmbedding's ``compute_score``.
 
-Late interaction over ``colbert_linear.pt``; the cosine of the first tokens' last hidden states; and for each word that
-query and document share, the product of its largest weights in either (``sparse_linear.pt``).
+``colbert`` is late interaction over ``colbert_linear.pt``; ``dense`` is the cosine of the first tokens' hidden states;
+``sparse`` sums, over the words that query and document share, the product of the word's largest weights in each
+(``sparse_linear.pt``).
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ __all__ = ["M3Scorer", "build"]
 
 
 def build(spec: ModelSpec, options: Options) -> M3Scorer:
-    """The scorer of a folder with BGE-M3's three files of weights."""
+    """The factory of ``bge-m3-colbert``, for a folder with BGE-M3's three files of weights."""
     directory = locate(spec, options)
     module, tokenizer = encoder_of(spec, options, directory)
     assert spec.head is not None
@@ -46,16 +47,16 @@ def build(spec: ModelSpec, options: Options) -> M3Scorer:
 
 
 class M3Scorer(LateInteractionScorer):
-    """Late interaction with two more parts of an embedding: ``dense``, and ``words`` with their ``weights``."""
+    """Late interaction whose embeddings also have the parts ``dense``, ``words`` (token ids) and their ``weights``."""
 
-    def __init__(self, *given: Any, directory: Path, options: Mapping[str, Any], **more: Any) -> None:
-        super().__init__(*given, **more)
+    def __init__(self, *args: Any, directory: Path, options: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         live: Any = self.module
         self._sparse = linear_of_file(directory / "sparse_linear.pt", live.config.hidden_size, 1)
         self._sparse.to(live.device, live.dtype)
         self._values = dict(options)
         special = self.tokenizer.raw.get_added_tokens_decoder().items()
-        self._silent = frozenset(number for number, token in special if token.special)
+        self._special = frozenset(number for number, token in special if token.special)
 
     def configured(self, options: Mapping[str, Any]) -> M3Scorer:
         other = copy.copy(self)
@@ -69,33 +70,35 @@ class M3Scorer(LateInteractionScorer):
         vectors = super().embed(hidden, rows, is_query=is_query)
         dense = torch.nn.functional.normalize(torch.stack([states[0] for states in hidden]).float(), dim=-1)
         return [
-            {VECTORS: own[VECTORS], "dense": dense[place : place + 1], **self._words(states, ids)}
-            for place, (own, states, ids) in enumerate(zip(vectors, hidden, rows, strict=True))
+            {VECTORS: embedding[VECTORS], "dense": dense[row : row + 1], **self._words(states, ids)}
+            for row, (embedding, states, ids) in enumerate(zip(vectors, hidden, rows, strict=True))
         ]
 
     def _words(self, hidden: torch.Tensor, ids: Sequence[int]) -> dict[str, torch.Tensor]:
-        """The row's words, ascending, and the largest weight of each."""
+        """The row's distinct token ids in ascending order, without special tokens, and the largest weight of each."""
         weights = torch.relu(self._sparse(hidden)).squeeze(-1).float()
-        places = [place for place, number in enumerate(ids) if number not in self._silent]
-        words, where = torch.unique(
-            torch.tensor([ids[place] for place in places], dtype=torch.int64), return_inverse=True
+        positions = [position for position, token in enumerate(ids) if token not in self._special]
+        words, inverse = torch.unique(
+            torch.tensor([ids[position] for position in positions], dtype=torch.int64), return_inverse=True
         )
-        most = torch.zeros(len(words), device=weights.device)
-        most.scatter_reduce_(0, where.to(weights.device), weights[places], "amax")
-        return {"words": words.to(weights.device), "weights": most}
+        largest = torch.zeros(len(words), device=weights.device)
+        largest.scatter_reduce_(0, inverse.to(weights.device), weights[positions], "amax")
+        return {"words": words.to(weights.device), "weights": largest}
 
-    def compare(self, query: Embedding, block: Block, numbers: Sequence[int]) -> dict[str, torch.Tensor]:
-        colbert = super().compare(query, block, numbers)["score"]
-        dense = block.part("dense", numbers).all() @ query["dense"][0]
-        found = {"colbert": colbert, "dense": dense, "sparse": _shared(query, block, numbers)}
-        share = {name: self._values[f"{name}_weight"] for name in found}
-        total = sum(share.values())
+    def compare(self, query: Embedding, block: Block, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        colbert = super().compare(query, block, rows)["score"]
+        dense = block.part("dense", rows).all() @ query["dense"][0]
+        scores = {"colbert": colbert, "dense": dense, "sparse": _sparse_scores(query, block, rows)}
+        weights = {name: self._values[f"{name}_weight"] for name in scores}
+        total = sum(weights.values())
         if self._values["score"] == "fused":
-            if not total > 0 or min(share.values()) < 0:
-                raise InputError(f"the fused score has the weights {share!r}; none may be negative, and one is needed")
-            found["fused"] = sum((found[name] * weight for name, weight in share.items()), colbert * 0) / total
-        ranks = str(self._values["score"])
-        return {ranks: found[ranks], **found}
+            if not total > 0 or min(weights.values()) < 0:
+                raise InputError(
+                    f"the fused score has the weights {weights!r}; none may be negative, and one must be positive"
+                )
+            scores["fused"] = sum((scores[name] * weight for name, weight in weights.items()), colbert * 0) / total
+        ranking = str(self._values["score"])
+        return {ranking: scores[ranking], **scores}
 
     def wrong_lengths(self, lengths: Mapping[str, torch.Tensor]) -> str | None:
         if bool((lengths["dense"] != 1).any()):
@@ -105,31 +108,31 @@ class M3Scorer(LateInteractionScorer):
         return super().wrong_lengths(lengths)
 
     def explain(self, query: QueryRow, row: Row, embedding: Embedding | RowRef) -> list[tuple[int, int, float]]:
-        ranks = self._values["score"]
-        if ranks == "colbert":
+        score = self._values["score"]
+        if score == "colbert":
             return super().explain(query, row, embedding)
-        if ranks != "sparse":
-            raise InputError(f"score is {ranks!r}, which is no sum over tokens; explain 'colbert' or 'sparse'")
-        (asked,) = self.encode_queries([query])
-        own = embedding.block.embedding(embedding.number) if isinstance(embedding, RowRef) else embedding
-        here, there = (
-            dict(zip(part["words"].tolist(), part["weights"].tolist(), strict=True)) for part in (asked, own)
+        if score != "sparse":
+            raise InputError(f"score is {score!r}, which is no sum over tokens; explain 'colbert' or 'sparse'")
+        (encoded,) = self.encode_queries([query])
+        document = embedding.embedding if isinstance(embedding, RowRef) else embedding
+        query_weights, weights = (
+            dict(zip(part["words"].tolist(), part["weights"].tolist(), strict=True)) for part in (encoded, document)
         )
         return [
-            (list(query.ids).index(word), list(row.ids).index(word), weight * there[word])
-            for word, weight in here.items()
-            if weight * there.get(word, 0.0) > 0
+            (list(query.ids).index(word), list(row.ids).index(word), weight * weights[word])
+            for word, weight in query_weights.items()
+            if weight * weights.get(word, 0.0) > 0
         ]
 
 
-def _shared(query: Embedding, block: Block, numbers: Sequence[int]) -> torch.Tensor:
-    """For each row the sum over words that it shares with the query."""
-    words, weights = block.part("words", numbers), block.part("weights", numbers)
-    found, asked = words.all(), query["words"]
-    scores = torch.zeros(len(words.lengths), device=asked.device)
-    if not len(asked):
+def _sparse_scores(query: Embedding, block: Block, rows: Sequence[int]) -> torch.Tensor:
+    """``[rows]``: the sum, over the words that a row shares with the query, of the product of their weights."""
+    words, weights = block.part("words", rows), block.part("weights", rows)
+    row_words, query_words = words.all(), query["words"]
+    scores = torch.zeros(len(words.lengths), device=query_words.device)
+    if not len(query_words):
         return scores
-    places = torch.searchsorted(asked, found).clamp(max=len(asked) - 1)
-    products = torch.where(asked[places] == found, query["weights"][places] * weights.all(), 0.0)
-    rows = torch.repeat_interleave(torch.tensor(words.lengths, device=asked.device))
-    return scores.index_add_(0, rows, products)
+    index = torch.searchsorted(query_words, row_words).clamp(max=len(query_words) - 1)
+    products = torch.where(query_words[index] == row_words, query["weights"][index] * weights.all(), 0.0)
+    owners = torch.repeat_interleave(torch.tensor(words.lengths, device=query_words.device))
+    return scores.index_add_(0, owners, products)

@@ -1,4 +1,4 @@
-"""LLM rerankers: Qwen3-Reranker, mxbai-rerank-v2, any chat model zero-shot, and listwise ranking."""
+"""LLM rerankers: Qwen3-Reranker, mxbai-rerank-v2, any chat model without training, and listwise ranking."""
 
 from collections.abc import Callable
 
@@ -16,6 +16,6 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
 
 @hookimpl
 def rerank_open_model(source: str) -> ModelSpec:
-    """``llm:<hub id or directory>``: any chat model, asked whether a document is relevant."""
+    """``llm:<hub id or directory>``: any chat model as a yes/no reranker."""
     directory = directory_of(source)
     return zero_shot_spec(source if directory is None else str(directory.resolve()))

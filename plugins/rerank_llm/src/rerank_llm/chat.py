@@ -1,4 +1,4 @@
-"""A checkpoint's chat template, as text of its own around messages that stay the caller's text."""
+"""A checkpoint's chat template: a conversation as text of the template and text of the caller, kept apart."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 
 from rerank_core import CheckpointError
 from rerank_core.spec import reading
-from rerank_llm.thoughts import closing
+from rerank_llm.thoughts import end_of_reasoning
 
 __all__ = ["ChatTemplate", "Message"]
 
@@ -19,18 +19,18 @@ Message: TypeAlias = tuple[str, str]
 
 _LOG = logging.getLogger("rerank_llm")
 
-# Models that think aloud first are asked not to; templates ignore what they do not know. The names are those of Qwen3,
-# GLM and Hunyuan, of DeepSeek and Granite, and of Seed-OSS.
-_QUIET = {"enable_thinking": False, "thinking": False, "thinking_budget": 0}
+# Template variables that switch reasoning off; templates ignore those they do not know. ``enable_thinking`` is of
+# Qwen3, GLM and Hunyuan, ``thinking`` of DeepSeek and Granite, ``thinking_budget`` of Seed-OSS.
+_NO_REASONING = {"enable_thinking": False, "thinking": False, "thinking_budget": 0}
 
-# Of the private use area: no template writes it, and none trims it.
+# Characters of the private use area, which no template writes or strips.
 _MARK = "\ue0f5{}\ue0f6"
 _MARKS = re.compile("\ue0f5(\\d+)\ue0f6")
 
 
 class ChatTemplate:
-    """How a model's authors write a conversation. A thought that the template opens is closed, so that what the model
-    writes next is its answer; the log says so once.
+    """Renders conversations with a checkpoint's chat template. Where the template ends inside a reasoning section, the
+    section is closed, so that the model's next tokens are its answer; the log says so once.
 
     Raises:
         CheckpointError: no tokenizer, or one without a chat template.
@@ -53,52 +53,53 @@ class ChatTemplate:
                 f"{directory} has no chat template, so it is probably a base model; use its -Instruct or -Chat sibling"
             )
         self._tokenizer = tokenizer
-        self._told = False
+        self._warned = False
 
     def parts(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
-        """The conversation, ready for the answer, in pieces: text, and whether the template wrote it. Only such text
-        may make special tokens.
+        """The conversation up to the model's answer, in pieces ``(text, whether the template wrote it)``. Only text of
+        the template may become special tokens.
 
         Raises:
-            CheckpointError: a template that fails, or loses or repeats a message.
+            CheckpointError: a template that fails, or that omits, repeats or reorders a message.
         """
         marked = [{"role": role, "content": _MARK.format(number)} for number, (role, _) in enumerate(messages)]
-        pieces = _MARKS.split(self._written(marked))
+        pieces = _MARKS.split(self._rendered(marked))
         if pieces[1::2] != [str(number) for number in range(len(messages))]:
             raise CheckpointError(f"{self._directory}: the chat template does not write each message once, in order")
-        found = [
-            (piece, True) if place % 2 == 0 else (messages[int(piece)][1], False) for place, piece in enumerate(pieces)
+        # `split` alternates text of the template and numbers of messages.
+        parts = [
+            (piece, True) if index % 2 == 0 else (messages[int(piece)][1], False) for index, piece in enumerate(pieces)
         ]
-        end = closing(pieces[-1])
+        end = end_of_reasoning(pieces[-1])
         if end is not None:
-            found[-1] = (pieces[-1] + end, True)
-            self._tell(pieces[-1])
-        return [(piece, own) for piece, own in found if piece]
+            parts[-1] = (pieces[-1] + end, True)
+            self._warn(pieces[-1])
+        return [(text, is_template) for text, is_template in parts if text]
 
-    def _written(self, messages: list[dict[str, str]]) -> str:
-        """The conversation as the template writes it, ready for the answer.
+    def _rendered(self, messages: list[dict[str, str]]) -> str:
+        """The conversation as the template writes it, up to the model's answer.
 
         Raises:
             CheckpointError: the template fails.
         """
         try:
-            return self._rendered(messages, _QUIET)
-        except CheckpointError:  # some templates raise where a model cannot be asked not to think
-            return self._rendered(messages, {})
+            return self._render(messages, _NO_REASONING)
+        except CheckpointError:  # some templates raise where reasoning cannot be switched off
+            return self._render(messages, {})
 
-    def _rendered(self, messages: list[dict[str, str]], quiet: dict[str, Any]) -> str:
+    def _render(self, messages: list[dict[str, str]], variables: dict[str, Any]) -> str:
         from rerank_core.backends.torch import try_template
 
-        # A template raises on purpose too, for a role that it does not take, and one of a stranger may never end.
+        # A template raises for a role that it does not support, and a malicious template may never end.
         with reading(f"{self._directory}: the chat template", "fails"):
-            asked = {**quiet, "add_generation_prompt": True}
-            values = {**self._tokenizer.special_tokens_map, **asked, "messages": messages}
+            arguments = {**variables, "add_generation_prompt": True}
+            values = {**self._tokenizer.special_tokens_map, **arguments, "messages": messages}
             try_template(self._tokenizer.get_chat_template(), values, self._directory)
-            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **asked))
+            return str(self._tokenizer.apply_chat_template(messages, tokenize=False, **arguments))
 
-    def _tell(self, end: str) -> None:
-        if not self._told:
-            self._told = True
+    def _warn(self, end: str) -> None:
+        if not self._warned:
+            self._warned = True
             _LOG.warning(
                 "%s: the chat template ends inside a thought (%r); it is closed there, and the model answers without "
                 "thinking",

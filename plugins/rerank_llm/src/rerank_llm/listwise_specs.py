@@ -1,13 +1,13 @@
-"""Models that order a list, as data."""
+"""The specs of the models that order a list."""
 
 from rerank_core import ModelOption, ModelSpec
 
 _COMMON = (
-    ModelOption("window", "int", "passages that the model sees at once", default=20),
-    ModelOption("stride", "int", "how far the window moves, from the end of the list to its beginning", default=10),
-    ModelOption("max_words", "int", "words shown of a passage; characters of Chinese and Japanese", default=300),
+    ModelOption("window", "int", "passages in one prompt", default=20),
+    ModelOption("stride", "int", "passages that the window moves by, end to start", default=10),
+    ModelOption("max_words", "int", "words per passage; characters of Chinese or Japanese", default=300),
     ModelOption(
-        "prompt", "str", "rankgpt: a message for each passage (Sun et al., 2023); rankzephyr: one message for all "
+        "prompt", "str", "rankgpt: one message per passage (Sun et al., 2023); rankzephyr: one message for all "
         "(Pradeep et al., 2023)",
         default="rankzephyr", choices=("rankgpt", "rankzephyr"),
     ),
@@ -21,13 +21,13 @@ LISTWISE = (
         options=(
             *_COMMON,
             ModelOption(
-                "mode", "str", "generate: the model writes the order; first-token: it is read off the logits of the "
-                "first identifier, in one step (FIRST, Reddy et al., 2024)",
+                "mode", "str", "generate: the model writes the order; first-token: one forward pass, and the order of "
+                "the logits of the first identifier (FIRST, Reddy et al., 2024)",
                 default="generate", choices=("generate", "first-token"),
             ),
-            ModelOption("max_new_tokens", "int", "length of an answer", default=256),
+            ModelOption("max_new_tokens", "int", "the longest answer, in tokens", default=256),
         ),
-        description="a chat model that orders lists: checkpoint= names it",
+        description="a local chat model that orders lists; checkpoint= names it",
     ),
     ModelSpec(
         name="llm-listwise-api",
@@ -36,10 +36,10 @@ LISTWISE = (
         options=(
             *_COMMON,
             ModelOption("chat_model", "str", "the model's name at the endpoint"),
-            ModelOption("base_url", "str", "of an OpenAI-compatible endpoint; by default OPENAI_BASE_URL or OpenAI's"),
-            ModelOption("api_key", "str", "by default OPENAI_API_KEY", secret=True),
-            ModelOption("timeout", "float", "seconds that an answer may take", default=60.0),
-            ModelOption("retries", "int", "further tries after a failure, a timeout or a busy server", default=2),
+            ModelOption("base_url", "str", "an OpenAI-compatible endpoint; by default OPENAI_BASE_URL or OpenAI's"),
+            ModelOption("api_key", "str", "key of the endpoint; by default OPENAI_API_KEY", secret=True),
+            ModelOption("timeout", "float", "seconds to wait for an answer", default=60.0),
+            ModelOption("retries", "int", "repeated requests after a failure, a timeout or a busy server", default=2),
         ),
         description="a chat model behind an OpenAI-compatible endpoint that orders lists",
     ),

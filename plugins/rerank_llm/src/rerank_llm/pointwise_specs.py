@@ -1,11 +1,11 @@
-"""Models that say yes or no to one document at a time, as data."""
+"""The specs of the models that answer yes or no for one document at a time."""
 
 from rerank_core import FirstP, Head, ModelOption, ModelSpec, Template
 from rerank_core.spec import CompatProfile, CompatRules
 
 _CUT = CompatRules(FirstP())
-# The card's body is one string, cut from the right. Its tokens can be had in two pieces: Qwen's tokenizer merges
-# nothing across a colon and the blank after it, whatever stands on either side.
+# On the model card, query and document are one string that is cut from the right. Tokenizing it in two pieces gives the
+# same tokens, because Qwen's tokenizer never merges across a colon and the space after it.
 _QWEN3 = Template(
     before=(
         "<|im_start|>system\nJudge whether the Document meets the requirements based on the Query and the Instruct "
@@ -27,18 +27,19 @@ def _qwen3(size: str) -> ModelSpec:
         activation="sigmoid",
         options=(
             ModelOption(
-                "instruction", "str", "what makes a document relevant",
+                "instruction", "str", "the task: which documents are relevant",
                 default="Given a web search query, retrieve relevant passages that answer the query", when="call",
             ),
         ),
         compat={"model-card": CompatProfile(pairs=_CUT, lists=_CUT)},
         license="Apache-2.0",
-        description=f"Qwen3 {size} that answers yes or no; follows an instruction",
+        description=f"Qwen3 {size} that answers yes or no; takes an instruction",
         languages=("multilingual",),
     )  # fmt: skip
 
 
-# The query has at most three quarters of max_length, query and document all of it; the rest is beside it.
+# Query and document share max_length tokens, of which the query has at most three quarters; the rest of the template is
+# added to that.
 _MXBAI_CARD = CompatRules(FirstP(), query_share=(3, 4), count_literal_text=True, extra_budget=("before", "after"))
 _MXBAI_TASK = (
     "You are a search relevance expert who evaluates how well documents match search queries. For each "
@@ -70,13 +71,13 @@ def _mxbai(size: str, base: str) -> ModelSpec:
         max_length=8192,
         options=(
             ModelOption(
-                "instruction", "str", "what makes a document relevant", default="", when="call",
+                "instruction", "str", "the task: which documents are relevant", default="", when="call",
                 written="instruction: {}\n",
             ),
         ),
         compat={"model-card": CompatProfile(pairs=_MXBAI_CARD, lists=_MXBAI_CARD)},
         license="Apache-2.0",
-        description=f"Qwen2.5 {base} that answers 1 or 0; follows an instruction",
+        description=f"Qwen2.5 {base} that answers 1 or 0; takes an instruction",
         languages=("multilingual",),
     )  # fmt: skip
 
@@ -85,7 +86,7 @@ POINTWISE = (*map(_qwen3, ("0.6B", "4B", "8B")), _mxbai("base", "0.5B"), _mxbai(
 
 
 def zero_shot_spec(checkpoint: str) -> ModelSpec:
-    """Any chat model, asked about one document at a time; see `zero_shot.scorer`."""
+    """Any chat model as a yes/no reranker of one document at a time; see `zero_shot.scorer`."""
     return ModelSpec(
         name="llm-zero-shot",
         checkpoint=checkpoint,
@@ -93,14 +94,14 @@ def zero_shot_spec(checkpoint: str) -> ModelSpec:
         scorer="rerank_llm.zero_shot:scorer",
         max_length=4096,
         options=(
-            ModelOption("language", "str", "of the prompt and its labels", default="en", choices=("en", "zh")),
-            ModelOption("prompt", "str", "a prompt of your own: {query} before {doc}, and {instruction} if wanted"),
-            ModelOption("positive", "str", "the label whose odds are the score; by default yes or 是"),
-            ModelOption("negative", "str", "the other label; by default no or 否"),
+            ModelOption("language", "str", "language of the prompt and the labels", default="en", choices=("en", "zh")),
+            ModelOption("prompt", "str", "a prompt of your own: {query} before {doc}, {instruction} if wanted"),
+            ModelOption("positive", "str", "the answer for a relevant document; by default yes or 是"),
+            ModelOption("negative", "str", "the answer for any other document; by default no or 否"),
             ModelOption(
-                "instruction", "str", "what makes a document relevant; a sentence before the query", default="",
+                "instruction", "str", "the task: which documents are relevant; a sentence before the query", default="",
                 when="call", written="{}\n\n",
             ),
         ),
-        description="a chat model, asked whether a document is relevant: the log-odds of its answer",
+        description="a chat model that is asked whether a document is relevant; the log-odds of its answer",
     )  # fmt: skip

@@ -1,4 +1,4 @@
-"""What a chat model thinks aloud before it answers: left out of answers, and closed where a template opens it."""
+"""Reasoning sections of chat models: removed from answers, and closed at the end of a prompt that opens one."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-__all__ = ["Said", "closing", "said"]
+__all__ = ["Reply", "end_of_reasoning", "without_reasoning"]
 
 # DeepSeek-R1, Qwen3, QwQ, GLM, MiniMax and others write <think>, EXAONE <thought>, Seed-OSS <seed:think>, LongCat
-# <longcat_think>, Magistral [THINK], Kimi ◁think▷; the rest are words that prompts of reasoning models ask for.
+# <longcat_think>, Magistral [THINK], Kimi ◁think▷; the others are words that prompts for reasoning ask for.
 _WORDS = (
     "think", "thinking", "thought", "thoughts", "reason", "reasoning", "reflection", "analysis", "scratchpad",
     "seed:think", "longcat_think", "antthinking",
@@ -26,7 +26,7 @@ _CLOSED_BY = {
 }
 _MARKER = re.compile("|".join(map(re.escape, [*_CLOSED_BY, *_CLOSED_BY.values()])), re.IGNORECASE)
 
-# gpt-oss writes to channels, and the one called final is the answer. A server that drops special tokens leaves the
+# gpt-oss writes to channels; the answer is in the channel ``final``. A server that drops special tokens leaves the
 # names of the channels in the text.
 _CHANNEL, _MESSAGE = "<|channel|>", "<|message|>"
 _END_OF_MESSAGE = re.compile(r"<\|(?:end|return|call|start)\|>")
@@ -37,95 +37,99 @@ _ANSWER, _END_OF_ANSWER = "<answer>", "</answer>"
 
 
 @dataclass(frozen=True)
-class Said:
-    """A model's words without its thoughts.
+class Reply:
+    """A model's output without its reasoning.
 
     Attributes:
-        answer: what is left; empty where a thought was not finished and nothing stands before it.
-        thought: whether something was left out.
+        answer: the text outside reasoning sections; empty where an unfinished section is all there is.
+        thought: whether a reasoning section was removed.
     """
 
     answer: str
     thought: bool
 
 
-def said(text: str) -> Said:
-    """A model's words without its thoughts: finished ones, one that was cut off, and one that the prompt began.
+def without_reasoning(text: str) -> Reply:
+    """A model's output without its reasoning sections: complete ones, one that was cut off, and one that the prompt
+    opened.
 
-    >>> said("<think>1 or 2? 2 is better</think>[2] > [1]")
-    Said(answer='[2] > [1]', thought=True)
-    >>> said("1 or 2? 2 is better</think>[2] > [1]").answer, said("<think>perhaps 1, or").answer
-    ('[2] > [1]', '')
+    >>> without_reasoning("<think>1 or 2? 2 is better</think>[2] > [1]")
+    Reply(answer='[2] > [1]', thought=True)
+    >>> without_reasoning("1 or 2? 2 is better</think>[2] > [1]").answer
+    '[2] > [1]'
+    >>> without_reasoning("<think>perhaps 1, or").answer
+    ''
     """
     if _CHANNEL in text:
-        return Said(_final(text), thought=True)
-    if named := _NAMES.match(text):
-        return Said(text[named.end() :], thought=True)
+        return Reply(_final(text), thought=True)
+    if match := _NAMES.match(text):
+        return Reply(text[match.end() :], thought=True)
     if _NAME.match(text):
-        return Said("", thought=True)
+        return Reply("", thought=True)
     kept: list[str] = []
-    place = 0
-    for opening, start, stop in _spans(text):
-        kept.append(text[place:start])
-        place = len(text) if stop is None else stop
+    position = 0
+    for opening, start, stop in _sections(text):
+        kept.append(text[position:start])
+        position = len(text) if stop is None else stop
         if opening is None:
-            # The prompt began the thought that ends here.
+            # The prompt opened the section that ends here.
             kept.clear()
-    answer = "".join([*kept, text[place:]])
-    _, marked, rest = answer.rpartition(_ANSWER)
-    return Said(rest.partition(_END_OF_ANSWER)[0] if marked else answer, thought=place > 0)
+    answer = "".join([*kept, text[position:]])
+    _, marker, rest = answer.rpartition(_ANSWER)
+    return Reply(rest.partition(_END_OF_ANSWER)[0] if marker else answer, thought=position > 0)
 
 
-def closing(prompt: str) -> str | None:
-    """What to write after a prompt whose end stands inside a thought, so that the answer follows; None elsewhere.
+def end_of_reasoning(prompt: str) -> str | None:
+    """The text that closes the reasoning section at the end of a prompt, so that the answer follows; None where the
+    prompt does not end inside one.
 
     Args:
-        prompt: what a template writes after the last message.
+        prompt: the text that a chat template writes after the last message.
 
-    >>> closing("<|im_start|>assistant\\n<think>\\n")
+    >>> end_of_reasoning("<|im_start|>assistant\\n<think>\\n")
     '\\n</think>\\n\\n'
-    >>> closing("<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n"), closing("<|im_start|>assistant\\n")
-    (None, None)
+    >>> end_of_reasoning("<|im_start|>assistant\\n<think>\\n\\n</think>\\n\\n") is None
+    True
     """
-    # What gpt-oss's template ends with: the model would name a channel next.
+    # The end of gpt-oss's template, after which the model would name a channel.
     if prompt.rstrip().endswith("<|start|>assistant"):
         return f"{_CHANNEL}final{_MESSAGE}"
     _, channel, rest = prompt.rpartition(_CHANNEL)
     if channel and not rest.startswith("final") and not _END_OF_MESSAGE.search(rest):
         return f"<|end|><|start|>assistant{_CHANNEL}final{_MESSAGE}"
-    for opening, _, stop in _spans(prompt):
+    for opening, _, stop in _sections(prompt):
         if opening is not None and stop is None:
-            # As Qwen3's own template writes a thought that is empty.
+            # The format in which Qwen3's own template writes an empty section.
             lines = "\n" if prompt.endswith("\n") else "\n\n"
-            closed = _CLOSED_BY[opening.lower()]
-            return f"{lines}{closed.upper() if opening.isupper() else closed}\n\n"
+            end = _CLOSED_BY[opening.lower()]
+            return f"{lines}{end.upper() if opening.isupper() else end}\n\n"
     return None
 
 
 def _final(text: str) -> str:
-    """The last message of the channel called final; empty where there is none."""
+    """The last message of the channel ``final``; empty where there is none."""
     answer = ""
-    for written in text.split(_CHANNEL)[1:]:
-        header, _, message = written.partition(_MESSAGE)
+    for section in text.split(_CHANNEL)[1:]:
+        header, _, message = section.partition(_MESSAGE)
         if header.strip().startswith("final"):
             answer = _END_OF_MESSAGE.split(message)[0]
     return answer
 
 
-def _spans(text: str) -> Iterator[tuple[str | None, int, int | None]]:
-    """Thoughts: the marker that opens each, where that begins, and where the thought ends; no marker for a thought of
-    which the text has only the end, no end for one that goes on."""
+def _sections(text: str) -> Iterator[tuple[str | None, int, int | None]]:
+    """Reasoning sections as ``(opening marker, start, stop)``. The marker is None where the text has only the closing
+    marker, and ``stop`` is None where the section is not closed."""
     opening: str | None = None
     start = 0
-    for found in _MARKER.finditer(text):
-        marker = found.group()
+    for match in _MARKER.finditer(text):
+        marker = match.group()
         if opening is not None:
             if marker.lower() == _CLOSED_BY[opening.lower()]:
-                yield opening, start, found.end()
+                yield opening, start, match.end()
                 opening = None
         elif marker.lower() in _CLOSED_BY:
-            opening, start = marker, found.start()
+            opening, start = marker, match.start()
         else:
-            yield None, found.start(), found.end()
+            yield None, match.start(), match.end()
     if opening is not None:
         yield opening, start, None

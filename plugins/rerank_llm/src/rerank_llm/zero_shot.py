@@ -1,6 +1,7 @@
-"""Any chat model as a pointwise reranker: its own chat template around a question with two one-token answers.
+"""Any chat model as a pointwise reranker, without training: it is asked whether a document is relevant.
 
-The log-odds of ``yes`` over ``no`` as the next token (Sachan et al., 2022; Nogueira et al., *monoT5*, 2020).
+The score is the log-odds of ``yes`` over ``no`` as the next token (Sachan et al., 2022; Nogueira et al., *monoT5*,
+2020). The prompt is written with the model's own chat template.
 """
 
 from __future__ import annotations
@@ -25,37 +26,39 @@ LABELS = {"en": ("yes", "no"), "zh": ("是", "否")}
 
 
 def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
-    """The factory that the spec names.
+    """The factory of ``llm-zero-shot``.
 
     Raises:
         CheckpointError: no chat template, or labels that are not single tokens for this tokenizer.
     """
     directory = locate(spec, options)
-    own = options.model
-    positive, negative = LABELS[own["language"]]
-    worded = replace(
+    values = options.model
+    positive, negative = LABELS[values["language"]]
+    filled = replace(
         spec,
-        template=template_of(own["prompt"] or PROMPTS[own["language"]], tokenizer_folder(directory, spec, options)),
-        head=Head.last_token(own["positive"] or positive, own["negative"] or negative),
+        template=template_of(
+            values["prompt"] or PROMPTS[values["language"]], tokenizer_folder(directory, spec, options)
+        ),
+        head=Head.last_token(values["positive"] or positive, values["negative"] or negative),
     )
-    return decoder_of(worded, options, directory)
+    return decoder_of(filled, options, directory)
 
 
 def template_of(prompt: str, directory: Path) -> Template:
-    """A prompt inside a checkpoint's chat template. The query comes first, so that its documents share it.
+    """The template of a prompt as the user's message. The query comes first, so that all its documents share it.
 
     Raises:
-        InputError: a prompt without both marks, or with the document first.
+        InputError: a prompt without {query} and {doc}, or with {doc} first.
     """
-    question, found, rest = prompt.partition("{query}")
-    middle, also, end = rest.partition("{doc}")
-    if not found or not also or prompt.count("{query}") != 1 or prompt.count("{doc}") != 1:
+    question, has_query, rest = prompt.partition("{query}")
+    middle, has_doc, end = rest.partition("{doc}")
+    if not has_query or not has_doc or prompt.count("{query}") != 1 or prompt.count("{doc}") != 1:
         raise InputError(f"prompt is {prompt!r}; it must hold {{query}} and then {{doc}}, each once")
-    # Some templates write nothing before the message.
+    # "\0" stands for the message. Some templates write nothing before it.
     parts = ChatTemplate(directory).parts([("user", "\0")])
-    place = parts.index(("\0", False))
-    before, after = ("".join(text for text, _ in some) for some in (parts[:place], parts[place + 1 :]))
-    # What stands on the document's own line is tokenized with it, what stands before is shared.
+    message = parts.index(("\0", False))
+    before, after = ("".join(text for text, _ in side) for side in (parts[:message], parts[message + 1 :]))
+    # Text on the document's own line is tokenized with the document; the lines before it are shared.
     cut = middle.rfind("\n") + 1
     return Template(
         before=before,

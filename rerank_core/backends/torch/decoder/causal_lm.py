@@ -1,4 +1,4 @@
-"""Causal language models: rows continue what their query shares, and the last token of each is read."""
+"""`DecoderScorer`: scores of causal language models, whose rows share a prefix and are read at their last token."""
 
 from __future__ import annotations
 
@@ -26,22 +26,22 @@ from rerank_core.spec.template import RenderedTemplate
 __all__ = ["DecoderScorer"]
 
 Parts: TypeAlias = list[tuple[list[int], LayerState]]
-"""A batch between two stages of a cascade: positions of rows, and the layers' state of those."""
+"""A batch between two stages of a cascade: groups of rows by position in the batch, each with its `LayerState`."""
 
 
 class DecoderScorer(TorchScorer):
-    """Score = what the reader makes of the last token, after the layers it asks for.
+    """Computes scores from the hidden state of each row's last token.
 
     Args:
-        reader: which layers are read, and how.
-        stack: runs the layers one by one; by default a plain `LayerRunner`.
-        options: the model's options; those that stand in the template, and ``cascade``.
+        score_head: which layers are scored, and how.
+        runner: runs the layers one by one; by default a plain `LayerRunner`.
+        options: values of the model's options: those named in the template, and ``cascade``.
     """
 
     layout: Layout = "prefix"
-    # The prefix is computed once a batch, so a batch is wide: at 8,192 tokens it is under 1 % of the work. On two CPU
-    # cores that costs more than it saves (8 x 512, DL19: 13 % more time than at 4,096). On an H200, Qwen3-0.6B's shape,
-    # 8,192 took 9 % more than 65,536 and 32,768 1 %.
+    # The prefix is computed once per batch: in a batch of 8,192 tokens it is under 1 % of the work. On two CPU cores
+    # such a batch takes longer nevertheless (8 x 512, DL19: 13 % more time than 4,096 tokens). On an H200 with the
+    # shape of Qwen3-0.6B, 8,192 tokens took 9 % more time than 65,536, and 32,768 took 1 % more.
     packed_budgets: Mapping[str, int] = {"cpu": 8192, "cuda": 32768}
 
     def __init__(
@@ -52,19 +52,19 @@ class DecoderScorer(TorchScorer):
         *,
         score_head: ScoreHead,
         execution: Execution,
-        stack: LayerRunner | None = None,
+        runner: LayerRunner | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         if spec.template.wrap != "none":
             raise InputError(f"model {spec.name!r}: a causal model takes Template(...), not {spec.template!r}")
         self.score_head = score_head
-        self.stack = stack or LayerRunner(module)
+        self.runner = runner or LayerRunner(module)
         self.keep: Sequence[int] = ()
         self._stages: list[tuple[int, ...]] = [tuple(sorted(set(score_head.layers)))]
         self._whole = False
         super().__init__(module, tokenizer, spec, execution=execution)
         if (self._whole or not self.packed) and (
-            len(set(score_head.layers)) > 1 or type(self.stack) is not LayerRunner
+            len(set(score_head.layers)) > 1 or type(self.runner) is not LayerRunner
         ):
             raise CheckpointError(f"model {spec.name!r}: its layers cannot be run one by one with this transformers")
         self._values = {option.name: option.default for option in spec.options} | dict(options or {})
@@ -82,39 +82,39 @@ class DecoderScorer(TorchScorer):
         self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
         ids = {}
         for name, pieces in wording.literal.items():
-            found: list[int] = []
-            for text, own in pieces:
-                if own and text not in self._literal:
+            tokens: list[int] = []
+            for text, is_template in pieces:
+                if is_template and text not in self._literal:
                     self._literal[text] = self.tokenizer.literal(text)
-                # What an option says is text, whatever it spells.
-                found += self._literal[text] if own else self.tokenizer.encode([text])[0].ids
-            ids[name] = tuple(found)
+                # The value of an option never becomes a special token.
+                tokens += self._literal[text] if is_template else self.tokenizer.encode([text])[0].ids
+            ids[name] = tuple(tokens)
         self._frame = PrefixFrame(**ids)
         self._plan_cascade(self._values.get("cascade"))
 
     def _plan_cascade(self, cascade: Mapping[int, int] | None) -> None:
-        """Settle which layers each stage reads, and how many documents go on after it.
+        """Set the layers that each stage scores, and how many documents go on to the next stage.
 
         Raises:
-            InputError: layers that cannot be stages, or counts that grow.
+            InputError: layers that cannot be stages.
         """
-        asked = self.score_head.layers
+        layers = self.score_head.layers
         if not cascade:
-            self.keep, self._stages = (), [tuple(sorted(set(asked)))]
+            self.keep, self._stages = (), [tuple(sorted(set(layers)))]
             return
-        if asked[-1] != max(asked):
-            raise InputError(f"cascade={dict(cascade)!r} ends at the deepest layer, so list it last: layer={asked!r}")
+        if layers[-1] != max(layers):
+            raise InputError(f"cascade={dict(cascade)!r} ends at the deepest layer, so list it last: layer={layers!r}")
         ends = sorted(cascade)
         known = getattr(self.score_head, "heads", {})
-        if any(layer not in known or layer >= asked[-1] for layer in ends):
+        if any(layer not in known or layer >= layers[-1] for layer in ends):
             raise InputError(
-                f"cascade={dict(cascade)!r}: its layers must have a score and lie below the last, {asked[-1]}; there "
+                f"cascade={dict(cascade)!r}: its layers must have a score and lie below the last, {layers[-1]}; there "
                 f"are scores at {sorted(known)!r}"
             )
         self.keep = tuple(cascade[layer] for layer in ends)
-        bounds = [0, *ends, asked[-1]]
+        bounds = [0, *ends, layers[-1]]
         self._stages = [
-            tuple(sorted({stop} | {layer for layer in asked if start < layer <= stop}))
+            tuple(sorted({stop} | {layer for layer in layers if start < layer <= stop}))
             for start, stop in itertools.pairwise(bounds)
         ]
 
@@ -141,49 +141,49 @@ class DecoderScorer(TorchScorer):
             hidden = self._hidden(prefixes, rows, owners, packed=self.packed)
             return Output({self.score_head.name(layer): self.score_head.scores(hidden, layer).tolist()})
         with torch.inference_mode(), self._evaluating():
-            running = self.stack.start(prefixes, rows, owners, segments)
-            scores = self._run(running, 0)
-        return Output(scores, [(list(range(len(rows))), running)] if self.keep else None)
+            layer_state = self.runner.start(prefixes, rows, owners, segments)
+            scores = self._run(layer_state, 0)
+        return Output(scores, [(list(range(len(rows))), layer_state)] if self.keep else None)
 
     def resume(self, state: Parts, rows: Sequence[int]) -> Output:
-        place = {row: number for number, row in enumerate(rows)}
+        position = {row: number for number, row in enumerate(rows)}
         scores: dict[str, list[float]] = {}
         parts: Parts = []
-        for held, running in state:
-            own = [number for number, row in enumerate(held) if row in place]
-            if not own:
+        for group, layer_state in state:
+            chosen = [number for number, row in enumerate(group) if row in position]
+            if not chosen:
                 continue
             with torch.inference_mode(), self._evaluating():
-                kept = self.stack.keep(running, own)
+                kept = self.runner.keep(layer_state, chosen)
                 stage = next(n for n, layers in enumerate(self._stages) if layers[-1] > kept.layer)
-                found = self._run(kept, stage)
-            where = [place[held[number]] for number in own]
-            for name, values in found.items():
+                group_scores = self._run(kept, stage)
+            positions = [position[group[number]] for number in chosen]
+            for name, values in group_scores.items():
                 column = scores.setdefault(name, [0.0] * len(rows))
-                for number, value in zip(where, values, strict=True):
+                for number, value in zip(positions, values, strict=True):
                     column[number] = value
-            parts.append((where, kept))
+            parts.append((positions, kept))
         return Output(scores, parts)
 
     def merge_states(self, first: Parts | None, second: Parts | None, count: int) -> Parts | None:
         if first is None or second is None:
             return None
-        return [*first, *(([row + count for row in held], running) for held, running in second)]
+        return [*first, *(([row + count for row in group], layer_state) for group, layer_state in second)]
 
-    def _run(self, running: LayerState, stage: int) -> dict[str, list[float]]:
-        """Run a stage's layers; the score that ranks comes first."""
-        found = {}
+    def _run(self, state: LayerState, stage: int) -> dict[str, list[float]]:
+        """Run the layers of a stage, and return scores by name; the one that ranks comes first."""
+        scores = {}
         last = stage == len(self._stages) - 1
         for layer in self._stages[stage]:
             if last and layer == self._stages[stage][-1]:
-                hidden = self.stack.finish(running, layer)
+                hidden = self.runner.finish(state, layer)
             else:
-                self.stack.advance(running, layer)
-                hidden = self.stack.read(running)
-            found[layer] = self.score_head.scores(hidden, layer).tolist()
+                self.runner.advance(state, layer)
+                hidden = self.runner.read(state)
+            scores[layer] = self.score_head.scores(hidden, layer).tolist()
         ranking = self.score_head.layers[-1] if last else self._stages[stage][-1]
-        order = [ranking, *(layer for layer in found if layer != ranking)]
-        return {self._name(layer): found[layer] for layer in order}
+        order = [ranking, *(layer for layer in scores if layer != ranking)]
+        return {self._name(layer): scores[layer] for layer in order}
 
     def _name(self, layer: int) -> str:
         return f"layer_{layer}" if self.keep else self.score_head.name(layer)
@@ -199,15 +199,15 @@ class DecoderScorer(TorchScorer):
 
     # ------------------------------------------------------------------ training
     def forward_inputs(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
-        """For the causal model around `module`: only the read tokens go through the output layer; or for the
+        """Inputs of the causal model around `module`, with the output layer applied to the last tokens only; or of the
         `LayeredModel` around it, whose rows are always packed."""
         prefixes, rows, owners, _ = behind_prefixes(batch)
         if isinstance(self.score_head, LayerHeads):
-            laid, layout = self.stack.laid_out(prefixes, rows, owners)
-            return {"input_ids": laid, "packing": layout}
+            ids, layout = self.runner.laid_out(prefixes, rows, owners)
+            return {"input_ids": ids, "packing": layout}
         if packed:
-            made, layout = self._whole_inputs(prefixes, rows, owners)
-            return {**made, "logits_to_keep": layout.last}
+            inputs, layout = self._whole_inputs(prefixes, rows, owners)
+            return {**inputs, "logits_to_keep": layout.last}
         joined = [[*prefixes[owner], *row] for owner, row in zip(owners, rows, strict=True)]
         return {**left_padded(joined, filler=self.filler, device=self.device), "logits_to_keep": 1}
 
@@ -216,22 +216,23 @@ class DecoderScorer(TorchScorer):
             layered: torch.Tensor = output.logits.float()
             return layered
         logits: torch.Tensor = output.logits.flatten(0, 1)
-        found = logits[:, list(self.score_head.rows)].float()
-        return found[:, 0] if found.shape[1] == 1 else found[:, 0] - found[:, 1]
+        labels = logits[:, list(self.score_head.rows)].float()
+        return labels[:, 0] if labels.shape[1] == 1 else labels[:, 0] - labels[:, 1]
 
     # ------------------------------------------------------------------ forward
     def _whole_inputs(
         self, prefixes: Mapping[int, Sequence[int]], rows: Sequence[Sequence[int]], owners: Sequence[int]
     ) -> tuple[dict[str, Any], CausalPacking]:
-        ids, layout = self.stack.laid_out(prefixes, rows, owners)
-        made = {
+        """Inputs of the module's own forward pass on packed rows, and their layout."""
+        ids, layout = self.runner.laid_out(prefixes, rows, owners)
+        inputs = {
             "input_ids": ids,
             "position_ids": layout.positions,
             "attention_mask": torch.ones((1, 1, 1, 1), dtype=torch.bool, device=ids.device),
             "packing": layout,
             "use_cache": False,
         }
-        return made, layout
+        return inputs, layout
 
     def _hidden(
         self,
@@ -241,7 +242,7 @@ class DecoderScorer(TorchScorer):
         *,
         packed: bool,
     ) -> torch.Tensor:
-        """``[rows, width]`` of the last tokens after all layers, in the packed layout or padded."""
+        """Hidden states ``[rows, width]`` of the last tokens after all layers, from packed or padded rows."""
         if not packed:
             joined = [[*prefixes[owner], *row] for owner, row in zip(owners, rows, strict=True)]
             out = self.outputs(joined, [None] * len(joined), packed=False, use_cache=False).last_hidden_state
@@ -250,39 +251,39 @@ class DecoderScorer(TorchScorer):
             return padded
         with torch.inference_mode(), self._evaluating():
             if not self._whole:
-                running = self.stack.start(prefixes, rows, owners, [(0, 0)] * len(rows))
-                return self.stack.finish(running, len(self.stack.module.layers))
-            made, layout = self._whole_inputs(prefixes, rows, owners)
-            out = self.module(**made).last_hidden_state
+                state = self.runner.start(prefixes, rows, owners, [(0, 0)] * len(rows))
+                return self.runner.finish(state, len(self.runner.module.layers))
+            inputs, layout = self._whole_inputs(prefixes, rows, owners)
+            out = self.module(**inputs).last_hidden_state
             whole: torch.Tensor = out[0, layout.last]
             return whole
 
     def packing_variants(self) -> list[dict[str, Any]]:
         kernels = super().packing_variants()
-        # What is tried of a live module is what a trainer calls: the whole of it, or its layers where they have heads.
-        ways = (isinstance(self.score_head, LabelHead),) if self.execution.live else (False, True)
-        return [{**settings, "_whole": whole} for whole in ways for settings in kernels]
+        # For a live module only what a trainer calls is tried: the whole module, or its layers if they have heads.
+        whole_module = (isinstance(self.score_head, LabelHead),) if self.execution.live else (False, True)
+        return [{**settings, "_whole": whole} for whole in whole_module for settings in kernels]
 
     def skip_unread(self) -> Callable[[], None] | None:
         if self._whole:
             return None
-        self.stack.shortened = True
-        return lambda: setattr(self.stack, "shortened", False)
+        self.runner.skip_unread = True
+        return lambda: setattr(self.runner, "skip_unread", False)
 
     def can_pad(self) -> bool:
         if not super().can_pad():
             return False
         if not self.execution.live or isinstance(self.score_head, LayerHeads):
             return True
-        # A trainer fills up on the left.
+        # A trainer pads on the left.
         rows = packing.probe_rows(self.module)
         alone, together = ([[row] for row in rows], [rows])
-        found = []
+        results = []
         with torch.inference_mode(), self._evaluating():
             for batches in (alone, together):
-                made = [left_padded(batch, filler=self.filler, device=self.device) for batch in batches]
-                found.append([row for one in made for row in self.module(**one).last_hidden_state[:, -1]])
-        return packing.agree(found[0], found[1], self._dtype)
+                inputs = [left_padded(batch, filler=self.filler, device=self.device) for batch in batches]
+                results.append([row for batch in inputs for row in self.module(**batch).last_hidden_state[:, -1]])
+        return packing.agree(results[0], results[1], self._dtype)
 
     def probe(self, *, packed: bool, others: bool = False, together: bool = False) -> list[torch.Tensor]:
         rows = packing.probe_rows(self.module)
@@ -290,7 +291,7 @@ class DecoderScorer(TorchScorer):
         owners = [0, 1, 0, 0]
         if others:
             rows = packing.other_neighbours(rows)
-        self.stack.allow_varlen = self._allow_varlen
+        self.runner.allow_varlen = self._allow_varlen
         if packed or together:
             return list(self._hidden(prefixes, rows, owners, packed=packed))
         alone = zip(rows, owners, strict=True)

@@ -1,4 +1,4 @@
-"""From the last token's hidden state to scores: label rows of the output layer, or a head for each layer."""
+"""Score heads of causal models: the logits of one or two label tokens, or a linear head at each scored layer."""
 
 from __future__ import annotations
 
@@ -32,29 +32,29 @@ __all__ = [
 
 
 class ScoreHead(Protocol):
-    """Scores of ``[rows, width]`` hidden states after some of the layers."""
+    """Computes scores from the hidden state of each row's last token."""
 
     @property
     def layers(self) -> tuple[int, ...]:
-        """Where scores are asked for, by count of layers run; the last one ranks."""
+        """The layers to score at, counted from 1; the score of the last one listed ranks."""
         ...
 
     def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
-        """``[rows]`` in float32."""
+        """Scores ``[rows]`` in float32 of hidden states ``[rows, width]`` after ``layer`` layers."""
         ...
 
     def name(self, layer: int) -> str:
-        """What the score of a layer is called."""
+        """The name of a layer's score in `Output.scores`."""
         ...
 
 
 @dataclass(frozen=True)
 class LabelHead:
-    """The logit of one token, or the log-odds of two: no other row of the output layer is multiplied.
+    """The logit of one label token, or the log-odds of two. Other rows of the output layer are not computed.
 
     Attributes:
-        rows: of the positive label, and of the negative one where there is one, in the output layer.
-        logits: ``[rows, labels]`` in float32 of hidden states.
+        rows: token ids of the positive label and, where there is one, the negative label.
+        logits: computes ``[rows, labels]`` in float32 from hidden states.
     """
 
     layers: tuple[int, ...]
@@ -71,10 +71,11 @@ class LabelHead:
 
 @dataclass(frozen=True)
 class LayerHeads:
-    """A linear head of its own at each layer that is read.
+    """A linear head at each scored layer.
 
     Attributes:
-        heads: ``[1, width]`` for each layer.
+        heads: weight ``[1, width]`` of each layer.
+        softcap: soft cap of the scores; None for none.
     """
 
     layers: tuple[int, ...]
@@ -90,29 +91,29 @@ class LayerHeads:
 
 
 def label_ids(head: Head, tokenizer: TextTokenizer, model: str) -> tuple[int, ...]:
-    """The ids of a head's labels.
+    """Token ids of a head's labels.
 
     Raises:
-        CheckpointError: a label that the tokenizer spells with several tokens, or knows no token for.
+        CheckpointError: a label that is not exactly one token for this tokenizer.
     """
-    found = []
+    labels = []
     for label in (head.positive, head.negative):
         if label is None:
             continue
         ids = tokenizer.encode([label])[0].ids
         if len(ids) != 1:
             raise CheckpointError(
-                f"model {model!r}: the label {label!r} is {len(ids)} tokens here, {list(ids)!r}; a logit is that of "
-                "one token. Choose labels that this tokenizer has whole"
+                f"model {model!r}: the label {label!r} is {len(ids)} tokens here, {list(ids)!r}; a label must be one "
+                "token. Choose labels that this tokenizer has whole"
             )
-        found.append(ids[0])
-    if len(set(found)) != len(found):
-        raise CheckpointError(f"model {model!r}: both labels are the token {found[0]}; the score would always be 0")
-    return tuple(found)
+        labels.append(ids[0])
+    if len(set(labels)) != len(labels):
+        raise CheckpointError(f"model {model!r}: both labels are the token {labels[0]}; the score would always be 0")
+    return tuple(labels)
 
 
 def label_head(directory: Path, module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelHead:
-    """The label rows of a checkpoint's output layer.
+    """The label head of a checkpoint whose body was loaded without its output layer.
 
     Raises:
         CheckpointError: no output layer, or labels that are not single tokens.
@@ -124,7 +125,7 @@ def label_head(directory: Path, module: Any, head: Head, tokenizer: TextTokenize
 
 
 def live_label_head(module: Any, head: Head, tokenizer: TextTokenizer, model: str) -> LabelHead:
-    """The label rows of a causal language model in memory, as they are whenever it scores.
+    """The label head of a causal language model in memory. It reads the weights at each call, so it follows training.
 
     Raises:
         CheckpointError: a module without an output layer, or labels that are not single tokens.
@@ -146,9 +147,9 @@ def layer_heads_of(
     """The heads of a checkpoint for the layers that were loaded.
 
     Args:
-        layers: that are read; the last one ranks.
-        ordinal: the first layer asked for gets the first head, the next the second (FlagEmbedding's lightweight
-            reranker does that); else each layer has the head it was trained with.
+        layers: the layers to score at; the last one ranks.
+        ordinal: the lowest of ``layers`` gets the first head, the next the second, as FlagEmbedding's lightweight
+            reranker does; otherwise each layer gets the head that it was trained with.
 
     Raises:
         CheckpointError: a head missing from the files, or of another width.
@@ -158,35 +159,35 @@ def layer_heads_of(
     if ordinal:
         numbers = {layer: number for number, layer in enumerate(sorted(set(layers)))}
     names = {layer: weights.replace("{i}", str(number)) for layer, number in numbers.items()}
-    found = tensors_of(directory, list(names.values()))
+    tensors = tensors_of(directory, list(names.values()))
     width = module.config.hidden_size
     embeddings = module.get_input_embeddings().weight
     heads = {}
     for layer, name in names.items():
-        if name not in found:
+        if name not in tensors:
             raise CheckpointError(f"{directory} has no {name!r}, the head of layer {layer}; its scores would be random")
-        if found[name].shape != (1, width):
-            raise CheckpointError(f"{directory}: {name!r} is {list(found[name].shape)}, not [1, {width}]")
-        heads[layer] = found[name].to(embeddings)
+        if tensors[name].shape != (1, width):
+            raise CheckpointError(f"{directory}: {name!r} is {list(tensors[name].shape)}, not [1, {width}]")
+        heads[layer] = tensors[name].to(embeddings)
     return LayerHeads(tuple(layers), heads, final_cap(module.config))
 
 
 def live_layer_heads(module: LayeredModel, layers: Sequence[int] | None = None, *, ordinal: bool = False) -> LayerHeads:
-    """The heads of a module in memory, as they are whenever it scores.
+    """The heads of a module in memory. They are read at each call, so they follow training.
 
     Args:
-        layers: that are read, the last one ranks; by default all.
+        layers: the layers to score at, the last one ranks; by default all.
         ordinal: see `layer_heads_of`.
     """
-    found: Any = module.lm_head
-    heads = {layer: head.linear_head.weight for layer, head in zip(module.scored_layers, found, strict=True)}
+    modules: Any = module.lm_head
+    heads = {layer: head.linear_head.weight for layer, head in zip(module.scored_layers, modules, strict=True)}
     if ordinal and layers is not None:
-        heads = {layer: found[number].linear_head.weight for number, layer in enumerate(sorted(set(layers)))}
+        heads = {layer: modules[number].linear_head.weight for number, layer in enumerate(sorted(set(layers)))}
     return LayerHeads(tuple(layers or heads), heads, module.softcap)
 
 
 def head_layers(head: Head, depth: int) -> range:
-    """The layers with a score, of a model with ``depth`` of them."""
+    """The layers with a score in a model of ``depth`` layers."""
     return range(head.first or 1, depth + 1, head.step or 1)
 
 
@@ -194,7 +195,7 @@ def check_layers(head: Head, layers: Sequence[int], depth: int, model: str) -> N
     """Refuse layers that have no head.
 
     Raises:
-        InputError: names the layers there are.
+        InputError: a layer without a head; the message lists the layers that have one.
     """
     valid = head_layers(head, depth)
     if wrong := [layer for layer in layers if layer not in valid]:

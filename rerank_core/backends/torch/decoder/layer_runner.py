@@ -1,7 +1,8 @@
-"""The layers of a transformers decoder, run one by one on a packed batch: up to any layer, and on from there.
+"""`LayerRunner`: runs the layers of a transformers decoder one by one on a packed batch, so that it can stop at any
+layer and continue later.
 
-Any decoder of transformers 5 that keeps to its usual shape will do: ``layers`` that take ``position_embeddings``,
-``rotary_emb``, ``norm``. The scorer compares what comes out with the module's own forward pass when it is loaded.
+It works for a decoder of transformers 5 with the usual attributes: ``layers`` that take ``position_embeddings``,
+``rotary_emb`` and ``norm``. At load the scorer compares its output with the module's own forward pass.
 """
 
 from __future__ import annotations
@@ -24,9 +25,11 @@ class LayerState:
     """A batch between two layers.
 
     Attributes:
-        hidden: ``[1, total, width]`` after ``layer`` layers.
-        segments: ``[start, stop)`` of the document's part in each row.
-        layer: how many layers were run.
+        hidden: hidden states ``[1, total, width]`` after ``layer`` layers.
+        packing: where the rows and their shared prefixes lie.
+        segments: ``[start, stop)`` of the document's part within each row.
+        layer: number of layers that were run.
+        rotary: rotary embeddings of the positions; None until the next layer needs them.
     """
 
     hidden: torch.Tensor
@@ -37,36 +40,43 @@ class LayerState:
 
 
 class LayerRunner:
-    """A decoder without its head.
+    """Runs the layers of a decoder without its output layer.
+
+    A subclass overrides `before_layer` to change the batch between two layers.
+
+    Args:
+        module: the decoder, such as transformers' ``LlamaModel``.
 
     Attributes:
-        shortened: compute the last layer for the tokens that are read alone (exact).
-        allow_varlen: variable-length attention where it serves.
+        skip_unread: compute the last layer only for the tokens whose hidden states are read; the result is the same.
+        allow_varlen: allow the variable-length attention kernel.
     """
 
     def __init__(self, module: Any) -> None:
         self.module = module
-        self.shortened = False
+        self.skip_unread = False
         self.allow_varlen = True
 
     def laid_out(
         self, prefixes: Mapping[int, Sequence[int]], rows: Sequence[Sequence[int]], owners: Sequence[int]
     ) -> tuple[torch.Tensor, CausalPacking]:
-        """Ids ``[1, total]`` and where the rows lie in them.
+        """Token ids ``[1, total]`` of prefixes and rows, and their layout.
 
         Args:
+            prefixes: token ids that several rows share, by a key.
+            rows: token ids of each row after its prefix.
             owners: the key of each row's prefix.
         """
-        place = {key: number for number, key in enumerate(prefixes)}
+        numbers = {key: number for number, key in enumerate(prefixes)}
         packing = CausalPacking.of(
             [len(prefix) for prefix in prefixes.values()],
-            [(place[owner], len(row)) for owner, row in zip(owners, rows, strict=True)],
+            [(numbers[owner], len(row)) for owner, row in zip(owners, rows, strict=True)],
             self.module.device,
             allow_varlen=self.allow_varlen,
         )
         pieces = [(start, prefix) for prefix, (start, _) in zip(prefixes.values(), packing.prefixes, strict=True)]
         pieces += [(start, row) for row, (start, _, _) in zip(rows, packing.rows, strict=True)]
-        pieces.sort(key=lambda piece: piece[0])  # nothing of an empty prefix lies where its first row begins
+        pieces.sort(key=lambda piece: piece[0])  # an empty prefix starts where its first row does
         return concat_rows((piece for _, piece in pieces), self.module.device), packing
 
     def start(
@@ -76,75 +86,74 @@ class LayerRunner:
         owners: Sequence[int],
         segments: Sequence[tuple[int, int]],
     ) -> LayerState:
-        """A batch before the first layer; see `laid_out`."""
+        """The state of a batch before the first layer; arguments as for `laid_out`."""
         return self.embed(*self.laid_out(prefixes, rows, owners), segments)
 
     def embed(self, ids: torch.Tensor, packing: CausalPacking, segments: Sequence[tuple[int, int]]) -> LayerState:
-        """A batch that is `laid_out`, before the first layer."""
+        """The state before the first layer of a batch from `laid_out`."""
         hidden = self.module.get_input_embeddings()(ids)
         multiplier = getattr(self.module, "embedding_multiplier", None)
         return LayerState(hidden if multiplier is None else hidden * multiplier, packing, segments)
 
-    def advance(self, running: LayerState, until: int) -> None:
-        """Run layers up to ``until`` of them are done."""
-        while running.layer < until:
-            self.before_layer(running)
-            out = self.module.layers[running.layer](
-                running.hidden, position_embeddings=self._rotary(running), **self._context(running)
+    def advance(self, state: LayerState, until: int) -> None:
+        """Run layers until ``until`` of them have run."""
+        while state.layer < until:
+            self.before_layer(state)
+            out = self.module.layers[state.layer](
+                state.hidden, position_embeddings=self._rotary(state), **self._context(state)
             )
-            running.hidden = out[0] if isinstance(out, tuple) else out
-            running.layer += 1
+            state.hidden = out[0] if isinstance(out, tuple) else out
+            state.layer += 1
 
-    def finish(self, running: LayerState, until: int) -> torch.Tensor:
-        """Run layers up to ``until`` for good: ``[rows, width]`` of the read tokens, after the final norm."""
-        if not self.shortened or running.layer >= until:
-            self.advance(running, until)
-            return self.read(running)
-        self.advance(running, until - 1)
-        self.before_layer(running)
+    def finish(self, state: LayerState, until: int) -> torch.Tensor:
+        """Run the remaining layers, after which the state cannot be used: hidden states ``[rows, width]`` of the last
+        tokens after layer ``until`` and the final norm."""
+        if not self.skip_unread or state.layer >= until:
+            self.advance(state, until)
+            return self.read(state)
+        self.advance(state, until - 1)
+        self.before_layer(state)
         layer = self.module.layers[until - 1]
-        hidden: torch.Tensor = _last_tokens(layer, running.hidden, self._rotary(running), running.packing)
+        hidden: torch.Tensor = _last_tokens(layer, state.hidden, self._rotary(state), state.packing)
         normed: torch.Tensor = self.module.norm(hidden)
         return normed
 
-    def read(self, running: LayerState) -> torch.Tensor:
-        """``[rows, width]`` of the read tokens where the batch stands, after the final norm."""
-        normed: torch.Tensor = self.module.norm(running.hidden[0, running.packing.last])
+    def read(self, state: LayerState) -> torch.Tensor:
+        """Hidden states ``[rows, width]`` of the last tokens at the current layer, after the final norm."""
+        normed: torch.Tensor = self.module.norm(state.hidden[0, state.packing.last])
         return normed
 
-    def before_layer(self, running: LayerState) -> None:
-        """A place to change a batch before its next layer (token compression)."""
+    def before_layer(self, state: LayerState) -> None:
+        """Called before each layer. A subclass may change the state here, as token compression does."""
 
-    def keep(self, running: LayerState, rows: Sequence[int]) -> LayerState:
-        """The batch with some of its rows, in this order, and the prefixes they need."""
-        packing = running.packing
+    def keep(self, state: LayerState, rows: Sequence[int]) -> LayerState:
+        """The state with only these rows, in this order, and the prefixes that they need."""
+        packing = state.packing
         used = sorted({packing.rows[row][2] for row in rows})
-        fresh = CausalPacking.of(
+        kept = CausalPacking.of(
             [packing.prefixes[prefix][1] for prefix in used],
             [(used.index(packing.rows[row][2]), packing.rows[row][1]) for row in rows],
             packing.last.device,
             allow_varlen=packing.allow_varlen,
         )
-        pairs = [(packing.prefixes[prefix], fresh.prefixes[number]) for number, prefix in enumerate(used)]
-        pairs += [(packing.rows[row][:2], fresh.rows[number][:2]) for number, row in enumerate(rows)]
+        pairs = [(packing.prefixes[prefix], kept.prefixes[number]) for number, prefix in enumerate(used)]
+        pairs += [(packing.rows[row][:2], kept.rows[number][:2]) for number, row in enumerate(rows)]
         pairs.sort(key=lambda pair: pair[1][0])
-        index = concat_ranges(
-            [old for (old, _), _ in pairs], [length for (_, length), _ in pairs], running.hidden.device
-        )
-        segments = [running.segments[row] for row in rows]
-        return LayerState(running.hidden[:, index], fresh, segments, running.layer)
+        index = concat_ranges([old for (old, _), _ in pairs], [length for (_, length), _ in pairs], state.hidden.device)
+        segments = [state.segments[row] for row in rows]
+        return LayerState(state.hidden[:, index], kept, segments, state.layer)
 
-    def _context(self, running: LayerState) -> dict[str, Any]:
-        return {"attention_mask": None, "past_key_values": None, "use_cache": False, "packing": running.packing}
+    def _context(self, state: LayerState) -> dict[str, Any]:
+        return {"attention_mask": None, "past_key_values": None, "use_cache": False, "packing": state.packing}
 
-    def _rotary(self, running: LayerState) -> Any:
-        if running.rotary is None:
-            running.rotary = self.module.rotary_emb(running.hidden, position_ids=running.packing.positions)
-        return running.rotary
+    def _rotary(self, state: LayerState) -> Any:
+        if state.rotary is None:
+            state.rotary = self.module.rotary_emb(state.hidden, position_ids=state.packing.positions)
+        return state.rotary
 
 
 def _last_tokens(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalPacking) -> Any:
-    """A decoder layer for the read tokens alone, ``[rows, width]``: keys and values are still those of every token."""
+    """A decoder layer for the last token of each row only, ``[rows, width]``, with keys and values of all tokens."""
     attention = layer.self_attn
     normed = layer.input_layernorm(hidden[0])
     query = attention.q_proj(normed[packing.last]).unflatten(-1, (-1, attention.head_dim))
@@ -158,18 +167,18 @@ def _last_tokens(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalP
     softcap = getattr(attention, "attn_logit_softcapping", None)
     call = AttentionCall(attention.scaling, sliding_window, softcap)
     attended = packing.attend_last(query, key.transpose(0, 1), value.transpose(0, 1), call)
-    read, multiplier = hidden[0, packing.last], getattr(layer, "residual_multiplier", 1.0)
+    residual, multiplier = hidden[0, packing.last], getattr(layer, "residual_multiplier", 1.0)
     out = attention.o_proj(attended.flatten(1))
-    if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 norms what each block gives, too
-        read = read + layer.post_attention_layernorm(out)
-        more: torch.Tensor = layer.post_feedforward_layernorm(layer.mlp(layer.pre_feedforward_layernorm(read)))
-        return read + more
-    read = read + out * multiplier
-    more = layer.mlp(layer.post_attention_layernorm(read))
-    return read + more * multiplier
+    if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 also normalises the output of each block
+        residual = residual + layer.post_attention_layernorm(out)
+        out = layer.post_feedforward_layernorm(layer.mlp(layer.pre_feedforward_layernorm(residual)))
+        return residual + out
+    residual = residual + out * multiplier
+    out = layer.mlp(layer.post_attention_layernorm(residual))
+    return residual + out * multiplier
 
 
 def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary positions in two halves (Su et al., 2021, as GPT-NeoX lays them out)."""
+    """Rotary position embedding in two halves, the layout of GPT-NeoX (Su et al., *RoFormer*, 2021)."""
     half = x.shape[-1] // 2
     return x * cos + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin

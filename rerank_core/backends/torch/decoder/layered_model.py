@@ -1,4 +1,4 @@
-"""A causal model with a linear head at several of its layers, as one module: what is trained, and what is adapted."""
+"""`LayeredModel`: a decoder with a linear head at several of its layers, as one module that can be trained."""
 
 from __future__ import annotations
 
@@ -17,30 +17,36 @@ __all__ = ["LayeredModel", "LayeredOutput"]
 
 @dataclass
 class LayeredOutput:
-    """``logits`` are ``[rows, layers]``."""
+    """What `LayeredModel` returns.
+
+    Attributes:
+        logits: ``[rows, layers]``, one score for each layer with a head.
+    """
 
     logits: torch.Tensor
 
 
 class LayerHead(torch.nn.Module):
-    """The head of one layer, under the tensor name that FlagEmbedding gives it."""
+    """The head of one layer; its weight has the name that FlagEmbedding gives it."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.linear_head = torch.nn.Linear(width, 1, bias=False)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
-        """``[rows]`` of ``[rows, width]``."""
-        found: torch.Tensor = self.linear_head(hidden)[:, 0]
-        return found
+        """Scores ``[rows]`` of hidden states ``[rows, width]``."""
+        scores: torch.Tensor = self.linear_head(hidden)[:, 0]
+        return scores
 
 
 class LayeredModel(PreTrainedModel):  # type: ignore[misc]
-    """Saves ``model.*`` and ``lm_head.{i}.linear_head.weight``, which `Head.layers` reads by default.
+    """A decoder with one linear head per scored layer.
+
+    It is saved as ``model.*`` and ``lm_head.{i}.linear_head.weight``, which `Head.layers` reads by default.
 
     Args:
         base: a transformers decoder without its output layer, whose layers a `LayerRunner` can run.
-        layers: with a score, by count of layers run.
+        layers: the layers with a head, counted from 1.
     """
 
     base_model_prefix = "model"
@@ -59,11 +65,11 @@ class LayeredModel(PreTrainedModel):  # type: ignore[misc]
         self._no_split_modules = getattr(base, "_no_split_modules", None)
 
     def forward(self, input_ids: torch.Tensor, packing: CausalPacking) -> LayeredOutput:
-        """Scores of packed rows at every layer that has one, the deepest last."""
-        stack = LayerRunner(self.model)
-        running = stack.embed(input_ids, packing, ())
-        found = []
+        """Scores of packed rows at every layer with a head, the deepest last."""
+        runner = LayerRunner(self.model)
+        state = runner.embed(input_ids, packing, ())
+        logits = []
         for layer, head in zip(self.scored_layers, self.lm_head, strict=True):
-            stack.advance(running, layer)
-            found.append(soft_cap(head(stack.read(running)), self.softcap))
-        return LayeredOutput(torch.stack(found, dim=1))
+            runner.advance(state, layer)
+            logits.append(soft_cap(head(runner.read(state)), self.softcap))
+        return LayeredOutput(torch.stack(logits, dim=1))

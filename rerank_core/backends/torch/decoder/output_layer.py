@@ -1,8 +1,9 @@
-"""The logits of a few tokens, as a causal model's own class computes them from the last hidden states.
+"""`TokenLogits`: the logits of a few tokens, computed from last hidden states by the causal model's own code.
 
-Models scale, divide, cap or norm before or after the output layer, under names of their own. So the class's own
-`forward` is run: with an output layer cut to the rows that are read, and a body that gives the hidden states it is
-handed. Whether that gives the logits of the whole model is tried on a short row (`TokenLogits.check`).
+Models scale, divide, cap or normalise before or after the output layer, each under names of its own. So the ``forward``
+of the model's class is run, with two parts replaced: the output layer by one with only the rows needed, and the body by
+a module that returns the hidden states it is given. `TokenLogits.check` compares the result with the whole model on a
+short row.
 """
 
 from __future__ import annotations
@@ -27,12 +28,12 @@ __all__ = ["TokenLogits"]
 
 
 class TokenLogits:
-    """From hidden states ``[rows, width]`` to logits ``[rows, tokens]`` in float32.
+    """Computes logits ``[rows, tokens]`` in float32 from last hidden states ``[rows, width]``.
 
     Args:
-        whole: a causal model of transformers; what is read of its weights is read whenever it is called.
-        rows: of its output layer.
-        model: the name that errors give it.
+        whole: a causal model of transformers. Its weights are read at each call, so the logits follow training.
+        rows: the token ids whose logits are computed.
+        model: the model's name for error messages.
 
     Raises:
         CheckpointError: a module without an output layer.
@@ -45,50 +46,53 @@ class TokenLogits:
                 f"model {model!r}: a {type(whole).__name__} has no output layer; give the causal model"
             )
         self._model = model
-        self._cut = _with(whole, _place(whole, layer), _Rows(layer, rows))
-        self._shell = _with(self._cut, whole.base_model_prefix, _Given(whole.base_model))
+        self._cut = _with(whole, _path_of(whole, layer), _Rows(layer, rows))
+        self._shell = _with(self._cut, whole.base_model_prefix, _Body(whole.base_model))
 
     @classmethod
     def of(cls, directory: Path, module: Any, rows: Sequence[int], model: str) -> TokenLogits:
-        """The output layer of a checkpoint whose body was loaded without it: its label rows alone.
+        """Reads the rows of these tokens from a checkpoint whose body was loaded without its output layer.
+
+        Args:
+            module: the body.
 
         Raises:
-            CheckpointError: no output layer in the files, or a kind of model that has none.
+            CheckpointError: the files or the kind of model have no output layer.
         """
-        whole = _around(module, model)
+        whole = _causal_model(module, model)
         layer = whole.get_output_embeddings()
         if layer is None:
             raise CheckpointError(f"model {model!r}: a {type(whole).__name__} has no output layer to read labels of")
-        name = _place(whole, layer)
-        spelt = _Spelling(directory, whole)
-        weight = _label_rows(directory, spelt, module, name, rows)
+        name = _path_of(whole, layer)
+        names = _FileNames(directory, whole)
+        weight = _label_rows(directory, names, module, name, rows)
         if weight.shape[1] != layer.weight.shape[1]:
             raise CheckpointError(f"{directory}: {name}.weight is {weight.shape[1]} wide, not {layer.weight.shape[1]}")
         small = torch.nn.Linear(1, 1, bias=False)
         small.weight = _parameter(weight)
         if layer.bias is not None:
-            bias = rows_of(directory, spelt.of(f"{name}.bias"), rows)
+            bias = rows_of(directory, names.of(f"{name}.bias"), rows)
             if bias is None:
                 raise CheckpointError(f"{directory} lacks {name}.bias, which its kind of model adds to its logits")
             small.bias = _parameter(bias.to(weight))
         whole = _with(_with(whole, name, small), whole.base_model_prefix, module)
-        _fill(whole, directory, spelt)
+        _fill(whole, directory, names)
         return cls(whole, range(len(rows)), model)
 
     def __call__(self, hidden: torch.Tensor) -> torch.Tensor:
-        # In float32 whatever the model computes in: log-odds are a small difference of large logits, of which bfloat16
-        # would leave two or three bits, and many equal scores.
+        # In float32 for every dtype of the model: log-odds are a small difference of large logits, of which bfloat16
+        # would keep two or three bits, so that many scores would be equal.
         logits: torch.Tensor = self._shell(inputs_embeds=hidden.float()[None], use_cache=False).logits
         return logits[0].float()
 
     def check(self, module: Any) -> None:
-        """Compare with what the whole model gives for a short row.
+        """Compare with the logits of the whole model on a short row.
 
         Args:
-            module: its body.
+            module: the model's body.
 
         Raises:
-            CheckpointError: other logits.
+            CheckpointError: the logits differ.
         """
         row = torch.tensor([packing.probe_rows(module)[1]], device=module.device)
         training = module.training
@@ -97,17 +101,17 @@ class TokenLogits:
             with torch.inference_mode():
                 expected = self._cut(input_ids=row, use_cache=False).logits[0].float()
                 hidden = module(input_ids=row, use_cache=False).last_hidden_state[0]
-                found = self(hidden)
-        except Exception as error:  # whatever the code of a model makes of it
-            raise CheckpointError(self._told(module, f"({type(error).__name__}: {error})")) from error
+                logits = self(hidden)
+        except Exception as error:  # the code of a model may raise anything
+            raise CheckpointError(self._mismatch(module, f"({type(error).__name__}: {error})")) from error
         finally:
             module.train(training)
-        # Logits that are NaN say nothing of the way they were computed; whoever scores names the documents.
-        known = bool(torch.isfinite(expected).all()) or bool(torch.isfinite(found).all())
-        if known and not packing.agree(list(expected), list(found), module.dtype):
-            raise CheckpointError(self._told(module, f"by {float((expected - found).abs().max()):.3g}"))
+        # If both are NaN, nothing can be compared; scoring then raises an error that names the documents.
+        comparable = bool(torch.isfinite(expected).all()) or bool(torch.isfinite(logits).all())
+        if comparable and not packing.agree(list(expected), list(logits), module.dtype):
+            raise CheckpointError(self._mismatch(module, f"by {float((expected - logits).abs().max()):.3g}"))
 
-    def _told(self, module: Any, how: str) -> str:
+    def _mismatch(self, module: Any, how: str) -> str:
         return (
             f"model {self._model!r}: the logits of its labels cannot be computed from the last hidden states; those of "
             f"a {type(module).__name__}'s own forward pass differ {how}. Score it with transformers"
@@ -115,11 +119,11 @@ class TokenLogits:
 
 
 class _Rows(torch.nn.Module):
-    """A few rows of an output layer, in float32."""
+    """An output layer with only some of its rows, in float32."""
 
     def __init__(self, layer: torch.nn.Module, rows: Sequence[int]) -> None:
         super().__init__()
-        self._layer: Any = (layer,)  # not a module of this one: it is somebody else's
+        self._layer: Any = (layer,)  # in a tuple, so that it does not become a submodule
         self._rows = list(rows)
 
     @property
@@ -135,13 +139,13 @@ class _Rows(torch.nn.Module):
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
         if type(self._layer[0]) is torch.nn.Linear:
             return torch.nn.functional.linear(hidden.float(), self.weight, self.bias)
-        # Something around the output layer, an adapter for instance, which knows alone what its product is.
+        # A wrapper around the output layer, such as an adapter: only its own forward is right.
         logits: torch.Tensor = self._layer[0](hidden.to(self._layer[0].weight.dtype))[..., self._rows]
         return logits.float()
 
 
-class _Given(torch.nn.Module):
-    """In the place of a model's body, or of a part of it: gives the embeddings that it is handed as its result."""
+class _Body(torch.nn.Module):
+    """Replaces a model's body (or a part of it): returns ``inputs_embeds`` as the last hidden state."""
 
     def __init__(self, body: torch.nn.Module) -> None:
         super().__init__()
@@ -150,15 +154,15 @@ class _Given(torch.nn.Module):
     def __getattr__(self, name: str) -> Any:
         if name == "_body":
             raise AttributeError(name)
-        found = getattr(self._body[0], name)
-        return _Given(found) if isinstance(found, torch.nn.Module) else found
+        value = getattr(self._body[0], name)
+        return _Body(value) if isinstance(value, torch.nn.Module) else value
 
     def forward(self, *args: Any, inputs_embeds: torch.Tensor, **kwargs: Any) -> _Output:
         return _Output(last_hidden_state=inputs_embeds)
 
 
 class _Output(BaseModelOutputWithPast):  # type: ignore[misc]
-    """What a body gives; None for what only some give, as routers' logits or a cache of states."""
+    """The output of a body; None for fields that only some bodies have, such as router logits."""
 
     def __getattr__(self, name: str) -> Any:
         if name.startswith("_"):
@@ -166,8 +170,8 @@ class _Output(BaseModelOutputWithPast):  # type: ignore[misc]
         return None
 
 
-def _around(module: Any, model: str) -> Any:
-    """The causal model of a body's kind, on no device, and without memory."""
+def _causal_model(module: Any, model: str) -> Any:
+    """The causal model that belongs to a body, on the meta device."""
     if type(module.config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise CheckpointError(f"model {model!r}: transformers has no causal model for a {type(module).__name__}")
     with quiet(), torch.device("meta"):
@@ -180,77 +184,78 @@ def _around(module: Any, model: str) -> Any:
     return whole.eval()
 
 
-class _Spelling:
-    """Names of weights as files spell them: transformers renames some on the way, and saves tied ones once."""
+class _FileNames:
+    """Names of weights in the files: transformers renames some when it loads, and saves tied weights once."""
 
     def __init__(self, directory: Path, whole: Any) -> None:
         self._tied = whole.all_tied_weights_keys
-        renamings = [one for one in get_model_conversion_mapping(whole) if isinstance(one, WeightRenaming)]
+        renamings = [rule for rule in get_model_conversion_mapping(whole) if isinstance(rule, WeightRenaming)]
         self._saved: dict[str, str] = {}
         for saved in names_of(directory):
             name = saved
-            for one in renamings:
-                name, _ = one.rename_source_key(name)
+            for rule in renamings:
+                name, _ = rule.rename_source_key(name)
             self._saved[name] = saved
 
     def of(self, name: str) -> str:
-        """What the files call a weight; its own name where they have none."""
+        """The name of a weight in the files; the given name where they do not have it."""
         saved: str = self._saved.get(name) or self._saved.get(self._tied.get(name, "")) or name
         return saved
 
     def tied(self, name: str) -> bool:
-        """Whether a weight is another one, and has no place of its own in the files."""
+        """Whether a weight is tied to another one and not saved itself."""
         return name not in self._saved and name in self._tied
 
 
-def _label_rows(directory: Path, spelt: _Spelling, module: Any, name: str, rows: Sequence[int]) -> torch.Tensor:
-    """The rows of the output layer as the files have it, or of the embeddings that it is tied to."""
+def _label_rows(directory: Path, names: _FileNames, module: Any, name: str, rows: Sequence[int]) -> torch.Tensor:
+    """Rows of the output layer from the files, or of the embeddings that it is tied to."""
     embeddings = module.get_input_embeddings().weight
-    # Files that hold an output layer of their own have the last word, as at transformers.
-    if spelt.tied(f"{name}.weight"):
-        own: torch.Tensor = embeddings.detach()[list(rows)].clone()
-        return own
-    found = rows_of(directory, spelt.of(f"{name}.weight"), rows)
-    if found is None:
+    # An output layer in the files takes precedence over tied embeddings, as in transformers.
+    if names.tied(f"{name}.weight"):
+        tied: torch.Tensor = embeddings.detach()[list(rows)].clone()
+        return tied
+    weight = rows_of(directory, names.of(f"{name}.weight"), rows)
+    if weight is None:
         raise CheckpointError(
             f"{directory} has no {name}.weight, and its config.json does not tie it to the embeddings; its scores "
             "would be random. Is this a base model without its output layer?"
         )
-    return found.to(embeddings)
+    return weight.to(embeddings)
 
 
-def _fill(whole: Any, directory: Path, spelt: _Spelling) -> None:
-    """Give weights outside body and output layer those of the files."""
+def _fill(whole: Any, directory: Path, names: _FileNames) -> None:
+    """Load the weights outside body and output layer from the files."""
     for name, empty in [*whole.named_parameters(), *whole.named_buffers()]:
         if not empty.is_meta:
             continue
-        saved = spelt.of(name)
-        found = tensors_of(directory, [saved]).get(saved)
-        if found is None or found.shape != empty.shape:
+        saved = names.of(name)
+        tensor = tensors_of(directory, [saved]).get(saved)
+        if tensor is None or tensor.shape != empty.shape:
             raise CheckpointError(
                 f"{directory} lacks {name!r} {list(empty.shape)}, which lies between hidden states and logits"
             )
-        parent, _, own = name.rpartition(".")
-        part = whole.get_submodule(parent)
-        ready = found.to(whole.device, torch.float32)
-        if own in part._parameters:
-            part._parameters[own] = _parameter(ready)
+        path, _, leaf = name.rpartition(".")
+        part = whole.get_submodule(path)
+        tensor = tensor.to(whole.device, torch.float32)
+        if leaf in part._parameters:
+            part._parameters[leaf] = _parameter(tensor)
         else:
-            part._buffers[own] = ready
+            part._buffers[leaf] = tensor
 
 
 def _parameter(tensor: torch.Tensor) -> torch.nn.Parameter:
     return torch.nn.Parameter(tensor, requires_grad=False)
 
 
-def _place(whole: torch.nn.Module, layer: torch.nn.Module) -> str:
+def _path_of(whole: torch.nn.Module, layer: torch.nn.Module) -> str:
+    """The dotted name of a submodule."""
     (name,) = (str(name) for name, part in whole.named_modules() if part is layer)
     return name
 
 
 def _with(module: Any, path: str, part: torch.nn.Module) -> Any:
-    """A copy of a module with another part at a path; everything else is shared."""
-    own, _, rest = path.partition(".")
-    made = copy.copy(module)
-    made._modules = {**module._modules, own: _with(module._modules[own], rest, part) if rest else part}
-    return made
+    """A copy of a module with the submodule at ``path`` replaced; everything else is shared."""
+    name, _, rest = path.partition(".")
+    changed = copy.copy(module)
+    changed._modules = {**module._modules, name: _with(module._modules[name], rest, part) if rest else part}
+    return changed

@@ -73,7 +73,7 @@ def test_scores_equal_plain_hugging_face(family: str, made: Callable[[str], Path
     """Every query with every text, odd and long ones included; packed, layer by layer, its last layer shortened."""
     plain, reranker = PlainCausal(made(family)), load(made(family))
     own = scorer(reranker)
-    assert (own.packed, own._whole, own.stack.shortened) == (True, False, True)
+    assert (own.packed, own._whole, own.runner.skip_unread) == (True, False, True)
     for query in QUERIES:
         texts = [text for text in TEXTS if "\ufffd" not in text and len(text) < 600]
         expected = [plain.score(pieces(plain, query, text), "yes", "no") for text in texts]
@@ -189,7 +189,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_scores(
     reranker = load(made("qwen2"))
     expected = reranker.rerank(QUERIES[0], DOCUMENTS).scores()
     own, sizes = scorer(reranker), []
-    start = own.stack.start
+    start = own.runner.start
 
     def tight(prefixes: Any, rows: Any, owners: Any, segments: Any) -> Any:
         sizes.append(len(rows))
@@ -197,7 +197,7 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_scores(
             raise torch.OutOfMemoryError("a test's memory")
         return start(prefixes, rows, owners, segments)
 
-    monkeypatch.setattr(own.stack, "start", tight)
+    monkeypatch.setattr(own.runner, "start", tight)
     assert_close(expected, reranker.rerank(QUERIES[0], DOCUMENTS).scores())
     assert max(sizes) == len(DOCUMENTS)
     assert max(sizes[-3:]) <= 5

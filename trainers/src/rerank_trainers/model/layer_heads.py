@@ -93,7 +93,7 @@ def _own_head(source: Source) -> tuple[Any, Head] | None:
     depth = read_json(directory / "config.json").get("num_hidden_layers")
     given = {"checkpoint": str(directory), "device": "cpu", "dtype": "bfloat16", "layer": depth}
     scorer = build(replace(like, sha256={}), Options.of(like, given))
-    if not isinstance(scorer, DecoderScorer) or type(scorer.stack) is not LayerRunner:
+    if not isinstance(scorer, DecoderScorer) or type(scorer.runner) is not LayerRunner:
         raise InputError(f"{like.name!r} does more between its layers than run them, which cannot be trained here")
     found: Any = scorer.module.config
     head = scorer.spec.head

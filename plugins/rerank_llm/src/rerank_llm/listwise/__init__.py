@@ -1,1 +1,1 @@
-"""Ordering a list with a chat model: prompts, the sliding window, what an answer says, and who is asked."""
+"""Ordering a list with a chat model: prompts, sliding window, parsing of answers, local models and endpoints."""

@@ -1,4 +1,4 @@
-"""A local chat model, asked for the order of passages: it writes it, or its logits of the identifiers are read."""
+"""Orders passages with a local chat model: from the answer that it writes, or from its logits of the identifiers."""
 
 from __future__ import annotations
 
@@ -17,97 +17,96 @@ from rerank_llm.listwise.permutation import Answer, parse
 from rerank_llm.listwise.prompts import PROMPTS, first_token, letter, shortened, shown
 from rerank_llm.listwise.sliding import SlidingRanker, check_at_least
 
-__all__ = ["LocalJudge", "ranker"]
+__all__ = ["LocalWindowRanker", "ranker"]
 
 _LETTERS = 26
 
 
 def ranker(spec: ModelSpec, options: Options) -> SlidingRanker:
-    """The factory that the spec names.
+    """The factory of ``llm-listwise``.
 
     Raises:
-        InputError: no checkpoint, or a window with more passages than letters.
+        InputError: no checkpoint, or in mode first-token a window with more passages than letters.
         CheckpointError: a model without a chat template, or without a token for each letter.
     """
     if options.checkpoint is None:
-        raise InputError(f"say which chat model shall rank: load({spec.name!r}, checkpoint='a hub id or a directory')")
-    own = options.model
+        raise InputError(f"{spec.name!r} needs a chat model: load({spec.name!r}, checkpoint='a hub id or a directory')")
+    values = options.model
     with reading(options.checkpoint):
-        judge = LocalJudge(spec, options)
-    return SlidingRanker(judge, window=own["window"], stride=own["stride"])
+        window_ranker = LocalWindowRanker(spec, options)
+    return SlidingRanker(window_ranker, window=values["window"], stride=values["stride"])
 
 
-class LocalJudge:
-    """Greedy answers of a model in memory; ``first-token`` orders by the logits of the first identifier."""
+class LocalWindowRanker:
+    """Decodes greedily; in mode ``first-token`` it orders by the logits of the first identifier."""
 
     def __init__(self, spec: ModelSpec, options: Options) -> None:
-        own = options.model
-        self._first = own["mode"] == "first-token"
-        if self._first and own["window"] > _LETTERS:
-            raise InputError(f"window is {own['window']!r}; mode='first-token' has {_LETTERS} identifiers")
+        values = options.model
+        self._first = values["mode"] == "first-token"
+        if self._first and values["window"] > _LETTERS:
+            raise InputError(f"window is {values['window']!r}; mode='first-token' has {_LETTERS} identifiers")
         dtype = options.dtype
-        check_at_least("max_words", own["max_words"], 1)
-        check_at_least("max_new_tokens", own["max_new_tokens"], 1)
+        check_at_least("max_words", values["max_words"], 1)
+        check_at_least("max_new_tokens", values["max_new_tokens"], 1)
         if dtype == "int8":
-            raise InputError("dtype is 'int8', which a model that writes has not; use float32, bfloat16 or float16")
+            raise InputError("dtype is 'int8', which listwise models do not support; use float32, bfloat16 or float16")
         directory = locate(spec, options)
-        texts = tokenizer_folder(directory, spec, options)
-        self._chat = ChatTemplate(texts)
-        self._tokenizer = TextTokenizer.from_directory(texts)
+        tokenizer_directory = tokenizer_folder(directory, spec, options)
+        self._chat = ChatTemplate(tokenizer_directory)
+        self._tokenizer = TextTokenizer.from_directory(tokenizer_directory)
         self._model: Any = language_model_of(spec, options, directory)
         self._model.generation_config = _greedy(self._model.generation_config)
-        self._words, self._new = own["max_words"], own["max_new_tokens"]
-        self._messages = first_token if self._first else PROMPTS[own["prompt"]]
+        self._words, self._new = values["max_words"], values["max_new_tokens"]
+        self._messages = first_token if self._first else PROMPTS[values["prompt"]]
         self._literal: dict[str, tuple[int, ...]] = {}
         added = self._tokenizer.raw.get_added_tokens_decoder().values()
         self._special = tuple(token.content for token in added if token.special)
         self._limit = getattr(self._model.config, "max_position_embeddings", None)
         if self._first:
-            names = [self._single(letter(place)) for place in range(own["window"])]
-            self._logits = TokenLogits(self._model, names, directory.name)
+            letters = [self._single(letter(position)) for position in range(values["window"])]
+            self._logits = TokenLogits(self._model, letters, directory.name)
             self._logits.check(self._model.base_model)
 
     def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
         ids, cut = self._fitting(query, passages)
         counts = {"prompt_tokens": len(ids), "shortened": cut}
-        given = torch.tensor([ids], device=self._model.device)
+        prompt = torch.tensor([ids], device=self._model.device)
         if self._first:
-            return self._by_logits(given, len(passages)), counts
+            return self._by_logits(prompt, len(passages)), counts
         with torch.inference_mode():
             out = self._model.generate(
-                given,
-                attention_mask=torch.ones_like(given),
+                prompt,
+                attention_mask=torch.ones_like(prompt),
                 max_new_tokens=self._new,
                 do_sample=False,
                 pad_token_id=self._pad(),
                 logits_processor=LogitsProcessorList([_finite]),
             )
-        written = out[0, len(ids) :].tolist()
-        counts["completion_tokens"] = len(written)
-        # Special tokens are kept until thoughts are left out: some mark one.
-        text = self._tokenizer.raw.decode(written, skip_special_tokens=False)
+        answer = out[0, len(ids) :].tolist()
+        counts["completion_tokens"] = len(answer)
+        # Special tokens are decoded too, because some of them mark reasoning sections.
+        text = self._tokenizer.raw.decode(answer, skip_special_tokens=False)
         return parse(text, len(passages), self._special), counts
 
     def close(self) -> None:
-        """The weights go with the last reference to them."""
+        """Nothing to do: the weights are freed with the last reference to the model."""
 
-    def _by_logits(self, given: torch.Tensor, count: int) -> Answer:
-        """The passages by the logits of their letters; where all are equal, nothing is said."""
+    def _by_logits(self, prompt: torch.Tensor, count: int) -> Answer:
+        """The order of the logits of the letters. Equal logits for all letters count as an answer without an order."""
         with torch.inference_mode():
-            hidden = self._model.base_model(given, use_cache=False).last_hidden_state[0, -1]
-            found = self._logits(hidden[None])[0, :count]
-        _finite(given, found)
-        logits = found.tolist()
-        order = tuple(sorted(range(count), key=lambda place: (-logits[place], place)))
-        said_nothing = count > 1 and len(set(logits)) == 1
-        return Answer(order, well_formed=not said_nothing, missing=count if said_nothing else 0)
+            hidden = self._model.base_model(prompt, use_cache=False).last_hidden_state[0, -1]
+            logits = self._logits(hidden[None])[0, :count]
+        values = _finite(prompt, logits).tolist()
+        order = tuple(sorted(range(count), key=lambda position: (-values[position], position)))
+        all_equal = count > 1 and len(set(values)) == 1
+        return Answer(order, well_formed=not all_equal, missing=count if all_equal else 0)
 
     def _fitting(self, query: str, passages: Sequence[str]) -> tuple[list[int], int]:
-        """Ids of the prompt, and how many passages were not shown whole. Where the prompt would not fit, the longest
-        are cut, all to one number of tokens, so that text without blanks is cut too and short passages stay whole.
+        """Token ids of the prompt, and the number of passages that are cut in it. Where the prompt is too long for the
+        model, the longest passages are cut to one number of tokens, so that short ones stay whole.
 
         Raises:
-            InputError: it does not fit even without the passages.
+            InputError: the prompt is too long even without the passages.
         """
         query, texts = shown(query), [shown(passage, self._words) for passage in passages]
         ids = self._ids(self._messages(query, texts))
@@ -123,27 +122,33 @@ class LocalJudge:
                     f"the prompt for {len(passages)} passages has {len(ids)} tokens without them, and the model reads "
                     f"{room}; use a smaller window, a shorter query or a smaller max_new_tokens"
                 )
-            # A text may be other tokens inside the prompt than alone, so the estimate is tried, and lowered.
+            # A text may have other tokens inside the prompt than alone, so this estimate is lowered until it fits.
             spare = sum(min(length, cap) for length in lengths) - (len(ids) - room)
             cap = min(cap - 1, _cap(lengths, spare))
             cut = [
-                text if len(own) <= cap else text[: own.stops[cap - 1]] if cap else ""
-                for text, own in zip(texts, tokens, strict=True)
+                text if len(text_tokens) <= cap else text[: text_tokens.stops[cap - 1]] if cap else ""
+                for text, text_tokens in zip(texts, tokens, strict=True)
             ]
             ids = self._ids(self._messages(query, cut))
         return ids, shortened(passages, cut)
 
     def _ids(self, messages: Sequence[Message]) -> list[int]:
-        found: list[int] = []
+        """Token ids of a conversation; only text of the template may become special tokens."""
+        ids: list[int] = []
         parts = self._chat.parts(messages)
         with self._tokenizer.lock:
-            for text, own in [*parts, ("[", True)] if self._first else parts:
-                if own and text not in self._literal:
+            for text, is_template in [*parts, ("[", True)] if self._first else parts:
+                if is_template and text not in self._literal:
                     self._literal[text] = self._tokenizer.literal(text)
-                found += self._literal[text] if own else self._tokenizer.encode([text])[0].ids
-        return found
+                ids += self._literal[text] if is_template else self._tokenizer.encode([text])[0].ids
+        return ids
 
     def _single(self, name: str) -> int:
+        """The token id of an identifier.
+
+        Raises:
+            CheckpointError: it is not one token.
+        """
         ids = self._tokenizer.encode([name])[0].ids
         if len(ids) != 1:
             raise CheckpointError(
@@ -152,6 +157,7 @@ class LocalJudge:
         return ids[0]
 
     def _pad(self) -> int:
+        """The token id for padding: the model's own, else its end token, else 0."""
         config = self._model.generation_config
         for token in (config.pad_token_id, config.eos_token_id):
             if token is not None:
@@ -160,15 +166,15 @@ class LocalJudge:
 
 
 def _cap(lengths: Sequence[int], spare: int) -> int:
-    """The largest length to cut to, so that what is left adds up to at most ``spare``; 0 where nothing fits."""
+    """The largest cap with which the capped lengths add up to at most ``spare``; 0 where no cap does."""
     return bisect.bisect_right(range(max(lengths)), spare, key=lambda cap: sum(min(n, cap + 1) for n in lengths))
 
 
 def _finite(ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
-    """The logits as they are; a logits processor.
+    """A logits processor that returns the logits unchanged.
 
     Raises:
-        NonFiniteScoreError: the largest is NaN or infinite, so that no token is the most likely one.
+        NonFiniteScoreError: the largest logit is NaN or infinite, so that no token is the most likely one.
     """
     if not bool(torch.isfinite(logits.max())):
         raise NonFiniteScoreError(
@@ -178,9 +184,10 @@ def _finite(ids: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
     return logits
 
 
-def _greedy(given: GenerationConfig) -> GenerationConfig:
-    """What ends an answer, and nothing else of a checkpoint's own settings: Qwen2.5's penalty on repetition, say,
-    falls on the brackets that an order is made of."""
-    made = GenerationConfig()
-    made.bos_token_id, made.eos_token_id, made.pad_token_id = given.bos_token_id, given.eos_token_id, given.pad_token_id
-    return made
+def _greedy(config: GenerationConfig) -> GenerationConfig:
+    """A configuration for greedy decoding with the special tokens of ``config`` and no other setting: Qwen2.5's
+    repetition penalty, for example, would lower the logits of the brackets in an order."""
+    greedy = GenerationConfig()
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(greedy, name, getattr(config, name))
+    return greedy

@@ -1,4 +1,4 @@
-"""What an answer says about the order of a list, and what had to be mended to read it so."""
+"""Reads the order of a list from a chat model's answer, and counts what was wrong with the answer."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rerank_llm.thoughts import said
+from rerank_llm.thoughts import without_reasoning
 
 __all__ = ["Answer", "parse"]
 
@@ -16,15 +16,15 @@ _WELL_FORMED = re.compile(r"\[\d+\](?:\s*>\s*\[\d+\])*\s*\.?")
 
 @dataclass(frozen=True)
 class Answer:
-    """A permutation, read off an answer.
+    """The permutation in an answer.
 
     Attributes:
-        order: positions, the best first; every position once.
+        order: positions, best first; every position once.
         well_formed: whether the answer was ``[2] > [1] > ...`` with every identifier once, and nothing else.
-        missing: identifiers that it left out; they follow in their old order.
-        duplicates: identifiers that came again, which is overlooked.
-        out_of_range: numbers that are no identifier, overlooked too.
-        thought: whether it held a thought, which is not read.
+        missing: number of identifiers that the answer lacks; they follow in their old order.
+        duplicates: number of repeated identifiers, which are ignored.
+        out_of_range: number of integers that are no identifier, which are ignored.
+        thought: whether the answer had a reasoning section, which is not read.
     """
 
     order: tuple[int, ...]
@@ -36,28 +36,27 @@ class Answer:
 
     @property
     def unread(self) -> bool:
-        """Whether it named no passage, so that all stay in their old order."""
+        """Whether the answer named no passage, so that all stay in their old order."""
         return self.missing == len(self.order) > 0
 
 
 def parse(text: str | None, count: int, special: Sequence[str] = ()) -> Answer:
-    """The order of ``count`` passages that an answer gives, by RankGPT's rule: every number counts, wherever it stands
-    outside a thought.
+    """The order of ``count`` passages in an answer, by RankGPT's rule: every number outside a reasoning section counts.
 
     Args:
-        special: tokens that are no words, and may hold numbers.
+        special: special tokens, which are removed first because they may hold numbers.
 
     >>> parse("[2] > [3] > [2] > [9]", 3)
     Answer(order=(1, 2, 0), well_formed=False, missing=1, duplicates=1, out_of_range=1, thought=False)
     """
-    words = said(text or "")
-    text = words.answer
+    reply = without_reasoning(text or "")
+    text = reply.answer
     for token in special:
         text = text.replace(token, "")
     order: list[int] = []
     duplicates = outside = 0
     for digits in _NUMBER.findall(text):
-        # A number of thousands of digits is refused by int(), and is no identifier.
+        # int() refuses a number of thousands of digits; it is no identifier anyway.
         number = int(digits) - 1 if len(digits) < 10 else -1
         if not 0 <= number < count:
             outside += 1
@@ -65,7 +64,7 @@ def parse(text: str | None, count: int, special: Sequence[str] = ()) -> Answer:
             duplicates += 1
         else:
             order.append(number)
-    left = [number for number in range(count) if number not in order]
-    mended = bool(left or duplicates or outside)
-    well_formed = not mended and _WELL_FORMED.fullmatch(text.strip()) is not None
-    return Answer((*order, *left), well_formed, len(left), duplicates, outside, words.thought)
+    rest = [number for number in range(count) if number not in order]
+    repaired = bool(rest or duplicates or outside)
+    well_formed = not repaired and _WELL_FORMED.fullmatch(text.strip()) is not None
+    return Answer((*order, *rest), well_formed, len(rest), duplicates, outside, reply.thought)

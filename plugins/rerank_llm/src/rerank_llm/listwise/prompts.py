@@ -9,21 +9,23 @@ from rerank_llm.chat import Message
 
 __all__ = ["PROMPTS", "first_token", "letter", "shortened", "shown"]
 
-# What nobody sees and many tokenizers drop: control and format characters, and all else that Unicode lets a reader
-# ignore (Default_Ignorable_Code_Point).
-_UNSEEN = (
+# Invisible characters, which many tokenizers drop: control and format characters and the others that Unicode calls
+# Default_Ignorable_Code_Point.
+_INVISIBLE = (
     "\x00-\x08\x0e-\x1b\x7f-\x84\x86-\x9f\xad\u034f\u0600-\u0605\u061c\u06dd\u070f\u08e2\u115f\u1160\u17b4\u17b5\u180b-\u180f"
     "\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U000e0000-\U000e0fff"
 )
-# An identifier in any bracket that a tokenizer or a reader may take for ours. No two repetitions in it can share a
-# character, so that no text takes long.
-_IDENTIFIER = re.compile(rf"[\[［﹇【〔]([\s{_UNSEEN}]*(?:\d(?:[{_UNSEEN}]*\d)*|[A-ZＡ-Ｚ])[\s{_UNSEEN}]*)[\]］﹈】〕]")
+# An identifier in any bracket that a model may take for one of the prompt's. No two repetitions can match the same
+# character, so matching takes linear time.
+_IDENTIFIER = re.compile(
+    rf"[\[［﹇【〔]([\s{_INVISIBLE}]*(?:\d(?:[{_INVISIBLE}]*\d)*|[A-ZＡ-Ｚ])[\s{_INVISIBLE}]*)[\]］﹈】〕]"
+)
 _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 def shown(text: str, max_words: int | None = None) -> str:
-    """A text as the prompt shows it: on one line, no longer than that many words, with nothing that looks like an
-    identifier. Of Chinese and Japanese, characters are counted.
+    """A text as it stands in the prompt: on one line, at most ``max_words`` words (characters, for Chinese and
+    Japanese), and with ``(3)`` in place of ``[3]``, which would look like an identifier.
 
     >>> shown("see [3],\\nor [ 12 ]", 3)
     'see (3), or'
@@ -37,13 +39,13 @@ def shown(text: str, max_words: int | None = None) -> str:
 
 
 def shortened(passages: Sequence[str], texts: Sequence[str]) -> int:
-    """How many passages a prompt does not show whole."""
+    """The number of passages that are cut in the prompt."""
     return sum(shown(passage) != text for passage, text in zip(passages, texts, strict=True))
 
 
-def letter(place: int) -> str:
-    """The identifier of a passage where the answer is read off one token."""
-    return chr(ord("A") + place)
+def letter(position: int) -> str:
+    """The identifier of a passage in mode ``first-token``: A, B, C ..."""
+    return chr(ord("A") + position)
 
 
 _GPT_SYSTEM = "You are RankGPT, an intelligent assistant that can rank passages based on their relevancy to the query."
@@ -93,8 +95,8 @@ def rankzephyr(query: str, passages: Sequence[str]) -> list[Message]:
 
 
 def first_token(query: str, passages: Sequence[str]) -> list[Message]:
-    """The same with letters, each one token (FIRST, Reddy et al., 2024)."""
-    names = [letter(place) for place in range(len(passages))]
+    """RankZephyr's turn with letters as identifiers, each one token (FIRST, Reddy et al., 2024)."""
+    names = [letter(position) for position in range(len(passages))]
     return _single_turn(query, passages, names, "an alphabetical", "[B] > [A]")
 
 

@@ -1,4 +1,4 @@
-"""The sliding window: a list longer than a prompt, ordered from its end to its beginning."""
+"""The sliding window: orders a list that is longer than a prompt, from its end to its start."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Protocol
 from rerank_core import InputError, Permutation
 from rerank_llm.listwise.permutation import Answer
 
-__all__ = ["Judge", "SlidingRanker", "check_at_least"]
+__all__ = ["SlidingRanker", "WindowRanker", "check_at_least"]
 
 
 _COUNTED = ("windows", "well_formed", "unread", "missing", "duplicates", "out_of_range", "thoughts")
@@ -25,32 +25,33 @@ def check_at_least(name: str, value: int, least: int) -> None:
         raise InputError(f"{name} is {value!r}; it must be an integer of at least {least}")
 
 
-class Judge(Protocol):
-    """Who orders one window."""
+class WindowRanker(Protocol):
+    """Orders the passages of one window."""
 
     def order(self, query: str, passages: Sequence[str]) -> tuple[Answer, Mapping[str, int]]:
-        """The answer, and counts to be added up over the windows (tokens, say)."""
+        """The answer, and counts that are added up over the windows, such as tokens."""
         ...
 
     def close(self) -> None: ...
 
 
 class SlidingRanker:
-    """Windows of ``window`` passages, each ``stride`` nearer to the top; the best bubble up (Sun et al., 2023).
+    """Orders windows of ``window`` passages from the end of the list to its start, each ``stride`` passages further, so
+    that the best passages move to the top (Sun et al., 2023).
 
-    What had to be mended in the answers is in the ranking's statistics.
+    The ranking's statistics count what was wrong with the answers.
 
     Raises:
-        InputError: a window or stride that cannot be.
+        InputError: an invalid window or stride.
     """
 
-    def __init__(self, judge: Judge, *, window: int, stride: int) -> None:
+    def __init__(self, window_ranker: WindowRanker, *, window: int, stride: int) -> None:
         if window < 2 or not 1 <= stride < window:
             raise InputError(
                 f"window is {window!r} and stride {stride!r}; a window holds at least 2 passages and moves by at "
                 "least 1, less than its own length"
             )
-        self._judge = judge
+        self._window_ranker = window_ranker
         self._window, self._stride = window, stride
 
     def rank(self, query: str, docs: Sequence[str]) -> Permutation:
@@ -59,17 +60,17 @@ class SlidingRanker:
         stop = len(order)
         while len(order) > 1:
             start = max(0, stop - self._window)
-            inside = order[start:stop]
-            answer, more = self._judge.order(query, [docs[place] for place in inside])
-            order[start:stop] = [inside[place] for place in answer.order]
+            window = order[start:stop]
+            answer, extra = self._window_ranker.order(query, [docs[doc] for doc in window])
+            order[start:stop] = [window[position] for position in answer.order]
             counts.update(windows=1, well_formed=int(answer.well_formed), missing=answer.missing)
             counts.update(duplicates=answer.duplicates, out_of_range=answer.out_of_range)
             counts.update(unread=int(answer.unread), thoughts=int(answer.thought))
-            counts.update(more)
+            counts.update(extra)
             if start == 0:
                 break
             stop -= self._stride
         return Permutation(order, dict(counts))
 
     def close(self) -> None:
-        self._judge.close()
+        self._window_ranker.close()
