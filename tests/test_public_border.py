@@ -45,9 +45,9 @@ TRAINERS_USE = """
     backends.torch.decoder.layered_model backends.torch.load_weights backends.torch.lora.load
     backends.torch.lora.merge backends.torch.safetensors_reader backends.torch.trainable cli.options cli.output
     errors loading options pipeline.ranking planning.longdoc planning.row_plan plugins plugins.registry progress
-    records.document_options records.documents records.fields records.formats records.label_scale records.parquet
-    records.paths records.record_files records.training_row reranker scorer spec.adapter_folder spec.hub_or_folder
-    spec.reranker_json spec.template spec.untrusted_files types
+    records.document_options records.documents records.fields records.label_scale records.parquet records.paths
+    records.record_files records.row_converters records.row_formats records.training_row reranker scorer
+    spec.adapter_folder spec.hub_or_folder spec.reranker_json spec.template spec.untrusted_files types
 """
 
 
