@@ -131,7 +131,7 @@ def test_what_does_not_fit_is_said_before_a_model_is_loaded(prepared: Prepared, 
 def test_rows_that_no_ranking_loss_can_use(prepared: Prepared) -> None:
     """A single document a query, and no row at all."""
     alone = [TrainingRow("panda", ("bear",), (1.0,), id="a")]
-    with pytest.raises(InputError, match="every row has a single one; use bce or mse"):
+    with pytest.raises(InputError, match="every row has a single document; use bce or mse"):
         prepared("model.checkpoint=/no/such/model", rows=alone)
     with pytest.raises(InputError, match="no row to train on"):
         prepared("model.checkpoint=/no/such/model", rows=[])

@@ -1,1 +1,1 @@
-"""What a model is trained towards: pure functions from the scores of a query's documents to one loss."""
+"""Training objectives: pure functions from the scores of a query's documents to a loss per query."""

@@ -1,4 +1,4 @@
-"""What an objective is: one loss per query, of ragged groups of documents laid out as padded tensors."""
+"""The interface of objectives: one loss per query, for groups of documents in padded tensors."""
 
 from __future__ import annotations
 
@@ -25,57 +25,59 @@ __all__ = [
 ]
 
 Target: TypeAlias = Literal["labels", "teacher"]
-"""What says which document is better: its label, or the order of a teacher's scores."""
+"""Which targets rank the documents: their labels, or the order of a teacher's scores."""
 TARGETS = ("labels", "teacher")
 
-# Stands for minus infinity: its exponential is 0 beside any score, and a group of nothing else still has no NaN.
+# Used as minus infinity: its exponential is 0 beside any score, and a softmax over such values alone is not NaN.
 FLOOR = -1e30
 
 
 def needs_for(target: Target) -> Needs:
-    """Of an objective that compares documents by labels or by a teacher's order."""
+    """The needs of an objective that compares documents by labels or by a teacher's order."""
     return Needs(labels=target == "labels", scores=target == "teacher", docs=2)
 
 
 @runtime_checkable
 class Objective(Protocol):
-    """A pure function of scores and targets, with what a trainer has to know before it can call it."""
+    """A pure function of scores and targets, with the properties that a trainer reads before calling it."""
 
     @property
     def name(self) -> str:
-        """How configurations and model cards spell it."""
+        """The name in configurations and model cards."""
         ...
 
     @property
     def needs(self) -> Needs:
-        """What the rows must bring; checked before a model is loaded."""
+        """The targets that rows must have; checked before a model is loaded."""
         ...
 
     @property
     def shift_invariant(self) -> bool:
-        """Adding a constant to a group's scores changes nothing, so the bias of the head must not be trained.
+        """Whether adding a constant to the scores of a group leaves the loss unchanged.
 
-        Its gradient is rounding noise, which Adam turns into steps of the full learning rate.
+        The bias of the score head is then not trained: its gradient is rounding noise, which Adam would turn into steps
+        of the full learning rate.
         """
         ...
 
     def __call__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> Tensor:
-        """One loss per group, float32 ``[groups]``; a group without signal gives a 0 that is part of the graph.
+        """One loss per group, float32 ``[groups]``; a group without signal gives 0 with a gradient.
 
         Args:
-            scores: the model's raw logits ``[groups, docs]``, of any float type; computed in float32, autocast or not.
-            labels: ``[groups, docs]``, from 0 to 1.
-            teacher: ``[groups, docs]``, a teacher's scores.
-            mask: bool ``[groups, docs]``, True where there is a document. Whatever lies elsewhere counts for nothing.
+            scores: raw logits of the model ``[groups, docs]``, of any float type; the loss is computed in float32, also
+                under autocast.
+            labels: labels in [0, 1], ``[groups, docs]``.
+            teacher: teacher scores, ``[groups, docs]``.
+            mask: bool ``[groups, docs]``, True where there is a document; values elsewhere are ignored.
 
         Raises:
-            InputError: a target is missing, out of range, or shapes differ.
+            InputError: a target is missing or out of range, or shapes differ.
         """
         ...
 
 
 class PaddedGroups:
-    """Ragged groups made safe: float32, and 0 where there is no document (whatever lay there, NaN included)."""
+    """Padded groups of documents: values as float32, and 0 in place of padding (which may be NaN)."""
 
     def __init__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> None:
         for what, value in (("labels", labels), ("teacher", teacher), ("mask", mask)):
@@ -95,17 +97,17 @@ class PaddedGroups:
 
     @property
     def labels(self) -> Tensor:
-        """What each document is worth, ``[groups, docs]``."""
+        """The labels, ``[groups, docs]``."""
         return self._target(self._labels, "labels")
 
     @property
     def teacher(self) -> Tensor:
-        """The teacher's scores, ``[groups, docs]``."""
+        """The teacher scores, ``[groups, docs]``."""
         return self._target(self._teacher, "scores")
 
     def relevance(self, target: Target) -> Tensor:
-        """What each document is worth: its label, or one over its rank by the teacher's scores among the group's
-        documents (1, 1/2, 1/3, ...; equal scores share the better rank), as RankGPT's students learn from orders."""
+        """The relevance of each document: its label, or the reciprocal of its rank by the teacher's scores within the
+        group (1, 1/2, 1/3, ...; equal scores share the better rank), as in RankGPT's distillation."""
         if target == "labels":
             return self.labels
         teacher = self.teacher
@@ -115,32 +117,32 @@ class PaddedGroups:
     def _target(self, values: Tensor | None, field: str) -> Tensor:
         if values is None:
             raise InputError(
-                f"this objective reads `{field}`, and the batch has none; every training row must bring them"
+                f"this objective reads `{field}`, and the batch has none; every training row must have them"
             )
         return values.detach().float().masked_fill(~self.mask, 0)
 
     def mean(self, values: Tensor) -> Tensor:
-        """The mean over each group's documents, ``[groups]``; 0 for a group without any."""
+        """The mean over each group's documents, ``[groups]``; 0 for a group without documents."""
         return divide_or_zero(values.masked_fill(~self.mask, 0).sum(-1), self.mask.sum(-1))
 
     def log_softmax(self, values: Tensor, among: Tensor | None = None) -> Tensor:
-        """Of each group's documents (``among`` some of them, where given); 0 for all others."""
+        """Log-softmax over each group's documents, or over those in the mask ``among``; 0 for all others."""
         among = self.mask if among is None else among
         return values.masked_fill(~among, FLOOR).log_softmax(-1).masked_fill(~among, 0)
 
     def softmax(self, values: Tensor, among: Tensor | None = None) -> Tensor:
-        """Of each group's documents (``among`` some of them, where given); 0 for all others."""
+        """Softmax over each group's documents, or over those in the mask ``among``; 0 for all others."""
         among = self.mask if among is None else among
         return values.masked_fill(~among, FLOOR).softmax(-1).masked_fill(~among, 0)
 
     def has_distinct(self, values: Tensor) -> Tensor:
-        """Whether a group's documents have more than one value, bool ``[groups]``."""
+        """Whether the documents of a group have different values, bool ``[groups]``."""
         highest = values.masked_fill(~self.mask, -math.inf).amax(-1)
         return highest > values.masked_fill(~self.mask, math.inf).amin(-1)
 
 
 class GroupObjective(ABC):
-    """What every objective here shares: checks, float32 and padding, around a formula."""
+    """Base class of the objectives: checks its inputs, computes in float32, and calls `losses`."""
 
     name: ClassVar[str]
     shift_invariant: ClassVar[bool]
@@ -148,11 +150,11 @@ class GroupObjective(ABC):
     @property
     @abstractmethod
     def needs(self) -> Needs:
-        """What the rows must bring."""
+        """The targets that rows must have."""
 
     @abstractmethod
     def losses(self, groups: PaddedGroups) -> Tensor:
-        """One loss per group, ``[groups]``, a function of ``groups.scores``."""
+        """One loss per group, ``[groups]``, differentiable in ``groups.scores``."""
 
     def __call__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> Tensor:
         with torch.autocast(scores.device.type, enabled=False):
@@ -160,11 +162,11 @@ class GroupObjective(ABC):
 
 
 def divide_or_zero(total: Tensor, count: Tensor) -> Tensor:
-    """``total / count``; where the count is 0, so is the total, and a 0 with a gradient comes back."""
+    """``total / count``; where the count is 0 (and so is the total), a 0 with a gradient."""
     return total / count.masked_fill(count == 0, 1)
 
 
 def require_positive(value: object, what: str) -> None:
-    """Raise InputError where ``value`` is not a finite number above 0."""
+    """Raise InputError unless ``value`` is a finite number above 0."""
     if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < math.inf:
         raise InputError(f"{what} is {short(value)}; it must be a number above 0")

@@ -1,4 +1,4 @@
-"""Learning from a teacher's scores, query by query: its distribution, or its margins."""
+"""Distillation objectives: learn a teacher's score distribution over the documents of a query, or its margins."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ __all__ = ["KL", "MarginMSE"]
 
 logger = logging.getLogger("rerank_trainers")
 
-# The temperatures whose teachers were already reported, so that a run says it once and not at every step.
+# Temperatures for which a one-hot teacher was reported, so that a run logs it once and not at every step.
 reported: set[float] = set()
 
 
 @dataclass(frozen=True)
 class MarginMSE(GroupObjective):
-    """Squared error of score differences, ``((z_i - z_j) - (t_i - t_j))^2``, mean over the pairs.
+    """MarginMSE: squared error of score differences, ``((z_i - z_j) - (t_i - t_j))^2``, mean over pairs of documents.
 
     Hofstätter et al., *Improving Efficient Neural Ranking Models with Cross-Architecture Knowledge Distillation*, 2020.
 
     Attributes:
-        pairs: ``"all"`` pairs of a query's documents, or the ``"labelled"`` ones with ``y_i > y_j``, as in the paper.
+        pairs: ``"all"`` pairs of documents of a query, or only ``"labelled"`` pairs (``y_i > y_j``), as in the paper.
 
     Raises:
-        InputError: other pairs.
+        InputError: another value of ``pairs``.
     """
 
     pairs: Literal["all", "labelled"] = "all"
@@ -55,16 +55,16 @@ class MarginMSE(GroupObjective):
 
 @dataclass(frozen=True)
 class KL(GroupObjective):
-    """``KL(softmax(t / T_t) || softmax(z / T_s)) * T_s^2`` over each query's own documents.
+    """KL divergence ``KL(softmax(t / T_t) || softmax(z / T_s)) * T_s^2`` over the documents of each query.
 
-    Hinton et al., *Distilling the Knowledge in a Neural Network*, 2015 (hence the square, which keeps gradients of one
-    size); two temperatures because a teacher's scores and a student's logits rarely have one scale. A teacher so sure
-    that its softmax is one-hot teaches no more than a label: said once per temperature, through the logger
-    ``rerank_trainers``.
+    Hinton et al., *Distilling the Knowledge in a Neural Network*, 2015, with the factor ``T_s^2`` that keeps the size
+    of the gradient. There are two temperatures because a teacher's scores and a student's logits rarely have the same
+    scale. If the teacher's softmax is one-hot, the scores of the other documents have no effect; the logger
+    ``rerank_trainers`` warns of this once per temperature.
 
     Attributes:
-        teacher_temperature: the teacher's scores are divided by it.
-        student_temperature: the model's scores are divided by it.
+        teacher_temperature: divisor of the teacher's scores.
+        student_temperature: divisor of the model's scores.
 
     Raises:
         InputError: a temperature that is not above 0.
@@ -94,15 +94,20 @@ class KL(GroupObjective):
 
     def _report(self, groups: PaddedGroups, target: Tensor) -> None:
         probabilities = target.exp().masked_fill(~groups.mask, 0)
-        sure = (probabilities == 1).any(-1) & (groups.mask.sum(-1) > 1)
-        if not sure.any():
+        one_hot = (probabilities == 1).any(-1) & (groups.mask.sum(-1) > 1)
+        if not one_hot.any():
             return
         reported.add(self.teacher_temperature)
         lead = (
-            groups.teacher.masked_fill(~groups.mask, float("-inf"))[sure].topk(2, -1).values.diff().abs().min().item()
+            groups.teacher.masked_fill(~groups.mask, float("-inf"))[one_hot]
+            .topk(2, -1)
+            .values.diff()
+            .abs()
+            .min()
+            .item()
         )
         logger.warning(
             "kl: the teacher's softmax is one-hot in %d of %d groups (leads of %.3g and more at teacher_temperature %r)"
-            ": the other documents' scores teach nothing; raise teacher_temperature, to about %.2g",
-            int(sure.sum()), len(sure), lead, self.teacher_temperature, lead / 4,
+            ": the scores of the other documents have no effect; raise teacher_temperature, to about %.2g",
+            int(one_hot.sum()), len(one_hot), lead, self.teacher_temperature, lead / 4,
         )  # fmt: skip

@@ -1,7 +1,7 @@
-"""A score at every layer: how the layers of a model are trained together.
+"""The objective of models with a score at every layer.
 
-FlagEmbedding's layerwise rerankers (Chen et al., *BGE M3-Embedding*, 2024, and the model card of
-bge-reranker-v2-minicpm-layerwise): every layer is trained towards the objective, and towards what the last one says.
+As in FlagEmbedding's layerwise rerankers (Chen et al., *BGE M3-Embedding*, 2024, and the model card of
+bge-reranker-v2-minicpm-layerwise), every layer learns from the objective and from the scores of the last layer.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ __all__ = ["Layerwise"]
 
 @dataclass(frozen=True)
 class Layerwise:
-    """The mean over layers of an objective, and of ``KL(softmax(last layer) || softmax(layer))`` over each query's
-    documents, through whose first half no gradient flows. FlagEmbedding takes the sum over layers of both.
+    """The mean over layers of an objective plus ``self_distill * KL(softmax(last layer) || softmax(layer))`` over the
+    documents of each query; no gradient flows into the last layer's softmax. FlagEmbedding sums over layers instead.
 
     Attributes:
-        inner: the objective of each layer.
-        self_distill: weight of the second part.
+        inner: the objective applied to each layer.
+        self_distill: weight of the KL divergence.
 
     Raises:
         InputError: a negative weight.
@@ -40,7 +40,7 @@ class Layerwise:
 
     @property
     def name(self) -> str:
-        """That of the objective of each layer."""
+        """The name of the objective applied to each layer."""
         return self.inner.name
 
     @property
@@ -55,19 +55,19 @@ class Layerwise:
         """One loss per group, ``[groups]``.
 
         Args:
-            scores: ``[groups, docs, layers]``, the deepest layer last; the rest as for any `Objective`.
+            scores: ``[groups, docs, layers]``, the deepest layer last; the other arguments as for any `Objective`.
         """
         layers = scores.unbind(-1)
-        total = torch.stack([self.inner(own, labels, teacher, mask) for own in layers]).mean(0)
+        total = torch.stack([self.inner(layer, labels, teacher, mask) for layer in layers]).mean(0)
         if not self.self_distill:
             return total
         with torch.autocast(scores.device.type, enabled=False):
             last = layers[-1].detach()
-            apart = torch.stack([_apart(PaddedGroups(own, None, last, mask)) for own in layers[:-1]] or [total * 0])
-            return total + self.self_distill * apart.sum(0) / len(layers)
+            divergences = [_kl(PaddedGroups(layer, None, last, mask)) for layer in layers[:-1]] or [total * 0]
+            return total + self.self_distill * torch.stack(divergences).sum(0) / len(layers)
 
 
-def _apart(groups: PaddedGroups) -> Tensor:
+def _kl(groups: PaddedGroups) -> Tensor:
     """``KL(softmax(teacher) || softmax(scores))``, ``[groups]``."""
-    gap = groups.log_softmax(groups.teacher) - groups.log_softmax(groups.scores)
-    return (groups.softmax(groups.teacher) * gap).sum(-1)
+    difference = groups.log_softmax(groups.teacher) - groups.log_softmax(groups.scores)
+    return (groups.softmax(groups.teacher) * difference).sum(-1)

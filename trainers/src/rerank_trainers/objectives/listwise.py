@@ -1,4 +1,4 @@
-"""All documents of a query at once: the softmax of their scores against a distribution made of labels."""
+"""Listwise objectives: the softmax over the scores of a query against a distribution derived from labels."""
 
 from __future__ import annotations
 
@@ -26,19 +26,20 @@ __all__ = ["ListNet", "SoftmaxCE"]
 
 @dataclass(frozen=True)
 class SoftmaxCE(GroupObjective):
-    """Cross-entropy of a group's softmax; with one positive, the InfoNCE of FlagEmbedding's rerankers.
+    """Softmax cross-entropy over the documents of a query; with one positive, InfoNCE as in FlagEmbedding's rerankers.
 
-    Several positives share the mass by their labels. Gao et al., *Rethink Training of BERT Rerankers in Multi-Stage
-    Retrieval Pipeline* (LCE), ECIR 2021; van den Oord et al., 2018.
+    With several positives, the target distribution is proportional to their labels. Gao et al., *Rethink Training of
+    BERT Rerankers in Multi-Stage Retrieval Pipeline* (LCE), ECIR 2021; van den Oord et al., 2018.
 
     Attributes:
-        multi_positive: positives ``"share"`` the target ``y_d / sum y``; or the mean over ``"each"`` positive against
-            the negatives (label 0) alone, which is one positive drawn per step, in expectation.
-        target: ``"labels"``, or ``"softmax_of_labels"`` over labels above 0, as RAG-Retrieval's listwise_ce does.
-        max_grade: the grade of a label 1, for ``softmax_of_labels``, which depends on the scale.
+        multi_positive: ``"share"`` uses the target ``y_d / sum y`` over all positives; ``"each"`` is the mean over
+            positives of the loss of one positive against the negatives (label 0) alone, which is the expectation of
+            drawing one positive per step.
+        target: ``"labels"``, or ``"softmax_of_labels"`` over labels above 0, as in RAG-Retrieval's listwise_ce.
+        max_grade: the grade that a label 1 stands for, for ``softmax_of_labels``, whose result depends on the scale.
 
     Raises:
-        InputError: an unknown option, or two that exclude each other.
+        InputError: an unknown value, or two values that exclude each other.
     """
 
     multi_positive: Literal["share", "each"] = "share"
@@ -77,19 +78,18 @@ class SoftmaxCE(GroupObjective):
 
 @dataclass(frozen=True)
 class ListNet(GroupObjective):
-    """Cross-entropy of a group's softmax with that of its labels: ListNet's top-one probabilities.
+    """ListNet: cross-entropy between the softmax of the labels and that of the scores (top-one probabilities).
 
     Cao et al., *Learning to Rank: From Pairwise Approach to Listwise Approach*, ICML 2007. A group whose labels are all
-    equal says nothing about order and gives 0, where the bare formula would pull its scores together.
+    equal gives 0; the formula alone would make its scores equal.
 
     Attributes:
-        tau: the labels' temperature; by default 0.1, and 1 of a teacher's order, as RankGPT has it. With labels 0 and
-            1 and ``tau`` 1, one positive among eight documents would get only 0.28 of the mass.
-        target: the documents' ``"labels"``, or the order of a ``"teacher"``'s scores: one over the rank takes the
-            labels' place.
+        tau: temperature of the labels; by default 0.1, and 1 for a teacher's order, as in RankGPT. With labels 0 and 1
+            and ``tau`` 1, the only positive among eight documents would have a target probability of just 0.28.
+        target: ``"labels"``, or ``"teacher"``: the reciprocal ranks of the teacher's scores in place of labels.
 
     Raises:
-        InputError: a temperature that is not above 0, or another target.
+        InputError: a temperature that is not above 0, or an unknown target.
     """
 
     tau: float | None = None
@@ -109,6 +109,6 @@ class ListNet(GroupObjective):
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         tau = self.tau or (0.1 if self.target == "labels" else 1.0)
-        worth = groups.relevance(self.target)
-        losses = -(groups.softmax(worth / tau) * groups.log_softmax(groups.scores)).sum(-1)
-        return losses.masked_fill(~groups.has_distinct(worth), 0)
+        relevance = groups.relevance(self.target)
+        losses = -(groups.softmax(relevance / tau) * groups.log_softmax(groups.scores)).sum(-1)
+        return losses.masked_fill(~groups.has_distinct(relevance), 0)

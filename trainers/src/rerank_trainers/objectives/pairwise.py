@@ -1,4 +1,4 @@
-"""Pairs of documents: the better one of each must score higher."""
+"""Pairwise objectives: of two documents of a query, the more relevant one must score higher."""
 
 from __future__ import annotations
 
@@ -26,25 +26,25 @@ __all__ = ["LambdaLoss", "RankNet", "differences"]
 
 
 def differences(values: Tensor) -> Tensor:
-    """``values[i] - values[j]`` of every two documents of a group, ``[groups, docs, docs]``."""
+    """``values[i] - values[j]`` for all pairs of documents of a group, ``[groups, docs, docs]``."""
     return values[:, :, None] - values[:, None, :]
 
 
 @dataclass(frozen=True)
 class RankNet(GroupObjective):
-    """The logistic loss of each pair with ``y_i > y_j``, weighted by how far apart their labels are.
+    """RankNet: logistic loss of each pair with ``y_i > y_j``, weighted by the difference of the labels.
 
     ``sum w_ij softplus(z_j - z_i) / sum w_ij`` with ``w_ij = y_i - y_j``. Burges et al., *Learning to Rank using
     Gradient Descent*, ICML 2005; the weights are RAG-Retrieval's.
 
     Attributes:
-        normalise: the sum is divided by the ``"weights"``, or by the number of ``"pairs"`` (RAG-Retrieval divides by
-            that of the whole batch, so that there a query counts more the more documents it has).
-        target: the documents' ``"labels"``, or the order of a ``"teacher"``'s scores, all of whose pairs count alike
+        normalise: divide the sum by the sum of the ``"weights"``, or by the number of ``"pairs"`` (RAG-Retrieval
+            divides by the pairs of the whole batch, which gives queries with more documents more weight).
+        target: ``"labels"``, or ``"teacher"``: the order of the teacher's scores, in which all pairs have equal weight
             (Sun et al., *Is ChatGPT Good at Search?*, 2023).
 
     Raises:
-        InputError: another way to normalise, or another target.
+        InputError: an unknown ``normalise`` or target.
     """
 
     normalise: Literal["weights", "pairs"] = "weights"
@@ -63,8 +63,8 @@ class RankNet(GroupObjective):
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         pairs = groups.mask[:, :, None] & groups.mask[:, None, :]
-        apart = differences(groups.relevance(self.target)).clamp(min=0)
-        weights = (apart if self.target == "labels" else (apart > 0).float()) * pairs
+        gaps = differences(groups.relevance(self.target)).clamp(min=0)
+        weights = (gaps if self.target == "labels" else (gaps > 0).float()) * pairs
         total = -(weights * functional.logsigmoid(differences(groups.scores))).sum((-2, -1))
         divisor = weights if self.normalise == "weights" else weights > 0
         return divide_or_zero(total, divisor.sum((-2, -1)))
@@ -72,21 +72,21 @@ class RankNet(GroupObjective):
 
 @dataclass(frozen=True)
 class LambdaLoss(GroupObjective):
-    """NDCG-Loss2++: RankNet whose pairs count by what swapping them would change in NDCG; mean over the pairs.
+    """LambdaLoss (NDCG-Loss2++): RankNet with pairs weighted by the change in NDCG if they swap; mean over pairs.
 
     Wang et al., *The LambdaLoss Framework for Ranking Metric Optimization*, CIKM 2018. Of equal scores the less
     relevant document ranks first, so that the order of the documents in the data cannot matter.
 
     Attributes:
-        k: NDCG@k: only pairs with a document that the model ranks among its first ``k``.
-        gain: what a grade is worth, ``"exponential"`` ``2^g - 1`` or ``"linear"`` ``g``.
-        max_grade: the grade of a label 1; the gain is that of ``g = max_grade * y``.
-        mu: how much NDCG-Loss2 counts beside LambdaRank; 0 is LambdaRank alone.
-        sigma: how steep the logistic function is.
-        target: the documents' ``"labels"``, or the order of a ``"teacher"``'s scores, where ``y`` is one over the rank.
+        k: cutoff of NDCG@k: only pairs with a document among the model's first ``k`` count; None uses all.
+        gain: gain of a grade ``g``: ``"exponential"`` ``2^g - 1`` or ``"linear"`` ``g``.
+        max_grade: the grade that a label 1 stands for: ``g = max_grade * y``.
+        mu: weight of NDCG-Loss2 beside LambdaRank; 0 is LambdaRank alone.
+        sigma: slope of the logistic function.
+        target: ``"labels"``, or ``"teacher"``: ``y`` is the reciprocal rank by the teacher's scores.
 
     Raises:
-        InputError: an option that cannot be.
+        InputError: an invalid value of an option.
     """
 
     k: int | None = None
@@ -116,9 +116,9 @@ class LambdaLoss(GroupObjective):
         return needs_for(self.target)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
-        worth = groups.relevance(self.target)
-        order = rank_documents(groups, worth)
-        mask, scores, labels = (values.gather(-1, order) for values in (groups.mask, groups.scores, worth))
+        relevance = groups.relevance(self.target)
+        order = rank_documents(groups, relevance)
+        mask, scores, labels = (values.gather(-1, order) for values in (groups.mask, groups.scores, relevance))
         docs = scores.shape[-1]
         positions = torch.arange(docs, device=scores.device)
         discounts = 1 / torch.log2(2.0 + positions)
@@ -135,18 +135,19 @@ class LambdaLoss(GroupObjective):
 
     def _gains(self, labels: Tensor) -> Tensor:
         grades = labels * self.max_grade
-        # 2^g - 1, written so that the small grades of a teacher do not drown in the 1.
+        # 2^g - 1, computed by expm1, which is accurate for the small grades of a teacher.
         return grades if self.gain == "linear" else torch.expm1(grades * math.log(2))
 
     def _swaps(self, discounts: Tensor, positions: Tensor) -> Tensor:
-        """``mu`` times NDCG-Loss2's change of discount (it knows the distance of two ranks), and LambdaRank's."""
+        """Change of the discount by a swap: ``mu`` times NDCG-Loss2's, which depends on the distance of the two ranks,
+        plus LambdaRank's."""
         distance = (positions[:, None] - positions[None, :]).abs()
         falls = torch.cat([discounts.new_zeros(1), discounts[:-1] - discounts[1:]])
         return self.mu * falls[distance] + (discounts[:, None] - discounts[None, :]).abs()
 
 
-def rank_documents(groups: PaddedGroups, worth: Tensor) -> Tensor:
-    """Each group's documents, best score first; of equal scores the least relevant first, padding last."""
-    by_label = worth.argsort(dim=-1, stable=True)
+def rank_documents(groups: PaddedGroups, relevance: Tensor) -> Tensor:
+    """The documents of each group by descending score; of equal scores the least relevant first, padding last."""
+    by_label = relevance.argsort(dim=-1, stable=True)
     scores = groups.scores.detach().masked_fill(~groups.mask, -math.inf).gather(-1, by_label)
     return by_label.gather(-1, scores.argsort(dim=-1, descending=True, stable=True))

@@ -1,4 +1,4 @@
-"""Each document on its own: what a score means does not depend on the other documents of its query."""
+"""Pointwise objectives: each document is scored on its own, so that the score itself has a meaning."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ SPACES = (None, "probability", "logit")
 
 
 def require_probabilities(values: Tensor, what: str) -> Tensor:
-    """The values themselves; a label 5 would train without a complaint, towards nothing (training.md §0.5).
+    """Return the values unchanged; a label such as 5 would otherwise be trained on without an error.
 
     Raises:
-        InputError: a value that is not from 0 to 1.
+        InputError: a value is not in [0, 1].
     """
     wrong = ~((values >= 0) & (values <= 1))
     if wrong.any():
@@ -31,18 +31,18 @@ def require_probabilities(values: Tensor, what: str) -> Tensor:
 
 @dataclass(frozen=True)
 class BCE(GroupObjective):
-    """Binary cross-entropy of the sigmoid, mean over a group's documents; labels may be graded or a teacher's.
+    """Binary cross-entropy of the sigmoid, mean over the documents of a query; labels in [0, 1] may be graded.
 
     Cross-entropy on pairs of query and document: Nogueira & Cho, *Passage Re-ranking with BERT*, 2019. Soft targets:
     Hinton et al., *Distilling the Knowledge in a Neural Network*, 2015.
 
     Attributes:
-        pos_weight: what relevance counts more than its absence, as in ``torch.nn.BCEWithLogitsLoss``.
-        teacher_space: learn from the teacher's scores instead of labels: they are a ``"probability"``, or a
-            ``"logit"`` whose sigmoid is one.
+        pos_weight: weight of the positive term, as in ``torch.nn.BCEWithLogitsLoss``.
+        teacher_space: learn from teacher scores instead of labels: a ``"probability"``, or a ``"logit"`` whose
+            sigmoid is the target.
 
     Raises:
-        InputError: an option that cannot be; on the call, a target that is no probability.
+        InputError: an invalid value of an option; when called, a target outside [0, 1].
     """
 
     pos_weight: float | None = None
@@ -58,8 +58,8 @@ class BCE(GroupObjective):
 
     @property
     def needs(self) -> Needs:
-        taught = self.teacher_space is not None
-        return Needs(labels=not taught, scores=taught, score_differences=taught)
+        from_teacher = self.teacher_space is not None
+        return Needs(labels=not from_teacher, scores=from_teacher, score_differences=from_teacher)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         if self.teacher_space is None:
@@ -76,14 +76,14 @@ class BCE(GroupObjective):
 
 @dataclass(frozen=True)
 class MSE(GroupObjective):
-    """Squared error of the sigmoid, mean over a group's documents (RAG-Retrieval's pointwise_mse; Brier, 1950).
+    """Squared error of the sigmoid, mean over the documents of a query (RAG-Retrieval's pointwise_mse; Brier, 1950).
 
     Attributes:
-        teacher_space: learn from the teacher's scores instead of labels: a ``"probability"`` is compared with the
-            sigmoid, a ``"logit"`` with the raw score.
+        teacher_space: learn from teacher scores instead of labels: a ``"probability"`` is compared with the sigmoid of
+            the score, a ``"logit"`` with the raw score.
 
     Raises:
-        InputError: an unknown space; on the call, a target that is no probability where it must be one.
+        InputError: an unknown space; when called, a target outside [0, 1], unless it is a logit.
     """
 
     teacher_space: TeacherSpace | None = None
@@ -96,8 +96,8 @@ class MSE(GroupObjective):
 
     @property
     def needs(self) -> Needs:
-        taught = self.teacher_space is not None
-        return Needs(labels=not taught, scores=taught, score_differences=taught)
+        from_teacher = self.teacher_space is not None
+        return Needs(labels=not from_teacher, scores=from_teacher, score_differences=from_teacher)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
         if self.teacher_space == "logit":

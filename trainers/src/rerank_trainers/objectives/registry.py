@@ -1,6 +1,6 @@
-"""The objectives by name.
+"""The objectives by name, with the targets they read and their papers.
 
-| name | needs | paper |
+| name | reads | paper |
 |---|---|---|
 | `bce` | labels, or a teacher's scores | Nogueira & Cho 2019; soft targets: Hinton et al. 2015 |
 | `kl` | a teacher's scores, 2 documents | Hinton et al. 2015 |
@@ -11,8 +11,8 @@
 | `ranknet` | labels, or a teacher's order, 2 documents | Burges et al., ICML 2005; of orders: Sun et al. 2023 |
 | `softmax_ce` | labels, 2 documents | Gao et al., ECIR 2021 (LCE); van den Oord et al. 2018 |
 
-A loss is the query's, not the batch's: whoever trains adds them up and divides by the groups of the whole optimizer
-step, and no gradient depends on how a step was cut into passes and processes.
+A loss belongs to one query. The trainer sums losses and divides by the number of queries of the whole optimizer step,
+so the gradient does not depend on how the step is divided into forward passes and processes.
 """
 
 from __future__ import annotations
@@ -32,27 +32,27 @@ __all__ = ["OBJECTIVES", "make_objective"]
 
 _CLASSES: tuple[type[GroupObjective], ...] = (BCE, KL, LambdaLoss, ListNet, MarginMSE, MSE, RankNet, SoftmaxCE)
 OBJECTIVES: Mapping[str, type[GroupObjective]] = MappingProxyType(
-    {found.name: found for found in sorted(_CLASSES, key=lambda one: one.name)}
+    {kind.name: kind for kind in sorted(_CLASSES, key=lambda kind: kind.name)}
 )
 
 
 def make_objective(name: str, **options: object) -> Objective:
-    """The objective of this name, with its options.
+    """Create an objective by its name and options.
 
     >>> make_objective("listnet", tau=0.5)
     ListNet(tau=0.5, target='labels')
 
     Raises:
-        InputError: an unknown name or option (near matches are named), or a value that the option cannot take.
+        InputError: an unknown name or option (similar names are suggested), or an invalid value of an option.
     """
     if not isinstance(name, str) or name not in OBJECTIVES:
         raise InputError(f"no objective is called {short(name)}; {_nearest(name, list(OBJECTIVES))}")
-    found = OBJECTIVES[name]
-    known = [option.name for option in fields(found)]  # type: ignore[arg-type]
+    kind = OBJECTIVES[name]
+    known = [option.name for option in fields(kind)]  # type: ignore[arg-type]
     for option in options:
         if option not in known:
             raise InputError(f"{name} has no option {short(option)}; {_nearest(option, known)}")
-    return found(**options)
+    return kind(**options)
 
 
 def _nearest(word: object, valid: list[str]) -> str:

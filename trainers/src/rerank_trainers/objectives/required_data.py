@@ -1,4 +1,4 @@
-"""What an objective reads, and whether the rows bring it; asked before a model is loaded, and without torch."""
+"""The targets that an objective reads, and the check that rows have them, before a model is loaded; without torch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from rerank_core.records.training_row import TrainingRow
 
 __all__ = ["DefaultObjective", "Needs", "ObjectiveInfo", "check_needs"]
 
-# The option by which an objective that reads labels learns from a teacher's scores in their place.
-_TAUGHT = {
+# The option with which an objective learns from a teacher's scores instead of labels.
+_TEACHER_OPTIONS = {
     "bce": "teacher_space=logit",
     "lambda": "target=teacher",
     "listnet": "target=teacher",
@@ -21,19 +21,19 @@ _TAUGHT = {
     "mse": "teacher_space=logit",
     "ranknet": "target=teacher",
 }
-_LABEL = "`rerank train label FILES --model TEACHER --out OUT` writes a teacher's scores"
-_ORDER = "`--set objective=ranknet --set objective.options.target=teacher`"
+_LABEL_HINT = "`rerank train label FILES --model TEACHER --out OUT` writes a teacher's scores"
+_ORDER_HINT = "`--set objective=ranknet --set objective.options.target=teacher`"
 
 
 @dataclass(frozen=True, slots=True)
 class Needs:
-    """What the training rows must bring.
+    """What an objective needs of the training rows.
 
     Attributes:
-        labels: what each document is worth.
+        labels: a label of each document.
         scores: a teacher's score of each document.
-        docs: documents below which a group can only give a loss of 0.
-        score_differences: it reads how far apart scores are, which ranks do not say.
+        docs: minimum number of documents of a query; with fewer the loss is always 0.
+        score_differences: whether it reads differences of the teacher's scores, so that ranks are not enough.
     """
 
     labels: bool = False
@@ -51,7 +51,7 @@ class Needs:
 
 
 class ObjectiveInfo(Protocol):
-    """What an objective says of itself before any row is read."""
+    """The properties of an objective that are needed before any row is read."""
 
     @property
     def name(self) -> str: ...
@@ -61,39 +61,41 @@ class ObjectiveInfo(Protocol):
 
 @dataclass(frozen=True)
 class DefaultObjective:
-    """What training's default objective says of itself; the objective needs torch, which takes seconds to import."""
+    """The properties of the default objective, bce, without importing torch, which takes seconds."""
 
     name: str = "bce"
     needs: Needs = Needs(labels=True)
 
 
 def check_needs(objective: ObjectiveInfo, rows: Sequence[TrainingRow], group_size: int = 0) -> None:
-    """Refuse data that lacks what the objective reads.
+    """Refuse rows without the targets that the objective reads.
 
     Raises:
-        InputError: a row without labels or scores (the first is named), ranks where score differences are read, or
-            groups of single documents where they are compared.
+        InputError: a row without labels or scores (the first is named); ranks, if the objective reads score
+            differences; or single documents, if it compares documents.
     """
     needs = objective.needs
     ranks = needs.score_differences
-    for place, row in enumerate(rows):
-        where = place if row.id is None else row.id
+    for index, row in enumerate(rows):
+        where = index if row.id is None else row.id
         if needs.labels and row.labels is None:
             raise InputError(
                 f"the objective {objective.name!r} needs labels, and the row {where} has none. "
-                + _without_labels(objective, row)
+                + _label_advice(objective, row)
             )
         if needs.scores and row.scores is None:
-            raise InputError(f"the objective {objective.name!r} needs scores, and the row {where} has none. {_LABEL}")
+            raise InputError(
+                f"the objective {objective.name!r} needs scores, and the row {where} has none. {_LABEL_HINT}"
+            )
         ranks = ranks and row.scores is not None and _are_ranks(row.scores)
     if ranks and any(len(row.docs) > 1 for row in rows):
         raise InputError(
-            f"the scores of all rows are ranks (-1, -2, ...), as a model that orders lists gives them, and "
-            f"{objective.name!r} reads how far apart scores are, which ranks do not say. Learn from the order: {_ORDER}"
+            f"the scores of all rows are ranks (-1, -2, ...), as listwise models give them, and {objective.name!r} "
+            f"reads differences of scores, which ranks do not have. Learn from the order: {_ORDER_HINT}"
         )
     if needs.docs > 1 and all(len(row.docs) < needs.docs for row in rows):
         raise InputError(
-            f"the objective {objective.name!r} compares documents of a query, and every row has a single one; "
+            f"the objective {objective.name!r} compares documents of a query, and every row has a single document; "
             "use bce or mse, or group the rows by query"
         )
     if 0 < group_size < needs.docs:
@@ -103,21 +105,21 @@ def check_needs(objective: ObjectiveInfo, rows: Sequence[TrainingRow], group_siz
         )
 
 
-def _without_labels(objective: ObjectiveInfo, row: TrainingRow) -> str:
-    """What to do about missing labels: learn from a teacher's scores, where they are or once they are written."""
+def _label_advice(objective: ObjectiveInfo, row: TrainingRow) -> str:
+    """The advice for missing labels: learn from a teacher's scores, and how to add them if there are none."""
     if row.scores is not None and len(row.docs) > 1 and _are_ranks(row.scores):
-        return f"It has a teacher's order (-1, -2, ...); {_ORDER} learns from it"
-    first = _LABEL if row.scores is None else "It has a teacher's scores"
+        return f"It has a teacher's order (-1, -2, ...); {_ORDER_HINT} learns from it"
+    start = _LABEL_HINT if row.scores is None else "It has a teacher's scores"
     parts = re.split(r"[+* ]+", objective.name)
-    option = next((_TAUGHT[part] for part in parts if part in _TAUGHT), None)
+    option = next((_TEACHER_OPTIONS[part] for part in parts if part in _TEACHER_OPTIONS), None)
     if option is None:
-        return f"{first}; `--set objective=kl` learns from them"
+        return f"{start}; `--set objective=kl` learns from them"
     if len(parts) == 1:
-        return f"{first}; `--set objective.options.{option}` learns from them"
-    return f"{first}; {option.replace('=', ': ')} among the options of an objective learns from them"
+        return f"{start}; `--set objective.options.{option}` learns from them"
+    return f"{start}; {option.replace('=', ': ')} among the options of an objective learns from them"
 
 
 def _are_ranks(scores: Iterable[float]) -> bool:
-    """Whether scores are minus the ranks 1, 2, ... in some order."""
-    given = sorted(scores, reverse=True)
-    return given == [float(-rank) for rank in range(1, len(given) + 1)]
+    """Whether the scores are minus the ranks 1, 2, ... in some order."""
+    ordered = sorted(scores, reverse=True)
+    return ordered == [float(-rank) for rank in range(1, len(ordered) + 1)]

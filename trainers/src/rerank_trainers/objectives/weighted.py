@@ -1,4 +1,4 @@
-"""Several objectives at once, each with a weight."""
+"""The weighted sum of several objectives."""
 
 from __future__ import annotations
 
@@ -17,23 +17,23 @@ __all__ = ["Weighted", "weighted_sum"]
 
 @dataclass(frozen=True)
 class Weighted:
-    """The weighted sum of objectives, group by group. It needs what any of them needs.
+    """The weighted sum of objectives for each query. It needs the targets of all of them.
 
     Attributes:
         parts: ``(weight, objective)``, at least one.
 
     Raises:
-        InputError: no part, a weight that is not above 0, or a part that is no objective.
+        InputError: no parts, a weight that is not above 0, or a part that is not an objective.
     """
 
     parts: tuple[tuple[float, Objective], ...]
 
     def __post_init__(self) -> None:
         if not self.parts:
-            raise InputError("a sum of objectives has no parts; give at least one (weight, objective)")
+            raise InputError("a sum of objectives has no terms; give at least one (weight, objective)")
         for part in self.parts:
             if not (isinstance(part, tuple) and len(part) == 2 and isinstance(part[1], Objective)):
-                raise InputError(f"{short(part)} is no part of a sum of objectives; it must be (weight, objective)")
+                raise InputError(f"{short(part)} is not a term of a sum of objectives; it must be (weight, objective)")
             require_positive(part[0], f"the weight of {part[1].name}")
 
     @property
@@ -58,6 +58,6 @@ def weighted_sum(parts: Sequence[tuple[float, Objective]]) -> Weighted:
     """The weighted sum of objectives, such as ``weighted_sum([(1.0, SoftmaxCE()), (0.1, BCE())])``.
 
     Raises:
-        InputError: no part, a weight that is not above 0, or a part that is no objective.
+        InputError: no parts, a weight that is not above 0, or a part that is not an objective.
     """
     return Weighted(tuple(parts))
