@@ -54,7 +54,7 @@ def models(
 
 
 def plugins(as_json: AsJson = False) -> None:
-    """List the installed plugins with their status, and the error of each that failed to load.
+    """List the installed plugins with their status and errors.
 
     \b
     Examples:

@@ -145,7 +145,7 @@ def _csv(text: Iterator[str], name: str, fields: DocumentFields) -> Iterator[Doc
         first = next(table_rows([(number, line)], delimiter, name))[1]
         numbered_rows = table_rows(remaining, delimiter, name)
     else:
-        first, numbered_rows = split_tabs(line), ((at, split_tabs(other)) for at, other in remaining if other.strip())
+        first, numbered_rows = split_tabs(line), ((at, split_tabs(row)) for at, row in remaining if row.strip())
     if not header:
         # The collection format of MS MARCO: an id and a passage, without a header.
         if delimiter != "\t" or len(first) != 2 or not any(char.isdigit() for char in first[0]):

@@ -89,7 +89,7 @@ def encoding_of_bytes(head: bytes, encoding: str | None, name: str) -> str | Non
             return utf16
         if head.count(0) > len(head) // 20 or not _decodes(head, "utf-8"):
             raise InputError(
-                f"{name!r} holds NUL bytes, so it is not text; name text files, or its encoding with --encoding"
+                f"{name!r} holds NUL bytes, so it is not text; give a text file, or name its encoding with --encoding"
             )
     if head.isascii():
         return None

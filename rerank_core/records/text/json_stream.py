@@ -37,11 +37,11 @@ def json_values(pieces: Iterable[str], name: str, decoder: json.JSONDecoder) -> 
     else:
         while True:
             yield reader.value()
-            mark = reader.peek()
-            if mark not in (",", "]") or not mark:
-                raise reader.error("Expecting ',' delimiter" if mark else "the array is not closed", reader.at)
+            separator = reader.peek()
+            if separator not in (",", "]"):
+                raise reader.error("Expecting ',' delimiter" if separator else "the array is not closed", reader.at)
             reader.skip()
-            if mark == "]":
+            if separator == "]":
                 break
     if reader.peek():
         raise reader.error("text follows after the end of the array", reader.at)
@@ -55,6 +55,8 @@ def json_error_reason(error: Exception) -> str:
 
 
 class _Reader:
+    """Parses values from text that arrives in pieces, and keeps track of line and column."""
+
     def __init__(self, pieces: Iterable[str], name: str, decoder: json.JSONDecoder) -> None:
         self._pieces, self._name, self._decoder = iter(pieces), name, decoder
         self.text, self.at, self._line, self._column, self._ended = "", 0, 1, 1, False
