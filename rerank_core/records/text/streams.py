@@ -128,18 +128,18 @@ def _source(file: IO[bytes], name: str) -> Source:
 
 
 def _refuse_binary(head: bytes, name: str, compression: str | None) -> None:
-    found = advice = None
-    for magic, kind, remedy in _NOT_TEXT:
+    kind = advice = None
+    for magic, name_of_kind, remedy in _NOT_TEXT:
         if head.startswith(magic):
-            found, advice = kind, remedy
+            kind, advice = name_of_kind, remedy
     if head.startswith(b"PK\x03\x04") and any(mark in head[:4096] for mark in _OFFICE_MARKERS):
-        found, advice = "an Excel workbook or another Office document", "save it as CSV UTF-8"
+        kind, advice = "an Excel workbook or another Office document", "save it as CSV UTF-8"
     if head[_TAR_MAGIC] == b"ustar":
-        found, advice = "a tar archive", "unpack it (tar -xf FILE) and name the files that come out"
+        kind, advice = "a tar archive", "unpack it (tar -xf FILE) and name the files that come out"
     if compression is not None and any(head.startswith(magic) for magic in _COMPRESSION_MAGIC):
-        found, advice = "compressed twice", "unpack it once"
-    if found is not None:
-        raise InputError(f"{name!r} is {found}, which cannot be read as text; {advice}")
+        kind, advice = "compressed twice", "unpack it once"
+    if kind is not None:
+        raise InputError(f"{name!r} is {kind}, which cannot be read as text; {advice}")
 
 
 def _decompressed(file: IO[bytes], compression: str, name: str) -> Any:
