@@ -133,7 +133,7 @@ class Registry:
             return source
         known = f" {short(source)} is a model's name." if self._claims(source) else ""
         raise CheckpointError(
-            f"checkpoint {short(source)} is no directory here, and not a hub id like 'owner/name'.{known}"
+            f"checkpoint {short(source)} is neither an existing directory nor a hub id like 'owner/name'.{known}"
         )
 
     def named(self, name: str) -> ModelSpec:

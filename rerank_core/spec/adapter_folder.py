@@ -77,8 +77,8 @@ def base_directory(directory: Path) -> Path | None:
             return path
     if not is_hub_id(name):
         raise CheckpointError(
-            f"{directory}: its base model {short(name)} is no directory here, and not a hub id like 'owner/name'; "
-            f"write the path of the base model into base_model_name_or_path of {CONFIG}"
+            f"{directory}: its base model {short(name)} is neither an existing directory nor a hub id like "
+            f"'owner/name'; write the path of the base model into base_model_name_or_path of {CONFIG}"
         )
     return None
 

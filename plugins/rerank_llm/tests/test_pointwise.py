@@ -263,7 +263,7 @@ def test_a_base_model_is_refused(tmp_path: Path) -> None:
 def test_a_relative_folder_and_a_name_nobody_has(made: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(made("qwen").parent)
     assert rerank_core.load(f"llm:{made('qwen').name}", device="cpu").rerank("q", ["d"]).scores()
-    with pytest.raises(CheckpointError, match="no directory here"):
+    with pytest.raises(CheckpointError, match="neither an existing directory"):
         rerank_core.load("llm:nothing")
     with pytest.raises(UnknownModelError):
         rerank_core.load("mini:nothing/here")
