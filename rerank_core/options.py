@@ -192,7 +192,7 @@ def _device(value: Any) -> str | None:
         number = -1
     if number < 0:
         raise InputError(
-            f"device is {short(value)}; it must be a string like 'cpu' or 'cuda:1', the number of a GPU, or torch's own"
+            f"device is {short(value)}; it must be a string like 'cpu' or 'cuda:1', a GPU's number, or a torch.device"
         )
     return f"cuda:{number}"
 

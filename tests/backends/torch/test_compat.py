@@ -123,7 +123,7 @@ def test_bad_requests(made: Callable[[Family], Path]) -> None:
     with pytest.raises(InputError, match="left out"):
         rerank_core.load("mini", device="cpu", compat="bcembedding")
     reranker = rerank_core.load(directory, device="cpu", compat="bcembedding")
-    with pytest.raises(InputError, match=r"\['overlap'\] cannot be set beside"):
+    with pytest.raises(InputError, match=r"\['overlap'\] cannot be set; leave them out"):
         reranker.rerank("panda", ["paris"], overlap=3)
     tight = rerank_core.load(directory, device="cpu", compat="bcembedding", max_length=4)
     with pytest.raises(InputError, match="max_length=4 leaves no token"):
