@@ -139,7 +139,7 @@ def test_failures_say_what_happened_and_keep_the_key(server: Server, load: Calla
 def test_an_endpoint_needs_a_model_and_a_key(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("openai", reason="the client library of rerank-llm[api] is not installed")
     monkeypatch.delenv("OPENAI_API_KEY", raising=False)
-    with pytest.raises(InputError, match="which model"):
+    with pytest.raises(InputError, match="chat_model is None; name the model"):
         rerank_core.load("llm-listwise-api", api_key="x")
     with pytest.raises(InputError, match="OPENAI_API_KEY"):
         rerank_core.load("llm-listwise-api", chat_model="x")
