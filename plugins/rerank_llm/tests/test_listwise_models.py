@@ -99,7 +99,7 @@ def test_a_checkpoints_own_settings_do_not_change_the_answer(
     prompt = torch.tensor([plain.prompt(rankzephyr(QUERY, docs))])
     written = []
     for directory in (chat, other):
-        model = rerank_core.load("llm-listwise", checkpoint=directory, device="cpu").scorer._judge._model  # type: ignore[union-attr]
+        model = rerank_core.load("llm-listwise", checkpoint=directory, device="cpu").scorer._window_ranker._model  # type: ignore[union-attr]
         written.append(
             model.generate(prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=24, pad_token_id=0)
         )
