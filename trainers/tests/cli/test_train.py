@@ -93,7 +93,7 @@ def test_flags_win_over_the_file_and_set_over_flags(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("-s", "train.epoch=3"), "'train.epoch' is no setting. Did you mean 'epochs'?"),
+        (("-s", "train.epoch=3"), "'train.epoch' is not a setting. Did you mean 'epochs'?"),
         (("-s", "train.epochs"), "--set takes KEY=VALUE"),
         (("--objective", "softmax"), "softmax_ce"),
         (("--objective", "kl"), "needs scores"),

@@ -165,7 +165,7 @@ def test_answers_replace_those_of_a_model(
     ("told", "error", "said"),
     [
         ((OWN[0], "model.answers=[relevance]"), CheckpointError, "'relevance' is .* tokens"),
-        ((OWN[0], "model.answers=[yes, no]"), InputError, "True; it must be a str; put it in quotes"),
+        ((OWN[0], "model.answers=[yes, no]"), InputError, "True; it must be a string; put it in quotes"),
         ((OWN[0],), InputError, "needs model.answers"),
         ((OWN[0], 'model.answers=["yes", "no", "bear"]'), InputError, "one or two words"),
         ((), InputError, "follows a template"),

@@ -23,6 +23,8 @@ from rerank_trainers.config.schema import Config, ObjectiveConfig
 
 __all__ = ["parse_config", "read_config", "set_values", "write_config"]
 
+_TYPE_NAMES: Mapping[type, str] = {bool: "true or false", int: "an integer", str: "a string"}
+
 
 def read_config(path: str | PathLike[str]) -> dict[str, Any]:
     """Read the mapping in a YAML or JSON file.
@@ -121,7 +123,7 @@ def _parse_dataclass(kind: Any, data: object, path: str) -> Any:
         if key not in known:
             near = near_matches(key, known)
             hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise InputError(f"{name!r} is no setting.{hint} There are {', '.join(known)}")
+            raise InputError(f"{name!r} is not a setting.{hint} Valid here: {', '.join(known)}")
         values[key] = _parse_value(hints[key], value, name)
     missing = [
         item.name
@@ -173,7 +175,7 @@ def _parse_value(hint: Any, value: Any, name: str) -> Any:
                     return float(value)
         raise InputError(f"{name} is {short(value)}; it must be a finite number")
     if not isinstance(value, hint) or (isinstance(value, bool) and hint is not bool):
-        # YAML 1.1, which PyYAML reads, takes a bare yes or no for a boolean.
+        # In YAML 1.1, which PyYAML reads, an unquoted yes or no is a boolean.
         quoted = '; put it in quotes, like "yes"' if hint is str and isinstance(value, (bool, int, float)) else ""
-        raise InputError(f"{name} is {short(value)}; it must be a {hint.__name__}{quoted}")
+        raise InputError(f"{name} is {short(value)}; it must be {_TYPE_NAMES[hint]}{quoted}")
     return value
