@@ -93,7 +93,7 @@ def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stde
     if sys.modules.get("rerank_core.backends.torch"):  # which said so when it was imported, to another environment
         from rerank_core.backends.torch import kernel_caches
 
-        kernel_caches.bound()
+        kernel_caches.limit_kernel_caches()
     os.chdir(cwd)
     if "OMP_NUM_THREADS" in env:  # was read when torch was imported
         import torch
