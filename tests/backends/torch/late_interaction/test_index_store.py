@@ -33,7 +33,7 @@ def scores(reranker: Reranker, index: Index) -> list[list[float]]:
 
 def vectors(index: Index) -> list[torch.Tensor]:
     """The token vectors of every window."""
-    places = [window.embedding for shelved in index._stored for window in shelved.windows]
+    places = [window.embedding for text in index._stored for window in text.windows]
     return [place.block.embedding(place.number)["vectors"] for place in places]
 
 
@@ -156,7 +156,7 @@ def test_vectors_lie_in_the_file(tiny: Reranker, kept: Path) -> None:
     """Vectors are views of the mapped shard, of an index just made and of one opened: none is a copy in memory."""
     for texts in (TEXTS, [*TEXTS, *NEW]):
         index = tiny.index(texts, kept)
-        parts = [window.embedding.block.parts["vectors"] for shelved in index._stored for window in shelved.windows]
+        parts = [window.embedding.block.parts["vectors"] for text in index._stored for window in text.windows]
         lines = [line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines()]
         mapped = {str(path): [line[0].split("-") for line in lines if line[-1] == str(path)] for path in shards(kept)}
         found = {
