@@ -2,8 +2,7 @@
 
     RERANK_DATA=... python benchmarks/dl19.py --model mini
 
-The order of the file (BM25) is measured first: 0.5058 is the figure that pyserini publishes for it, so a wrong metric
-shows before any model runs.
+The order of the file (BM25) is measured as well: pyserini publishes 0.5058 for it, which checks the metric.
 """
 
 from __future__ import annotations
@@ -41,22 +40,22 @@ def ndcg10(data: Path, run: list[ScoredDoc], queries: set[str] | None = None) ->
 
 
 def measure(data: Path, model: str) -> dict[str, object]:
-    """The figures of one model, as plain data."""
-    asked = requests(data)
-    bm25 = [ScoredDoc(q, d["id"], float(-place)) for q, _, docs in asked for place, d in enumerate(docs)]
+    """Metrics and seconds of one model, as plain data."""
+    queries = requests(data)
+    bm25 = [ScoredDoc(q, d["id"], float(-position)) for q, _, docs in queries for position, d in enumerate(docs)]
     reranker = rerank_core.load(model)
     started = time.perf_counter()
-    rankings = reranker.rerank_many([(query, docs) for _, query, docs in asked], progress=True)
+    rankings = reranker.rerank_many([(query, docs) for _, query, docs in queries], progress=True)
     seconds = time.perf_counter() - started
     run = [
         ScoredDoc(q, str(hit.document.id), hit.score)
-        for (q, _, _), ranking in zip(asked, rankings, strict=True)
+        for (q, _, _), ranking in zip(queries, rankings, strict=True)
         for hit in ranking
     ]
     return {
         "model": model,
-        "queries": len(asked),
-        "documents": sum(len(docs) for _, _, docs in asked),
+        "queries": len(queries),
+        "documents": sum(len(docs) for _, _, docs in queries),
         "tokens": sum(ranking.usage.tokens or 0 for ranking in rankings),
         "ndcg@10": round(ndcg10(data, run), 4),
         "ndcg@10 of BM25 order": round(ndcg10(data, bm25), 4),
@@ -69,5 +68,5 @@ if __name__ == "__main__":
     parser.add_argument("--model", default="mini")
     arguments = parser.parse_args()
     if "RERANK_DATA" not in os.environ:
-        sys.exit("RERANK_DATA must name the folder with the judged data")
+        sys.exit("RERANK_DATA is not set: it names the folder with the judged data")
     print(json.dumps(measure(Path(os.environ["RERANK_DATA"]), arguments.model), indent=2))

@@ -1,10 +1,10 @@
-"""Fine-tuning on real data: what each objective is worth, over several seeds, beside the model that it starts from.
+"""Fine-tuning on real data: metrics of each objective over several seeds, and of the model that training starts from.
 
     RERANK_DATA=... python benchmarks/fine_tuning.py [english] [chinese] [--seeds 3]
 
-Every run is what `rerank train reranker` does; the epoch is chosen on the dev set, the test set is looked at once. Goes
-on where it was stopped; results are in benchmarks/results/fine_tuning.json, and docs/training.md shows
-them as tables (tools/training_tables.py).
+Every run trains as `rerank train reranker` does; the epoch is chosen on the dev set, and the test set is measured once.
+An interrupted run continues. Results are in benchmarks/results/fine_tuning.json; docs/training.md shows them as tables
+(tools/training_tables.py).
 """
 
 from __future__ import annotations
@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import judged
-from judged import readers
-from measuring import bm25, chance, measured
+from parts import judged
+from parts.judged import readers
+from parts.measuring import bm25, chance, measured
 
 import rerank_core
 from rerank_core.records.training_row import TrainingRow
@@ -40,13 +40,13 @@ WORK = Path(tempfile.gettempdir()) / "rerank-fine-tuning"
 
 @dataclass(frozen=True)
 class Experiment:
-    """One way to train, measured on several test sets.
+    """Settings of one run, and the test sets it is measured on.
 
     Attributes:
         train, dev: files of rows.
-        tests: of each test set, its rows.
-        settings: over those common to all.
-        start: the checkpoint of a seed.
+        tests: returns the rows of each test set.
+        settings: settings of the run, as in a configuration file.
+        start: returns the checkpoint that training starts from, given the seed.
     """
 
     name: str
@@ -58,8 +58,8 @@ class Experiment:
 
 
 def english(data: Path) -> Iterator[Experiment]:
-    """WikiQA, from all-MiniLM-L6-v2 as a cross-encoder with a fresh head, with and without learning `mini`'s scores
-    first."""
+    """WikiQA, starting from all-MiniLM-L6-v2 as a cross-encoder with a new head, with and without first training on
+    the scores of `mini`."""
     folder = WORK / "wikiqa"
     files = {
         split: judged.write(judged.rows_of(data, f"en_wikiqa/{split}"), folder / f"{split}.jsonl")
@@ -83,9 +83,9 @@ def english(data: Path) -> Iterator[Experiment]:
         yield Experiment(
             f"wikiqa {objective}, after mini's scores", files["train"], files["dev"], tests, settings, taught
         )
-    kept = _kept(data)
+    scored = _with_mini_scores(data)
     yield Experiment(
-        "wikiqa softmax_ce and mini's scores, after them", kept, files["dev"], far,
+        "wikiqa softmax_ce and mini's scores, after them", scored, files["dev"], far,
         {**common, "data": {"group_size": 6}, "objective": ["softmax_ce", {"name": "kl", "options": _NEAR}]}, taught,
     )  # fmt: skip
     yield Experiment(
@@ -93,13 +93,13 @@ def english(data: Path) -> Iterator[Experiment]:
     )
 
 
-# Cosines lie close together: a softmax at temperature 1 could not tell them apart.
+# Cosines are so close together that a softmax at temperature 1 is almost uniform.
 _NEAR = {"teacher_temperature": 0.05}
 
 
-def _kept(data: Path) -> Path:
-    """WikiQA's training rows with six documents of other questions each, and `mini`'s scores of all: candidates of one
-    article never ask whether a document is about the question at all."""
+def _with_mini_scores(data: Path) -> Path:
+    """WikiQA's training rows, each with six documents of other questions, and the scores of `mini`. All candidates of
+    one question are of one article, so that alone they do not teach to reject documents about another subject."""
     file = WORK / "wikiqa" / "kept.jsonl"
     if not file.exists():
         rows = judged.rows_of(data, "en_wikiqa/train")
@@ -116,7 +116,7 @@ def _kept(data: Path) -> Path:
 
 
 def _taught(data: Path, dev: Path) -> Path:
-    """A cross-encoder that has learnt `mini`'s scores of training texts, whose labels it has not seen."""
+    """A cross-encoder trained on the scores of `mini` for training texts, without labels."""
     folder = WORK / "taught"
     if not (folder / "final").exists():
         if not (folder / "train.jsonl").exists():
@@ -124,8 +124,8 @@ def _taught(data: Path, dev: Path) -> Path:
             rows = [*judged.as_rows("wikiqa", wiki), *judged.rows_of(data, "en_trecqa/train")]
             rows += judged.rows_of(data, "en_quora_rank/train")[:1000]
             with rerank_core.load("mini", device="cpu") as mini:
-                told = (TrainingRow(row.query, row.docs, id=row.id) for row in rows)
-                judged.write(label(told, mini), folder / "train.jsonl")
+                unlabelled = (TrainingRow(row.query, row.docs, id=row.id) for row in rows)
+                judged.write(label(unlabelled, mini), folder / "train.jsonl")
         settings = {
             "data": {"train": [str(folder / "train.jsonl")], "eval": [str(dev)], "group_size": 4, "on_error": "warn"},
             "model": {"checkpoint": "mini", "kind": "cross-encoder", "max_length": 256},
@@ -144,7 +144,7 @@ def _taught(data: Path, dev: Path) -> Path:
 
 
 def chinese(data: Path) -> Iterator[Experiment]:
-    """Small models from scratch with BERT-Chinese's vocabulary: mined negatives, graded labels, a teacher."""
+    """Small models trained from scratch with BERT-Chinese's vocabulary: mined negatives, graded labels, a teacher."""
     from_scratch = lambda seed: str(_small(data, seed))  # noqa: E731
     train = {"epochs": 6, "learning_rate": 5e-4, "batch_size": 32, "token_budget": 16384}
     common = {"model": {"max_length": 256}, "train": train}
@@ -204,7 +204,7 @@ def _small(data: Path, seed: int) -> Path:
 
 
 def run(experiment: Experiment, seed: int) -> dict[str, Any]:
-    """Train once and measure on every test set; per query, so that runs can be paired."""
+    """Train once and measure on every test set, with nDCG@10 of each query for paired comparisons."""
     settings = dict(experiment.settings)
     settings["data"] = {**settings.get("data", {}), "train": [str(experiment.train)], "eval": [str(experiment.dev)]}
     settings["data"]["on_error"] = "warn"
@@ -216,14 +216,14 @@ def run(experiment: Experiment, seed: int) -> dict[str, Any]:
     outcome = train(parse_config(settings), publish=False)
     seconds = time.perf_counter() - started
     reranker = live_reranker(outcome.run.model)
-    found: dict[str, Any] = {"seconds": round(seconds), "best_dev": outcome.run.trainer.state.best_metric, "tests": {}}
+    result: dict[str, Any] = {"seconds": round(seconds), "best_dev": outcome.run.trainer.state.best_metric, "tests": {}}
     for name, rows in experiment.tests.items():
-        found["tests"][name] = measured(rows(), reranker)
-    return found
+        result["tests"][name] = measured(rows(), reranker)
+    return result
 
 
 def start(data: Path, tests: Mapping[str, Callable[[], list[TrainingRow]]]) -> dict[str, Any]:
-    """What the model that the others start after gives by itself."""
+    """Measure the model trained on the scores of `mini` alone, which other runs start from."""
     dev = judged.write(judged.rows_of(data, "en_wikiqa/dev"), WORK / "wikiqa" / "dev.jsonl")
     with rerank_core.load(_taught(data, dev), device="cpu") as taught:
         return {"tests": {name: measured(rows(), taught) for name, rows in tests.items()}}
@@ -233,11 +233,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("parts", nargs="*", default=["english", "chinese"])
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--only", default="", help="run experiments whose names hold this")
-    parser.add_argument("--results", type=Path, default=RESULTS, help="for several processes at once; join them later")
+    parser.add_argument("--only", default="", help="run only experiments with this text in their names")
+    parser.add_argument("--results", type=Path, default=RESULTS, help="file of the results, one for each process")
     arguments = parser.parse_args()
     if "RERANK_DATA" not in os.environ:
-        sys.exit("RERANK_DATA must name the folder with the judged data")
+        sys.exit("RERANK_DATA is not set: it names the folder with the judged data")
     data = Path(os.environ["RERANK_DATA"])
     results: Path = arguments.results
     done: dict[str, Any] = json.loads(results.read_text(encoding="utf-8")) if results.exists() else {}

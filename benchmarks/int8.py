@@ -1,8 +1,8 @@
-"""What ``dtype="int8"`` costs and gains: drift and order on real weights, nDCG@10, seconds beside float32.
+"""``dtype="int8"`` beside float32 on real weights: differences of scores and order, nDCG@10, seconds.
 
     RERANK_DATA=... python benchmarks/int8.py [--queries 43] [--json]
 
-`mini` over TREC DL19, BM25 top-100; the two take turns, query by query.
+`mini` over the BM25 top-100 of TREC DL 2019; the two take turns, query by query.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ DTYPES = ("float32", "int8")
 
 
 def measure(data: Path, model: str, queries: int) -> dict[str, Any]:
-    """The figures of one model, as plain data."""
+    """Metrics and timings of one model, as plain data."""
     rerankers = {dtype: rerank_core.load(model, device="cpu", dtype=dtype) for dtype in DTYPES}
     runs: dict[str, list[ScoredDoc]] = {dtype: [] for dtype in DTYPES}
     ratios, taus, drifts = [], [], []
-    asked = requests(data)[:queries]
-    for number, query, documents in asked:
+    judged_queries = requests(data)[:queries]
+    for number, query, documents in judged_queries:
         seconds, scores = {}, {}
         for dtype, reranker in rerankers.items():
             started = time.perf_counter()
@@ -42,10 +42,10 @@ def measure(data: Path, model: str, queries: int) -> dict[str, Any]:
         ratios.append(seconds["float32"] / seconds["int8"])
         taus.append(float(kendalltau(scores["float32"], scores["int8"]).statistic))
         drifts += [abs(a - b) for a, b in zip(scores["float32"], scores["int8"], strict=True)]
-    judged = {number for number, _, _ in asked}
+    judged = {number for number, _, _ in judged_queries}
     return {
         "model": model,
-        "queries": len(asked),
+        "queries": len(judged_queries),
         "times_float32": round(median(ratios), 2),
         "kendall_tau": round(mean(taus), 4),
         "kendall_tau_least": round(min(taus), 4),
@@ -60,11 +60,11 @@ def main() -> None:
     parser.add_argument("--model", default="mini")
     parser.add_argument("--queries", type=int, default=43)
     parser.add_argument("--json", action="store_true", help="one JSON object on stdout")
-    given = parser.parse_args()
+    options = parser.parse_args()
     if "RERANK_DATA" not in os.environ:
         sys.exit("RERANK_DATA is not set: it names the folder with the judged data")
-    found = measure(Path(os.environ["RERANK_DATA"]), given.model, given.queries)
-    print(json.dumps(found) if given.json else "\n".join(f"{name:18} {value}" for name, value in found.items()))
+    result = measure(Path(os.environ["RERANK_DATA"]), options.model, options.queries)
+    print(json.dumps(result) if options.json else "\n".join(f"{name:18} {value}" for name, value in result.items()))
 
 
 if __name__ == "__main__":

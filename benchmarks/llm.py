@@ -2,36 +2,35 @@
 
     RERANK_DATA=... python benchmarks/llm.py [--rounds 5]
 
-As bench.py: every engine in a process of its own, interleaved, scores compared in the same run. The shapes are scaled
-down to run here: Qwen3's (8 layers x 512), Gemma's with the output layer's share of gemma-2b's work (18 layers x 256),
-both under real tokenizers; and 40 layers of MiniCPM, ours against ours, for the cascade.
+As in bench.py, every engine runs in its own process, the engines take turns, and scores are compared in the same run.
+The shapes are scaled down to run on a CPU: Qwen3 (8 layers x 512) and Gemma (18 layers x 256, where the output layer
+has the same share of the work as in gemma-2b), both with real tokenizers; and 40 layers of MiniCPM, which compare our
+cascade with our scores of all documents at one layer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import sys
 import time
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-import torch
-from bench import Engine, _drift, machine
-from environments import home
-from qwen3_card import AFTER, BODY, SETTINGS, SYSTEM
-from workloads import requests
+from parts.engine import REQUIREMENTS, Engine, interleaved
+from parts.qwen3_card import AFTER, BODY, SETTINGS, SYSTEM
+from parts.run import ROOT, drift, folders, machine, write
+from parts.workloads import requests
 
 import rerank_core
 from rerank_core.testing.decoders import tiny_causal_lm, write_tokenizer
 
-ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT / "plugins" / "rerank_bge" / "tests"))
-from bge_tensors import MINICPM, write  # noqa: E402
+from bge_tensors import MINICPM
+from bge_tensors import write as write_model
 
-# Batches of 32 long rows do not fit plain Hugging Face's caches: it takes minutes there, and says nothing.
+# On long rows plain Hugging Face batches of 32 take minutes, so they are not timed there.
 CELLS = {
     ("qwen3-8x512", "dl19"): ("sentence-transformers", "transformers"),
     ("gemma-18x256", "dl19"): ("flagembedding", "transformers"),
@@ -41,7 +40,7 @@ CELLS = {
 
 
 def checkpoint(folder: Path, shape: str, data: Path) -> Path:
-    """The directory of a shape, made once."""
+    """The checkpoint of a shape, written once."""
     directory = folder / shape
     if (directory / "bench.json").exists():
         return directory
@@ -51,57 +50,53 @@ def checkpoint(folder: Path, shape: str, data: Path) -> Path:
             intermediate_size=1536, num_attention_heads=8, num_key_value_heads=4, head_dim=64,
             max_position_embeddings=8192, tie_word_embeddings=True,
         )  # fmt: skip
-        own = SETTINGS
-        given = {"template": "qwen3", "before": SYSTEM, "body": BODY, "after": AFTER}
+        settings = SETTINGS
+        prompt = {"template": "qwen3", "before": SYSTEM, "body": BODY, "after": AFTER}
     else:
         tiny_causal_lm(
             directory, "gemma", tokenizer=data / "tokenizers" / "llama2", layers=18, hidden=256, std=0.05,
             intermediate_size=2048, num_attention_heads=8, num_key_value_heads=1, head_dim=32,
             max_position_embeddings=8192, tie_word_embeddings=True, bos_token_id=1, eos_token_id=2,
         )  # fmt: skip
-        own = {
+        settings = {
             "bos_token": "<s>",
             "eos_token": "</s>",
             "unk_token": "<unk>",
             "pad_token": "<unk>",
             "padding_side": "left",
         }
-        given = {"template": "bge"}
+        prompt = {"template": "bge"}
     file = directory / "tokenizer_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **own}), encoding="utf-8")
-    (directory / "bench.json").write_text(json.dumps(given), encoding="utf-8")
+    file.write_text(json.dumps({**json.loads(file.read_text(encoding="utf-8")), **settings}), encoding="utf-8")
+    (directory / "bench.json").write_text(json.dumps(prompt), encoding="utf-8")
     return directory
 
 
 def run_cell(shape: str, workload: str, rounds: int, folder: Path, data: Path) -> dict[str, Any]:
-    """Each engine's median, as a multiple of ours in the same rounds."""
+    """Median seconds of each engine, and the median ratio to ours in the same round."""
     directory = checkpoint(folder, shape, data)
     file = folder / f"{workload}.json"
     file.write_text(json.dumps(requests(workload, data)), encoding="utf-8")
-    engines = {name: Engine(name, directory, "llm_engines.py") for name in ("ours", *CELLS[shape, workload])}
+    engines = {
+        name: Engine(name, directory, "parts/llm_engines.py", REQUIREMENTS.get(name))
+        for name in ("ours", *CELLS[shape, workload])
+    }
     seconds: dict[str, list[float]] = {name: [] for name in engines}
-    drift: dict[str, float] = {}
-    peak: dict[str, int] = {}
-    try:
-        for engine in engines.values():
-            engine.ask(file, few=True)
-        for number in range(rounds):
-            scores: list[float] = []
-            for name, engine in engines.items():
-                answer = engine.ask(file)
-                scores = scores or answer["scores"]
-                seconds[name].append(answer["seconds"])
-                drift[name], peak[name] = _drift(scores, answer["scores"], sigmoid=False), answer["peak"]
-                print(f"{shape}/{workload} round {number} {name:22} {answer['seconds']:8.2f} s", file=sys.stderr)
-    finally:
-        for engine in engines.values():
-            engine.close()
+    drifts: dict[str, float] = {}
+    peaks: dict[str, int] = {}
+    scores: list[float] = []
+    for number, name, answer in interleaved(engines, dict.fromkeys(engines, file), rounds):
+        if name == "ours":
+            scores = answer["scores"]
+        seconds[name].append(answer["seconds"])
+        drifts[name], peaks[name] = drift(scores, answer["scores"]), answer["peak"]
+        print(f"{shape}/{workload} round {number} {name:22} {answer['seconds']:8.2f} s", file=sys.stderr)
     figures = {
         name: {
             "seconds": round(median(times), 3),
             "ratio": round(median(a / b for a, b in zip(times, seconds["ours"], strict=True)), 2),
-            "peak_mb": round(peak[name] / 2**20),
-            "drift": drift[name],
+            "peak_mb": round(peaks[name] / 2**20),
+            "drift": drifts[name],
         }
         for name, times in seconds.items()
     }
@@ -109,20 +104,20 @@ def run_cell(shape: str, workload: str, rounds: int, folder: Path, data: Path) -
 
 
 def run_cascade(rounds: int, folder: Path, data: Path) -> dict[str, Any]:
-    """All documents at layer 28, against all at 8 and the best 30 from there on."""
+    """All documents scored at layer 28, against all at layer 8 and only the best 30 at layer 28."""
     directory = folder / "minicpm-40x256"
     if not (directory / "model.safetensors").exists():
         size = write_tokenizer(directory, data / "tokenizers" / "llama2")
         small = {"hidden_size": 256, "intermediate_size": 640, "num_attention_heads": 8, "num_key_value_heads": 8}
-        write(directory, {**MINICPM, **small, "vocab_size": size})
+        write_model(directory, {**MINICPM, **small, "vocab_size": size})
     ((query, docs),) = requests("dl19", data)
     model = rerank_core.load("bge-llm-layerwise", checkpoint=directory, device="cpu", layer=28)
-    ways: dict[str, dict[str, Any]] = {"direct": {}, "cascade": {"cascade": {8: 30}}}
-    seconds: dict[str, list[float]] = {name: [] for name in ways}
+    variants: dict[str, dict[str, Any]] = {"direct": {}, "cascade": {"cascade": {8: 30}}}
+    seconds: dict[str, list[float]] = {name: [] for name in variants}
     for number in range(rounds + 1):
-        for name, options in ways.items():
+        for name, arguments in variants.items():
             started = time.perf_counter()
-            model.rerank(query, docs, **options)
+            model.rerank(query, docs, **arguments)
             if number:
                 seconds[name].append(time.perf_counter() - started)
     ratio = median(a / b for a, b in zip(seconds["direct"], seconds["cascade"], strict=True))
@@ -137,29 +132,24 @@ def run_cascade(rounds: int, folder: Path, data: Path) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--only", action="append", help="SHAPE/WORKLOAD or cascade, as often as needed")
+    parser.add_argument("--only", action="append", help="SHAPE/WORKLOAD or cascade; may be repeated")
     parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "llm.json")
-    given = parser.parse_args()
-    if "RERANK_DATA" not in os.environ:
-        sys.exit("RERANK_DATA is not set: it names the folder with the judged data and the real tokenizers")
-    data = Path(os.environ["RERANK_DATA"])
-    folder = home().parent / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
-    torch.set_num_threads(os.cpu_count() or 1)
+    options = parser.parse_args()
+    data, folder = folders()
     result: dict[str, Any] = (
-        json.loads(given.json.read_text(encoding="utf-8")) if given.json.exists() else {"cells": []}
+        json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {"cells": []}
     )
     result["machine"] = machine()
-    if not given.only or "cascade" in given.only:
-        result["cascade"] = run_cascade(given.rounds, folder, data)
+    if not options.only or "cascade" in options.only:
+        result["cascade"] = run_cascade(options.rounds, folder, data)
     for shape, workload in CELLS:
-        if given.only and f"{shape}/{workload}" not in given.only:
+        if options.only and f"{shape}/{workload}" not in options.only:
             continue
-        cell = run_cell(shape, workload, given.rounds, folder, data)
+        cell = run_cell(shape, workload, options.rounds, folder, data)
         others = [old for old in result["cells"] if (old["shape"], old["workload"]) != (shape, workload)]
         result["cells"] = [*others, cell]
-        given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
-    given.json.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+        write(options.json, result)
+    write(options.json, result)
 
 
 if __name__ == "__main__":

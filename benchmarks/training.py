@@ -1,14 +1,14 @@
-"""Training beside FlagEmbedding's and sentence-transformers' trainers: the last part of `make bench`.
+"""Timings of training beside FlagEmbedding's and sentence-transformers' trainers: the last part of `make bench`.
 
     RERANK_DATA=... python benchmarks/training.py [--rounds 5] [--only 6x384/wikiqa]
     RERANK_DATA=... python benchmarks/training.py --cuda [--here]
 
-As bench.py: every trainer in a process of its own, interleaved, medians of five rounds, kept as they are made, so that
-an interrupted run goes on where it was (``--fresh`` starts again). A round is a few optimizer steps over the same rows
-in the same order; training_engines.py says how each is driven. In the same run the losses of the first two steps, of
-SGD without dropout, must be ours to 1e-4, or the engine's figures are refused.
+As in bench.py, every trainer runs in its own process, the trainers take turns, and figures are medians of five rounds.
+Measurements are kept, so that an interrupted run continues (``--fresh`` starts again). A round is a few optimizer steps
+over the same rows in the same order; parts/training_engines.py has the trainers. In the same run the losses of the
+first two steps, by SGD without dropout, must equal ours to 1e-4; otherwise the engine's figures are refused.
 
-On a GPU the model is BERT-base's shape, batches are larger and computed in bfloat16 (losses are compared in float32);
+On a GPU the model has BERT-base's shape, batches are larger and computed in bfloat16 (losses are compared in float32);
 ``--here`` starts every engine in this interpreter's environment, for a machine that cannot build others.
 """
 
@@ -18,7 +18,6 @@ import argparse
 import csv
 import gzip
 import json
-import os
 import random
 import shutil
 import sys
@@ -27,21 +26,21 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-import bench
-from bench import Engine, append, machine, read
-from environments import home
-from summary import summary
-from training_engines import STILL
+from parts.engine import PEERS as PEER_REQUIREMENTS
+from parts.engine import Engine
+from parts.run import ROOT, append, drift, folders, machine, read, write
+from parts.summary import summary
+from parts.training_engines import STILL
 
-ROOT = Path(__file__).resolve().parent.parent
 Groups = list[tuple[str, list[str]]]
 DOCS = 8
 NEAR = 1e-4
+"""Largest difference of first losses that counts as equal."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What each engine is given: ``steps`` optimizer steps a round, of ``batch`` queries with eight documents."""
+    """The work of a round: ``steps`` optimizer steps, each of ``batch`` queries with eight documents."""
 
     layers: int
     tokenizer: str
@@ -56,7 +55,7 @@ class Cell:
 PEERS = ("flagembedding", "sentence-transformers", "sentence-transformers-bce")
 CELLS = {
     "6x384/wikiqa": Cell(6, "bert-base-uncased", 8, 4, 256, ("ours", "ours-padded", *PEERS)),
-    # Long rows: one step a round, and BCE left out, whose padded batch is FlagEmbedding's.
+    # Long rows: one step a round, without BCE, whose padded batch is as large as FlagEmbedding's.
     "12x384/t2rank": Cell(12, "bert-base-chinese", 2, 1, 512, ("ours", "ours-padded", *PEERS[:2])),
 }
 ON_CUDA = {
@@ -68,29 +67,29 @@ ON_CUDA = {
     ),
 }
 ALL = {**CELLS, **ON_CUDA}
-# Each against ours with the same loss.
+# Our engine with the same loss, where it is not "ours".
 BESIDE = {"sentence-transformers-bce": "ours-bce"}
 
 
 def groups_of(workload: str, data: Path, count: int) -> Groups:
     """``count`` queries, each with its relevant document first and seven others of its own."""
     draw = random.Random(2026)
-    found: dict[str, tuple[list[str], list[str]]] = {}
+    sides_of: dict[str, tuple[list[str], list[str]]] = {}
     if workload == "wikiqa":
         with gzip.open(data / "en_wikiqa" / "WikiQA-train.tsv.gz", "rt", encoding="utf-8", errors="replace") as file:
             for line in csv.DictReader(file, delimiter="\t", quoting=csv.QUOTE_NONE):
-                found.setdefault(line["Question"], ([], []))[line["Label"] == "0"].append(line["Sentence"])
+                sides_of.setdefault(line["Question"], ([], []))[line["Label"] == "0"].append(line["Sentence"])
     else:
         for text in (data / "zh_t2rank100" / "t2rank_100.jsonl").read_text(encoding="utf-8").splitlines():
             entry = json.loads(text)
-            found[entry["query"]] = (entry["pos"], entry["neg"])
-    fitting = {query: sides for query, sides in found.items() if sides[0] and len(sides[1]) >= DOCS - 1}
+            sides_of[entry["query"]] = (entry["pos"], entry["neg"])
+    fitting = {query: sides for query, sides in sides_of.items() if sides[0] and len(sides[1]) >= DOCS - 1}
     chosen = draw.sample(list(fitting.items()), count)
     return [(query, [draw.choice(pos), *draw.sample(neg, DOCS - 1)]) for query, (pos, neg) in chosen]
 
 
 def checkpoint(folder: Path, cell: Cell, data: Path) -> Path:
-    """A BERT of the cell's depth, 384 wide, under the real tokenizer; beside it the same one without dropout."""
+    """A BERT of the cell's shape with the real tokenizer; beside it the same model without dropout. Written once."""
     directory = folder / f"train-{cell.tokenizer}-{cell.layers}x{cell.width}"
     still = directory.with_name(directory.name + STILL)
     if (still / "model.safetensors").exists():
@@ -102,10 +101,10 @@ def checkpoint(folder: Path, cell: Cell, data: Path) -> Path:
     source = data / "tokenizers" / cell.tokenizer / "tokenizer.json"
     roles = {f"{role}_token": f"[{role.upper()}]" for role in ("cls", "sep", "unk", "pad", "mask")}
     settings = {"tokenizer_class": "BertTokenizerFast", "model_max_length": 512, **roles}
-    for place, dropout in ((directory, 0.1), (still, 0.0)):
-        place.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, place / "tokenizer.json")
-        (place / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
+    for path, dropout in ((directory, 0.1), (still, 0.0)):
+        path.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(source, path / "tokenizer.json")
+        (path / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
         torch.manual_seed(0)
         config = BertConfig(
             vocab_size=Tokenizer.from_file(str(source)).get_vocab_size(), num_hidden_layers=cell.layers,
@@ -113,21 +112,23 @@ def checkpoint(folder: Path, cell: Cell, data: Path) -> Path:
             initializer_range=0.05, hidden_dropout_prob=dropout, attention_probs_dropout_prob=dropout,
             classifier_dropout=dropout,
         )  # fmt: skip
-        BertForSequenceClassification(config).save_pretrained(str(place))
+        BertForSequenceClassification(config).save_pretrained(str(path))
     return directory
 
 
 def tokens_of(directory: Path, groups: Groups, max_length: int) -> int:
-    """Tokens of the rows, none of them padding."""
+    """Number of tokens of the rows, without padding."""
     from tokenizers import Tokenizer
 
     tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
     pairs = [(query, doc) for query, docs in groups for doc in docs]
-    return sum(min(max_length, len(made.ids)) for made in tokenizer.encode_batch(pairs))
+    return sum(min(max_length, len(row.ids)) for row in tokenizer.encode_batch(pairs))
 
 
-def run_cell(name: str, names: list[str], rounds: int, folder: Path, data: Path, state: Path) -> None:
-    """Time one cell, a line of ``state`` for every measurement."""
+def run_cell(
+    name: str, names: list[str], rounds: int, folder: Path, data: Path, state: Path, peers: Path | None
+) -> None:
+    """Time one cell; every measurement becomes a line of ``state``. ``peers``: requirements of the other libraries."""
     cell = ALL[name]
     groups = groups_of(name.partition("/")[2], data, cell.batch * cell.steps)
     directory = checkpoint(folder, cell, data)
@@ -143,8 +144,9 @@ def run_cell(name: str, names: list[str], rounds: int, folder: Path, data: Path,
 
     def started(engine: str) -> Engine:
         if engine not in engines:
-            engines[engine] = Engine(engine, directory, "training_engines.py")
-            losses[engine] = engines[engine].ask(file, few=True)["scores"]
+            requirements = peers if engine in PEERS else None
+            engines[engine] = Engine(engine, directory, "parts/training_engines.py", requirements)
+            losses[engine] = engines[engine].ask(file, warm_up=True)["scores"]
         return engines[engine]
 
     try:
@@ -155,13 +157,13 @@ def run_cell(name: str, names: list[str], rounds: int, folder: Path, data: Path,
                 entry: dict[str, Any] = {"cell": name, "engine": engine, "round": number, "tokens": tokens}
                 try:
                     answer = started(engine).ask(file)
-                    drift = _drift(losses, engine, started)
+                    apart = _checked_drift(losses, engine, started)
                 except RuntimeError as error:
                     print(f"{name:16} {engine}: {error}", file=sys.stderr)
                     failed.add(engine)
                     append(state, {**entry, "round": -1, "error": str(error)})
                     continue
-                append(state, {**entry, "seconds": answer["seconds"], "peak": answer["peak"], "drift": drift})
+                append(state, {**entry, "seconds": answer["seconds"], "peak": answer["peak"], "drift": apart})
                 print(f"{name:16} round {number} {engine:26} {answer['seconds']:8.2f} s", file=sys.stderr)
     finally:
         for one in engines.values():
@@ -169,59 +171,58 @@ def run_cell(name: str, names: list[str], rounds: int, folder: Path, data: Path,
 
 
 def slow(state: Path, cell: str, engine: str) -> bool:
-    """Whether an engine takes over three times ours, so that three rounds say enough."""
+    """Whether an engine takes over three times as long as ours; then three rounds are enough."""
     entries = [entry for entry in read(state) if entry["cell"] == cell and "seconds" in entry]
-    theirs, own = ([e["seconds"] for e in entries if e["engine"] == name] for name in (engine, "ours"))
-    return bool(theirs and own) and median(theirs) > 3 * median(own)
+    theirs, ours = ([e["seconds"] for e in entries if e["engine"] == name] for name in (engine, "ours"))
+    return bool(theirs and ours) and median(theirs) > 3 * median(ours)
 
 
-def _drift(losses: dict[str, list[float]], engine: str, started: Any) -> float | None:
-    """How far the losses of the first steps lie from ours.
+def _checked_drift(losses: dict[str, list[float]], engine: str, started: Any) -> float | None:
+    """The largest difference of the losses of the first steps from ours; None for ours.
 
     Raises:
-        RuntimeError: too far: the engine does not train on what ours does.
+        RuntimeError: the losses differ, so the engine does not compute the same training steps as ours.
     """
     beside = BESIDE.get(engine, "ours")
     if engine == beside:
         return None
     started(beside)
     if beside not in losses:
-        raise RuntimeError(f"nothing to compare with: {beside} did not start")
-    drift = max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(losses[beside], losses[engine], strict=True))
-    if drift > NEAR:
+        raise RuntimeError(f"its losses cannot be checked: {beside!r} did not start")
+    difference = drift(losses[beside], losses[engine])
+    if difference > NEAR:
         raise RuntimeError(f"its first losses are {losses[engine]!r}, ours {losses[beside]!r}")
-    return drift
+    return difference
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", action="append", help="a cell, as often as needed")
+    parser.add_argument("--only", action="append", help="a cell; may be repeated")
     parser.add_argument("--cuda", action="store_true", help="the cells for a GPU")
     parser.add_argument("--here", action="store_true", help="every engine in this environment")
     parser.add_argument("--engines", help=f"comma-separated, of ours-padded, ours-bce, {', '.join(PEERS)}")
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--fresh", action="store_true", help="forget what an earlier run measured")
-    parser.add_argument("--json", type=Path, help="by default benchmarks/results/training.json, or training-cuda.json")
-    given = parser.parse_args()
-    kind = "training-cuda" if given.cuda else "training"
-    results = given.json or ROOT / "benchmarks" / "results" / f"{kind}.json"
-    if "RERANK_DATA" not in os.environ:
-        sys.exit("RERANK_DATA is not set: it names the folder with the judged data and the real tokenizers")
-    folder = home().parent / "bench"
-    folder.mkdir(parents=True, exist_ok=True)
+    parser.add_argument("--fresh", action="store_true", help="discard the measurements of earlier runs")
+    parser.add_argument(
+        "--json",
+        type=Path,
+        help="file of the results (default: training.json in benchmarks/results, training-cuda.json with --cuda)",
+    )
+    options = parser.parse_args()
+    kind = "training-cuda" if options.cuda else "training"
+    results = options.json or ROOT / "benchmarks" / "results" / f"{kind}.json"
+    data, folder = folders()
     state = folder / f"{kind}-state.jsonl"
-    if given.fresh:
+    if options.fresh:
         state.unlink(missing_ok=True)
-    bench.ENVIRONMENT.update(dict.fromkeys(PEERS, None if given.here else bench.PEERS))
-    cells = ON_CUDA if given.cuda else CELLS
-    if unknown := sorted(set(given.only or ()) - set(cells)):
+    cells = ON_CUDA if options.cuda else CELLS
+    if unknown := sorted(set(options.only or ()) - set(cells)):
         parser.error(f"no cell is called {unknown[0]!r}; there are {', '.join(cells)}")
-    for name in given.only or cells:
-        names = ["ours", *given.engines.split(",")] if given.engines else list(cells[name].engines)
-        run_cell(name, names, given.rounds, folder, Path(os.environ["RERANK_DATA"]), state)
-        result = {"machine": machine(), "cells": summary(read(state))}
-        results.parent.mkdir(exist_ok=True)
-        results.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
+    for name in options.only or cells:
+        names = ["ours", *options.engines.split(",")] if options.engines else list(cells[name].engines)
+        peers = None if options.here else PEER_REQUIREMENTS
+        run_cell(name, names, options.rounds, folder, data, state, peers)
+        write(results, {"machine": machine(), "cells": summary(read(state))})
 
 
 if __name__ == "__main__":

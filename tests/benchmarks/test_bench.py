@@ -18,7 +18,7 @@ def entry(engine: str, number: int, seconds: float, **more: Any) -> dict[str, An
 
 def test_ratios_are_taken_within_a_round(root: Path) -> None:
     """A slow minute falls on both of a round: 2 and 3 times as long, never the ratio of the medians."""
-    summary = module_of(root / "benchmarks" / "summary.py").summary
+    summary = module_of(root / "benchmarks" / "parts" / "summary.py").summary
     entries = [
         entry("limit", 0, 0.5), entry("ours", 0, 1.0), entry("other", 0, 2.0, drift=1e-7),
         entry("limit", 1, 5.0), entry("ours", 1, 10.0), entry("other", 1, 30.0, drift=3e-7),
@@ -32,7 +32,7 @@ def test_ratios_are_taken_within_a_round(root: Path) -> None:
 
 
 def test_an_engine_that_failed_is_named_and_one_without_ours_is_no_cell(root: Path) -> None:
-    summary = module_of(root / "benchmarks" / "summary.py").summary
+    summary = module_of(root / "benchmarks" / "parts" / "summary.py").summary
     failed = {"cell": "12x384/dl19", "engine": "other", "round": 0, "tokens": 9, "error": "other ended with 1"}
     [cell] = summary([entry("ours", 0, 1.0), failed])
     assert cell["engines"]["other"] == {"error": "other ended with 1"}

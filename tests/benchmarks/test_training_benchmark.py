@@ -30,8 +30,9 @@ def test_steps_are_the_file_in_order(engines: ModuleType, directory: str, tmp_pa
 
 
 @pytest.fixture
-def engines(root: Path) -> ModuleType:
-    return module_of(root / "benchmarks" / "training_engines.py")
+def engines(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    monkeypatch.syspath_prepend(str(root / "benchmarks"))
+    return module_of(root / "benchmarks" / "parts" / "training_engines.py")
 
 
 @pytest.fixture
@@ -71,8 +72,7 @@ def test_the_clock_counts_steps(engines: ModuleType, directory: str, tmp_path: P
 def test_an_engine_with_other_losses_is_refused(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of a trainer that does not learn what ours does would say nothing."""
     monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    monkeypatch.syspath_prepend(str(root / "tools"))
-    drift = module_of(root / "benchmarks" / "training.py")._drift
+    drift = module_of(root / "benchmarks" / "training.py")._checked_drift
     losses = {"ours": [2.0, 1.9], "near": [2.0, 1.90001], "far": [2.0, 2.0]}
 
     assert drift(losses, "near", lambda _: None) == pytest.approx(5e-6, rel=0.1)

@@ -1,4 +1,4 @@
-"""How fast this machine multiplies at a model's own shapes: the bound that no layout of rows can beat."""
+"""The rate of matrix products on this machine at a model's shapes: an upper bound for every layout of rows."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ def flops_per_token(layers: int, width: int) -> int:
 
 
 def measure(width: int, repeats: int = 5) -> float:
-    """Floating-point operations a second over one layer's products, the best of ``repeats``; for each product the
-    faster of torch's own and oneDNN's with the weight laid out beforehand."""
+    """Floating-point operations per second over the products of one layer, the best of ``repeats``; for each product
+    the faster of torch's and oneDNN's, the latter with the weight reordered beforehand."""
     shapes = [(width, width, 4), (width, 4 * width, 1), (4 * width, width, 1)]
     seconds = sum(count * min(_plain(i, o, repeats), _prepacked(i, o, repeats)) for i, o, count in shapes)
     return _ROWS * flops_per_token(1, width) / seconds
@@ -33,8 +33,8 @@ def _prepacked(inputs: int, outputs: int, repeats: int) -> float:
     x, weight = torch.randn(_ROWS, inputs), torch.randn(outputs, inputs)
     if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return float("inf")
-    laid_out = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
-    return _best(lambda: torch.ops.mkldnn._linear_pointwise(x, laid_out, None, "none", [], ""), repeats)
+    reordered = torch.ops.mkldnn._reorder_linear_weight(weight, _ROWS)
+    return _best(lambda: torch.ops.mkldnn._linear_pointwise(x, reordered, None, "none", [], ""), repeats)
 
 
 def _best(product: object, repeats: int) -> float:

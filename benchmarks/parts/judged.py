@@ -1,6 +1,6 @@
-"""Real judged data as training rows and dev sets; ``readers.py`` of the data folder knows the files.
+"""Real judged data as training rows and dev sets, read with ``readers.py`` of the data folder.
 
-Candidates are shuffled with a fixed seed: several files list what is relevant first.
+Candidates are shuffled with a fixed seed, because several files list relevant documents first.
 """
 
 from __future__ import annotations
@@ -33,17 +33,17 @@ Candidates = Iterable[tuple[str, str, list[tuple[str, str, int]]]]
 
 
 def readers(data: Path) -> Any:
-    """The data folder's own readers."""
+    """The module ``readers.py`` of the data folder."""
     spec = importlib.util.spec_from_file_location("readers", data / "readers.py")
     if spec is None or spec.loader is None:
-        raise FileNotFoundError(f"{data} has no readers.py; RERANK_DATA names another folder")
+        raise FileNotFoundError(f"{data} has no readers.py; set RERANK_DATA to the folder with the judged data")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     return module
 
 
 def as_rows(name: str, candidates: Candidates) -> Iterator[TrainingRow]:
-    """Candidates as the readers give them, shuffled."""
+    """Training rows of the readers' candidates, shuffled."""
     for query_id, query, documents in candidates:
         shuffled = list(documents)
         random.Random(f"{name} {query_id}").shuffle(shuffled)
@@ -66,25 +66,25 @@ def dl19(data: Path) -> list[TrainingRow]:
 
 
 def sample_of(data: Path, name: str, queries: int = 40, depth: int = 25) -> list[TrainingRow]:
-    """The first judged queries of ``nfcorpus`` or ``scifact`` whose BM25 candidates (k1 0.9, b 0.4) are of both kinds,
-    with those."""
-    documents, asked, qrels = getattr(readers(data), name)()
+    """The first judged queries of ``nfcorpus`` or ``scifact`` with relevant and other documents among their BM25
+    candidates (k1 0.9, b 0.4), and these candidates."""
+    documents, texts, qrels = getattr(readers(data), name)()
     ids = list(documents)
     search = BM25([documents[one] for one in ids])
-    found = []
-    for query_id in sorted(one for one in qrels if one in asked):
-        ranked = numpy.argsort(-search.scores(asked[query_id]), kind="stable")[:depth]
-        listed = [(ids[at], documents[ids[at]], qrels[query_id].get(ids[at], 0)) for at in ranked]
+    candidates = []
+    for query_id in sorted(one for one in qrels if one in texts):
+        ranked = numpy.argsort(-search.scores(texts[query_id]), kind="stable")[:depth]
+        listed = [(ids[index], documents[ids[index]], qrels[query_id].get(ids[index], 0)) for index in ranked]
         if len({grade > 0 for *_, grade in listed}) == 2:
-            found.append((query_id, asked[query_id], listed))
-        if len(found) == queries:
+            candidates.append((query_id, texts[query_id], listed))
+        if len(candidates) == queries:
             break
-    return list(as_rows(name, found))
+    return list(as_rows(name, candidates))
 
 
 def cepilepsyqa_pairs(data: Path) -> list[TrainingRow]:
-    """The questions that are not in the dev split with their answer, and no negatives yet. The data names no test
-    split, so its questions are among these; nothing is measured on them here."""
+    """Questions outside the dev split with their answers, without negatives. The data names no test split, so the test
+    questions are among these; nothing is measured on them here."""
     import csv
 
     def table(file: str) -> list[dict[str, str]]:
@@ -103,28 +103,28 @@ def cepilepsyqa_pairs(data: Path) -> list[TrainingRow]:
 
 
 def cmedir(data: Path) -> tuple[list[TrainingRow], list[TrainingRow]]:
-    """Titles graded 0 to 4: the dev split to train on, without the queries that the test split has too, and that."""
+    """Titles graded 0 to 4: the dev split without the queries of the test split, to train on; and the test split."""
     test = rows_of(data, "zh_cmedir/test")
     seen = {row.query for row in test}
     return [row for row in rows_of(data, "zh_cmedir/dev") if row.query not in seen], test
 
 
 def t2rank_teacher(data: Path) -> list[TrainingRow]:
-    """T2Rank100 with its labels and the teacher's scores of the same texts, where it has them for a whole query."""
+    """T2Rank100 with its labels and the teacher's scores, of the queries with a score for every document."""
     scores: dict[tuple[str, str], float] = {}
     for line in (data / "zh_t2rank100" / "t2rank_100.distill.jsonl").read_text(encoding="utf-8").splitlines():
         entry = json.loads(line)
         scores[entry["query"], entry["content"]] = float(entry["score"])
-    found = []
+    rows = []
     for row in rows_of(data, "zh_t2rank100"):
         teacher = tuple(scores.get((row.query, text), -1.0) for text in row.docs)
         if min(teacher) >= 0:
-            found.append(TrainingRow(row.query, row.docs, row.labels, teacher, id=row.id))
-    return found
+            rows.append(TrainingRow(row.query, row.docs, row.labels, teacher, id=row.id))
+    return rows
 
 
 def write(rows: Iterable[TrainingRow], path: Path) -> Path:
-    """Rows as JSONL, which `rerank train` reads."""
+    """Write rows as JSONL for `rerank train`, and return the path."""
     from rerank_trainers.data.row_writer import row_to_json
 
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""The ways to score on a GPU: ours, plain Hugging Face with care, sentence-transformers."""
+"""The ways to score on a GPU: ours, Hugging Face code as an expert would write it, sentence-transformers."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from gpu_subjects import Subject
-from gpu_timing import Way
-from qwen3_card import SETTINGS
 
+from parts.gpu_subjects import Subject
+from parts.gpu_timing import Way
+from parts.qwen3_card import SETTINGS
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
 from rerank_core.planning.longdoc import FirstP
@@ -26,20 +26,20 @@ def _rules(subject: Subject, budget: int | None = None) -> Rules:
 
 
 def least_tokens(subject: Subject, jobs: Sequence[Job]) -> int:
-    """Tokens without padding, and what the rows of a query share once."""
+    """Number of tokens without padding, with the shared prefix of each query counted once."""
     plan = RowPlan(subject.packed, jobs, _rules(subject), deduplicate=False)
     return sum(window.length for window in plan.windows) + sum(len(row.ids) for row in plan.query_rows.values())
 
 
 def ours(subject: Subject, jobs: Sequence[Job], budget: int, *, packed: bool = True, allow_varlen: bool = True) -> Way:
-    """Scores through the seam under a token budget, from token ids on."""
+    """Our scores from token ids, in batches of a token budget."""
     scorer = subject.packed if packed else subject.padded
     plan = RowPlan(scorer, jobs, _rules(subject, budget), deduplicate=False)
     return lambda: _scores(scorer, plan, allow_varlen=allow_varlen)
 
 
 def from_texts(subject: Subject, jobs: Sequence[Job], budget: int) -> Way:
-    """The same, and tokenization with it."""
+    """Our scores from texts, tokenization included."""
     rules = _rules(subject, budget)
     return lambda: _scores(subject.packed, RowPlan(subject.packed, jobs, rules, deduplicate=False), allow_varlen=True)
 
@@ -50,47 +50,47 @@ def _scores(scorer: TorchScorer, plan: RowPlan, *, allow_varlen: bool) -> list[f
         scorer.runner.allow_varlen = allow_varlen
     scores = [0.0] * len(plan.windows)
     for batch in plan.batches():
-        (found,) = plan.forward(batch).scores.values()
-        for place, score in zip(batch, found, strict=True):
-            scores[place] = score
+        (values,) = plan.forward(batch).scores.values()
+        for index, score in zip(batch, values, strict=True):
+            scores[index] = score
     return scores
 
 
 def hugging_face(subject: Subject, jobs: Sequence[Job], size: int) -> Way:
-    """The same rows through the plain module, sorted by length, in batches of one size; of a causal model the logits of
-    the last token alone, and no cache."""
+    """Scores of the same rows by transformers' module: rows sorted by length, ``size`` rows per batch; for a causal
+    model only the logits of the last token, without a cache."""
     module, labels = subject.plain, subject.labels
     plan = RowPlan(subject.padded, jobs, _rules(subject), deduplicate=False)
     rows = []
     for window in plan.windows:
         shared = plan.query_rows[window.query].ids if window.query in plan.query_rows else ()
         rows.append([*shared, *plan.row(window).ids])
-    order = sorted(range(len(rows)), key=lambda place: -len(rows[place]))
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]))
     pad = module.config.pad_token_id
 
     @torch.inference_mode()
     def run() -> list[float]:
         scores = [0.0] * len(rows)
         for start in range(0, len(order), size):
-            places = order[start : start + size]
-            width = len(rows[places[0]])
-            fill = [[pad] * (width - len(rows[place])) for place in places]
-            lengths = torch.tensor([len(rows[place]) for place in places])
+            chosen = order[start : start + size]
+            width = len(rows[chosen[0]])
+            padding = [[pad] * (width - len(rows[index])) for index in chosen]
+            lengths = torch.tensor([len(rows[index]) for index in chosen])
             if labels is None:
-                ids = torch.tensor([rows[place] + blank for place, blank in zip(places, fill, strict=True)])
+                ids = torch.tensor([rows[index] + blank for index, blank in zip(chosen, padding, strict=True)])
                 mask = torch.arange(width)[None] < lengths[:, None]
-                given = {"input_ids": ids, "attention_mask": mask.long()}
-                more: dict[str, Any] = {}
+                inputs = {"input_ids": ids, "attention_mask": mask.long()}
+                options: dict[str, Any] = {}
             else:
-                ids = torch.tensor([blank + rows[place] for place, blank in zip(places, fill, strict=True)])
+                ids = torch.tensor([blank + rows[index] for index, blank in zip(chosen, padding, strict=True)])
                 mask = torch.arange(width)[None] >= width - lengths[:, None]
                 positions = (mask.long().cumsum(-1) - 1).clamp(min=0)
-                given = {"input_ids": ids, "attention_mask": mask.long(), "position_ids": positions}
-                more = {"logits_to_keep": 1, "use_cache": False}
-            logits = module(**{name: each.to(module.device) for name, each in given.items()}, **more).logits
-            found = logits[:, 0] if labels is None else _log_odds(logits[:, -1], labels)
-            for place, score in zip(places, found.float().tolist(), strict=True):
-                scores[place] = score
+                inputs = {"input_ids": ids, "attention_mask": mask.long(), "position_ids": positions}
+                options = {"logits_to_keep": 1, "use_cache": False}
+            logits = module(**{name: each.to(module.device) for name, each in inputs.items()}, **options).logits
+            values = logits[:, 0] if labels is None else _log_odds(logits[:, -1], labels)
+            for index, score in zip(chosen, values.float().tolist(), strict=True):
+                scores[index] = score
         return scores
 
     return run
@@ -102,8 +102,8 @@ def _log_odds(logits: torch.Tensor, labels: tuple[int, ...]) -> torch.Tensor:
 
 
 def sentence_transformers(subject: Subject, jobs: Sequence[Job], size: int, folder: Path) -> Way | None:
-    """Its CrossEncoder around the same weights, from texts; None where it is not installed, or has no way to ask such
-    a model (it asks a chat template for log-odds of yes over no)."""
+    """Scores of sentence-transformers' CrossEncoder with the same weights, from texts. None where the library is not
+    installed, or cannot score such a model: it supports chat templates with the log-odds of yes over no."""
     if subject.shape.family != "qwen3":
         return None
     try:
@@ -121,8 +121,8 @@ def sentence_transformers(subject: Subject, jobs: Sequence[Job], size: int, fold
     plain = torch.nn.Identity()
 
     def run() -> list[float]:
-        found = model.predict(pairs, activation_fn=plain, batch_size=size, show_progress_bar=False)
-        scores: list[float] = found.astype("float64").tolist()
+        values = model.predict(pairs, activation_fn=plain, batch_size=size, show_progress_bar=False)
+        scores: list[float] = values.astype("float64").tolist()
         return scores
 
     return run

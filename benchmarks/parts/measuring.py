@@ -1,4 +1,4 @@
-"""What a ranking of a dev set is worth: means, and nDCG@10 of each query, so that runs can be paired."""
+"""Metrics of a ranking of a dev set: means, and nDCG@10 of each query for paired comparisons."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["bm25", "chance", "measured"]
 
 
 def measured(rows: list[TrainingRow], reranker: rerank_core.Reranker) -> dict[str, Any]:
-    """Means, and nDCG@10 of each query."""
+    """Means of the metrics, and nDCG@10 of each query."""
     result = DevSet(rows).evaluate(reranker)
     return {
         "means": {name: round(value, 4) for name, value in result.values.items()},
@@ -24,12 +24,12 @@ def measured(rows: list[TrainingRow], reranker: rerank_core.Reranker) -> dict[st
 
 
 def bm25(rows: list[TrainingRow]) -> dict[str, Any]:
-    """The same of BM25 within each query's candidates, with the idf of all candidates."""
+    """The metrics of BM25 within each query's candidates, with the idf of all candidates."""
     texts = list(dict.fromkeys(text for row in rows for text in row.docs))
-    place = {text: at for at, text in enumerate(texts)}
+    index = {text: number for number, text in enumerate(texts)}
     search = BM25(texts)
     dev = DevSet(rows)
-    result = dev.metrics([[float(search.scores(row.query)[place[text]]) for text in row.docs] for row in dev.rows])
+    result = dev.metrics([[float(search.scores(row.query)[index[text]]) for text in row.docs] for row in dev.rows])
     return {
         "means": {name: round(value, 4) for name, value in result.values.items()},
         "ndcg": [round(value, 4) for value in result.queries["nDCG@10"]],
@@ -37,7 +37,7 @@ def bm25(rows: list[TrainingRow]) -> dict[str, Any]:
 
 
 def chance(rows: list[TrainingRow]) -> dict[str, Any]:
-    """The same of random orders, on average over ten."""
+    """The metrics of random orders, averaged over ten."""
     dev = DevSet(rows)
     draw = random.Random(0)
     results = [dev.metrics([[draw.random() for _ in row.docs] for row in dev.rows]) for _ in range(10)]

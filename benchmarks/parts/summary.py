@@ -1,4 +1,4 @@
-"""From single measurements to the figures of a cell. Pure: lists in, plain data out."""
+"""Figures of a cell from single measurements, as plain data."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ __all__ = ["summary"]
 
 
 def summary(entries: Iterable[dict[str, Any]]) -> list[dict[str, Any]]:
-    """One item a cell: tokens, the share of the matrix-product limit, and each engine's figures.
+    """One item for each cell: tokens, the share of the matrix-product limit, and the figures of each engine.
 
-    ``ratio`` is the median over rounds of its seconds over ours in the same round; a round that one of the two lacks
-    does not count.
+    ``ratio`` is the median over rounds of the engine's seconds divided by ours in the same round; a round without one
+    of the two is left out.
     """
     cells: dict[str, dict[str, list[dict[str, Any]]]] = {}
     for entry in entries:

@@ -1,4 +1,4 @@
-"""What is timed on a GPU: random models of real shapes, our scorers around them, and texts."""
+"""Models and texts for the GPU benchmark: random weights in real shapes, our scorers of them, queries and passages."""
 
 from __future__ import annotations
 
@@ -24,25 +24,26 @@ from rerank_core.backends.torch.execution import Execution
 from rerank_core.testing.checkpoints import tiny_tokenizer
 from rerank_core.testing.decoders import tiny_causal_tokenizer
 
-__all__ = ["QUICK", "SHAPES", "Shape", "Subject", "judged", "linears", "made_up", "subject"]
+__all__ = ["QUICK", "SHAPES", "Shape", "Subject", "generated", "linears", "passages", "subject"]
 
 
 @dataclass(frozen=True)
 class Shape:
-    """A model to be made with random weights.
+    """Architecture, sizes and tokenizer of a model with random weights.
 
     Attributes:
         family: transformers' ``model_type``.
-        config: of the model, beside what is common.
-        real, made: the tokenizer, of the data or made up.
-        spec: the model whose template is used; None for pairs.
+        config: entries of the model's configuration.
+        tokenizer: folder of the tokenizer in the data folder.
+        tiny_tokenizer: kind of the small tokenizer that is used without data.
+        spec: name of the model whose template is used; None for query-document pairs.
         start: the token that starts a text.
     """
 
     family: str
     config: dict[str, Any]
-    real: str
-    made: str
+    tokenizer: str
+    tiny_tokenizer: str
     spec: str | None = None
     start: str | None = None
 
@@ -55,17 +56,17 @@ def _encoder(layers: int, width: int, heads: int) -> Shape:
     config = {
         "num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads, "intermediate_size": 4 * width,
         "max_position_embeddings": 514, "type_vocab_size": 1, "pad_token_id": 1, "num_labels": 1,
-        "initializer_range": 0.05,  # with the usual 0.02, random scores are all but the same and agree by themselves
+        "initializer_range": 0.05,  # with 0.02, random scores are almost equal and would always agree
     }  # fmt: skip
     return Shape("xlm-roberta", config, "xlm-roberta", "xlm-roberta")
 
 
-def _decoder(layers: int, width: int, heads: int, shared: int, each: int, inner: int) -> dict[str, Any]:
+def _decoder(layers: int, width: int, heads: int, kv_heads: int, head_dim: int, inner: int) -> dict[str, Any]:
     return {
         "num_hidden_layers": layers, "hidden_size": width, "num_attention_heads": heads,
-        "num_key_value_heads": shared, "head_dim": each, "intermediate_size": inner, "max_position_embeddings": 8192,
-        "tie_word_embeddings": True, "initializer_range": 0.05, "pad_token_id": 0, "eos_token_id": 0,
-        "bos_token_id": None,
+        "num_key_value_heads": kv_heads, "head_dim": head_dim, "intermediate_size": inner,
+        "max_position_embeddings": 8192, "tie_word_embeddings": True, "initializer_range": 0.05,
+        "pad_token_id": 0, "eos_token_id": 0, "bos_token_id": None,
     }  # fmt: skip
 
 
@@ -83,8 +84,8 @@ SHAPES = {
     "Qwen3 0.6B": _qwen3(28, 1024, 16, 8, 128, 3072),
     "Gemma 2B": _gemma(18, 2048, 8, 1, 256, 16384),
 }
-"""Small cross-encoders, and the causal rerankers qwen3-reranker-0.6b and bge-llm-gemma. The output layer is as large as
-the tokenizer that stands in: Gemma's own has 256,000 tokens, Llama 2's 32,000."""
+"""Small cross-encoders, and the causal rerankers qwen3-reranker-0.6b and bge-llm-gemma. Gemma uses Llama 2's tokenizer,
+so its output layer has 32,000 tokens instead of 256,000."""
 QUICK = {
     "2 x 64": _encoder(2, 64, 2),
     "Qwen3 2 x 64": _qwen3(2, 64, 4, 2, 16, 96),
@@ -95,12 +96,12 @@ _PAIRS = ModelSpec(name="random", template=Template.pair(), head=Head.classifier
 
 @dataclass(frozen=True)
 class Subject:
-    """A model on its device, plain and in our hands.
+    """A model on its device, as transformers' module and in our scorers.
 
     Attributes:
-        plain: the transformers model.
-        packed, padded: our scorers, the second around ``plain`` itself.
-        tokenizer: nothing was changed in it.
+        plain: transformers' module.
+        packed, padded: our scorers with and without packing; ``padded`` uses ``plain``, ``packed`` a copy.
+        tokenizer: the tokenizer, unchanged.
         labels: ids of the label tokens, positive first; None for a classifier.
     """
 
@@ -113,56 +114,56 @@ class Subject:
 
 
 def subject(shape: Shape, device: torch.device, dtype: str, data: Path | None) -> Subject:
-    """A random model of a shape."""
+    """A model of a shape with random weights, seed 0."""
     raw = _tokenizer(shape, data)
     text = TextTokenizer(Tokenizer.from_str(raw.to_str()), bos=shape.start)
     size = max(raw.get_vocab(with_added_tokens=True).values()) + 1
     config = AutoConfig.for_model(shape.family, vocab_size=size, **shape.config)
     torch.manual_seed(0)
     auto: Any = AutoModelForCausalLM if shape.causal else AutoModelForSequenceClassification
-    with device:  # billions of random numbers take a host half a minute
+    with device:  # a CPU takes half a minute for a billion random numbers
         plain = auto.from_config(config, dtype=getattr(torch, dtype)).eval()
-    own = copy.deepcopy(plain)
+    copied = copy.deepcopy(plain)
     if shape.spec is None:
-        packed = ClassifierScorer(own, text, _PAIRS, execution=Execution())
+        packed = ClassifierScorer(copied, text, _PAIRS, execution=Execution())
         padded = ClassifierScorer(plain, text, _PAIRS, execution=Execution(pack=False))
         return Subject(shape, plain, packed, padded, raw, None)
     spec = next(known for known in rerank_core.models() if known.name == shape.spec)
     head = spec.head
     assert head is not None
-    heads = [live_label_head(module, head, text, spec.name) for module in (own, plain)]
+    heads = [live_label_head(module, head, text, spec.name) for module in (copied, plain)]
     labels = tuple(int(row) for row in heads[0].rows)
-    first = DecoderScorer(own.base_model, text, spec, score_head=heads[0], execution=Execution())
-    second = DecoderScorer(plain.base_model, text, spec, score_head=heads[1], execution=Execution(pack=False))
-    return Subject(shape, plain, first, second, raw, labels)
+    packed = DecoderScorer(copied.base_model, text, spec, score_head=heads[0], execution=Execution())
+    padded = DecoderScorer(plain.base_model, text, spec, score_head=heads[1], execution=Execution(pack=False))
+    return Subject(shape, plain, packed, padded, raw, labels)
 
 
 def _tokenizer(shape: Shape, data: Path | None) -> Tokenizer:
     if data is not None:
-        return Tokenizer.from_file(str(data / "tokenizers" / shape.real / "tokenizer.json"))
-    made: Any = shape.made
-    return tiny_causal_tokenizer(made) if shape.causal else tiny_tokenizer(made)
+        return Tokenizer.from_file(str(data / "tokenizers" / shape.tokenizer / "tokenizer.json"))
+    kind: Any = shape.tiny_tokenizer
+    return tiny_causal_tokenizer(kind) if shape.causal else tiny_tokenizer(kind)
 
 
 def linears(module: Any) -> list[torch.nn.Linear]:
-    """The linear layers of a model's layers; the head's work is one token a row."""
+    """The linear modules of the layers; the head is left out, since it computes one token per row."""
     base = module.base_model
     layers = base.encoder if hasattr(base, "encoder") else base.layers
     return [part for part in layers.modules() if isinstance(part, torch.nn.Linear)]
 
 
-def judged(data: Path) -> list[tuple[str, list[str]]]:
-    """Queries and documents of TREC DL 2019."""
-    found = importlib.util.spec_from_file_location("readers", data / "readers.py")
-    assert found is not None
-    assert found.loader is not None
-    readers = importlib.util.module_from_spec(found)
-    found.loader.exec_module(readers)
+def passages(data: Path) -> list[tuple[str, list[str]]]:
+    """Queries of TREC DL 2019 with their passages."""
+    spec = importlib.util.spec_from_file_location("readers", data / "readers.py")
+    assert spec is not None
+    assert spec.loader is not None
+    readers = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(readers)
     return [(query, [text for _, text, _ in hits]) for _, query, hits in readers.trecdl(19)]
 
 
-def made_up(queries: int, documents: int) -> list[tuple[str, list[str]]]:
-    """Texts whose lengths are log-normal, as passages' are; the same in every run."""
+def generated(queries: int, documents: int) -> list[tuple[str, list[str]]]:
+    """Random texts with log-normal lengths, as passages have; the same in every run."""
     draw = random.Random(0)
     words = ["panda", "bear", "bamboo", "the", "of", "a", "in", "mountains", "eats", "fish", "query", "document"]
 

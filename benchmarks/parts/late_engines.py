@@ -1,25 +1,20 @@
-"""Late interaction in the environment of what is timed: ``late_engines.py NAME DIRECTORY`` loads once, then answers
-JSON lines with the seconds of the first query, which encodes the documents, and of a later one over the same."""
+"""Late interaction, each library in its environment: ``late_engines.py NAME DIRECTORY``, then as worker.py says.
+
+An answer has the seconds of the first query, which encodes the documents, and of a later query over the same documents.
+"""
 
 from __future__ import annotations
 
-import json
-import logging
-import os
 import sys
 import time
-import warnings
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-warnings.filterwarnings("ignore")
+from parts.worker import serve
 
 Query = Callable[[str], list[float]]
 Start = Callable[[list[str]], Query]
-"""Encodes documents, and gives what answers queries over them."""
+"""Encodes documents and returns the function that scores them for a query."""
 
 
 def ours(directory: str) -> Start:
@@ -42,12 +37,12 @@ def pylate(directory: str) -> Start:
     def start(docs: list[str]) -> Query:
         encoded = model.encode(docs, is_query=False, show_progress_bar=False)
 
-        def ask(query: str) -> list[float]:
-            asked = model.encode([query], is_query=True, show_progress_bar=False)
-            (ranked,) = rank.rerank([list(range(len(docs)))], asked, [encoded])
+        def score(query: str) -> list[float]:
+            vectors = model.encode([query], is_query=True, show_progress_bar=False)
+            (ranked,) = rank.rerank([list(range(len(docs)))], vectors, [encoded])
             return [hit["score"] for hit in sorted(ranked, key=lambda hit: hit["id"])]
 
-        return ask
+        return score
 
     return start
 
@@ -65,7 +60,7 @@ def sentence_transformers(directory: str) -> Start:
 
 
 def cross_encoder(directory: str) -> Start:
-    """Ours, with a sequence classifier of the same shape: it reads every document again for every query."""
+    """Our cross-encoder of the same shape, which reads every document again for every query."""
     import rerank_core
 
     model = rerank_core.load(directory, device="cpu", longdoc="firstp", max_length=180)
@@ -78,30 +73,29 @@ ENGINES = {
 
 
 def main(name: str, directory: str) -> None:
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    logging.disable(logging.WARNING)
-    import torch
+    """Serve one of ``ENGINES``: ``first`` and ``later`` are seconds, ``later`` the median."""
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    start = ENGINES[name](directory)
-    for line in sys.stdin:
-        request: dict[str, Any] = json.loads(line)
-        asked = json.loads(Path(request["file"]).read_text(encoding="utf-8"))
-        docs, queries = asked["docs"], asked["queries"]
-        if request["few"]:
-            docs, queries = docs[:40], queries[:2]
-        began = time.perf_counter()
-        ask = start(docs)
-        scores = [ask(queries[0])]
-        first = time.perf_counter() - began
-        later = []
-        for query in queries[1:]:
+    def load() -> Callable[[Any, bool], dict[str, Any]]:
+        start = ENGINES[name](directory)
+
+        def measure(work: Any, warm_up: bool) -> dict[str, Any]:
+            docs, queries = work["docs"], work["queries"]
+            if warm_up:
+                docs, queries = docs[:40], queries[:2]
             began = time.perf_counter()
-            scores.append(ask(query))
-            later.append(time.perf_counter() - began)
-        replies.write(json.dumps({"first": first, "later": sorted(later)[len(later) // 2], "scores": scores}) + "\n")
-        replies.flush()
+            score = start(docs)
+            scores = [score(queries[0])]
+            first = time.perf_counter() - began
+            later = []
+            for query in queries[1:]:
+                began = time.perf_counter()
+                scores.append(score(query))
+                later.append(time.perf_counter() - began)
+            return {"first": first, "later": sorted(later)[len(later) // 2], "scores": scores}
+
+        return measure
+
+    serve(load)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Qwen3-Reranker's card as text, for runtimes that are not ours: what stands around query and document."""
+"""The prompt of Qwen3-Reranker's model card as text, for other libraries."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ AFTER = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 _FIRST, _REST = (SYSTEM + BODY + AFTER).split("{query}")
 _SECOND, _THIRD = _REST.split("{doc}")
-# sentence-transformers asks a chat template with two roles, query and document.
+# sentence-transformers fills a chat template with two messages, query and document.
 SETTINGS = {
     "chat_template": f"{{{{ {_FIRST!r} + messages[0].content + {_SECOND!r} + messages[1].content + {_THIRD!r} }}}}",
     "pad_token": "<|endoftext|>",
     "eos_token": "<|im_end|>",
 }
-"""What tokenizer_config.json says beside the usual."""
+"""Entries to add to tokenizer_config.json."""

@@ -1,40 +1,36 @@
-"""Runs in the environment of what it times: ``engines.py NAME DIRECTORY`` loads once, then answers JSON lines.
+"""Cross-encoders, each in the environment of its library: ``engines.py NAME DIRECTORY``, then as worker.py says.
 
-Every engine scores ``[(query, documents), ...]`` in the way its own documentation shows, in float32 on the CPU, and
+Every engine scores ``[(query, documents), ...]`` as the library's documentation shows, in float32 on the CPU, and
 returns one list of scores. Only our own engine imports rerank-core.
 """
 
 from __future__ import annotations
 
 import functools
-import json
-import logging
 import os
 import resource
 import sys
 import time
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-warnings.filterwarnings("ignore")
+from parts.worker import serve
 
 LENGTH = 512
-Score = Callable[[list[tuple[str, list[str]]]], list[float]]
+Requests = list[tuple[str, list[str]]]
+Score = Callable[[Requests], list[float]]
 
 
-def pairs(asked: list[tuple[str, list[str]]]) -> list[list[str]]:
-    return [[query, doc] for query, docs in asked for doc in docs]
+def pairs(requests: Requests) -> list[list[str]]:
+    return [[query, doc] for query, docs in requests for doc in docs]
 
 
 def ours(directory: str, dtype: str = "float32") -> Score:
     import rerank_core
 
     model = rerank_core.load(directory, device="cpu", longdoc="firstp", dtype=dtype)
-    return lambda asked: [score for ranking in model.rerank_many(asked) for score in ranking.scores()]
+    return lambda requests: [score for ranking in model.rerank_many(requests) for score in ranking.scores()]
 
 
 def sentence_transformers(directory: str) -> Score:
@@ -43,28 +39,28 @@ def sentence_transformers(directory: str) -> Score:
 
     model = CrossEncoder(directory, device="cpu", max_length=LENGTH)
     plain = torch.nn.Identity()
-    return lambda asked: model.predict(pairs(asked), activation_fn=plain, show_progress_bar=False).tolist()
+    return lambda requests: model.predict(pairs(requests), activation_fn=plain, show_progress_bar=False).tolist()
 
 
 def flagembedding(directory: str) -> Score:
     from FlagEmbedding import FlagReranker
 
     model = FlagReranker(directory, use_fp16=False, devices="cpu", max_length=LENGTH)
-    return lambda asked: model.compute_score(pairs(asked))
+    return lambda requests: model.compute_score(pairs(requests))
 
 
 def rag_retrieval(directory: str) -> Score:
     from rag_retrieval import Reranker
 
     model = Reranker(directory, model_type="cross-encoder", device="cpu", verbose=0)
-    return lambda asked: model.compute_score(pairs(asked), max_length=LENGTH, enable_tqdm=False)
+    return lambda requests: model.compute_score(pairs(requests), max_length=LENGTH, enable_tqdm=False)
 
 
 def bcembedding(directory: str) -> Score:
     from BCEmbedding import RerankerModel
 
     model = RerankerModel(directory, device="cpu")
-    return lambda asked: model.compute_score(pairs(asked), max_length=LENGTH, enable_tqdm=False)
+    return lambda requests: model.compute_score(pairs(requests), max_length=LENGTH, enable_tqdm=False)
 
 
 def rerankers(directory: str) -> Score:
@@ -72,13 +68,13 @@ def rerankers(directory: str) -> Score:
 
     model = Reranker(directory, model_type="cross-encoder", device="cpu", verbose=0)
 
-    def score(asked: list[tuple[str, list[str]]]) -> list[float]:
-        found: list[float] = []
-        for query, docs in asked:
+    def score(requests: Requests) -> list[float]:
+        scores: list[float] = []
+        for query, docs in requests:
             ranked = model.rank(query, docs, doc_ids=list(range(len(docs))))
             by_id = {result.document.doc_id: float(result.score) for result in ranked.results}
-            found += [by_id[place] for place in range(len(docs))]
-        return found
+            scores += [by_id[number] for number in range(len(docs))]
+        return scores
 
     return score
 
@@ -89,23 +85,23 @@ def _batches(directory: str, run: Callable[[Any], Any], budget: int = 2048) -> S
 
     tokenizer = AutoTokenizer.from_pretrained(directory)
 
-    def score(asked: list[tuple[str, list[str]]]) -> list[float]:
-        texts = pairs(asked)
+    def score(requests: Requests) -> list[float]:
+        texts = pairs(requests)
         encoded = tokenizer([a for a, _ in texts], [b for _, b in texts], truncation=True, max_length=LENGTH)
         lengths = [len(ids) for ids in encoded["input_ids"]]
-        order = sorted(range(len(texts)), key=lambda place: -lengths[place])
-        found = [0.0] * len(texts)
+        order = sorted(range(len(texts)), key=lambda index: -lengths[index])
+        scores = [0.0] * len(texts)
         start = 0
         while start < len(order):
             chosen = order[start : start + max(1, budget // lengths[order[start]])]
             batch = tokenizer.pad(
-                {key: [encoded[key][place] for place in chosen] for key in ("input_ids", "attention_mask")},
+                {key: [encoded[key][index] for index in chosen] for key in ("input_ids", "attention_mask")},
                 return_tensors="pt",
             )
-            for place, value in zip(chosen, run(batch), strict=True):
-                found[place] = float(value)
+            for index, value in zip(chosen, run(batch), strict=True):
+                scores[index] = float(value)
             start += len(chosen)
-        return found
+        return scores
 
     return score
 
@@ -161,26 +157,25 @@ ENGINES: dict[str, Callable[[str], Score]] = {
 }  # fmt: skip
 
 
-def main(name: str, directory: str) -> None:
-    # Some of them print; answers go to the pipe that was stdout, their words to stderr.
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    logging.disable(logging.WARNING)
-    import torch
+def main(name: str, directory: str, engines: dict[str, Callable[[str], Score]] = ENGINES) -> None:
+    """Serve one of ``engines``: answers have the seconds, the scores and the peak memory in bytes."""
 
-    torch.set_num_threads(os.cpu_count() or 1)
-    score = ENGINES[name](directory)
-    for line in sys.stdin:
-        request = json.loads(line)
-        asked = [(query, docs) for query, docs in json.loads(Path(request["file"]).read_text(encoding="utf-8"))]
-        if request["few"]:
-            asked = [(query, docs[:4]) for query, docs in asked[:1]]
-        started = time.perf_counter()
-        scores = score(asked)
-        seconds = time.perf_counter() - started
-        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-        replies.write(json.dumps({"seconds": seconds, "scores": [float(s) for s in scores], "peak": peak}) + "\n")
-        replies.flush()
+    def load() -> Callable[[Any, bool], dict[str, Any]]:
+        score = engines[name](directory)
+
+        def measure(work: Any, warm_up: bool) -> dict[str, Any]:
+            requests = [(query, docs) for query, docs in work]
+            if warm_up:
+                requests = [(query, docs[:4]) for query, docs in requests[:1]]
+            started = time.perf_counter()
+            scores = score(requests)
+            seconds = time.perf_counter() - started
+            peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+            return {"seconds": seconds, "scores": [float(value) for value in scores], "peak": peak}
+
+        return measure
+
+    serve(load)
 
 
 if __name__ == "__main__":

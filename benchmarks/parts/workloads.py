@@ -1,4 +1,4 @@
-"""What is timed: shapes with random weights under the real XLM-R tokenizer, and real queries with real passages."""
+"""Models with random weights and the real XLM-R tokenizer, and real queries with real passages, to be timed."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ Requests: TypeAlias = list[tuple[str, list[str]]]
 
 LAYERS = 12
 SHAPES = {"12x384": 384, "12x768": 768}
-"""Name to width. 12 x 768 is bge-reranker-base's; 12 x 384 that of a small multilingual cross-encoder."""
+"""Hidden width of each shape. 12 x 768 is bge-reranker-base; 12 x 384 is a small multilingual cross-encoder."""
 
-# Most telling first, so that a run that is stopped has them.
+# The most informative cells first, in case a run is stopped.
 CELLS = [
     ("12x384", "dl19"),
     ("12x768", "t2rank-sample"),
@@ -27,7 +27,7 @@ CELLS = [
 
 
 def checkpoint(folder: Path, shape: str, data: Path) -> Path:
-    """The directory of a shape, made once: 12 layers, 12 heads, and the 250,002 tokens of XLM-R."""
+    """The checkpoint of a shape, written once: 12 layers, 12 heads, and the 250,002 tokens of XLM-R."""
     directory = folder / shape
     if (directory / "model.safetensors").exists():
         return directory
@@ -45,7 +45,7 @@ def checkpoint(folder: Path, shape: str, data: Path) -> Path:
     config = XLMRobertaConfig(
         vocab_size=250_002, num_hidden_layers=LAYERS, hidden_size=width, num_attention_heads=12,
         intermediate_size=4 * width, max_position_embeddings=514, type_vocab_size=1, num_labels=1,
-        initializer_range=0.05,  # wide enough for scores to differ
+        initializer_range=0.05,  # large enough for scores to differ
     )  # fmt: skip
     XLMRobertaForSequenceClassification(config).save_pretrained(str(directory))
     return directory

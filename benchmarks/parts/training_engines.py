@@ -1,46 +1,42 @@
-"""Trainers, each in the environment of what it times: ``training_engines.py NAME DIRECTORY``, then JSON lines.
+"""Trainers, each in the environment of its library: ``training_engines.py NAME DIRECTORY``, then JSON lines.
 
-Every engine is the trainer that its documentation shows, with its own batches, collator and loss, over the same rows in
-the same order; all of them end in transformers' Trainer, so optimizer, clipping and precision are the same code. The
-clock is a callback: a request is a number of optimizer steps, reading and tokenizing of their rows included.
+Every engine is the trainer that the library's documentation shows, with its own batches, collator and loss, over the
+same rows in the same order. All of them run transformers' Trainer, so optimizer, clipping and precision are the same
+code. A callback is the clock: a request trains a number of optimizer steps, and the time includes reading and
+tokenizing their rows.
 
-The first request trains two steps of SGD without dropout on ``DIRECTORY-still``, whose losses must be the same
-everywhere (the second is that of weights which a gradient has moved), and then warms up. Later ones are timed.
+The first request trains two steps of SGD without dropout on ``DIRECTORY-still``, whose losses must be equal for all
+engines (the second loss is computed after one update of the weights), and then warms up. Later requests are timed.
 """
 
 from __future__ import annotations
 
 import json
-import logging
-import os
 import resource
 import sys
 import tempfile
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-os.environ.setdefault("HF_HUB_OFFLINE", "1")
-os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
-warnings.filterwarnings("ignore")
+from parts.worker import open_reply
 
 WARM_UP = 2
 STILL = "-still"
 Make = Callable[[str, dict[str, Any], dict[str, Any]], Any]
-"""From a checkpoint, the work and transformers' arguments to a trainer."""
+"""Returns a trainer for a checkpoint, the work and transformers' arguments."""
 
 
 def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **options: Any) -> Any:
-    """`prepare`, as ``rerank train`` does, with the run's own trainer."""
+    """The trainer of ``rerank train``, with rows in the order of the file."""
     from rerank_core.records.training_row import TrainingRow
     from rerank_trainers.config.parse import parse_config
     from rerank_trainers.loop.dataset import Item, Steps
     from rerank_trainers.loop.prepare import prepare
 
     class InOrder(Steps):
-        """Rows as they lie in the file, where a run would shuffle them."""
+        """Steps over rows in the order of the file; a run shuffles them."""
 
         def __iter__(self) -> Iterator[list[Item]]:
             for start in range(0, self.rows, self.batch_size):
@@ -48,10 +44,10 @@ def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **opti
                 yield [Item(row, self.epoch, 1 / len(step)) for row in step]
 
     rows = [
-        TrainingRow(query, tuple(docs), tuple(float(not place) for place in range(len(docs))), id=str(number))
+        TrainingRow(query, tuple(docs), tuple(float(not position) for position in range(len(docs))), id=str(number))
         for number, (query, docs) in enumerate(work["groups"])
     ]
-    given = {
+    settings = {
         "model": {"checkpoint": directory, "max_length": work["max_length"], "layout": options.get("layout", "packed")},
         "data": {"group_size": 0},
         "objective": options.get("objective", "softmax_ce"),
@@ -63,7 +59,7 @@ def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **opti
             "arguments": {"optim": arguments["optim"]} if "optim" in arguments else {},
         },
     }  # fmt: skip
-    trainer = prepare(parse_config(given), rows).trainer
+    trainer = prepare(parse_config(settings), rows).trainer
     shuffled = trainer.get_train_dataloader
 
     def in_order() -> Any:
@@ -80,7 +76,7 @@ def ours_padded(directory: str, work: dict[str, Any], arguments: dict[str, Any])
 
 
 def ours_wide(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
-    """A step in one pass, as the others compute it."""
+    """A step in one pass, as the other libraries compute it."""
     return ours(directory, work, arguments, train={"token_budget": 1 << 17})
 
 
@@ -89,7 +85,7 @@ def ours_bce(directory: str, work: dict[str, Any], arguments: dict[str, Any]) ->
 
 
 def flagembedding(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
-    """Its runner for encoders: one group a row of the batch, softmax cross-entropy of the positive."""
+    """FlagEmbedding's runner for encoders: a row of the batch is one group; softmax cross-entropy of the positive."""
     from FlagEmbedding.abc.finetune.reranker import (
         AbsRerankerDataArguments,
         AbsRerankerModelArguments,
@@ -100,7 +96,7 @@ def flagembedding(directory: str, work: dict[str, Any], arguments: dict[str, Any
     file = Path(arguments["output_dir"]).with_suffix(".jsonl")
     lines = ({"query": query, "pos": docs[:1], "neg": docs[1:]} for query, docs in work["groups"])
     file.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
-    # A query's share of 0 lets a document have all that is left of the row, as it has elsewhere.
+    # With a query limit of 0 a document may fill the rest of the row, as in the other libraries.
     data = AbsRerankerDataArguments(
         train_data=[str(file)], cache_path=arguments["output_dir"] + "-cache", query_max_len=0,
         passage_max_len=work["max_length"], train_group_size=len(work["groups"][0][1]),
@@ -114,8 +110,8 @@ def flagembedding(directory: str, work: dict[str, Any], arguments: dict[str, Any
 def sentence_transformers(
     directory: str, work: dict[str, Any], arguments: dict[str, Any], *, listwise: bool = True
 ) -> Any:
-    """ListNet over a group, whose target is all on the positive where labels lie far apart; or BCE, its default loss,
-    over the same pairs."""
+    """ListNet over a group, or BCE, the library's default loss, over the same pairs. Labels of 1000 and 0 give ListNet
+    a target of 1 on the positive and 0 elsewhere."""
     from datasets import Dataset
     from sentence_transformers.base.sampler import DefaultBatchSampler
     from sentence_transformers.cross_encoder import (
@@ -129,11 +125,11 @@ def sentence_transformers(
     model = CrossEncoder(directory, device=work["device"], max_length=work["max_length"])
     groups, size = work["groups"], work["batch"]
     if listwise:
-        labels = [[0.0 if place else 1000.0 for place in range(len(docs))] for _, docs in groups]
+        labels = [[0.0 if position else 1000.0 for position in range(len(docs))] for _, docs in groups]
         columns = {"query": [query for query, _ in groups], "docs": [docs for _, docs in groups], "labels": labels}
         loss = losses.ListNetLoss(model)
     else:
-        pairs = [(query, doc, float(not place)) for query, docs in groups for place, doc in enumerate(docs)]
+        pairs = [(query, doc, float(not position)) for query, docs in groups for position, doc in enumerate(docs)]
         columns = dict(zip(("query", "doc", "label"), map(list, zip(*pairs, strict=True)), strict=True))
         size *= len(groups[0][1])
         loss = losses.BinaryCrossEntropyLoss(model)
@@ -157,7 +153,7 @@ ENGINES: dict[str, Make] = {
 
 
 def arguments_of(folder: Path, work: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """transformers' arguments that every engine is given; the optimizer is transformers' default, AdamW."""
+    """transformers' arguments, the same for every engine; the optimizer is transformers' default, AdamW."""
     return {
         "output_dir": str(folder), "learning_rate": 2e-5, "lr_scheduler_type": "constant", "weight_decay": 0.01,
         "save_strategy": "no", "report_to": "none", "disable_tqdm": True, "use_cpu": work["device"] == "cpu",
@@ -166,24 +162,24 @@ def arguments_of(folder: Path, work: dict[str, Any], **more: Any) -> dict[str, A
 
 
 def losses_of(make: Make, directory: str, work: dict[str, Any], folder: Path, steps: int = 2) -> list[float]:
-    """The loss of each of the first steps of plain gradient descent, without dropout."""
+    """Losses of the first steps of plain gradient descent, without dropout."""
     arguments = arguments_of(folder, work, max_steps=steps, optim="sgd", bf16=False)
     trainer = make(directory + STILL, work, {**arguments, "learning_rate": 0.1, "weight_decay": 0.0})
-    found: list[float] = []
-    inner = trainer.training_step
+    losses: list[float] = []
+    training_step = trainer.training_step
 
-    def kept(*given: Any, **more: Any) -> Any:
-        loss = inner(*given, **more)
-        found.append(float(loss))
+    def recorded(*args: Any, **options: Any) -> Any:
+        loss = training_step(*args, **options)
+        losses.append(float(loss))
         return loss
 
-    trainer.training_step = kept
+    trainer.training_step = recorded
     trainer.train()
-    return found
+    return losses
 
 
-def timed(trainer: Any, steps: int, asked: Iterator[str], reply: Callable[[float], None]) -> None:
-    """Warm up, reply, then train ``steps`` steps for each line that is asked, and reply with their seconds."""
+def timed(trainer: Any, steps: int, requests: Iterator[str], reply: Callable[[float], None]) -> None:
+    """Warm up and reply; then train ``steps`` steps for each request, and reply with their seconds."""
     import torch
     from transformers import TrainerCallback
 
@@ -197,7 +193,7 @@ def timed(trainer: Any, steps: int, asked: Iterator[str], reply: Callable[[float
             if args.device.type == "cuda":
                 torch.cuda.synchronize()
             reply(time.perf_counter() - self.began)
-            control.should_training_stop = next(asked, None) is None
+            control.should_training_stop = next(requests, None) is None
             self.left, self.began = steps, time.perf_counter()
 
     trainer.add_callback(Clock())
@@ -205,15 +201,10 @@ def timed(trainer: Any, steps: int, asked: Iterator[str], reply: Callable[[float
 
 
 def main(name: str, directory: str) -> None:
-    # Some of them print; answers go to the pipe that was stdout, their words to stderr.
-    replies = os.fdopen(os.dup(1), "w", encoding="utf-8")
-    os.dup2(2, 1)
-    logging.disable(logging.WARNING)
-    import torch
-
-    torch.set_num_threads(os.cpu_count() or 1)
-    asked = iter(sys.stdin.readline, "")
-    first = next(asked, None)
+    """Serve one of ``ENGINES``: answers have the seconds, the first losses and the peak memory in bytes."""
+    write = open_reply()
+    requests = iter(sys.stdin.readline, "")
+    first = next(requests, None)
     if first is None:
         return
     work = json.loads(Path(json.loads(first)["file"]).read_text(encoding="utf-8"))
@@ -223,11 +214,10 @@ def main(name: str, directory: str) -> None:
 
         def reply(seconds: float) -> None:
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            replies.write(json.dumps({"seconds": seconds, "scores": losses, "peak": peak}) + "\n")
-            replies.flush()
+            write({"seconds": seconds, "scores": losses, "peak": peak})
 
         trainer = make(directory, work, arguments_of(Path(scratch) / "run", work, max_steps=10**6))
-        timed(trainer, len(work["groups"]) // work["batch"], asked, reply)
+        timed(trainer, len(work["groups"]) // work["batch"], requests, reply)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,1 @@
+"""What the benchmarks share: engines, models, texts, clocks and summaries."""

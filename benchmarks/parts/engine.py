@@ -1,0 +1,108 @@
+"""Engines as processes: each holds one model, in the environment of its library, and answers requests in turn."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Collection, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+from parts.run import ROOT, python_of
+
+__all__ = ["LATE", "PEERS", "REQUIREMENTS", "Engine", "interleaved"]
+
+BENCHMARKS = ROOT / "benchmarks"
+PEERS = BENCHMARKS / "peers.txt"
+LATE = ROOT / "tests" / "parity" / "late.txt"
+_ORIGINALS = ROOT / "tests" / "parity" / "originals.txt"
+REQUIREMENTS: dict[str, Path | None] = {
+    "ours": None, "ours-int8": None, "sentence-transformers": PEERS, "flagembedding": PEERS,
+    "rag-retrieval": _ORIGINALS, "bcembedding": _ORIGINALS, "rerankers": PEERS, "onnx-runtime": PEERS,
+    "openvino": PEERS,
+}  # fmt: skip
+"""The requirements file of each engine's environment; None for this interpreter's."""
+
+
+class Engine:
+    """A process that holds one model and answers requests.
+
+    Args:
+        name: the engine, of those that ``script`` has.
+        directory: the checkpoint.
+        script: path of the engine's script, relative to benchmarks/.
+        requirements: file of the environment; None for this interpreter's.
+    """
+
+    def __init__(self, name: str, directory: Path, script: str, requirements: Path | None = None) -> None:
+        python = sys.executable if requirements is None else str(python_of(requirements))
+        environment = dict(os.environ)
+        if requirements:  # PYTHONPATH and the like are of this interpreter, not of the other environment
+            environment = {key: value for key, value in environment.items() if not key.startswith("PYTHON")}
+        paths = [str(BENCHMARKS), *filter(None, [environment.get("PYTHONPATH")])]
+        environment["PYTHONPATH"] = os.pathsep.join(paths)
+        self.name = name
+        self.process = subprocess.Popen(
+            [python, str(BENCHMARKS / script), name, str(directory)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment,
+        )  # fmt: skip
+
+    def ask(self, file: Path, *, warm_up: bool = False) -> dict[str, Any]:
+        """Measure the work in a file, or a small part of it as a warm-up.
+
+        Raises:
+            RuntimeError: the engine's process has ended.
+        """
+        return self.send({"file": str(file), "warm_up": warm_up})
+
+    def send(self, request: dict[str, Any]) -> dict[str, Any]:
+        """Write one request as a JSON line and return the answer.
+
+        Raises:
+            RuntimeError: the engine's process has ended.
+        """
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        try:
+            self.process.stdin.write(json.dumps(request) + "\n")
+            self.process.stdin.flush()
+            line = self.process.stdout.readline()
+        except BrokenPipeError:
+            line = ""
+        if not line:
+            raise RuntimeError(f"{self.name} ended with exit code {self.process.wait()}")
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def close(self) -> None:
+        """End the process."""
+        assert self.process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # the process has ended already
+            self.process.stdin.close()
+        self.process.wait(timeout=60)
+
+
+def interleaved(
+    engines: Mapping[str, Engine], files: Mapping[str, Path], rounds: int, *, once: Collection[str] = ()
+) -> Iterator[tuple[int, str, dict[str, Any]]]:
+    """Warm up every engine, then ask each in turn in every round: yields round, engine and answer. Ends the engines.
+
+    Args:
+        engines: by name, in the order of a round.
+        files: of each engine, the work.
+        rounds: number of rounds.
+        once: engines of the first round only.
+    """
+    try:
+        for name, engine in engines.items():
+            engine.ask(files[name], warm_up=True)
+        for number in range(rounds):
+            for name, engine in engines.items():
+                if number == 0 or name not in once:
+                    yield number, name, engine.ask(files[name])
+    finally:
+        for engine in engines.values():
+            engine.close()

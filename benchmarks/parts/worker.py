@@ -1,0 +1,56 @@
+"""The process of an engine: it loads a model once, then answers requests, one JSON line each.
+
+Runs in the environments of other libraries, so it imports only the standard library and torch.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, TypeAlias
+
+__all__ = ["Reply", "open_reply", "serve"]
+
+Reply: TypeAlias = Callable[[dict[str, Any]], None]
+"""Writes one answer."""
+
+
+def open_reply() -> Reply:
+    """Return the function that writes answers to stdout, and set what every engine has in common.
+
+    Some libraries print: answers go to the pipe that was stdout, everything else to stderr. The Hub stays unused,
+    warnings and logs are off, and torch has every CPU.
+    """
+    os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
+    warnings.filterwarnings("ignore")
+    logging.disable(logging.WARNING)
+    pipe = os.fdopen(os.dup(1), "w", encoding="utf-8")
+    os.dup2(2, 1)
+    import torch
+
+    torch.set_num_threads(os.cpu_count() or 1)
+
+    def reply(answer: dict[str, Any]) -> None:
+        pipe.write(json.dumps(answer) + "\n")
+        pipe.flush()
+
+    return reply
+
+
+def serve(load: Callable[[], Callable[[Any, bool], dict[str, Any]]]) -> None:
+    """Answer every request on stdin: ``{"file": path of the work, "warm_up": bool}``.
+
+    Args:
+        load: loads the model; what it returns measures one piece of work, or a small part of it as a warm-up.
+    """
+    reply = open_reply()
+    measure = load()
+    for line in sys.stdin:
+        request = json.loads(line)
+        reply(measure(json.loads(Path(request["file"]).read_text(encoding="utf-8")), request["warm_up"]))
