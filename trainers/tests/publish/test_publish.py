@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.forked import interpreted
 from helpers.publishable import PAIRS, autocast, live, names, open_models, silent
 
 import rerank_core
+from helpers.forked import interpreted
 from rerank_core import Reranker
 from rerank_core.backends.torch.attention import packing
 from rerank_core.planning.longdoc import FirstP
