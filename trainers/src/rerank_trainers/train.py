@@ -1,4 +1,4 @@
-"""From a configuration to a published folder: read and check the data, train, measure, publish."""
+"""One run, from its configuration to a published folder: read and check the data, train, evaluate, publish."""
 
 from __future__ import annotations
 
@@ -30,41 +30,39 @@ _LOG = logging.getLogger("rerank_trainers")
 
 @dataclass(frozen=True, eq=False)
 class Data:
-    """The rows of a run, checked."""
+    """The checked rows of a run; ``dev`` is None without a dev set."""
 
     rows: RowStore
     dev: RowStore | None
 
 
 def read_data(config: Config, progress: Progress | None = None) -> Data:
-    """The training and dev rows, without those that cannot be used.
+    """Open and check the training and dev rows; unusable rows are left out.
 
-    What `rerank train check` finds is logged, each kind with its count and first places.
+    The findings of `rerank train check` are logged as warnings: each kind with its count and first locations.
 
     Raises:
-        InputError: bad rows where ``on_error`` says stop, rows that teach the objective nothing, or files that cannot
-            be read.
+        InputError: bad rows with ``on_error="error"``, rows that the objective cannot learn from, or unreadable files.
     """
-    found = open_and_check(config.data, progress=progress)
-    # Before anything raises: what is only doubtful may be why the rest is wrong.
-    for name, report in (("data.train", found.report), ("data.eval", found.dev_report)):
+    data = open_and_check(config.data, progress=progress)
+    # Logged before any error is raised: a warning may explain the error.
+    for name, report in (("data.train", data.report), ("data.eval", data.dev_report)):
         if report is not None and report.counts:
             _LOG.warning("%s: %s", name, report.as_text())
-    kept = found.usable()
-    lack = found.why_no_signal(objective_from(config).needs)
-    if lack is not None:
-        raise InputError(f"nothing can be learned from these rows: {lack}")
-    return Data(*kept)
+    usable = data.usable()
+    reason = data.why_no_signal(objective_from(config).needs)
+    if reason is not None:
+        raise InputError(f"nothing can be learned from these rows: {reason}")
+    return Data(*usable)
 
 
 @dataclass(frozen=True, eq=False)
 class Outcome:
-    """What became of a run.
+    """The result of a run.
 
     Attributes:
-        before, after: the dev set under the weights before training and after; None without one.
-        published: the folder that rerank-core loads; None where training was interrupted or collapsed, or not asked
-            for.
+        before, after: dev set metrics before and after training; None without a dev set.
+        published: the published folder; None if training was interrupted or collapsed, or with ``publish=False``.
     """
 
     run: Run
@@ -94,7 +92,7 @@ class Outcome:
 def rehearse(
     config: Config, *, resume: bool | str = False, overwrite: bool = False, progress: Progress | None = None
 ) -> Data:
-    """Everything that `train` does before its first step, without writing anything: data, settings, folder, model.
+    """Do what `train` does before its first step and write nothing: check data, settings and folder, load the model.
 
     Raises:
         InputError, CheckpointError: as `train` would.
@@ -109,8 +107,12 @@ def rehearse(
 def _ready(
     config: Config, *, resume: bool | str, overwrite: bool, publish: bool, progress: Progress | None
 ) -> tuple[Data, dict[str, Any], Path | None]:
-    """The data, what is recorded of them, and where training goes on, after the folder of the run was looked at."""
-    # Reading the data may take long; what is wrong with the settings is said before that.
+    """Check settings and the run's folder, then read the data.
+
+    Returns:
+        the data, the facts of them to record, and the checkpoint to resume from (None for a fresh run).
+    """
+    # Reading the data may take long, so faulty settings are reported before it.
     check_settings(config, evaluates=bool(config.data.eval))
     objective_from(config)
     check_out(config)
@@ -123,7 +125,7 @@ def _ready(
     if resume is False:
         return data, facts, None
     checkpoint = resume_checks.checkpoint_of(resume, config.train.out)
-    # Before a model is opened; `Run.train` looks at the rest.
+    # Compared before the model is loaded; `Run.train` compares the rest.
     resume_checks.check_same(config, facts, checkpoint)
     return data, facts, checkpoint
 
@@ -140,15 +142,15 @@ def train(
     """Train and publish what a configuration says.
 
     Args:
-        resume: go on from the newest checkpoint of ``train.out``, or from the one named.
-        overwrite: start anew where an earlier run left checkpoints; they are deleted.
-        publish: write ``train.out``/final, which is loaded in a fresh process and must score as the live model.
-        callbacks: of transformers' Trainer.
-        progress: called with (done, all) while data is read.
+        resume: continue from the newest checkpoint of ``train.out`` (True), or from the checkpoint folder named.
+        overwrite: delete the checkpoints of an earlier run in ``train.out`` and start anew.
+        publish: write ``train.out/final``, reload it in a fresh process, and require the scores of the live model.
+        callbacks: callbacks for transformers' Trainer.
+        progress: called while the data is read.
 
     Raises:
-        InputError: data or settings that cannot be used; before any model is loaded wherever possible.
-        NonFiniteLossError: training broke down; the last checkpoint stands.
+        InputError: unusable data or settings, found before the model is loaded wherever possible.
+        NonFiniteLossError: a loss or gradient became NaN or infinite; the last checkpoint is kept.
         PublishError: the folder did not load with equal scores.
     """
     data, facts, checkpoint = _ready(config, resume=resume, overwrite=overwrite, publish=publish, progress=progress)
@@ -167,7 +169,7 @@ def train(
 
 
 def leave() -> None:
-    """Let go of the other processes of a run, before the interpreter ends: threads of the connection that outlive it
-    abort the process."""
+    """Destroy the process group of a distributed run; its threads would abort the process if the interpreter ended
+    first."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         torch.distributed.destroy_process_group()

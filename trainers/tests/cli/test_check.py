@@ -51,7 +51,7 @@ def test_errors_are_exit_code_1(bad: Path) -> None:
     dropped = run(bad, "--on-error", "drop", "--examples", 1)
     assert dropped.exit_code == 1
     assert dropped.stdout.count("it has no documents") == 1
-    assert "With on_error=drop training would go on with 2 rows." in dropped.stdout
+    assert "With on_error=drop training would continue with 2 rows." in dropped.stdout
 
 
 def test_json_is_the_report(bad: Path) -> None:

@@ -67,7 +67,7 @@ def test_what_is_wrong_is_found_before_a_model_is_loaded(run: Path, tmp_path: Pa
     for arguments, reason in (
         ((tmp_path / "nowhere", tmp_path / "out"), "has no checkpoint"),
         ((run, tmp_path / "out", "--checkpoint", 999), "has no checkpoint 999"),
-        ((run, run, "--no-eval"), "is there already"),
+        ((run, run, "--no-eval"), "exists already"),
         (("x" * 5000, tmp_path / "out"), "which no file can be called"),
         ((run, tmp_path / ("x" * 5000), "--no-eval"), "which no file can be called"),
     ):

@@ -104,7 +104,7 @@ def test_temperature_is_one_number() -> None:
         ([], "got none"),
         ([(1.0, 1), (2.0, 1)], "2 of 2 are relevant"),
         ([(1.0, 1), (1.0, 0)], "all 2 scores are 1.0"),
-        ([(1.0, 0), (0.0, 1)], "turn the order of documents round"),
+        ([(1.0, 0), (0.0, 1)], "reverse the order of documents"),
         ([(math.nan, 0), (0.0, 1)], "finite"),
     ],
 )

@@ -30,7 +30,7 @@ def row(*labels: float) -> TrainingRow:
 
 def test_values_of_a_hand_made_run() -> None:
     """AP and RR by hand: relevant documents at ranks 2 and 5 give (1/2 + 2/5) / 2 and 1/2."""
-    found = DevSet([row(0, 1, 0, 0, 1)], ("AP", "RR", "nDCG@10")).measured([[5.0, 4.0, 3.0, 2.0, 1.0]])
+    found = DevSet([row(0, 1, 0, 0, 1)], ("AP", "RR", "nDCG@10")).metrics([[5.0, 4.0, 3.0, 2.0, 1.0]])
     assert found.values["AP"] == pytest.approx((1 / 2 + 2 / 5) / 2)
     assert found.values["RR"] == pytest.approx(1 / 2)
     log2 = torch.log2(torch.tensor([2.0, 3.0, 6.0])).tolist()
@@ -39,7 +39,7 @@ def test_values_of_a_hand_made_run() -> None:
 
 def test_grades_gain_linearly() -> None:
     """nDCG of grades 3, 1 and 0 in the order 1, 3, 0, with linear gains as trec_eval has them."""
-    found = DevSet([row(1, 3, 0)], ("nDCG@10",)).measured([[3.0, 2.0, 1.0]])
+    found = DevSet([row(1, 3, 0)], ("nDCG@10",)).metrics([[3.0, 2.0, 1.0]])
     log3 = float(torch.log2(torch.tensor(3.0)))
     assert found.values["nDCG@10"] == pytest.approx((1 + 3 / log3) / (3 + 1 / log3))
 
@@ -47,7 +47,7 @@ def test_grades_gain_linearly() -> None:
 def test_fractions_gain_what_they_are() -> None:
     """nDCG of 3, 2.5, 1 and 0, worst first, by hand; AP and RR count what is nearer to a grade than to the lowest, so
     that the label 1 is relevant here as it is in a row of whole labels."""
-    found = DevSet([row(3, 2.5, 1, 0), row(0, 1, 0, 0)]).measured([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
+    found = DevSet([row(3, 2.5, 1, 0), row(0, 1, 0, 0)]).metrics([[1.0, 2.0, 3.0, 4.0], [4.0, 3.0, 2.0, 1.0]])
     gains = [0.0, 1.0, 2.5, 3.0]
     worst, best = (sum(gain / math.log2(place + 2) for place, gain in enumerate(order))
                    for order in (gains, gains[::-1]))  # fmt: skip
@@ -61,8 +61,8 @@ def test_a_whole_row_is_measured_alike_beside_fractions() -> None:
     """What another row's labels are changes no figure of a row: the rule is the dev set's, not the row's."""
     names = ("nDCG@10", "AP", "RR@10", "P@2", "AP(rel=2)", "nDCG(dcg='exp-log2')@10")
     whole, scores = row(3, 2, 1, 0), [2.0, 1.0, 4.0, 3.0]
-    alone = DevSet([whole], names).measured([scores])
-    beside = DevSet([row(0.2, 0.9, 0.1), whole, row(1 / 3, 2.7, 0)], names).measured(
+    alone = DevSet([whole], names).metrics([scores])
+    beside = DevSet([row(0.2, 0.9, 0.1), whole, row(1 / 3, 2.7, 0)], names).metrics(
         [[1.0, 2.0, 3.0], scores, [1, 2, 3]]
     )
 
@@ -74,7 +74,7 @@ def test_a_whole_row_is_measured_alike_beside_fractions() -> None:
 @pytest.mark.parametrize("labels", [(0.1234567, 0.7654321, 0.0), (2 / 3, 1.0, 1 / 7), (123456.5, 7.25, 0.0)])
 def test_gains_that_no_factor_makes_whole_are_near(labels: tuple[float, ...]) -> None:
     """Labels of a teacher have any number of digits: nDCG is theirs to four places."""
-    found = DevSet([row(*labels)], ("nDCG@10",)).measured([[1.0, 2.0, 3.0]])
+    found = DevSet([row(*labels)], ("nDCG@10",)).metrics([[1.0, 2.0, 3.0]])
     ordered = [sum(label / math.log2(place + 2) for place, label in enumerate(order))
                for order in (labels[::-1], sorted(labels, reverse=True))]  # fmt: skip
 
@@ -85,7 +85,7 @@ def test_a_teachers_many_labels_have_no_common_factor() -> None:
     """Hundreds of labels of any number of digits are measured as well."""
     generator = torch.Generator().manual_seed(0)
     rows = [row(1.0, 0.0, *torch.rand(20, generator=generator).tolist()) for _ in range(40)]
-    found = DevSet(rows, ("nDCG@10",)).measured([list(one.labels or ()) for one in rows])
+    found = DevSet(rows, ("nDCG@10",)).metrics([list(one.labels or ()) for one in rows])
 
     assert found.values["nDCG@10"] == pytest.approx(1.0)
 
@@ -109,14 +109,14 @@ def test_a_constant_scorer_gets_the_worst_order() -> None:
     """Two relevant documents of five, all tied, lie at ranks 4 and 5 wherever the file lists them: AP .325 as the
     C-MTEB of today has it, not the .4 of tied blocks or the 1 of the file's order."""
     for labels in ((1, 1, 0, 0, 0), (0, 0, 0, 1, 1), (0, 1, 0, 1, 0)):
-        found = DevSet([row(*labels)], ("AP", "RR@10")).measured([[0.5] * 5])
+        found = DevSet([row(*labels)], ("AP", "RR@10")).metrics([[0.5] * 5])
         assert found.values["AP"] == pytest.approx(0.325)
         assert found.values["RR@10"] == pytest.approx(1 / 4)
 
 
 def test_scores_that_float32_could_not_tell_apart_are_no_ties() -> None:
     """trec_eval compares in float32, in which a relevant document that is better by 1e-9 would tie."""
-    assert DevSet([row(0, 1)], ("AP",)).measured([[0.1, 0.1 + 1e-9]]).values["AP"] == 1.0
+    assert DevSet([row(0, 1)], ("AP",)).metrics([[0.1, 0.1 + 1e-9]]).values["AP"] == 1.0
 
 
 def test_equals_ir_measures_on_random_runs() -> None:
@@ -129,7 +129,7 @@ def test_equals_ir_measures_on_random_runs() -> None:
         rows.append(row(*map(float, labels.tolist())))
         scores.append(torch.randn(12, generator=generator).tolist())
     names = ("nDCG@10", "AP", "RR@10", "P@3", "R@5")
-    found = DevSet(rows, names).measured(scores)
+    found = DevSet(rows, names).metrics(scores)
 
     qrels = [ir_measures.Qrel(str(q), str(d), int(label)) for q, one in enumerate(rows)
              for d, label in enumerate(one.labels or ())]  # fmt: skip

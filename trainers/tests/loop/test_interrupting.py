@@ -125,7 +125,7 @@ def test_what_cannot_be_resumed_is_said(prepared: Prepared, tmp_path: Path) -> N
     run's checkpoints."""
     with pytest.raises(InputError, match="has no checkpoint to resume; start without --resume"):
         prepared().train(resume=True)
-    with pytest.raises(InputError, match=r"is no checkpoint of a run: it has no trainer_state\.json"):
+    with pytest.raises(InputError, match=r"is not a checkpoint of a run: it has no trainer_state\.json"):
         prepared().train(resume=str(tmp_path))
     run = prepared("train.max_steps=1")
     run.train()

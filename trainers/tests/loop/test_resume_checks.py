@@ -194,11 +194,13 @@ def test_half_written_checkpoints_are_passed_over(
         copy = broken(run, tmp_path / name, name, damage)
         caplog.clear()
         assert resume_checks.checkpoint_of(True, copy).name == "checkpoint-2", name
-        assert "checkpoint-4 is passed over, no whole checkpoint: it" in caplog.text
+        assert "checkpoint-4 is skipped, because it is not a complete checkpoint: it" in caplog.text
         assert name in caplog.text
         if name in read_by_both:
             assert find_checkpoint(copy).name == "checkpoint-2", name
-            with pytest.raises(InputError, match=r"is no whole checkpoint: its? .*choose another with --checkpoint"):
+            with pytest.raises(
+                InputError, match=r"is not a complete checkpoint: its? .*choose another with --checkpoint"
+            ):
                 find_checkpoint(copy, 4)
         elif damage is Path.unlink:
             assert find_checkpoint(copy, 4).name == "checkpoint-4", name
@@ -237,5 +239,5 @@ def test_going_on_removes_what_was_never_finished(
     assert folder(again, 4).is_dir()
     copy = broken(run, tmp_path / "none", "trainer_state.json", Path.unlink)
     shutil.rmtree(copy / "checkpoints" / "checkpoint-2")
-    with pytest.raises(InputError, match="none of which is whole"):
+    with pytest.raises(InputError, match="none of which is complete"):
         resume_checks.checkpoint_of(True, copy)

@@ -70,7 +70,7 @@ def test_another_kind_of_model_needs_its_kind_said(
     told = {
         "embedding": "an embedding model",
         "answering": "answers with a word",
-        "broken": "modules.json cannot be read",
+        "broken": "modules.json is missing",
     }
     what = told.get(kind, "late-interaction model")
     with pytest.raises(InputError, match=what) as refused:

@@ -109,7 +109,7 @@ def test_what_is_there_is_not_replaced_unasked(models: dict[str, Model], tmp_pat
     """A target that exists is refused at once, and one that we did not publish even with overwrite."""
     (tmp_path / "theirs").mkdir()
     (tmp_path / "theirs" / "thesis.tex").write_text("all of it")
-    with pytest.raises(InputError, match="there already"):
+    with pytest.raises(InputError, match="exists already"):
         publish(models["whole"], tmp_path / "theirs")
     with pytest.raises(InputError, match=r"no published folder \(it has no reranker.json\)"):
         publish(models["whole"], tmp_path / "theirs", overwrite=True)

@@ -1,4 +1,4 @@
-"""``rerank train``: everything from checking data to publishing a checkpoint."""
+"""``rerank train``: check data, mine, label, train, publish."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
     context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-    help="Fine-tune a reranker, check its data, publish it.",
+    help="Fine-tune rerankers: check data, mine negatives, label with a teacher, train, publish.",
 )
 for _command in (check, mine, label, reranker, llm, publish):
     app.command()(_command)

@@ -1,4 +1,4 @@
-"""``rerank train check``: what is wrong with training data, before a GPU is asked."""
+"""``rerank train check``: finds faults in training data before training."""
 
 from __future__ import annotations
 
@@ -30,15 +30,19 @@ def check(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="DATA...", help="Files (JSON, CSV, TSV, Parquet; .gz and .zst, too), and patterns in quotes."
+            metavar="DATA...", help="Files (JSON, CSV, TSV, Parquet; also .gz and .zst) or quoted glob patterns."
         ),
     ] = None,
     evaluation: Annotated[
         list[str] | None,
-        typer.Option("--eval", metavar="FILE", help="Data to evaluate on, which these must not hold; can be repeated."),
+        typer.Option(
+            "--eval",
+            metavar="FILE",
+            help="Evaluation data, whose queries and documents must not be in DATA; can be repeated.",
+        ),
     ] = None,
     config: Annotated[
-        Path | None, typer.Option("--config", help="The configuration of a run, whose data and objective are checked.")
+        Path | None, typer.Option("--config", help="Configuration of a run; its data and objective are checked.")
     ] = None,
     objective: Objective = None,
     label_range: LabelRange = None,
@@ -46,12 +50,12 @@ def check(
     on_error: OnErrorFlag = None,
     encoding: Encoding = None,
     settings: Settings = None,
-    max_query_chars: Annotated[int | None, typer.Option(min=1, help="Warn of longer queries.")] = None,
+    max_query_chars: Annotated[int | None, typer.Option(min=1, help="Warn about queries with more characters.")] = None,
     as_errors: Annotated[
         list[str] | None,
-        typer.Option("--error", metavar="KIND", help="Take a kind of warning as an error; can be repeated."),
+        typer.Option("--error", metavar="KIND", help="Treat this kind of warning as an error; can be repeated."),
     ] = None,
-    examples: Annotated[int, typer.Option(min=1, help="Places shown of each kind of problem.")] = 3,
+    examples: Annotated[int, typer.Option(min=1, help="Number of locations shown for each kind of problem.")] = 3,
     as_json: AsJson = False,
 ) -> None:
     """Check training data as training does; exit code 1 if it would refuse it, or if there are errors.
@@ -64,10 +68,9 @@ def check(
       rerank train check train.jsonl --error query-in-eval --error duplicate-row
       rerank train check train.jsonl --json | jq '.problems[] | select(.severity == "error")'
 
-    Flags, --config and --set mean what they mean to `rerank train reranker`, defaults included. Every row is read, in
-    whichever format it is, and asked what the objective reads of it: with none named, labels, which bce reads. For
-    `rerank train llm`, whose objective is softmax_ce, give --objective softmax_ce. With --json the first 1000 problems
-    of each kind are listed.
+    Flags, --config and --set have the meaning and defaults of `rerank train reranker`. Every row is read and must have
+    what the objective needs; without --objective that is bce, which needs labels. `rerank train llm` trains with
+    softmax_ce: check its data with --objective softmax_ce. --json lists the first 1000 problems of each kind.
     """
     flags: dict[str, Any] = {"data": data_settings(data, evaluation, label_range, scores_are, on_error, encoding)}
     if objective is not None:
@@ -105,9 +108,9 @@ def _reader(run: Config) -> ObjectiveInfo:
 
 
 def _lack(found: CheckedData, reader: ObjectiveInfo) -> str | None:
-    """Why training would refuse rows that are each sound."""
+    """Why training would refuse rows that are valid one by one; None if it would not."""
     rows, signal = found.rows.drop(found.report.left_out), found.report.signal
-    # Where every row has the labels that bce reads, nothing is left to ask of each.
+    # If every row has labels, bce needs no further check of single rows.
     labelled = reader.needs == DefaultObjective().needs and signal.labels.rows == signal.rows
     try:
         if len(rows) and not labelled:
@@ -149,9 +152,9 @@ def _conclude(found: CheckedData, lacks: list[str]) -> None:
 
 def _outcome(found: CheckedData, lacks: list[str]) -> str:
     report, dev_errors = found.report, 0 if found.dev_report is None else found.dev_report.errors
-    # Errors first: a misspelled key may be why all labels are alike.
+    # Errors first: a misspelled key may be the reason why all labels are equal.
     if (report.errors or dev_errors) and report.on_error == "error":
-        return "Training would stop; --on-error drop or warn says what else it could do."
+        return "Training would stop; --on-error drop or warn would let it continue."
     left = report.rows - len(report.left_out)
     if left and lacks:
         return f"Training would stop: {'; '.join(lacks)}."
@@ -159,4 +162,4 @@ def _outcome(found: CheckedData, lacks: list[str]) -> str:
         return "Fit to train on."
     if not left:
         return f"Training would stop: with on_error={report.on_error} no row is left."
-    return f"With on_error={report.on_error} training would go on with {left:,} rows."
+    return f"With on_error={report.on_error} training would continue with {left:,} rows."

@@ -1,4 +1,4 @@
-"""The flags that say what data means, of `rerank train check` and of training alike, as settings of ``data``."""
+"""Flags of `rerank train check` and of training that describe the data, as settings of ``data``."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["LabelRange", "Objective", "OnErrorFlag", "ScoresAreFlag", "Settings"
 
 
 class OnError(str, Enum):
-    """What training does with rows that have errors."""
+    """Treatment of rows with errors."""
 
     error = "error"
     drop = "drop"
@@ -22,7 +22,7 @@ class OnError(str, Enum):
 
 
 class ScoresAre(str, Enum):
-    """What ``pos_scores`` and ``neg_scores`` are."""
+    """Meaning of ``pos_scores`` and ``neg_scores``."""
 
     teacher = "teacher"
     labels = "labels"
@@ -31,22 +31,25 @@ class ScoresAre(str, Enum):
 LabelRange = Annotated[
     str | None,
     typer.Option(
-        metavar="LOW,HIGH", help=f"The labels that there are, by default 0,1; or {', '.join(LabelScale.NAMED)}."
+        metavar="LOW,HIGH", help=f"Lowest and highest label, by default 0,1; or {', '.join(LabelScale.NAMED)}."
     ),
 ]
 ScoresAreFlag = Annotated[
-    ScoresAre | None, typer.Option(help="What pos_scores and neg_scores are: a teacher's (default), or graded labels.")
+    ScoresAre | None,
+    typer.Option(help="Meaning of pos_scores and neg_scores: teacher scores (default) or graded labels."),
 ]
 OnErrorFlag = Annotated[
     OnError | None,
-    typer.Option(help="Rows with errors: stop (error, the default), drop them, or drop only unusable ones (warn)."),
+    typer.Option(help="Rows with errors: stop (error, default), drop them, or drop only unusable rows (warn)."),
 ]
 Objective = Annotated[
-    str | None, typer.Option(help="bce, softmax_ce, ranknet, lambda, listnet, mse, margin_mse or kl.")
+    str | None, typer.Option(help="Objective: bce, softmax_ce, ranknet, lambda, listnet, mse, margin_mse or kl.")
 ]
 Settings = Annotated[
     list[str] | None,
-    typer.Option("--set", "-s", metavar="A.B=C", help="Any setting, over the configuration, as often as needed."),
+    typer.Option(
+        "--set", "-s", metavar="A.B=C", help="Set any setting, overriding the configuration; can be repeated."
+    ),
 ]
 
 
@@ -58,10 +61,10 @@ def data_settings(
     on_error: OnError | None,
     encoding: str | None,
 ) -> dict[str, Any]:
-    """What was given, as the ``data`` of a configuration has it.
+    """The flags that were given, as settings of ``data``.
 
     Raises:
-        InputError: no label scale.
+        InputError: an invalid label range.
     """
     given: dict[str, Any] = {}
     if train:

@@ -30,27 +30,30 @@ __all__ = ["label"]
 
 
 def label(
-    files: Annotated[list[str], typer.Argument(metavar="FILES", help="Rows, in any format that training reads.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILES", help="Files of rows, in any format that training reads.")
+    ],
     model: Annotated[
         str, typer.Option("--model", "-m", help="The teacher: a name from `rerank models`, a hub id or a directory.")
     ],
-    out: Annotated[Path, typer.Option("--out", help="Where the rows go, as canonical JSONL.")],
+    out: Annotated[Path, typer.Option("--out", help="Output file: JSON Lines.")],
     activation: Annotated[
-        str, typer.Option(help="Of the scores: none (raw), sigmoid, default (as its authors ship the model).")
+        str,
+        typer.Option(help="Activation of the scores: none (raw), sigmoid, or default (that of the model's authors)."),
     ] = "none",
     encoding: Encoding = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has written.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the output of an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     as_json: AsJson = False,
     longdoc: LongDocs = None,
     max_length: MaxLength = None,
-    seed: Annotated[int, typer.Option(help="Of the order in which a listwise model is shown documents.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the order in which a listwise model sees the documents.")] = 0,
     device: Device = None,
     dtype: Dtype = None,
     token_budget: TokenBudget = None,
     option: ModelOptions = None,
 ) -> None:
-    """Write a teacher's score of every document of every row.
+    """Score every document of every row with a teacher model.
 
     \b
     Examples:
@@ -61,10 +64,10 @@ def label(
       rerank train reranker --train order.jsonl -m bge-reranker-base --objective ranknet \
 -s objective.options.target=teacher
 
-    The teacher is any model that `rerank rank` loads. A row's instruction is given to teachers that follow one. A
-    listwise model orders documents and gives no scores: its "score" is minus the rank, fit for objectives of order
-    (ranknet, lambda, listnet) with the option target=teacher, and for no other. It is shown documents in an order
-    drawn by chance, and answers that are not the order asked for are counted.
+    The teacher is any model that `rerank rank` loads. It gets the instruction of a row if it takes one. A listwise
+    model orders documents and gives no scores: its score is minus the rank, which only objectives of order (ranknet,
+    lambda, listnet) with the option target=teacher can use. It sees the documents in a random order, and malformed
+    answers are counted.
     """
     common = {"longdoc": longdoc, "max_length": max_length, "device": device, "dtype": dtype}
     options = load_options({**common, "token_budget": token_budget}, option or [])

@@ -23,7 +23,7 @@ from rerank_trainers.cli.common import keep_partial, model_settings, progress_ov
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.row_writer import RowWriter
 
-# numpy comes with the mining room, and `--help` has no use for it.
+# The mining package imports numpy, which `--help` does not need.
 if TYPE_CHECKING:
     from rerank_trainers.mining import Corpus, MiningRules, MiningStatistics, Retriever
 
@@ -31,59 +31,69 @@ __all__ = ["mine"]
 
 
 def mine(
-    files: Annotated[list[str], typer.Argument(metavar="FILES", help="Rows, in any format that training reads.")],
-    out: Annotated[Path, typer.Option("--out", help="Where the rows go, as canonical JSONL.")],
+    files: Annotated[
+        list[str], typer.Argument(metavar="FILES", help="Files of rows, in any format that training reads.")
+    ],
+    out: Annotated[Path, typer.Option("--out", help="Output file: JSON Lines.")],
     corpus: Annotated[
         list[str] | None,
         typer.Option(
-            help="Texts to take negatives from, as often as needed: files of documents as `rerank rank` reads them, or "
-            "plain text with one a line. By default the documents of all rows."
+            help="Files of texts to take negatives from: documents as `rerank rank` reads them, or plain text with "
+            "one text per line; can be repeated. By default the documents of all rows."
         ),
     ] = None,
-    text_field: Annotated[str, typer.Option(help="The key or column of the text in a corpus.")] = "text",
+    text_field: Annotated[str, typer.Option(help="Key or column of the text in a corpus.")] = "text",
     encoding: Encoding = None,
-    negatives: Annotated[int, typer.Option("--negatives", "-n", help="Of each row, at most.")] = 8,
+    negatives: Annotated[int, typer.Option("--negatives", "-n", help="Maximal number of negatives mined per row.")] = 8,
     rescore: Annotated[
-        str | None, typer.Option(metavar="MODEL", help="Rank BM25's candidates again with this model.")
+        str | None, typer.Option(metavar="MODEL", help="Rescore the candidates of BM25 with this model.")
     ] = None,
     index: Annotated[
         str | None,
         typer.Option(metavar="MODEL", help="Search with this late-interaction model instead of BM25."),
     ] = None,
     index_folder: Annotated[
-        str | None, typer.Option(metavar="FOLDER", help="Keep the embeddings of --index here, for another run.")
+        str | None, typer.Option(metavar="FOLDER", help="Folder for the embeddings of --index, reused by later runs.")
     ] = None,
-    depth: Annotated[int, typer.Option(help="Candidates that are looked at for a row.")] = 100,
-    from_rank: Annotated[int, typer.Option(help="Skip better ranks than this; 1 is best.")] = 1,
-    to_rank: Annotated[int | None, typer.Option(help="Skip worse ranks than this.")] = None,
+    depth: Annotated[int, typer.Option(help="Number of candidates per row.")] = 100,
+    from_rank: Annotated[int, typer.Option(help="Best rank to use; 1 is the best.")] = 1,
+    to_rank: Annotated[int | None, typer.Option(help="Worst rank to use.")] = None,
     absolute_margin: Annotated[
         float | None, typer.Option(help="Drop candidates that score above the positive's score minus this.")
     ] = None,
     relative_margin: Annotated[
         float | None,
-        typer.Option(help="Drop candidates that score above the positive's score minus this share of it (0.05: 95 %)."),
+        typer.Option(help="Drop candidates that score above this share below the positive's score (0.05: above 95 %)."),
     ] = None,
-    anchor: Annotated[str, typer.Option(help="Margins are below the row's worst or best positive.")] = "worst",
+    anchor: Annotated[
+        str, typer.Option(help="Positive that margins refer to: the worst or the best of the row.")
+    ] = "worst",
     activation: Annotated[
         str | None,
-        typer.Option(help="Of the scores that margins compare: sigmoid (default where --rescore has logits) or none."),
+        typer.Option(
+            help="Activation of scores before margins apply: sigmoid (default if --rescore gives logits) or none."
+        ),
     ] = None,
-    strategy: Annotated[str, typer.Option(help="top: the hardest; random: any that the rules leave.")] = "top",
-    seed: Annotated[int, typer.Option(help="Of random choices.")] = 42,
+    strategy: Annotated[
+        str, typer.Option(help="top: the best-ranked candidates; random: a random choice of those that pass the rules.")
+    ] = "top",
+    seed: Annotated[int, typer.Option(help="Seed of random choices.")] = 42,
     replace: Annotated[
-        bool, typer.Option("--replace", help="Leave the rows' own negatives out; by default they stay.")
+        bool, typer.Option("--replace", help="Drop the negatives that the rows have; by default they are kept.")
     ] = False,
-    fill: Annotated[str, typer.Option(help="random: fill rows up with random texts; none: they stay short.")] = "none",
-    lowest: Annotated[float, typer.Option(help="The label of a negative; higher ones are positives.")] = 0.0,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on with what an interrupted run has written.")] = False,
-    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace the output if it is there.")] = False,
+    fill: Annotated[
+        str, typer.Option(help="random: fill rows with too few negatives with random texts; none: leave them.")
+    ] = "none",
+    lowest: Annotated[float, typer.Option(help="Label of a negative; higher labels are positives.")] = 0.0,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue the output of an interrupted run.")] = False,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing output file.")] = False,
     as_json: AsJson = False,
     device: Device = None,
     dtype: Dtype = None,
     token_budget: TokenBudget = None,
     option: ModelOptions = None,
 ) -> None:
-    """Add hard negatives: texts that a search finds for a row's query and that are none of its positives.
+    """Add hard negatives: texts that a search finds for the query of a row and that are not its positives.
 
     \b
     Examples:
@@ -91,14 +101,14 @@ def mine(
       rerank train mine train.jsonl --corpus passages.jsonl --from-rank 10 --strategy random --out mined.jsonl
       rerank train mine train.jsonl --rescore bge-reranker-v2-m3 --relative-margin 0.05 --out mined.jsonl
 
-    The best candidates are often positives that nobody labelled: skip ranks, or let a good model say with --rescore
-    and a margin. Rows that stay short of negatives are counted, and filled with random texts only if you say so.
+    The best candidates are often unlabelled positives: skip the best ranks, or filter them by a good model with
+    --rescore and a margin. Rows with too few negatives are counted; --fill random adds random texts.
     """
     from rerank_trainers.mining import MiningRules, MiningStatistics
     from rerank_trainers.mining import mine as mined
 
     if rescore is not None and index is not None:
-        raise InputError("--rescore ranks BM25's candidates and --index does without BM25; give one of them")
+        raise InputError("--rescore needs the candidates of BM25 and --index replaces BM25; give one of them")
     if index_folder is not None and index is None:
         raise InputError(f"--index-folder {index_folder!r} keeps the embeddings of --index; give that too")
     # Typer has strings; MiningRules says which ones are valid.
@@ -179,7 +189,7 @@ def _corpus(
 
 
 def _form(file: str) -> DocumentFormat:
-    """Plain text has a text a line: a corpus of one text would be of no use."""
+    """Format of a corpus file: plain text is read as one text per line."""
     return DocumentFormat.auto if file == "-" or format_from_name(file)[0] is not None else DocumentFormat.lines
 
 

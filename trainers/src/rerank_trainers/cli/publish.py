@@ -1,4 +1,4 @@
-"""``rerank train publish``: a checkpoint of a run as a folder that serves."""
+"""``rerank train publish``: writes a checkpoint of a run as a folder that serves."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["publish"]
 
 
 class Dtype(str, Enum):
-    """Of the published weights."""
+    """Data type of the published weights."""
 
     float32 = "float32"
     float16 = "float16"
@@ -29,26 +29,31 @@ class Dtype(str, Enum):
 
 
 class Activation(str, Enum):
-    """What is applied to the score by default."""
+    """Default activation of the score."""
 
     none = "none"
     sigmoid = "sigmoid"
 
 
 def publish(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="A run's folder, or one of its checkpoints.")],
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The folder that is made.")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a run, or of one of its checkpoints.")],
+    out: Annotated[Path, typer.Argument(metavar="OUT", help="Folder to write.")],
     checkpoint: Annotated[
-        int | None, typer.Option(min=0, metavar="N", help="After N steps; by default the best, or else the last.")
+        int | None,
+        typer.Option(
+            min=0, metavar="N", help="Checkpoint after N steps; by default the best, or without a dev set the last."
+        ),
     ] = None,
-    dtype: Annotated[Dtype | None, typer.Option(help="Of the weights; by default as the run says.")] = None,
-    activation: Annotated[Activation | None, typer.Option(help="Applied to the score by default when loaded.")] = None,
+    dtype: Annotated[
+        Dtype | None, typer.Option(help="Data type of the weights; by default that of the run's configuration.")
+    ] = None,
+    activation: Annotated[Activation | None, typer.Option(help="Default activation of the published model.")] = None,
     calibrate: Annotated[
         bool | None,
-        typer.Option(help="Fit the score to the dev labels, so that its sigmoid is a probability (cross-encoders)."),
+        typer.Option(help="Fit the scores to the dev labels, so that their sigmoid is a probability (cross-encoders)."),
     ] = None,
     evaluate: Annotated[
-        bool, typer.Option("--eval/--no-eval", help="Measure the dev set of the run (data.eval) for the card.")
+        bool, typer.Option("--eval/--no-eval", help="Evaluate the dev set of the run (data.eval) for the model card.")
     ] = True,
     push: Annotated[
         str | None, typer.Option(metavar="OWNER/NAME", help="Upload the folder to the Hugging Face hub as well.")
@@ -65,10 +70,10 @@ def publish(
       rerank train publish run out/my-reranker --checkpoint 400 --dtype bfloat16
       rerank train publish run out/my-reranker --calibrate --activation sigmoid --overwrite
 
-    The folder appears only once a fresh process has loaded it and scored as the trained model does; one that is there
-    already stays until then.
+    The folder appears after a fresh process has loaded it with the scores of the trained model; an existing folder
+    stays until then.
     """
-    # torch comes with these, and `--help` has no use for it.
+    # These import torch, which `--help` does not need.
     from rerank_trainers.config.schema import PublishConfig
     from rerank_trainers.model.checkpoints import config_beside, find_checkpoint
     from rerank_trainers.publish.from_run import publish_checkpoint
@@ -95,12 +100,12 @@ def publish(
         ("folder", str(found.directory)),
         ("model", found.name),
         ("weights", found.dtype),
-        ("probes scored alike in a fresh process", str(found.probes)),
+        ("probes with equal scores in a fresh process", str(found.probes)),
         ("largest difference", f"{found.deviation:.1e}"),
         *((f"largest difference in {library}", f"{apart:.1e}") for library, apart in found.elsewhere.items()),
     ]
     if found.dtype != "float32":
-        rows.append((f"largest that {found.dtype} itself made", f"{found.rounding:.1e}"))
+        rows.append((f"largest difference caused by {found.dtype}", f"{found.rounding:.1e}"))
     if found.scaling is not None:
         rows.append(("calibrated", f"{found.scaling.scale:.6g} × score + {found.scaling.offset:.6g}"))
     if address is not None:
@@ -116,6 +121,6 @@ def _dev_rows(config: Config) -> RowStore:
         return open_dev_rows(config.data)
     except InputError as error:
         raise InputError(
-            f"the run's dev set (data.eval), which is measured for the card: {error}. Paths are as the run had them: "
-            "start where it was started, or give --no-eval"
+            f"the run's dev set (data.eval), which is measured for the card: {error}. Relative paths start at "
+            "the directory where the run was started: start there, or give --no-eval"
         ) from error

@@ -1,4 +1,4 @@
-"""``rerank train reranker`` and ``rerank train llm``: a configuration and flags in, a published folder out."""
+"""``rerank train reranker`` and ``rerank train llm``: train from a configuration and flags, and publish."""
 
 from __future__ import annotations
 
@@ -20,23 +20,29 @@ from rerank_trainers.config.recipes import RECIPES, merge_configs
 
 __all__ = ["llm", "reranker"]
 
-_INTERRUPTED = 130  # as the whole command says it
+_INTERRUPTED = 130  # exit code of Ctrl-C
 
 _Config = Annotated[Path | None, typer.Argument(metavar="CONFIG", help="YAML or JSON; see docs/training.md.")]
-_Train = Annotated[list[str] | None, typer.Option("--train", metavar="FILE", help="Training data, as often as needed.")]
-_Eval = Annotated[list[str] | None, typer.Option("--eval", metavar="FILE", help="A dev set with labels.")]
-_Model = Annotated[
-    str | None, typer.Option("--model", "-m", help="What to start from: a directory, a hub id or a model's name.")
+_Train = Annotated[
+    list[str] | None, typer.Option("--train", metavar="FILE", help="File of training data; can be repeated.")
 ]
-_Out = Annotated[str | None, typer.Option("--out", "-o", help="The folder of the run; run/final is what is published.")]
-_Resume = Annotated[bool, typer.Option("--resume", help="Go on from the newest checkpoint of the run.")]
+_Eval = Annotated[
+    list[str] | None, typer.Option("--eval", metavar="FILE", help="File of a labelled dev set; can be repeated.")
+]
+_Model = Annotated[
+    str | None, typer.Option("--model", "-m", help="Model to start from: a directory, a hub id or a model's name.")
+]
+_Out = Annotated[
+    str | None, typer.Option("--out", "-o", help="Folder of the run; the model is published in its subfolder final.")
+]
+_Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run.")]
 _Overwrite = Annotated[
-    bool, typer.Option("--overwrite", help="Start anew where an earlier run left checkpoints, which are deleted.")
+    bool, typer.Option("--overwrite", help="Delete the checkpoints of an earlier run and start anew.")
 ]
 _DryRun = Annotated[
     bool,
     typer.Option(
-        "--dry-run", help="Do all but the first step: read, check, open the model; show the resolved configuration."
+        "--dry-run", help="Check data, settings and model without training, and print the resolved configuration."
     ),
 ]
 
@@ -79,9 +85,7 @@ def llm(
     train: _Train = None,
     evaluate: _Eval = None,
     model: _Model = None,
-    like: Annotated[
-        str | None, typer.Option(help="The model whose template is followed, like qwen3-reranker-0.6b.")
-    ] = None,
+    like: Annotated[str | None, typer.Option(help="Model whose template is used, such as qwen3-reranker-0.6b.")] = None,
     out: _Out = None,
     objective: Objective = None,
     label_range: LabelRange = None,
@@ -94,7 +98,7 @@ def llm(
     dry_run: _DryRun = False,
     as_json: AsJson = False,
 ) -> None:
-    """Fine-tune a causal language model as a reranker that answers yes or no (LoRA; --set model.lora=null trains all).
+    """Fine-tune a causal language model as a yes-or-no reranker (LoRA; --set model.lora=null trains all weights).
 
     \b
     Examples:
@@ -128,9 +132,9 @@ def _launch(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    told = merge_configs(merge_configs(RECIPES[recipe], {} if path is None else read_config(path)), flags)
-    config = parse_config(set_values(told, settings))
-    # torch takes seconds to import; what is wrong with the settings is said before that.
+    merged = merge_configs(merge_configs(RECIPES[recipe], {} if path is None else read_config(path)), flags)
+    config = parse_config(set_values(merged, settings))
+    # torch takes seconds to import, so the settings are checked first.
     from rerank_trainers.loop.callbacks import Display
     from rerank_trainers.train import leave, rehearse, train
 
@@ -139,7 +143,7 @@ def _launch(
         if dry_run:
             data = rehearse(config, resume=resume, overwrite=overwrite, progress=progress)
             leave()
-            if os.environ.get("RANK", "0") == "0":  # torchrun starts several
+            if os.environ.get("RANK", "0") == "0":  # of torchrun's processes only the first prints
                 emit_json({**dataclasses.asdict(config), "rows": len(data.rows)})
             return
         outcome = train(config, resume=resume, overwrite=overwrite, callbacks=[Display()], progress=progress)
@@ -149,22 +153,22 @@ def _launch(
     if as_json:
         emit_json(outcome.to_dict())
     else:
-        _tell(outcome)
+        _report(outcome)
     if outcome.run.collapsed:
         raise typer.Exit(1)
     if outcome.run.interrupted:
-        raise typer.Exit(_INTERRUPTED)  # a script that publishes next must not take it for done
+        raise typer.Exit(_INTERRUPTED)  # so that a script does not continue as if training had finished
 
 
-def _tell(outcome: Any) -> None:
-    found = outcome.to_dict()
+def _report(outcome: Any) -> None:
+    summary = outcome.to_dict()
     if outcome.after is not None:
         rows = [
             (name, "" if outcome.before is None else f"{outcome.before.values[name]:.4f}", f"{value:.4f}")
             for name, value in outcome.after.values.items()
         ]
         show(table(("dev set", "before", "after"), rows, right=("before", "after")))
-    if found["interrupted"]:
-        note(f"stopped at step {found['steps']}; `--resume` goes on from there")
-    elif found["published"]:
-        note(f"published; try it: rerank rank QUERY FILES --model {found['published']}")
+    if summary["interrupted"]:
+        note(f"stopped at step {summary['steps']}; `--resume` continues from there")
+    elif summary["published"]:
+        note(f"published; try it: rerank rank QUERY FILES --model {summary['published']}")

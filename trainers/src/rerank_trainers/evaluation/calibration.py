@@ -1,4 +1,4 @@
-"""Whether the sigmoid of a score is the probability that a document is relevant, and how to make it one."""
+"""Calibration: how close the sigmoid of a score is to the probability of relevance, and fits that bring it closer."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ __all__ = [
     "temperature",
 ]
 
-# Raw scores with the grades of their documents; more than 0 is relevant.
+# (raw score, grade) of each document; a grade above 0 is relevant.
 Scored: TypeAlias = Sequence[tuple[float, int]]
 _Array: TypeAlias = npt.NDArray[np.float64]
 
@@ -33,7 +33,7 @@ _STEPS = 100
 
 @dataclass(frozen=True)
 class Scaling:
-    """What is done to every score; the scale is positive, so that no document changes its rank.
+    """A scale and offset for every score; the scale is positive, so that ranks do not change.
 
     >>> Scaling(2.0, -1.0)(3.0)
     5.0
@@ -61,14 +61,14 @@ IDENTITY = Scaling()
 
 @dataclass(frozen=True)
 class Reliability:
-    """How well probabilities are kept.
+    """How well predicted probabilities match the labels.
 
     Attributes:
         ece: expected calibration error: the mean distance, over bins of equal width weighted by their documents,
             between the mean probability and the share of relevant documents (Naeini et al., 2015).
         brier: mean square of probability minus relevance (Brier, 1950).
-        documents, relevant: how many were looked at.
-        bins: for each bin that is not empty, its documents, their mean probability, and the share that is relevant.
+        documents, relevant: number of documents, and of relevant ones.
+        bins: for each non-empty bin (documents, mean probability, share of relevant documents).
     """
 
     ece: float
@@ -79,7 +79,7 @@ class Reliability:
 
 
 def reliability(scored: Scored, scaling: Scaling = IDENTITY, *, bins: int = 10) -> Reliability:
-    """Of the sigmoid of scaled scores.
+    """Reliability of the sigmoid of the scaled scores.
 
     Raises:
         InputError: no documents, or a score that is not finite.
@@ -87,32 +87,32 @@ def reliability(scored: Scored, scaling: Scaling = IDENTITY, *, bins: int = 10) 
     scores, relevant = _arrays(scored)
     probabilities = _sigmoid(scaling.scale * scores + scaling.offset)
     places = np.minimum((probabilities * bins).astype(int), bins - 1)
-    found = []
+    filled = []
     for place in range(bins):
         inside = places == place
         if inside.any():
-            found.append((int(inside.sum()), float(probabilities[inside].mean()), float(relevant[inside].mean())))
-    error = sum(count * abs(told - true) for count, told, true in found) / len(scores)
+            filled.append((int(inside.sum()), float(probabilities[inside].mean()), float(relevant[inside].mean())))
+    error = sum(count * abs(predicted - actual) for count, predicted, actual in filled) / len(scores)
     brier = float(((probabilities - relevant) ** 2).mean())
-    return Reliability(error, brier, len(scores), int(relevant.sum()), tuple(found))
+    return Reliability(error, brier, len(scores), int(relevant.sum()), tuple(filled))
 
 
 def platt(scored: Scored) -> Scaling:
-    """The scale and offset whose sigmoid fits the labels best (Platt, 1999), with his targets, a little inside 0 and 1,
-    so that labels which the scores separate do not ask for an infinite scale.
+    """The scale and offset whose sigmoid fits the labels best (Platt, 1999). His targets lie inside (0, 1), so that the
+    scale stays finite if the scores separate the labels perfectly.
 
     Raises:
-        InputError: labels all alike, scores all alike, or scores that fall with relevance.
+        InputError: all labels equal, all scores equal, or relevant documents score lower on average.
     """
     scores, targets, centre, spread = _problem(scored)
-    # Newton's method on the convex loss, halving steps that do not descend (Lin, Lin & Weng, 2007).
+    # Newton's method on the convex loss; a step that does not descend is halved (Lin, Lin & Weng, 2007).
     design = np.stack([(scores - centre) / spread, np.ones_like(scores)], axis=1)
     scale, offset = _newton(design, targets)
     return Scaling(float(scale / spread), float(offset - scale * centre / spread))
 
 
 def temperature(scored: Scored) -> Scaling:
-    """The scale alone (Guo et al., 2017): 1 / temperature. 0 stays even odds.
+    """The best scale without offset (Guo et al., 2017): 1 / temperature. A score of 0 stays a probability of 0.5.
 
     Raises:
         InputError: as `platt` does.
@@ -123,10 +123,10 @@ def temperature(scored: Scored) -> Scaling:
 
 
 def fold(module: Any, scaling: Scaling) -> None:
-    """Write a scaling into a classifier's last layer, in place: exact, and every library that loads it follows.
+    """Write a scaling into the last layer of a classifier, in place. Exact, and valid in every library that loads it.
 
     Raises:
-        InputError: no single one-label layer, or one without a bias to take the offset.
+        InputError: not exactly one linear layer with one output, or a layer without bias.
     """
     import torch
 
@@ -149,7 +149,7 @@ def fold(module: Any, scaling: Scaling) -> None:
 
 @dataclass(frozen=True)
 class Bar:
-    """Documents whose score lies from ``low`` to ``high``."""
+    """Numbers of documents with a score from ``low`` to ``high``."""
 
     low: float
     high: float
@@ -158,7 +158,7 @@ class Bar:
 
 
 def histogram(scored: Scored, scaling: Scaling = IDENTITY, *, bins: int = 10) -> list[Bar]:
-    """Scores by label, in bins of equal width from the lowest score to the highest.
+    """Numbers of documents by label, in score bins of equal width.
 
     Raises:
         InputError: as `reliability` does.
@@ -180,7 +180,7 @@ def _arrays(scored: Scored) -> tuple[_Array, _Array]:
 
 
 def _problem(scored: Scored) -> tuple[_Array, _Array, float, float]:
-    """Scores, targets, and what makes the fit independent of the scores' own scale."""
+    """Scores, targets, and mean and standard deviation of the scores, by which the fit normalises them."""
     scores, relevant = _arrays(scored)
     positives = float(relevant.sum())
     negatives = len(relevant) - positives
@@ -193,15 +193,15 @@ def _problem(scored: Scored) -> tuple[_Array, _Array, float, float]:
         raise InputError(f"calibration: all {len(scores)} scores are {float(scores[0])!r}; there is nothing to fit")
     if scores[relevant == 1].mean() <= scores[relevant == 0].mean():
         raise InputError(
-            "calibration: relevant documents score no higher than irrelevant ones on the mean, so a fit would turn the "
-            "order of documents round; train longer, or look at the dev set's labels"
+            "calibration: relevant documents score no higher than irrelevant ones on average, so a fit would reverse "
+            "the order of documents; train longer, or look at the dev set's labels"
         )
     targets = np.where(relevant == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
     return scores, targets, float(scores.mean()), spread
 
 
 def _newton(design: _Array, targets: _Array) -> _Array:
-    """The weights ``[features]`` of a logistic regression without an intercept of its own."""
+    """Weights ``[features]`` of a logistic regression without intercept."""
     weights = np.zeros(design.shape[1])
     loss = _cross_entropy(design @ weights, targets)
     for _ in range(_STEPS):

@@ -1,10 +1,10 @@
-"""The dev set ranked by the very pipeline that serves, and measured by ir_measures.
+"""Ranks the dev set through the serving pipeline and computes metrics with ir_measures.
 
-Ties are broken against the model: documents with equal scores stand in the worst order, or a model that says the same
-of everything would get the order of the file, which often lists what is relevant first.
+Ties are broken against the model: documents with equal scores are put in the worst order. Otherwise a model that gives
+all documents the same score would get the order of the file, which often lists relevant documents first.
 
-nDCG takes gains as the labels give them, fractions too. Every other measure reads whole grades: a label rounded, halves
-up, which is one rule for the whole dev set and changes no whole label.
+nDCG reads gains as the labels give them, fractions included. Every other metric reads integer grades: labels rounded,
+halves up. This is one rule for the whole dev set and leaves integer labels unchanged.
 """
 
 from __future__ import annotations
@@ -24,18 +24,18 @@ __all__ = ["MEASURES", "DevSet", "Result", "parse_metrics"]
 
 MEASURES = ("nDCG@10", "AP", "RR@10")
 
-# ir_measures takes whole gains, and looks at each one up to the highest: more of them would be slow.
+# ir_measures takes integer gains and loops over each value up to the highest, so larger ones would be slow.
 _MOST = 100_000
 
 
 @dataclass(frozen=True)
 class Result:
-    """What a model is worth on a dev set.
+    """Metrics of a model on a dev set.
 
     Attributes:
-        values: mean of each measure.
-        queries: of each measure, the value of each query, in the order of the rows.
-        scored: raw scores and grades of all documents, for calibration.
+        values: mean of each metric.
+        queries: for each metric its value for each query, in the order of the rows.
+        scored: (raw score, grade) of all documents, for calibration.
     """
 
     values: Mapping[str, float]
@@ -44,7 +44,7 @@ class Result:
 
 
 def parse_metrics(names: Sequence[str]) -> list[Any]:
-    """ir_measures' measures by name.
+    """Metrics of ir_measures by name, such as ``nDCG@10``.
 
     Raises:
         MissingDependencyError: ir_measures is not installed.
@@ -65,18 +65,19 @@ def parse_metrics(names: Sequence[str]) -> list[Any]:
 
 
 class DevSet:
-    """Queries whose documents are graded.
+    """Queries with graded documents.
 
     Attributes:
-        gains: of each row's documents, how much more a label is than that of an irrelevant document.
-        grades: the same, rounded; more than 0 is relevant.
+        gains: for each document of each row, its label minus the label of an irrelevant document.
+        grades: gains rounded to integers; above 0 is relevant.
+        left_out: number of rows without a relevant or without an irrelevant document. They say nothing about an order
+            and are not evaluated.
 
     Args:
-        rows: with labels; those without a relevant document, or without an irrelevant one, say nothing about an order
-            and are left out (`left_out` counts them).
-        lowest: the label of what is not relevant.
-        scale: what the labels are worth, which says more than ``lowest``.
-        rank, world: this process and how many share the work; every one gets the whole result.
+        rows: rows with labels.
+        lowest: label of an irrelevant document.
+        scale: maps labels to gains; overrides ``lowest``.
+        rank, world: number of this process, and number of processes that share the work; each gets the whole result.
     """
 
     def __init__(
@@ -111,14 +112,14 @@ class DevSet:
             raise InputError(f"none of {len(rows)} dev rows has both a relevant and an irrelevant document")
 
     def evaluate(self, reranker: Reranker, **options: Any) -> Result:
-        """Rank every query's documents and measure; ``options`` go to `Reranker.rerank`."""
+        """Rank the documents of every query and compute the metrics; ``options`` go to `Reranker.rerank`."""
         mine = range(self.rank, len(self.rows), self.world)
         takes = any(option.name == "instruction" for option in reranker.spec.options)
         scored: dict[int, list[float]] = {}
         for at in mine:
             row = self.rows[at]
-            told = {"instruction": row.instruction} if takes and row.instruction is not None else {}
-            ranking = reranker.rerank(row.query, row.docs, activation="none", **told, **options)
+            instruction = {"instruction": row.instruction} if takes and row.instruction is not None else {}
+            ranking = reranker.rerank(row.query, row.docs, activation="none", **instruction, **options)
             scored[at] = ranking.scores()
         if self.world > 1:
             from accelerate.utils import gather_object
@@ -127,7 +128,7 @@ class DevSet:
         return self.metrics([scored[at] for at in range(len(self.rows))])
 
     def metrics(self, scores: Sequence[Sequence[float]]) -> Result:
-        """The measures of scores, one list a row."""
+        """Compute the metrics from raw scores, one list per row."""
         import ir_measures
 
         run = []
@@ -150,7 +151,7 @@ class DevSet:
         return Result(values, queries, pairs)
 
     def _judged(self) -> list[tuple[list[Any], list[list[int]]]]:
-        """The measures, each with the whole numbers that it reads."""
+        """The metrics, each group with the integer grades that it reads."""
         linear = [one for one in self.measures if one.NAME == "nDCG" and set(one.params) <= {"cutoff", "judged_only"}]
         if self.gains == self.grades or not linear:
             return [(self.measures, self.grades)]
@@ -159,8 +160,8 @@ class DevSet:
 
 
 def _whole(gains: Sequence[Sequence[float]]) -> list[list[int]]:
-    """All gains times one factor, which nDCG does not see: the smallest that makes them whole, or else the largest that
-    is quick to compute."""
+    """Gains times one factor, which does not change nDCG: the smallest that makes them integers, or else the largest
+    that is quick to compute."""
     flat = {gain for row in gains for gain in row}
     common = math.lcm(*(Fraction(gain).limit_denominator(_MOST).denominator for gain in flat))
     ceiling = _MOST / max(flat)

@@ -1,4 +1,4 @@
-"""How far a mean over queries can be trusted: percentile bootstrap (Efron, 1979), queries drawn with replacement."""
+"""Confidence intervals of a mean over queries: percentile bootstrap (Efron, 1979), queries drawn with replacement."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from rerank_core import InputError
 
 __all__ = ["Interval", "interval", "paired"]
 
-# Numbers drawn at once; a dev set may have tens of thousands of queries.
+# Numbers drawn at once, to bound memory: a dev set may have tens of thousands of queries.
 _BLOCK = 1_000_000
 
 
 @dataclass(frozen=True)
 class Interval:
-    """A mean, and between which bounds it lies with the probability ``level``."""
+    """A mean with the bounds of its confidence interval of ``level``."""
 
     mean: float
     low: float
@@ -29,7 +29,7 @@ class Interval:
 
 
 def interval(values: Sequence[float], *, level: float = 0.95, draws: int = 10_000, seed: int = 0) -> Interval:
-    """The mean of a measure's values, one a query, and its interval.
+    """Mean and interval of a metric's values, one per query.
 
     >>> interval([0.5, 0.5, 0.5])
     Interval(mean=0.5, low=0.5, high=0.5, level=0.95)
@@ -57,7 +57,7 @@ def interval(values: Sequence[float], *, level: float = 0.95, draws: int = 10_00
 def paired(
     before: Sequence[float], after: Sequence[float], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> Interval:
-    """By how much ``after`` is better than ``before`` on the same queries: what all queries find hard cancels out.
+    """Mean and interval of the difference ``after - before`` on the same queries.
 
     Raises:
         InputError: not the same number of values, fewer than two, or values that are not finite.

@@ -19,7 +19,7 @@ _SHOWN = ("loss", "grad_norm", "learning_rate", "score_spread")
 
 
 class Interrupt(transformers.TrainerCallback):  # type: ignore[misc]
-    """Ctrl-C ends training after the step that is under way, with a checkpoint; a second one ends it at once.
+    """Ctrl-C ends training after the current step and saves a checkpoint; a second Ctrl-C ends it at once.
 
     Attributes:
         asked: whether any process was interrupted.
@@ -37,22 +37,23 @@ class Interrupt(transformers.TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
         if args.world_size > 1:
-            # A signal may reach one process alone, and all must leave the loop together.
+            # The signal may reach one process only; all processes must leave the loop in the same step.
             word = torch.tensor(int(self.asked), device=args.device)
             torch.distributed.all_reduce(word, torch.distributed.ReduceOp.MAX)
             self.asked = bool(word)
         if self.asked:
             self._midway = state.global_step < state.max_steps and not float(state.epoch).is_integer()
-            # At the end of an epoch it is evaluated and saved as ever.
+            # At the end of an epoch, evaluation and saving happen as usual.
             control.should_save = control.should_save or self._midway or args.save_strategy == "steps"
             control.should_training_stop = True
             if args.save_total_limit == 1:
-                args.save_total_limit = 2  # transformers ends a run by deleting all but the best, this one too
+                args.save_total_limit = 2  # with 1, transformers would delete this checkpoint and keep the best
         return control
 
     def on_epoch_end(self, args: Any, state: Any, control: Any, **more: Any) -> Any:
         if self._midway:
-            # Where no epoch ended nothing is measured, or the resumed run would know a metric that it should not.
+            # No evaluation in the middle of an epoch: the resumed run would record a metric that an uninterrupted one
+            # does not have.
             control.should_evaluate = control.should_save = False
         return control
 
@@ -60,7 +61,7 @@ class Interrupt(transformers.TrainerCallback):  # type: ignore[misc]
         self.release()
 
     def release(self) -> None:
-        """Leave Ctrl-C to whoever had it before."""
+        """Restore the previous handler of Ctrl-C."""
         if self._before is not None:
             signal.signal(signal.SIGINT, self._before)
             self._before = None
@@ -68,20 +69,20 @@ class Interrupt(transformers.TrainerCallback):  # type: ignore[misc]
     def _ask(self, number: int, frame: Any) -> None:
         self.asked = True
         self.release()
-        _LOG.warning("interrupted: the step under way is finished and saved; once more ends it at once")
+        _LOG.warning("interrupted: training ends after this step with a checkpoint; a second Ctrl-C ends it at once")
 
 
 class Spread:
-    """How far the scores of a query's documents lie apart: their standard deviation, mean over queries.
+    """Standard deviation of the scores of a query's documents, averaged over queries.
 
-    Where queries have a single document, all of a pass count as one query's.
+    If every query of a pass has one document, the documents of the pass count as one query.
     """
 
     def __init__(self) -> None:
-        self._found: list[tuple[float, int]] = []
+        self._sums: list[tuple[float, int]] = []
 
     def add(self, scores: torch.Tensor, mask: torch.Tensor) -> None:
-        """Count a pass: scores and where there are any, ``[groups, docs]``."""
+        """Add a pass: scores and mask, both ``[groups, docs]``."""
         several = mask.sum(1) > 1
         if bool(several.any()):
             scores, mask = scores[several], mask[several]
@@ -92,26 +93,26 @@ class Spread:
             return
         mean = (scores * mask).sum(1, keepdim=True) / count[:, None]
         deviations = (((scores - mean) ** 2 * mask).sum(1) / count).sqrt()
-        self._found.append((float(deviations.sum()), len(deviations)))
+        self._sums.append((float(deviations.sum()), len(deviations)))
 
     def take(self, accelerator: Any) -> float | None:
-        """The mean since the last call, over all processes, which must all ask; None where nothing was counted."""
-        total = sum(part for part, _ in self._found), sum(count for _, count in self._found)
-        self._found.clear()
+        """Mean since the last call over all processes, which must all call it; None if nothing was added."""
+        total = sum(part for part, _ in self._sums), sum(count for _, count in self._sums)
+        self._sums.clear()
         whole, queries = accelerator.reduce(torch.tensor(total, device=accelerator.device)).tolist()
         return whole / queries if queries else None
 
 
 class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
-    """Stops a run whose scores no longer differ within a query, which never recovers: the loss then stays at that of a
-    constant (ln 2 for bce, ln k for a softmax over k documents).
+    """Stops a run whose scores have become equal within each query. Such a run does not recover: its loss stays at that
+    of a constant score (ln 2 for bce, ln k for a softmax over k documents).
 
     Args:
-        logs: in a row that must look so.
-        spread: standard deviation of a query's scores below which they are alike; see `Spread`.
+        logs: number of consecutive logs with a spread below ``spread``.
+        spread: threshold on the standard deviation; see `Spread`.
 
     Attributes:
-        collapsed: whether it stopped the run.
+        collapsed: whether the run was stopped.
     """
 
     def __init__(self, logs: int = 10, spread: float = 1e-4) -> None:
@@ -122,10 +123,10 @@ class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
         self._alike, self.collapsed = 0, False
 
     def on_log(self, args: Any, state: Any, control: Any, logs: dict[str, float] | None = None, **more: Any) -> Any:
-        found = (logs or {}).get("score_spread")
-        if found is None:
+        spread = (logs or {}).get("score_spread")
+        if spread is None:
             return control
-        self._alike = self._alike + 1 if found < self.spread else 0
+        self._alike = self._alike + 1 if spread < self.spread else 0
         if self._alike >= self.logs:
             _LOG.error(
                 "collapsed: for %d logs in a row the scores of a query's documents lay within %g of each other. "
@@ -139,7 +140,7 @@ class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
 
 
 class Display(transformers.TrainerCallback):  # type: ignore[misc]
-    """Shows steps, losses and dev metrics; of several processes only the first does."""
+    """Shows steps, losses and dev metrics on stderr, in the first process only."""
 
     def __init__(self) -> None:
         self._progress: Progress | None = None
@@ -164,12 +165,12 @@ class Display(transformers.TrainerCallback):  # type: ignore[misc]
         if self._progress is None or not logs:
             return
         if "loss" in logs:
-            told = "  ".join(f"{name} {logs[name]:.4g}" for name in _SHOWN if name in logs)
+            text = "  ".join(f"{name} {logs[name]:.4g}" for name in _SHOWN if name in logs)
             self._progress.update(self._task, last=f"loss {logs['loss']:.4g}")
-            self._progress.console.print(f"step {state.global_step}  {told}", highlight=False, soft_wrap=True)
-        elif found := {name: value for name, value in logs.items() if name.startswith("eval_")}:
-            told = "  ".join(f"{name.removeprefix('eval_')} {value:.4f}" for name, value in found.items())
-            self._progress.console.print(f"step {state.global_step}  dev  {told}", highlight=False, soft_wrap=True)
+            self._progress.console.print(f"step {state.global_step}  {text}", highlight=False, soft_wrap=True)
+        elif metrics := {name: value for name, value in logs.items() if name.startswith("eval_")}:
+            text = "  ".join(f"{name.removeprefix('eval_')} {value:.4f}" for name, value in metrics.items())
+            self._progress.console.print(f"step {state.global_step}  dev  {text}", highlight=False, soft_wrap=True)
 
     def on_train_end(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         if self._progress is not None:

@@ -18,11 +18,11 @@ __all__ = ["Item", "Steps", "TrainingDataset", "choose"]
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """A row to be read for a step.
+    """A row to read for a step.
 
     Attributes:
-        weight: of its loss: one over the rows of the whole step, times the number of processes, whose gradients are
-            averaged. 0 for a row that only keeps a process busy which would have none.
+        weight: weight of its loss: the number of processes (gradients are averaged over them) divided by the rows of
+            the step. 0 for a filler row of a process that would have none.
     """
 
     row: int
@@ -31,10 +31,10 @@ class Item:
 
 
 class Steps:
-    """The steps of an epoch, as this process takes part in them: one list of `Item` a step.
+    """Batch sampler: the rows of this process for each step of an epoch, one list of `Item` per step.
 
     Args:
-        rows: how many there are.
+        rows: number of rows.
         batch_size: rows of a step, over all processes.
     """
 
@@ -43,7 +43,7 @@ class Steps:
         self.epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """The order of another epoch."""
+        """Set the epoch, which decides the order of rows."""
         self.epoch = epoch
 
     def __len__(self) -> int:
@@ -55,26 +55,26 @@ class Steps:
         for start in range(0, self.rows, self.batch_size):
             step = order[start : start + self.batch_size]
             weight = self.world / len(step)
-            own = [Item(row, self.epoch, weight) for row in step[self.rank :: self.world]]
-            yield own or [Item(step[0], self.epoch, 0.0)]
+            items = [Item(row, self.epoch, weight) for row in step[self.rank :: self.world]]
+            yield items or [Item(step[0], self.epoch, 0.0)]
 
 
-# So many values of relevant labels are grades, as people give them (1 to 5); more are cut into so many bands.
+# Up to this many distinct relevant labels are grades of their own (people grade 1 to 5); more are cut into this many.
 _BANDS = 5
 
 
 def choose(labels: Sequence[float] | None, count: int, size: int, *, seed: int, row: str, epoch: int) -> list[int]:
-    """Which ``size`` of a row's ``count`` documents an epoch sees, in the row's order.
+    """Choose ``size`` of the ``count`` documents of a row for an epoch; positions in the row's order.
 
-    Of irrelevant documents and relevant ones of a single grade: one relevant document and irrelevant ones, each in
-    turn; where irrelevant ones do not suffice, further relevant ones fill the group. Of several relevant grades: the
-    grades share the group evenly, at least one document is relevant, and two or more are of different grades. Either
-    way the documents of a grade are all seen before any is seen twice. Without labels all are alike.
+    With one relevant grade: one relevant document and ``size - 1`` irrelevant ones, in rotation over epochs; relevant
+    documents fill up if there are too few irrelevant ones. With several relevant grades: the grades share the group
+    evenly, at least one document is relevant, and at least two grades occur. In both cases every document of a grade is
+    used once before any is used again. Without labels all documents are one grade.
 
     Args:
-        labels: more than 0 is relevant; None where there are none.
-        size: 0 for all.
-        row: the row's id.
+        labels: more than 0 is relevant; None without labels.
+        size: 0 for all documents.
+        row: id of the row.
     """
     if not size or count <= size:
         return list(range(count))
@@ -85,7 +85,7 @@ def choose(labels: Sequence[float] | None, count: int, size: int, *, seed: int, 
     grades = _grades(labels, shuffled)
     others = [doc for doc in shuffled if labels[doc] <= 0]
     if len(grades) > 1:
-        # A group of one has no place for an irrelevant document beside the relevant one.
+        # A group of one document has no room for an irrelevant one.
         return sorted(_shared([*grades, others] if others and size > 1 else grades, size, seed, row, epoch))
     relevant = grades[0] if grades else []
     first = _turn(relevant, 1, epoch) if relevant else []
@@ -95,7 +95,7 @@ def choose(labels: Sequence[float] | None, count: int, size: int, *, seed: int, 
 
 
 def _grades(labels: Sequence[float], documents: Sequence[int]) -> list[list[int]]:
-    """The relevant documents by grade, best first. Which grade a document has depends on its label alone."""
+    """Relevant documents by grade, best grade first; the grade depends on the label alone."""
     values = sorted({labels[doc] for doc in documents if labels[doc] > 0}, reverse=True)
     bands = min(len(values), _BANDS)
     band = {value: place * bands // len(values) for place, value in enumerate(values)}
@@ -107,8 +107,8 @@ def _grades(labels: Sequence[float], documents: Sequence[int]) -> list[list[int]
 
 
 def _shared(grades: Sequence[Sequence[int]], size: int, seed: int, row: str, epoch: int) -> list[int]:
-    """``size`` documents: of every grade as many as of any other, or all that it has; the places that are left go to
-    the grades in turn, in another order after each turn, so that any two of them meet."""
+    """``size`` documents, the same number of every grade (or all of a smaller grade). Remaining places rotate over the
+    grades, in a new order each round, so that any two grades meet."""
     level = 0
     while sum(min(len(grade), level + 1) for grade in grades) <= size:
         level += 1
@@ -121,7 +121,7 @@ def _shared(grades: Sequence[Sequence[int]], size: int, seed: int, row: str, epo
         own = min(len(grade), level)
         seen, more = epoch * own, 0
         if place in waiting:
-            # Of the epochs of this turn, those in which the grade got one of the places that are left.
+            # The epochs of this round in which the grade got one of the remaining places.
             lucky = [(waiting.index(place) - at) % len(waiting) < places for at in range(start + 1)]
             seen, more = seen + turn * places + sum(lucky[:-1]), int(lucky[-1])
         chosen += [grade[(seen + number) % len(grade)] for number in range(own + more)]
@@ -129,16 +129,16 @@ def _shared(grades: Sequence[Sequence[int]], size: int, seed: int, row: str, epo
 
 
 def _turn(documents: Sequence[int], count: int, epoch: int) -> list[int]:
-    """``count`` of the documents, going on each epoch where the last one ended."""
+    """``count`` of the documents, starting each epoch where the last one ended."""
     return [documents[(epoch * count + place) % len(documents)] for place in range(count)] if documents else []
 
 
 class TrainingDataset:
-    """Rows as groups of a size; a map-style dataset whose keys are `Item`.
+    """Rows as groups of ``size`` documents: a map-style dataset whose keys are `Item`.
 
     Args:
-        scale: from a label as the file has it to [0, 1]; what is worth least is not relevant.
-        size: documents of a group; 0 for all.
+        scale: maps labels of the file to [0, 1]; the lowest value is "not relevant".
+        size: documents per group; 0 for all.
     """
 
     def __init__(self, rows: Sequence[TrainingRow], scale: LabelScale, size: int, seed: int) -> None:

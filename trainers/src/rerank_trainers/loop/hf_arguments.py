@@ -1,4 +1,4 @@
-"""From our settings to transformers' TrainingArguments: which of them are ours to say, and which nobody reads here."""
+"""From the settings of ``train`` to transformers' TrainingArguments; refuses arguments that have no effect here."""
 
 from __future__ import annotations
 
@@ -18,10 +18,10 @@ __all__ = ["arguments_of", "one_gpu"]
 
 _LOG = logging.getLogger("rerank_trainers")
 
-# Ours by default, and the caller's to change.
+# Arguments with a default of ours that the caller may change.
 _OPEN = ("report_to", "disable_tqdm", "save_total_limit", "ddp_find_unused_parameters")
 
-# What transformers' own loader, loss and evaluation read, which are not used here.
+# Arguments that only transformers' own data loader, loss and evaluation read; those are replaced here.
 _UNREAD = frozenset(
     {
         "auto_find_batch_size", "batch_eval_metrics", "data_seed", "dataloader_drop_last",
@@ -33,11 +33,11 @@ _UNREAD = frozenset(
 
 
 def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.TrainingArguments:
-    """transformers' arguments of a run.
+    """transformers' arguments for a run.
 
     Raises:
-        InputError: ``train.arguments`` names something that is ours to say, that is not read here, or that
-            transformers does not know; or a value that it refuses.
+        InputError: ``train.arguments`` names an argument that another setting decides, that has no effect here, or that
+            transformers does not know; or transformers refuses a value.
     """
     known = {item.name for item in dataclasses.fields(transformers.TrainingArguments)}
     every = "steps" if train.eval_steps is not None else "epoch"
@@ -60,20 +60,20 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
         "eval_steps": train.eval_steps,
         "save_steps": train.eval_steps or 500,
         "logging_steps": train.log_steps,
-        # A NaN would be logged as 0.
+        # The filter would log a NaN as 0.
         "logging_nan_inf_filter": False,
         "save_total_limit": train.keep_checkpoints,
         "load_best_model_at_end": evaluates,
         "metric_for_best_model": f"eval_{train.metric}" if evaluates else None,
         "greater_is_better": True if evaluates else None,
-        # Else a resumed run would count its patience anew.
+        # A resumed run continues to count its patience.
         "restore_callback_states_from_checkpoint": True,
         "dataloader_num_workers": train.workers,
         "remove_unused_columns": False,
-        # Every weight that is trained has a part in every score; looking for others costs a walk over each graph.
+        # Every trained weight takes part in every score; a search for unused ones would walk each graph.
         "ddp_find_unused_parameters": False,
         "report_to": "none",
-        # Its bar and logs go to stdout, where results belong; `showing.Display` is ours.
+        # transformers' bar writes to stdout, which is for results; `callbacks.Display` writes to stderr.
         "disable_tqdm": True,
     }
     if train.device == "cpu":
@@ -86,13 +86,13 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
             "among GPUs)"
         )
     elif train.device is None and not torch.cuda.is_available() and _processes() > 1:
-        # Several processes find each other only over the CPU's backend then, and each would train alone.
+        # Without use_cpu, transformers would not connect the processes, and each would train alone.
         ours["use_cpu"] = True
     given = set(train.arguments)
     for names, why in (
-        (given & set(ours) - set(_OPEN), "settings of train.* and model.* say that"),
+        (given & set(ours) - set(_OPEN), "settings of train.* and model.* decide that"),
         (given & {"gradient_checkpointing", "activation_checkpointing"}, "set model.gradient_checkpointing"),
-        (given & _UNREAD, "nothing reads that here, as data, loss and evaluation are not transformers' own"),
+        (given & _UNREAD, "it has no effect: data loading, loss and evaluation are not transformers' own"),
         (given - known, "no such argument of transformers' TrainingArguments"),
     ):
         if names:
@@ -117,12 +117,12 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
 
 
 def _processes() -> int:
-    """How many torchrun, or what sets the same variables, started."""
+    """Number of processes that torchrun (or a launcher that sets the same variables) started."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "RANK" in os.environ else 1
 
 
 def one_gpu(args: transformers.TrainingArguments) -> None:
-    """Keep a process to one GPU: torch's DataParallel, which transformers would use, cuts packed rows in the middle."""
+    """Use one GPU in this process: DataParallel, transformers' default for several, would cut packed rows."""
     if args.n_gpu > 1:
-        _LOG.warning("of %d GPUs one is used; start with torchrun to use them all", args.n_gpu)
+        _LOG.warning("one of %d GPUs is used; start with torchrun to use all of them", args.n_gpu)
         args._n_gpu = 1

@@ -1,6 +1,6 @@
-"""From the rows of a step to forward passes: tokenized as serving does it, cut under the token budget.
+"""From the groups of a step to forward passes: rows are laid out as in serving, and cut to the token budget.
 
-Groups of a pass lie as padded tensors for the objective; their rows lie in the order that computes fastest.
+The objective reads the groups of a pass as padded tensors; the rows of the batch are sorted for speed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,12 @@ __all__ = ["Group", "Pass", "Passes"]
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """A query and the documents of it that a step sees.
+    """A query and its documents in a step.
 
     Attributes:
-        labels: in [0, 1]; None where the row has none.
-        weight: of its loss; see `sampling.Item`.
+        labels: in [0, 1]; None if the row has none.
+        teacher: scores of a teacher; None if the row has none.
+        weight: weight of its loss; see `dataset.Item`.
     """
 
     id: str
@@ -43,16 +44,16 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """Groups that are computed at once.
+    """Groups of one forward pass.
 
     Attributes:
-        batch: their rows.
-        place: ``[groups, docs]``, which row each document is; 0 where there is none.
-        mask: ``[groups, docs]``, where there is a document.
-        labels, teacher: ``[groups, docs]``, None where no row of the step has them.
+        batch: rows of the groups.
+        place: ``[groups, docs]``, row number of each document; 0 for padding.
+        mask: ``[groups, docs]``, True where there is a document.
+        labels, teacher: ``[groups, docs]``; None if any group has none.
         weights: ``[groups]``.
-        ids: of the groups' rows, for messages.
-        lengths: tokens of each row, without what its query shares.
+        ids: ids of the rows of the groups, for messages.
+        lengths: tokens of each row without the prefix that its query shares.
         shared: tokens of each query row in ``batch``.
     """
 
@@ -68,11 +69,11 @@ class Pass:
 
     @property
     def tokens(self) -> int:
-        """Tokens of the pass where rows are packed."""
+        """Tokens of the pass with packed rows."""
         return sum(self.lengths) + sum(self.shared.values())
 
     def parts(self, budget: int, *, packed: bool, alone: bool = False) -> list[range]:
-        """The rows in runs that fit the budget, each at least one row; one by one where they must be ``alone``."""
+        """Ranges of rows that fit the budget, at least one row each; single rows if ``alone``."""
         if alone:
             return [range(row, row + 1) for row in range(len(self.lengths))]
         runs: list[range] = []
@@ -92,20 +93,19 @@ class Pass:
         return [*runs, range(start, len(self.lengths))]
 
     def some(self, rows: range) -> Batch:
-        """The batch with only these rows."""
+        """The batch of these rows alone."""
         chosen = [self.batch.rows[row] for row in rows]
         queries = {row.query: self.batch.queries[row.query] for row in chosen if row.query in self.batch.queries}
         return Batch(queries, chosen)
 
 
 class Passes:
-    """A step's groups as passes; what a DataLoader collates with.
+    """Cuts the groups of a step into passes; the ``collate_fn`` of the DataLoader.
 
     Args:
-        scorer: whose template, tokenizer and frame lay the rows out.
-        max_length: tokens of a row; documents are cut to it.
-        budget: tokens of a pass. A group that is larger alone is a pass of its own, for the trainer to compute in
-            parts.
+        scorer: its tokenizer and template lay out the rows.
+        max_length: tokens of a row; documents are cut to fit.
+        budget: tokens of a pass. A larger group is a pass of its own, which the trainer computes in parts.
 
     Raises:
         InputError: a query that leaves no room for a document.
@@ -117,16 +117,20 @@ class Passes:
         self.budget = budget
 
     def __call__(self, groups: Sequence[Group]) -> dict[str, list[Pass]]:
-        """``{"passes": [...]}``: transformers' Trainer hands a mapping through."""
-        return {"passes": [one for told, some in _told(groups).items() for one in self._passes(some, told)]}
+        """``{"passes": [...]}``; transformers' Trainer passes a mapping through unchanged."""
+        return {
+            "passes": [
+                one for instruction, some in _by_instruction(groups).items() for one in self._passes(some, instruction)
+            ]
+        }
 
     def check(self, groups: Sequence[Group]) -> None:
-        """Lay groups out and forget them.
+        """Check that every group can be laid out.
 
         Raises:
-            InputError: a query that leaves no room; names its row.
+            InputError: a query leaves no room for a document; names its row.
         """
-        for instruction, some in _told(groups).items():
+        for instruction, some in _by_instruction(groups).items():
             self._planned(some, instruction)
 
     def _planned(self, groups: Sequence[Group], instruction: str | None) -> RowPlan:
@@ -144,18 +148,18 @@ class Passes:
         windows: list[list[Window]] = [[] for _ in groups]
         for window in plan.windows:
             windows[window.query].append(window)
-        # Alike lengths together: less padding where rows are padded, fewer calls of the kernel where they are packed.
+        # Groups of similar length together: less padding for padded rows, fewer kernel calls for packed rows.
         order = sorted(range(len(groups)), key=lambda at: -max(window.length for window in windows[at]))
         waiting: list[int] = []
         for at in order:
             if waiting and self._tokens(plan, windows, [*waiting, at]) > self.budget:
-                yield _laid(plan, groups, windows, waiting)
+                yield _pass_of(plan, groups, windows, waiting)
                 waiting = []
             waiting.append(at)
-        yield _laid(plan, groups, windows, waiting)
+        yield _pass_of(plan, groups, windows, waiting)
 
     def _named(self, error: InputError, scorer: Any, jobs: Sequence[Job], groups: Sequence[Group]) -> InputError:
-        """The error with the id of the row that it is about."""
+        """The error with the id of the row that caused it."""
         for job, group in zip(jobs, groups, strict=True):
             with contextlib.suppress(InputError):
                 RowPlan(scorer, [job], self.rules, deduplicate=False)
@@ -171,15 +175,17 @@ class Passes:
         return len(rows) * max(length + own for length, own in rows)
 
 
-def _told(groups: Sequence[Group]) -> dict[str | None, list[Group]]:
+def _by_instruction(groups: Sequence[Group]) -> dict[str | None, list[Group]]:
     """Groups by their instruction."""
-    told: dict[str | None, list[Group]] = {}
+    grouped: dict[str | None, list[Group]] = {}
     for group in groups:
-        told.setdefault(group.instruction, []).append(group)
-    return told
+        grouped.setdefault(group.instruction, []).append(group)
+    return grouped
 
 
-def _laid(plan: RowPlan, groups: Sequence[Group], windows: Sequence[Sequence[Window]], chosen: Sequence[int]) -> Pass:
+def _pass_of(
+    plan: RowPlan, groups: Sequence[Group], windows: Sequence[Sequence[Window]], chosen: Sequence[int]
+) -> Pass:
     joint = not plan.query_rows
     placed = sorted(
         ((at, window) for at in chosen for window in windows[at]),
@@ -207,7 +213,7 @@ def _laid(plan: RowPlan, groups: Sequence[Group], windows: Sequence[Sequence[Win
 
 
 def _targets(values: Sequence[tuple[float, ...] | None], mask: Tensor) -> Tensor | None:
-    """``[groups, docs]``; None where any group has none."""
+    """``[groups, docs]``; None if any group has no values."""
     if any(row is None for row in values):
         return None
     targets = torch.zeros(mask.shape)

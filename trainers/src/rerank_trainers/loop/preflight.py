@@ -1,4 +1,4 @@
-"""What would end a run after hours, or let it learn nothing, looked for before its first step."""
+"""Checks before the first step for faults that would end a run hours later, or let it learn nothing."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ __all__ = ["check_out", "check_queries", "check_room", "check_schedule", "checkp
 
 _LOG = logging.getLogger("rerank_trainers")
 
-_QUERIES_PER_CALL = 1024  # queries that are tokenized in one call
-_TRIED = 10_000  # steps whose learning rate is looked at
+_QUERIES_PER_CALL = 1024  # queries tokenized in one call
+_TRIED = 10_000  # steps whose learning rate is computed
 
 
 def check_out(config: Config) -> None:
@@ -46,11 +46,11 @@ def check_out(config: Config) -> None:
 
 
 def check_schedule(args: transformers.TrainingArguments, steps: int) -> None:
-    """Refuse an optimizer or schedule that cannot be made, reports to what is not installed, and learning rates that
-    are all 0.
+    """Refuse an optimizer or schedule that cannot be built, ``report_to`` a package that is not installed, and a
+    learning rate that is 0 at every step.
 
     Args:
-        steps: of the whole run.
+        steps: steps of the whole run.
 
     Raises:
         InputError: names the settings.
@@ -95,10 +95,10 @@ def _name(choice: Any) -> str:
 
 
 def check_queries(passes: Passes, rows: Sequence[TrainingRow], name: str) -> None:
-    """Refuse a row whose query leaves no room for a document: each query is tokenized once, as its step would.
+    """Refuse a row whose query leaves no room for a document; tokenizes each distinct query once.
 
     Args:
-        name: of the setting that the rows come from.
+        name: setting that the rows come from, for the message.
 
     Raises:
         InputError: names the row.
@@ -112,35 +112,35 @@ def check_queries(passes: Passes, rows: Sequence[TrainingRow], name: str) -> Non
                 seen.add(key)
                 yield Group(row.id or str(number), row.query, row.docs[:1], None, None, row.instruction, 0.0)
 
-    found = distinct()
+    groups = distinct()
     try:
-        while some := list(islice(found, _QUERIES_PER_CALL)):
+        while some := list(islice(groups, _QUERIES_PER_CALL)):
             passes.check(some)
     except InputError as error:
         raise InputError(f"{name}: {error}. In a configuration: model.max_query_length, model.max_length") from error
 
 
 def checkpoint_bytes(module: Any, args: transformers.TrainingArguments) -> int:
-    """About how large a checkpoint will be: the weights that are saved, and what the optimizer keeps of each."""
+    """Approximate size of a checkpoint in bytes: saved weights plus the state of the optimizer."""
     adapters = hasattr(module, "peft_config")
-    saved = learnt = 0
+    saved = trained = 0
     for weight in module.parameters():
-        learnt += weight.numel() if weight.requires_grad else 0
+        trained += weight.numel() if weight.requires_grad else 0
         saved += weight.numel() if weight.requires_grad or not adapters else 0
     optim = _name(args.optim).lower()
-    kept = 0 if args.save_only_model or "sgd" in optim or "adafactor" in optim else 2 if "8bit" in optim else 8
-    return 4 * saved + kept * learnt
+    state_bytes = 0 if args.save_only_model or "sgd" in optim or "adafactor" in optim else 2 if "8bit" in optim else 8
+    return 4 * saved + state_bytes * trained
 
 
 def check_room(out: str, size: int, count: int) -> None:
     """Refuse to start where the disk has no room for the checkpoints.
 
     Args:
-        size: of one.
-        count: there at once: those that are kept, and the one being written.
+        size: bytes of one checkpoint.
+        count: checkpoints that exist at once: the kept ones and the one being written.
 
     Raises:
-        InputError: says how much there is, and how much is needed.
+        InputError: names the free and the needed space.
     """
     place = next(folder for folder in (Path(out), *Path(out).resolve().parents) if folder.exists())
     free = shutil.disk_usage(place).free

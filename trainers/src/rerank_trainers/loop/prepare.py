@@ -1,4 +1,4 @@
-"""One training run, from its configuration to a published folder."""
+"""Prepares a run: checks configuration and data, loads the model, builds the trainer."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _LOG = logging.getLogger("rerank_trainers")
 
 
 def objective_from(config: Config) -> Objective:
-    """The weighted sum that a configuration names.
+    """The objective of a configuration, or the weighted sum of several.
 
     Raises:
         InputError: an unknown objective or option, or a weight that is not positive.
@@ -54,7 +54,7 @@ def objective_from(config: Config) -> Objective:
 
 @dataclass(frozen=True, eq=False)
 class RunPlan:
-    """What a run will do, checked before any model is opened."""
+    """A checked configuration, before the model is loaded."""
 
     objective: Objective
     train: TrainConfig
@@ -67,11 +67,11 @@ def plan_run(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Tra
     """Check everything that can be checked without a model.
 
     Args:
-        rows: to train on; checked by `checking` already.
-        dev_rows: None where there is no dev set.
+        rows: training rows, already checked by `checks`.
+        dev_rows: None without a dev set.
 
     Raises:
-        InputError: settings or data that do not fit together.
+        InputError: settings and data that contradict each other.
     """
     if not len(rows):
         raise InputError("there is no row to train on")
@@ -81,7 +81,7 @@ def plan_run(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Tra
     check_needs(objective, rows, config.data.group_size)
     scale = config.data.label_scale()
     if dev_rows is not None:
-        # ir_measures' own spelling, which its results have: MRR@10 is RR@10.
+        # The name that ir_measures uses in its results: RR@10 for MRR@10.
         train = dataclasses.replace(train, metric=str(parse_metrics([train.metric])[0]))
     args = arguments_of(train, evaluates=dev_rows is not None)
     check_schedule(args, resume_checks.steps_of(config, len(rows)))
@@ -102,14 +102,14 @@ def plan_run(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Tra
 def open_planned(
     planned: RunPlan, config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None
 ) -> tuple[models.Model, Passes]:
-    """Open the model, and check what can be checked with it; nothing is written.
+    """Load the model, and check what needs it; writes nothing.
 
     Raises:
-        InputError: settings or data that do not fit the model, or no room on the disk.
+        InputError: settings or data that do not fit the model, or too little free disk space.
         CheckpointError: a model that cannot be loaded.
     """
     train = planned.train
-    # Before the model is made: a fresh head is drawn from the seed.
+    # Set before the model is loaded: a fresh head is drawn from the seed.
     transformers.set_seed(train.seed)
     name = Path(train.out).resolve().name
     model = models.open_model(config.model, name=name, frozen_bias=planned.objective.shift_invariant)
@@ -133,16 +133,16 @@ def open_planned(
 
 
 def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Run:
-    """Check everything that can be checked without a model, then open it; see `plan_run`.
+    """Check everything that needs no model (see `plan_run`), then load the model and build the trainer.
 
     Raises:
-        InputError: settings or data that do not fit together.
+        InputError: settings and data that contradict each other.
         CheckpointError: a model that cannot be loaded.
     """
     planned = plan_run(config, rows, dev_rows)
     train, objective, args, dev = planned.train, planned.objective, planned.args, planned.dev
     model, passes = open_planned(planned, config, rows, dev_rows)
-    _tell(model, rows)
+    _warn(model, rows)
     callbacks: list[transformers.TrainerCallback] = [CollapseWatch(), Interrupt(), resume_checks.CurrentSettings()]
     if train.patience is not None:
         callbacks.append(transformers.EarlyStoppingCallback(train.patience))
@@ -156,21 +156,19 @@ def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Trai
         evaluate=None if dev is None else lambda: dict(measure(dev, model).values),
         callbacks=callbacks,
     )
-    # It prints each log to stdout, where results belong; `showing.Display` is ours.
+    # It prints logs to stdout, which is for results; `callbacks.Display` writes to stderr.
     trainer.remove_callback(transformers.PrinterCallback)
     return Run(config, model, trainer, dev, rows, dev_rows)
 
 
-def _tell(model: models.Model, rows: Sequence[TrainingRow]) -> None:
+def _warn(model: models.Model, rows: Sequence[TrainingRow]) -> None:
     if model.fresh:
         _LOG.warning(
-            "the score head is fresh: weights that the checkpoint does not have start at random: %s",
+            "the score head is fresh: the checkpoint lacks these weights, which start at random: %s",
             ", ".join(model.fresh),
         )
     if not model.scorer.packed:
-        _LOG.warning(
-            "this model is trained on padded rows: its attention cannot be packed, or layout='padded' asks for it"
-        )
+        _LOG.warning("this model is trained on padded rows: its attention cannot be packed, or layout='padded' is set")
     follows = any(option.name == "instruction" for option in model.spec.options)
     if not follows and any(row.instruction is not None for row in rows):
-        _LOG.warning("rows bring instructions, and %r follows none; they are not read", model.spec.name)
+        _LOG.warning("the instructions of the rows are not used: %r takes none", model.spec.name)

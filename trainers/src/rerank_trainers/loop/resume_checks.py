@@ -1,4 +1,4 @@
-"""Which checkpoint a run goes on from, and whether it may: with the settings, the data and the model it began with."""
+"""Finds the checkpoint to resume from, and refuses other settings, data or models than the run began with."""
 
 from __future__ import annotations
 
@@ -32,9 +32,9 @@ __all__ = [
 
 _LOG = logging.getLogger("rerank_trainers")
 
-# What may differ when a run goes on. Where files lie: rows, model and steps are compared by what they hold.
+# Settings that may change between start and resume. Paths: rows, model and steps are compared by content.
 _PLACES = frozenset({"data.train", "data.eval", "model.checkpoint", "model.revision", "model.name", "train.out"})
-# How a step is computed, not what it is; what is logged and kept; and where it runs.
+# Settings that change how a step is computed, but not its result; logging, kept checkpoints, device.
 _EXECUTION = frozenset(
     {
         "model.gradient_checkpointing", "train.token_budget", "train.workers", "train.device", "train.log_steps",
@@ -42,50 +42,50 @@ _EXECUTION = frozenset(
     }
 )  # fmt: skip
 MAY_CHANGE = _PLACES | _EXECUTION
-# Of transformers' arguments, those of its logs.
+# Arguments of transformers that only concern logs.
 _LOGS = frozenset({"report_to", "run_name", "disable_tqdm"})
-# Schedules whose next step does not depend on how many there will be; but for the first with no warm-up alone.
+# Schedules that do not depend on the total number of steps: the first always, the others without warm-up.
 _ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt")
 
 _REMEDY = (
-    "a run goes on as it began. Give those values again; or another train.out, or --overwrite, for a new run. One "
-    "may start from what this one has learnt: publish it (`rerank train publish`), and give the folder as "
-    "model.checkpoint"
+    "a resumed run needs what it began with. Give those values again; or start a new run with another train.out or "
+    "--overwrite. A new run can start from the weights of this one: publish it (`rerank train publish`), and give the "
+    "folder as model.checkpoint"
 )
 
-# The same texts may have other names.
+# Added to the message if the number of rows is the same.
 _NAMED = ", of other texts, in another order, or of other names (a row without an id is named by its file and line)"
 
 
 class CurrentSettings(transformers.TrainerCallback):  # type: ignore[misc]
-    """transformers takes the steps between logs from the checkpoint, whatever a resumed run is told."""
+    """Applies ``train.log_steps`` to a resumed run; transformers would keep the value of the checkpoint."""
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **more: Any) -> None:
         state.logging_steps = args.logging_steps
 
 
 def checkpoint_of(resume: bool | str, out: str | Path) -> Path:
-    """The newest whole checkpoint of a run's folder (``resume=True``), or the one named.
+    """The newest complete checkpoint of a run (``resume=True``), or the folder named.
 
     Raises:
-        InputError: there is none, or the one named is not whole.
+        InputError: there is none, or the folder named is not a complete checkpoint.
     """
     if isinstance(resume, str):
         folder = Path(resume)
         flaw = flaw_of(folder, resumable=True) if folder.is_dir() else "there is no such folder"
         if flaw is not None:
-            raise InputError(f"{resume!r} is no checkpoint of a run: {flaw}")
+            raise InputError(f"{resume!r} is not a checkpoint of a run: {flaw}")
         return folder
     found = whole_checkpoints(out, resumable=True)
     if not found:
-        broken = ", none of which is whole" if numbered(out) else ""
+        broken = ", none of which is complete" if numbered(out) else ""
         more = " or with --overwrite" if broken else ""
         raise InputError(f"{str(out)!r} has no checkpoint to resume{broken}; start without --resume{more}")
     return found[max(found)]
 
 
 def check_fresh(out: str | Path) -> None:
-    """Refuse to start anew beside an earlier run's checkpoints: a later resume could take one of those.
+    """Refuse a new run in a folder with checkpoints of an earlier run: a later resume could use one of those.
 
     Raises:
         InputError: the folder has checkpoints.
@@ -98,18 +98,18 @@ def check_fresh(out: str | Path) -> None:
 
 
 def check_same(config: Config, data: Mapping[str, Any], checkpoint: Path) -> None:
-    """Refuse to resume with settings or data that change what the steps were made of, taken ones or later ones.
+    """Refuse to resume with settings or data that would change any step, past or future.
 
     Args:
-        data: `recording.data_facts` of now.
+        data: `run_record.data_facts` of the current data.
 
     Raises:
-        InputError: names each setting with both values, and the data.
+        InputError: names each changed setting with both values, and changed data.
     """
     out = _run_of(checkpoint, config)
-    told, before = read_record(out, "config"), read_record(out, "data")
+    recorded, before = read_record(out, "config"), read_record(out, "data")
     try:
-        then = config if told is None else parse_config(told)
+        then = config if recorded is None else parse_config(recorded)
     except InputError as error:
         raise InputError(f"{str(out / 'config.json')!r} has settings that this version does not: {error}") from error
     differ = [f"{name} is {short(new)} and was {short(old)}" for name, new, old in _changed(config, then)]
@@ -117,16 +117,16 @@ def check_same(config: Config, data: Mapping[str, Any], checkpoint: Path) -> Non
         old, new = (data if before is None else before).get(part) or {}, data.get(part) or {}
         if old.get("rows_sha256") != new.get("rows_sha256"):
             named = _NAMED if old.get("rows") == new.get("rows") else ""
-            differ.append(f"{name} holds {_told(new)} and held {_told(old)}{named}")
+            differ.append(f"{name} holds {_summary(new)} and held {_summary(old)}{named}")
     if differ:
         raise InputError(f"--resume: {'; '.join(differ)}; {_REMEDY}")
 
 
 def check_start(spec: ModelSpec, config: Config, checkpoint: Path) -> None:
-    """Refuse to resume around another model; warn where the libraries are others, and of what nothing was written down.
+    """Refuse to resume with another model; warn about other library versions and about missing records.
 
     Raises:
-        InputError: names the files that differ, or the template and head.
+        InputError: names the changed files, or says that template or head changed.
     """
     out = _run_of(checkpoint, config)
     for name, what in (("config", "settings"), ("data", "data"), ("start", "model")):
@@ -155,16 +155,16 @@ def check_start(spec: ModelSpec, config: Config, checkpoint: Path) -> None:
 
 
 def steps_of(config: Config, rows: int) -> int:
-    """How many steps a run has."""
+    """Number of steps of a run."""
     train = config.train
     return train.max_steps if train.max_steps > 0 else math.ceil(train.epochs * math.ceil(rows / train.batch_size))
 
 
 def check_steps(checkpoint: Path, total: int) -> None:
-    """Refuse to end a run before the step that it is at.
+    """Refuse a total number of steps below the step of the checkpoint.
 
     Raises:
-        InputError: the checkpoint is further.
+        InputError: the checkpoint is past the end of the run.
     """
     done = int(state_of(checkpoint)["global_step"])
     if done > total:
@@ -175,29 +175,29 @@ def check_steps(checkpoint: Path, total: int) -> None:
 
 
 def _run_of(checkpoint: Path, config: Config) -> Path:
-    """The folder of the run that a checkpoint is of."""
+    """The folder of the run that a checkpoint belongs to."""
     folder = checkpoint.resolve().parent
     return folder.parent if folder.name == "checkpoints" else Path(config.train.out)
 
 
 def _changed(now: Config, then: Config) -> list[tuple[str, Any, Any]]:
-    """Settings that may not differ and do, as (name, value, value before)."""
+    """Changed settings that must not change, as (name, value now, value then)."""
     new, old = (json.loads(json.dumps(dataclasses.asdict(config))) for config in (now, then))
     free = set(MAY_CHANGE)
     if now.train.schedule == _ENDLESS[0] or (now.train.schedule in _ENDLESS and now.train.warmup == 0):
         free |= {"train.epochs", "train.max_steps"}
-    for told in (new, old):
-        told["train"]["arguments"] = {k: v for k, v in told["train"]["arguments"].items() if k not in _LOGS}
-    found = [
+    for settings in (new, old):
+        settings["train"]["arguments"] = {k: v for k, v in settings["train"]["arguments"].items() if k not in _LOGS}
+    changed = [
         (f"{part}.{name}", new[part][name], old[part][name])
         for part in ("data", "model", "train")
         for name in new[part]
         if f"{part}.{name}" not in free and new[part][name] != old[part][name]
     ]
     if new["objective"] != old["objective"]:
-        found.append(("objective", new["objective"], old["objective"]))
-    return found
+        changed.append(("objective", new["objective"], old["objective"]))
+    return changed
 
 
-def _told(facts: Mapping[str, Any]) -> str:
+def _summary(facts: Mapping[str, Any]) -> str:
     return f"{facts['rows']:,} rows (SHA-256 {facts['rows_sha256'][:12]})" if facts else "no rows"

@@ -1,4 +1,4 @@
-"""`Run`: a run that is ready to start: trained, recorded, gone on with, measured."""
+"""`Run`: a prepared run, which can be trained, resumed and evaluated."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _Callback = TypeVar("_Callback")
 
 @dataclass(eq=False)
 class Run:
-    """A run that is ready to start."""
+    """A prepared run: its model is loaded and its trainer is built."""
 
     config: Config
     model: models.Model
@@ -40,31 +40,31 @@ class Run:
     dev_rows: Sequence[TrainingRow] | None
 
     def train(self, *, resume: bool | str = False, overwrite: bool = False) -> None:
-        """Train from the start, or on from the newest checkpoint (``resume=True``) or a named one.
+        """Train from the start, or resume from the newest checkpoint (``resume=True``) or the one named.
 
-        Interrupted once (Ctrl-C), it ends after the step it is in and saves a checkpoint.
+        Ctrl-C ends training after the current step and saves a checkpoint; a second Ctrl-C ends it at once.
 
         Args:
-            overwrite: delete the checkpoints of an earlier run where it starts anew.
+            overwrite: delete the checkpoints of an earlier run before a fresh start.
 
         Raises:
-            InputError: nothing to resume, other settings, data or another model than the run began with (nothing on
-                disk is changed then), or a fresh start beside the checkpoints of an earlier run.
+            InputError: nothing to resume; other settings, data or model than the run began with (nothing on disk is
+                changed then); a fresh start in a folder with checkpoints of an earlier run.
             NonFiniteLossError: a loss or gradient is NaN or infinite; the last checkpoint stands.
         """
         checkpoint = self._checkpoint(resume, overwrite=overwrite)
         if self.trainer.args.process_index == 0:
             self._record(checkpoint, overwrite=overwrite)
-        # Nobody looks for checkpoints, or writes one, before the first process has put the folder in order.
+        # The first process prepares the folder before any process reads or writes checkpoints.
         self.trainer.accelerator.wait_for_everyone()
         try:
             self.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
-            self._of(Interrupt).release()
+            self._callback(Interrupt).release()
             restore_forward(self.model.module)
 
     def _checkpoint(self, resume: bool | str, *, overwrite: bool) -> Path | None:
-        """Where training starts, after all that speaks against it was looked for; nothing is written."""
+        """The checkpoint to start from, after every check; writes nothing."""
         out = self.config.train.out
         if resume is False:
             if not overwrite and self.trainer.args.process_index == 0:
@@ -79,7 +79,7 @@ class Run:
         return checkpoint
 
     def _record(self, checkpoint: Path | None, *, overwrite: bool) -> None:
-        """Write down what is trained on what, and remove what no run will read again."""
+        """Record settings, data and start model; delete unfinished checkpoints, and with ``overwrite`` all."""
         out = Path(self.config.train.out)
         if checkpoint is None and overwrite:
             shutil.rmtree(out / "checkpoints", ignore_errors=True)
@@ -91,38 +91,38 @@ class Run:
 
     @property
     def steps(self) -> int:
-        """How many it is to have."""
+        """Total number of steps."""
         return resume_checks.steps_of(self.config, len(self.rows))
 
     @cached_property
     def facts(self) -> dict[str, Any]:
-        """What its data are; see `recording.data_facts`."""
+        """Facts of the data; see `run_record.data_facts`."""
         return data_facts(self.rows, self.dev_rows)
 
-    def _of(self, kind: type[_Callback]) -> _Callback:
+    def _callback(self, kind: type[_Callback]) -> _Callback:
         return next(one for one in self.trainer.callback_handler.callbacks if isinstance(one, kind))
 
     @property
     def interrupted(self) -> bool:
         """Whether Ctrl-C ended training early."""
-        return self.trainer.state.global_step < self.trainer.state.max_steps and self._of(Interrupt).asked
+        return self.trainer.state.global_step < self.trainer.state.max_steps and self._callback(Interrupt).asked
 
     @property
     def collapsed(self) -> bool:
-        """Whether training was stopped because scores no longer differed within a query."""
-        return self._of(CollapseWatch).collapsed
+        """Whether training stopped because the scores of each query became equal."""
+        return self._callback(CollapseWatch).collapsed
 
     def evaluate(self) -> Result | None:
-        """The dev set under the weights as they are; None without one. All processes must ask."""
+        """Evaluate the dev set with the current weights; None without a dev set. All processes must call it."""
         return None if self.dev is None else measure(self.dev, self.model)
 
 
 def live_reranker(model: models.Model) -> Reranker:
-    """The model in training as serving would run it."""
+    """The model in training as a `Reranker`, through the serving pipeline."""
     return Reranker.from_scorer(model.scorer, model.spec)
 
 
 def measure(dev: DevSet, model: models.Model) -> Result:
-    """The dev set under the weights as they are, in float32."""
+    """Evaluate a dev set with the current weights, in float32."""
     with in_float32(model.module):
         return dev.evaluate(live_reranker(model))

@@ -1,5 +1,4 @@
-"""What a run is made of, written into its folder before its first step and compared when it goes on: settings, data,
-the model it starts from, versions."""
+"""Records data, start model and library versions in the folder of a run; resuming compares them."""
 
 from __future__ import annotations
 
@@ -22,12 +21,12 @@ from rerank_trainers.data.row_store import RowStore
 __all__ = ["data_facts", "environment", "read_record", "record", "start_facts"]
 
 _PACKAGES = ("rerank-core", "rerank-trainers", "torch", "transformers", "peft")
-# Of a model's folder, what decides what is trained.
+# Suffixes of the files in a model's folder that decide what is trained.
 _READ = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
 
 
 def environment() -> dict[str, str]:
-    """Versions of Python and of the packages that matter, where they are installed."""
+    """Versions of Python and of the installed packages that affect training."""
     found = {"python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
@@ -36,8 +35,8 @@ def environment() -> dict[str, str]:
 
 
 def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None) -> dict[str, Any]:
-    """The data of a run: the sources with their rows and the SHA-256 of the files, and of the rows in their order,
-    which is what decides the steps."""
+    """Facts of the data: rows of each source, SHA-256 of the files, and SHA-256 of the rows in order (these decide the
+    steps)."""
     return {
         name: {
             "sources": store.source_counts if isinstance(store, RowStore) else {},
@@ -51,7 +50,7 @@ def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None) -
 
 
 def _digest(rows: Sequence[TrainingRow]) -> str:
-    """SHA-256 of rows in their order, whatever files they lie in. An id counts: documents are drawn by it."""
+    """SHA-256 of the rows in order, independent of files; ids count, because documents are drawn by them."""
     state = hashlib.sha256()
     for row in rows:
         parts = (row.id, row.query, row.docs, row.labels, row.scores, row.instruction)
@@ -60,7 +59,7 @@ def _digest(rows: Sequence[TrainingRow]) -> str:
 
 
 def start_facts(spec: ModelSpec) -> dict[str, Any]:
-    """What a run starts from: the files of the model, how its rows are laid out and read, the libraries."""
+    """Facts of the start: SHA-256 of the model's files, template and head, versions of the libraries."""
     layout = (dataclasses.asdict(spec.template), None if spec.head is None else dataclasses.asdict(spec.head))
     folder = Path(spec.checkpoint)
     files = sorted(path for path in folder.iterdir() if path.is_file() and path.suffix in _READ)
@@ -72,8 +71,7 @@ def start_facts(spec: ModelSpec) -> dict[str, Any]:
 
 
 def record(out: str | Path, what: str, facts: dict[str, Any]) -> None:
-    """Write the ``data`` or ``start`` of a run into its folder, while the files are as they are; a card made later
-    repeats them.
+    """Write the facts of ``data`` or ``start`` into the folder of a run; the model card repeats them.
 
     Raises:
         InputError: the disk is full, or the folder cannot be written to.
@@ -82,7 +80,7 @@ def record(out: str | Path, what: str, facts: dict[str, Any]) -> None:
 
 
 def read_record(out: str | Path, what: str) -> dict[str, Any] | None:
-    """``config``, ``data`` or ``start`` of a run's folder; None where there is none that can be read."""
+    """The recorded ``config``, ``data`` or ``start`` of a run; None if missing or unreadable."""
     try:
         found = json.loads((Path(out) / f"{what}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):

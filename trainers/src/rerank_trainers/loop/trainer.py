@@ -1,7 +1,7 @@
-"""The loop is transformers' Trainer; what is ours is a step that does not depend on how it is cut.
+"""transformers' Trainer with a step whose result does not depend on memory or on the number of processes.
 
-A step has a fixed number of queries. It is computed in passes under a token budget, on any number of processes, and its
-gradient is that of the mean loss over all its queries: passes and processes add up, and nothing is divided twice.
+A step has a fixed number of queries. It is computed in several forward passes under a token budget, on any number of
+processes. Its gradient is that of the mean loss over all its queries: the gradients of passes and processes are summed.
 """
 
 from __future__ import annotations
@@ -30,18 +30,18 @@ from rerank_trainers.objectives.base import Objective
 
 __all__ = ["RerankTrainer"]
 
-# Of torch's writer of zip archives, which has no error of its own.
+# Parts of the RuntimeError messages of torch's zip writer on a full disk; it has no error class.
 _UNWRITTEN = ("inline_container.cc", "iostream error")
 
 Evaluate = Callable[[], dict[str, float]]
 
 
 class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
-    """Trains a `Model` towards an objective.
+    """Trains a `Model` with an objective.
 
     Args:
-        steps: rows of a step, over all processes.
-        evaluate: gives the dev set's metrics, computed by the serving pipeline; None where there is no dev set.
+        batch_size: queries of a step, over all processes.
+        evaluate: returns the dev set metrics of the serving pipeline; None without a dev set.
     """
 
     control: Any
@@ -65,8 +65,8 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         self._metrics = evaluate
         self._spread = Spread()
         self._rows: tuple[str, ...] = ()
-        # Buffers are tables of constants here. Sent before a step's first pass, which on one process may be a pass
-        # without a graph, they would cross another process's other messages.
+        # Buffers are constants here. Broadcast before a pass without a graph on one process, they would not match the
+        # messages of the other processes.
         parallel: Any = DistributedDataParallel
         buffers = [name for name, _ in model.module.named_buffers()]
         parallel._set_params_and_buffers_to_ignore_for_model(model.module, buffers)
@@ -74,12 +74,12 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             model=model.module,
             args=args,
             train_dataset=groups,
-            # Never read: `evaluate` is our own. transformers wants to see one where it is told to evaluate.
+            # Never read, because `evaluate` is overridden; transformers requires one if eval_strategy is set.
             eval_dataset=groups if evaluate else None,
             processing_class=model.tokenizer,
             callbacks=callbacks,
         )
-        # Else transformers would look for labels in the batch, count them, and leave our loss undivided or not.
+        # If True, transformers would count labels in the batch and scale the loss by them.
         self.model_accepts_loss_kwargs = False
 
     # ------------------------------------------------------------------ data
@@ -91,7 +91,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             rank=self.args.process_index,
             world=self.args.world_size,
         )
-        # Not handed to accelerate: the steps are cut for this process already.
+        # Not prepared by accelerate: `Steps` yields only the rows of this process.
         return _Loader(
             self.train_dataset,
             batch_sampler=steps,
@@ -105,10 +105,10 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
     def training_step(
         self, model: Any, inputs: Mapping[str, list[Pass]], num_items_in_batch: Any = None
     ) -> torch.Tensor:
-        """The step's share of this process; its gradient is added to the weights'.
+        """Compute this process's share of a step and add its gradient to the weights.
 
         Returns:
-            the loss times the number of processes, over which it is averaged for the log.
+            the loss times the number of processes; the log averages it over them.
 
         Raises:
             NonFiniteLossError: a loss is NaN or infinite.
@@ -126,34 +126,34 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         runs = part.parts(self.passes.budget, packed=scorer.packed, alone=not scorer.packed and scorer.one_by_one)
         if len(runs) > 1:
             return self._in_parts(model, part, runs, last=last)
-        with self._together(model, last):
+        with self._syncing(model, last):
             with self.compute_loss_context_manager():
                 loss = self._loss(part, self.trained.scores(model, part.batch))
             self.accelerator.backward(loss)
         return loss.detach()
 
     def _in_parts(self, model: Any, part: Pass, runs: list[range], *, last: bool) -> torch.Tensor:
-        """A group too large for one pass: score it without a graph, then again run by run against the gradient of its
-        scores, with the same dropout (GradCache; Gao et al., 2021). The gradient is the whole's."""
+        """Compute a group that is too large for one pass (GradCache; Gao et al., 2021): score it without a graph, then
+        again in parts with the same dropout, and backpropagate the gradient of the scores. Exact."""
         batches = [part.some(run) for run in runs]
-        found, dice = [], []
+        scored, states = [], []
         for batch in batches:
-            dice.append(_random_state(self.args.device))
-            with torch.no_grad(), self._together(model, last=False), self.compute_loss_context_manager():
-                found.append(self.trained.scores(model, batch))
-        scores = torch.cat(found).requires_grad_()
+            states.append(_random_state(self.args.device))
+            with torch.no_grad(), self._syncing(model, last=False), self.compute_loss_context_manager():
+                scored.append(self.trained.scores(model, batch))
+        scores = torch.cat(scored).requires_grad_()
         loss = self._loss(part, scores)
         (gradient,) = torch.autograd.grad(loss, scores)
-        for number, (batch, state, run) in enumerate(zip(batches, dice, runs, strict=True)):
+        for number, (batch, state, run) in enumerate(zip(batches, states, runs, strict=True)):
             _restore(state, self.args.device)
-            with self._together(model, last and number == len(batches) - 1):
+            with self._syncing(model, last and number == len(batches) - 1):
                 with self.compute_loss_context_manager():
                     again = self.trained.scores(model, batch)
                 self.accelerator.backward((again * gradient[run.start : run.stop]).sum())
         return loss.detach()
 
     def _loss(self, part: Pass, scores: torch.Tensor) -> torch.Tensor:
-        """The weighted sum of a pass's losses, one a group.
+        """The weighted sum of the losses of a pass, one loss per group.
 
         Raises:
             NonFiniteLossError: names the rows.
@@ -170,19 +170,19 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
                 f"reach from {scores.min().item()!r} to {scores.max().item()!r}. Lower train.learning_rate, or look "
                 "at these rows with `rerank train check`"
             )
-        # Of several layers the deepest, which ranks, stands last.
+        # The deepest layer, whose score ranks, is last.
         self._spread.add(laid.detach() if laid.dim() == 2 else laid[..., -1].detach(), mask)
         return (losses * part.weights.to(device)).sum()
 
     @contextlib.contextmanager
-    def _together(self, model: Any, last: bool) -> Iterator[None]:
-        """Processes exchange gradients in the last pass of a step, and not before."""
+    def _syncing(self, model: Any, last: bool) -> Iterator[None]:
+        """Exchange gradients between processes in the last pass of a step only."""
         if last:
             yield
             return
         state = self.accelerator.gradient_state
         kept = state.sync_gradients
-        state._set_sync_gradients(False)  # as transformers' own loop does; DeepSpeed looks at it
+        state._set_sync_gradients(False)  # as transformers' loop does; DeepSpeed reads it
         try:
             with self.accelerator.no_sync(model):
                 yield
@@ -191,7 +191,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
 
     def _get_grad_norm(self, model: Any, grad_norm: Any = None) -> Any:
         norm = super()._get_grad_norm(model, grad_norm=grad_norm)
-        # Under fp16 infinite gradients are how the scale of the loss is found.
+        # Under fp16 infinite gradients are normal: the loss scaler lowers its scale after them.
         if norm is not None and not self.args.fp16 and not math.isfinite(float(norm)):
             raise NonFiniteLossError(
                 f"at step {self.state.global_step} the gradient of the rows {', '.join(self._rows[:8])} is not finite; "
@@ -206,7 +206,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ evaluation and files
     def evaluate(self, *args: Any, metric_key_prefix: str = "eval", **more: Any) -> dict[str, float]:
-        """The dev set's metrics through the serving pipeline."""
+        """Dev set metrics, computed by the serving pipeline."""
         if self._metrics is None:
             return {}
         metrics = {f"{metric_key_prefix}_{name}": value for name, value in self._metrics().items()}
@@ -218,11 +218,11 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         try:
             super()._save_checkpoint(model, trial)
         except (OSError, SafetensorError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and not any(said in str(error) for said in _UNWRITTEN):
+            if isinstance(error, RuntimeError) and not any(part in str(error) for part in _UNWRITTEN):
                 raise
             folder = Path(self.args.output_dir) / f"checkpoint-{self.state.global_step}"
             if self.args.should_save:
-                shutil.rmtree(folder, ignore_errors=True)  # half of it would only take up room
+                shutil.rmtree(folder, ignore_errors=True)  # an incomplete checkpoint only takes up space
             raise CheckpointWriteError(
                 f"{str(folder)!r} cannot be written: {error}. The checkpoints before it stand; free space, and go "
                 "on with --resume"
@@ -231,14 +231,14 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
         with quiet():
             super()._save(output_dir, state_dict)
-        # transformers calls this on every process, and writes on the first.
+        # transformers calls this in every process; only the first writes.
         if self.args.should_save:
             write_spec(self.trained.spec, output_dir or self.args.output_dir, base=self.trained.base)
 
 
 class _Loader(DataLoader[Any]):
     def set_epoch(self, epoch: int) -> None:
-        """What transformers calls before each epoch."""
+        """Called by transformers before each epoch."""
         steps: Any = self.batch_sampler
         steps.set_epoch(epoch)
 

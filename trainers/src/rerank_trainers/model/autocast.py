@@ -1,4 +1,4 @@
-"""Evaluation in float32, whatever training computes in."""
+"""accelerate's autocast around a module: switched off for evaluation, removed after training."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import contextlib
 from collections.abc import Iterator
 from typing import Any
 
-__all__ = ["in_float32", "restore_forward"]
+__all__ = ["forget_autocast", "in_float32", "restore_forward"]
 
 
 @contextlib.contextmanager
 def in_float32(module: Any) -> Iterator[None]:
-    """Without the autocast that accelerate puts around a module: scores are those of the saved weights, and no
-    rounding makes ties of them."""
+    """Run the module in float32 inside the block: scores are those of the saved weights, and rounding makes no ties."""
     plain = module.__dict__.get("_original_forward")
     if plain is None:
         yield
@@ -25,7 +24,13 @@ def in_float32(module: Any) -> Iterator[None]:
 
 
 def restore_forward(module: Any) -> None:
-    """Take accelerate's autocast off a module for good."""
+    """Remove accelerate's autocast from a module."""
     if "_original_forward" in module.__dict__:
-        # accelerate's own way goes on through transformers' decorators, which a forward needs.
+        # accelerate's own function would unwrap transformers' decorators too, and the forward pass needs those.
         module.forward = module.__dict__.pop("_original_forward")
+
+
+def forget_autocast(copied: Any) -> None:
+    """Remove accelerate's autocast from a deep copy, whose wrapped ``forward`` still calls the original module."""
+    for name in ("forward", "_original_forward"):
+        vars(copied).pop(name, None)

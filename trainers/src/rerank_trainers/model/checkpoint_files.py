@@ -1,7 +1,7 @@
-"""Which folders of a run are whole checkpoints.
+"""Which folders of a run are complete checkpoints.
 
-A checkpoint is written file by file, ``trainer_state.json`` last, and an old one is deleted in any order; a process may
-be killed in between. A folder counts where every file that is read from it is there and can be read to its end.
+A checkpoint is written file by file, ``trainer_state.json`` last, and an old one is deleted file by file; a process may
+be killed in between. A folder is complete if every file that will be read exists and can be read to its end.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ _LOG = logging.getLogger("rerank_trainers")
 
 STATE = "trainer_state.json"
 
-# Of each line one must be there. What publishing reads, and what only goes on from.
+# One file of each line must exist. _MODEL: read by publishing and resuming; _LOOP: read by resuming alone.
 _MODEL = (
     ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"),
     ("config.json", "adapter_config.json"),
@@ -34,7 +34,7 @@ _LOOP = (("optimizer.pt",), ("scheduler.pt",), ("rng_state.pth", "rng_state_0.pt
 
 
 def numbered(out: str | Path) -> dict[int, Path]:
-    """The folders of a run that are named like checkpoints, by their steps, ascending."""
+    """Folders of a run that are named ``checkpoint-N``, by step, ascending."""
     found = {
         int(match.group(1)): folder
         for folder in (Path(out) / "checkpoints").glob("checkpoint-*")
@@ -44,10 +44,10 @@ def numbered(out: str | Path) -> dict[int, Path]:
 
 
 def whole_checkpoints(out: str | Path, *, resumable: bool = False) -> dict[int, Path]:
-    """The checkpoints of a run that are whole, by their steps, ascending; of others the log says what they lack.
+    """The complete checkpoints of a run, by step, ascending; the log names what the others lack.
 
     Args:
-        resumable: whether training is to go on from them, which reads more files than publishing does.
+        resumable: also require the files that resuming reads.
     """
     found = {}
     for steps, folder in numbered(out).items():
@@ -55,13 +55,13 @@ def whole_checkpoints(out: str | Path, *, resumable: bool = False) -> dict[int, 
         if flaw is None:
             found[steps] = folder
         else:
-            _LOG.warning("%s is passed over, no whole checkpoint: %s", folder, flaw)
+            _LOG.warning("%s is skipped, because it is not a complete checkpoint: %s", folder, flaw)
     return found
 
 
 def flaw_of(folder: Path, *, resumable: bool = False) -> str | None:
-    """Why a folder is no whole checkpoint, None where it is one."""
-    # DeepSpeed and FSDP keep the state of each process in a folder of its own, and the weights perhaps too.
+    """Why a folder is not a complete checkpoint; None if it is one."""
+    # DeepSpeed and FSDP keep the state of each process, and perhaps the weights, in subfolders.
     shared = any(path.is_dir() for path in folder.iterdir())
     wanted: list[tuple[str, ...]] = [(STATE,)] if folder.parent.name == "checkpoints" or resumable else []
     if not (shared and resumable):
@@ -81,26 +81,26 @@ def flaw_of(folder: Path, *, resumable: bool = False) -> str | None:
 
 
 def unfinished(out: str | Path) -> list[Path]:
-    """Folders whose writing, or deletion, ended before its end: nothing is read from them again."""
+    """Checkpoint folders that were only partly written or deleted; nothing reads them again."""
     return [folder for folder in numbered(out).values() if not _readable(folder / STATE)]
 
 
 def state_of(checkpoint: Path) -> dict[str, Any]:
-    """What transformers' Trainer wrote down of its progress; empty where a checkpoint was moved without it."""
+    """The content of transformers' trainer_state.json; empty if a checkpoint was moved without it."""
     path = checkpoint / STATE
     found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
 def _readable(path: Path) -> bool:
-    """Whether a file of a kind that we know is there to its end."""
+    """Whether a file of a known format is complete; True for unknown formats."""
     try:
         if path.suffix == ".json":
             return isinstance(json.loads(path.read_text(encoding="utf-8")), dict)
         if path.suffix == ".safetensors":
             with safe_open(str(path), framework="pt"):
                 return True
-        # torch saves zip archives, whose directory stands at their end.
+        # torch saves zip archives; their directory is at the end of the file.
         return path.suffix not in (".pt", ".pth", ".bin") or zipfile.is_zipfile(path)
     except (OSError, ValueError, SafetensorError):
         return False

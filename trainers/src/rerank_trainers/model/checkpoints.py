@@ -1,4 +1,4 @@
-"""A checkpoint of a run, which the trainer wrote, as a `Model` again."""
+"""Finds the checkpoint of a run and loads it as a `Model`."""
 
 from __future__ import annotations
 
@@ -29,13 +29,13 @@ _KINDS = {"classifier": "cross-encoder", "last_token": "llm", "layers": "layerwi
 
 
 def find_checkpoint(path: Path, number: int | None = None) -> Path:
-    """The checkpoint of a run's folder: the one after ``number`` steps, or the best, or without a dev set the last.
+    """The checkpoint after ``number`` steps; by default the best one, or without a dev set the last.
 
     Args:
-        path: of the run, or of a checkpoint itself.
+        path: folder of a run, or of a checkpoint.
 
     Raises:
-        InputError: no checkpoint there, none of that number, or one that is not whole.
+        InputError: no checkpoint, none with that number, or an incomplete one.
     """
     file_path_of(path, "the folder of the run")
     if (path / FILE_NAME).is_file() and number is None:
@@ -47,7 +47,7 @@ def find_checkpoint(path: Path, number: int | None = None) -> Path:
         return _checked(there[number])
     found = whole_checkpoints(path)
     if not found:
-        broken = f"; none of its {len(there)} is whole" if there else ""
+        broken = f"; none of its {len(there)} is complete" if there else ""
         raise InputError(f"{str(path)!r} has no checkpoint: neither {FILE_NAME} nor checkpoints/checkpoint-N{broken}")
     last = found[max(found)]
     best = state_of(last).get("best_model_checkpoint")
@@ -56,18 +56,20 @@ def find_checkpoint(path: Path, number: int | None = None) -> Path:
     # The run may have been moved since.
     chosen = next((folder for folder in found.values() if folder.name == Path(best).name), None)
     if chosen is None:
-        _LOG.warning("%s, the best of the run, is not there whole; the last is taken: %s", best, last)
+        _LOG.warning(
+            "%s, the best checkpoint of the run, is missing or incomplete; the last one is used: %s", best, last
+        )
     return chosen or last
 
 
 def _checked(checkpoint: Path) -> Path:
     if flaw := flaw_of(checkpoint):
-        raise InputError(f"{str(checkpoint)!r} is no whole checkpoint: {flaw}; choose another with --checkpoint")
+        raise InputError(f"{str(checkpoint)!r} is not a complete checkpoint: {flaw}; choose another with --checkpoint")
     return checkpoint
 
 
 def config_beside(checkpoint: Path) -> Config | None:
-    """The configuration of the run that a checkpoint is of; None where it lies elsewhere now."""
+    """The configuration of the run that a checkpoint belongs to; None if the checkpoint was moved out of its run."""
     path = checkpoint.parent.parent / "config.json"
     if checkpoint.parent.name != "checkpoints" or not path.is_file():
         return None
@@ -75,18 +77,18 @@ def config_beside(checkpoint: Path) -> Config | None:
 
 
 def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model:
-    """The model of a checkpoint, in float32 and eval mode, an adapter merged into its base.
+    """Load a checkpoint in float32 and eval mode; an adapter is merged into its base model.
 
     Args:
-        config: of the run; says where the base of an adapter lies.
+        config: model settings of the run; they name the base model of an adapter.
 
     Raises:
-        CheckpointError: files that cannot be loaded, or weights missing.
-        InputError: a head that is not trained here, or a base that is not named.
+        CheckpointError: files that cannot be loaded, or missing weights.
+        InputError: a score head that rerank-trainers does not train, or an adapter without the name of its base model.
     """
     spec = registry.default().resolve(str(directory))
     base = read_json(directory / FILE_NAME).get("base")
-    # A quantized base is loaded in full, or nothing could be merged into it.
+    # lora=None loads a quantized base in full precision, so that the adapter can be merged.
     told = replace(config or _guessed(directory, spec), lora=None, gradient_checkpointing=False, name=spec.name)
     adapter = is_adapter(directory)
     if not adapter:
@@ -104,7 +106,7 @@ def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model
 
 
 def _guessed(directory: Path, spec: ModelSpec) -> ModelConfig:
-    """What the files of a checkpoint say themselves."""
+    """Model settings read from the files of a checkpoint."""
     head = spec.head
     kind: Any = _KINDS.get(head.kind) if head else None
     if head is None or kind is None:

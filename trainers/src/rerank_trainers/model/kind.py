@@ -1,4 +1,4 @@
-"""Whether a checkpoint may be trained as a cross-encoder unasked: one that ranks in another way would forget how."""
+"""Refuses to train a checkpoint as a cross-encoder by default if it ranks in another way, which it would lose."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ __all__ = ["DEFAULT", "check_kind", "check_start"]
 
 DEFAULT: Literal["cross-encoder"] = "cross-encoder"
 
-# What a model of another head is, and how it can be trained as what it is.
+# By kind of head: what such a model is, and how to train it as that.
 _OTHERS = {
     "maxsim": ("a late-interaction model, which cannot be trained as such here", ""),
     "last_token": (
@@ -30,10 +30,10 @@ _OTHERS = {
 
 
 def check_start(config: ModelConfig, known: Registry) -> None:
-    """`check_kind` of what can be looked at without fetching anything: installed names and directories.
+    """`check_kind` for checkpoints that need no download: installed names and directories.
 
     Raises:
-        InputError: as `check_kind`; or the model has no weights that could be trained.
+        InputError: as `check_kind`; or a model without weights, such as a remote API.
     """
     if not config.checkpoint:
         return
@@ -54,15 +54,15 @@ def check_start(config: ModelConfig, known: Registry) -> None:
 
 
 def check_kind(config: ModelConfig, known: Registry, found: ModelSpec | Path) -> None:
-    """Refuse to give a fresh score head to a model that has another way to rank, unless ``model.kind`` asks for it.
+    """Refuse to give a fresh score head to a model that ranks in another way, unless ``model.kind`` asks for it.
 
-    A base model, which has none, gets its head unasked.
+    A base model without a way to rank gets a fresh head without being asked.
 
     Args:
-        found: the checkpoint's spec, where it has a name, else its directory.
+        found: the spec of a named model, else the directory of the checkpoint.
 
     Raises:
-        InputError: says what the checkpoint is, and both ways to go on.
+        InputError: names the kind of the checkpoint and both ways to continue.
     """
     if config.kind is not None:
         return
@@ -76,8 +76,7 @@ def check_kind(config: ModelConfig, known: Registry, found: ModelSpec | Path) ->
 
 
 def _otherwise(known: Registry, found: ModelSpec | Path) -> tuple[str, str]:
-    """What ranks in another way than a cross-encoder, and how to train it as that; both empty for a cross-encoder, and
-    for a base model."""
+    """What the model is and how to train it as that; both empty for a cross-encoder and for a base model."""
     if isinstance(found, ModelSpec):
         spec = found
     else:
@@ -93,7 +92,7 @@ def _otherwise(known: Registry, found: ModelSpec | Path) -> tuple[str, str]:
 
 
 def _unrecognised(known: Registry, directory: Path) -> str | None:
-    """What the core says of a folder that no plugin takes for its own; None of a reranker."""
+    """The core's error for a folder that no plugin recognises; None for a reranker."""
     try:
         spec_of_directory(str(directory.absolute()), known.named)
     except CheckpointError as error:
@@ -102,7 +101,7 @@ def _unrecognised(known: Registry, directory: Path) -> str | None:
 
 
 def _embeds(directory: Path) -> bool:
-    """Whether sentence-transformers saved an embedding model there."""
+    """Whether the folder holds an embedding model of sentence-transformers."""
     path = directory / "modules.json"
     try:
         modules = json.loads(path.read_text(encoding="utf-8"))

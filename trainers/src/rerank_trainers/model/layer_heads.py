@@ -1,4 +1,4 @@
-"""A checkpoint as a model with a score at every layer: with its own heads, or with fresh ones that say what it says."""
+"""Loads a checkpoint as a layerwise model: with its own heads, or with heads made from its output layer."""
 
 from __future__ import annotations
 
@@ -25,51 +25,54 @@ from rerank_trainers.model.source import Source
 __all__ = ["load_layerwise"]
 
 _FIRST = 8  # of bge-reranker-v2-minicpm-layerwise
-# How far from 0 a score is taken to be a product: a power of two, so that it costs no digit.
+# Scale of the probe vectors in `_output_row`: a power of two, so that dividing by it is exact.
 _NEAR = 2.0**-10
 
 
 def load_layerwise(
     source: Source, config: ModelConfig, tokenizer: TextTokenizer
 ) -> tuple[LayeredModel, Head, list[str]]:
-    """The model, its head as it is saved, and the names of heads that start at random.
+    """The model, its head as it will be saved, and the names of heads that start at random.
 
-    A fresh head is the row of the output layer that gives the logit of ``answers`` (the difference of two rows for
-    two), by default of the model to be like, else of ``Yes``: its layer then says at first what the model would.
+    A new head is the row of the output layer for the word of ``answers`` (for two words the difference of their rows);
+    by default the words of the followed model, else ``Yes``. Each layer then starts with the score of that word.
 
     Raises:
         CheckpointError: files that cannot be loaded, or answers that are not single tokens.
-        InputError: no layer with a score, or a model whose layers cannot be trained here.
+        InputError: no layer would have a score, or the layers of this model cannot be trained.
     """
     directory = source.directory
     own = _own_head(source)
     if own is None:
-        told, head = configuration(directory), Head.layers(_FIRST if config.first_layer is None else config.first_layer)
+        hf_config, head = (
+            configuration(directory),
+            Head.layers(_FIRST if config.first_layer is None else config.first_layer),
+        )
     else:
-        told, head = own
+        hf_config, head = own
         if config.first_layer not in (None, head.first):
             raise InputError(
                 f"model.first_layer is {config.first_layer!r}, and {directory} has scores from layer {head.first} on; "
                 "leave it out"
             )
-    layers = head_layers(head, told.num_hidden_layers)
+    layers = head_layers(head, hf_config.num_hidden_layers)
     if not layers:
         raise InputError(
-            f"model.first_layer is {head.first}, and {directory} has {told.num_hidden_layers} layers; set it to one of "
-            "them"
+            f"model.first_layer is {head.first}, and {directory} has {hf_config.num_hidden_layers} layers; set it to "
+            "one of them"
         )
-    base = decoder(directory, configured(told, config), config)
+    base = decoder(directory, configured(hf_config, config), config)
     module = LayeredModel(base, layers)
     heads: Any = module.lm_head
     saved = Head.layers(layers.start, layers.step)
     if own is not None:
-        reader = layer_heads_of(directory, base, head, layers)
-        first = [reader.heads[layer] for layer in layers]
+        own_heads = layer_heads_of(directory, base, head, layers)
+        first = [own_heads.heads[layer] for layer in layers]
     else:
         row = _output_row(source, config, base, tokenizer)
         if row is None:
             for one in heads:
-                torch.nn.init.normal_(one.linear_head.weight, std=getattr(told, "initializer_range", 0.02))
+                torch.nn.init.normal_(one.linear_head.weight, std=getattr(hf_config, "initializer_range", 0.02))
             return module, saved, [name for name, _ in module.named_parameters() if name.startswith("lm_head.")]
         first = [row] * len(layers)
     with torch.no_grad():
@@ -79,40 +82,40 @@ def load_layerwise(
 
 
 def _own_head(source: Source) -> tuple[Any, Head] | None:
-    """A layerwise checkpoint's transformers configuration and head; None where the files hold no head."""
+    """Transformers configuration and head of a layerwise checkpoint; None if the files hold no heads."""
     like, directory = source.follows, source.directory
     if like is None or like.head is None or like.head.kind != "layers":
         return None
     before, _, after = (like.head.weights or "").partition("{i}")
-    # One head is enough to say that there are heads: those that lack are named when they are read.
+    # One head shows that the checkpoint has heads; missing ones are reported when they are read.
     if not any(name.startswith(before) and name.endswith(after) for name in names_of(directory)):
         return None
     if like.scorer is None:
         return configuration(directory), like.head
-    # Its code alone knows how its config.json reads in transformers' words; what it makes of the weights is not kept.
+    # Only the plugin's code can translate such a config.json for transformers; the scorer it builds is dropped.
     depth = read_json(directory / "config.json").get("num_hidden_layers")
     given = {"checkpoint": str(directory), "device": "cpu", "dtype": "bfloat16", "layer": depth}
     scorer = build(replace(like, sha256={}), Options.of(like, given))
     if not isinstance(scorer, DecoderScorer) or type(scorer.runner) is not LayerRunner:
-        raise InputError(f"{like.name!r} does more between its layers than run them, which cannot be trained here")
+        raise InputError(f"{like.name!r} changes the batch between its layers, which cannot be trained here")
     found: Any = scorer.module.config
     head = scorer.spec.head
     return found, like.head if head is None else head
 
 
 def _output_row(source: Source, config: ModelConfig, base: Any, tokenizer: TextTokenizer) -> torch.Tensor | None:
-    """``[1, width]``; None for a checkpoint without an output layer, or without a token ``Yes``."""
+    """``[1, width]``: the output row of the score; None without an output layer or a token ``Yes``."""
     like = source.follows.head if source.follows is not None else None
     followed = like is not None and like.kind == "last_token"
     label = Head.last_token(*config.answers) if config.answers else like if followed else Head.last_token("Yes")
     assert label is not None
     try:
-        reader = label_head(source.directory, base, label, tokenizer, source.directory.name)
+        output = label_head(source.directory, base, label, tokenizer, source.directory.name)
     except CheckpointError:
         if config.answers or followed:
             raise
         return None
-    # Near 0, where a cap on logits does nothing (the layers have their own), a score is a product with this row.
+    # For tiny inputs a soft cap on logits is the identity, so the score is linear and its gradient is the row.
     points = torch.eye(base.config.hidden_size, device=base.device) * _NEAR
-    at, origin = reader.scores(points, 0), reader.scores(points[:1] * 0, 0)
+    at, origin = output.scores(points, 0), output.scores(points[:1] * 0, 0)
     return ((at - origin) / _NEAR)[None]

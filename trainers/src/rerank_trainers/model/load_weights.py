@@ -1,4 +1,4 @@
-"""Weights to train, in float32: a checkpoint's own, and fresh ones only where a score head was never there."""
+"""Loads the weights to train in float32; only a missing score head may start at random."""
 
 from __future__ import annotations
 
@@ -14,28 +14,28 @@ from rerank_trainers.config.schema import ModelConfig
 
 __all__ = ["configured", "decoder", "language_model", "load_classifier"]
 
-# What a sequence classifier adds to its base model, at transformers.
+# Modules that transformers' sequence classifiers add to the base model.
 _HEADS = ("classifier", "score", "pooler", "head", "sequence_summary", "pre_classifier")
 
 
 def load_classifier(directory: Path, config: ModelConfig, tokenizer: Any) -> tuple[Any, list[str]]:
-    """A one-label sequence classifier, and the names of the weights that are fresh.
+    """A one-label sequence classifier, and the names of the weights that start at random.
 
     Raises:
-        CheckpointError: files that cannot be loaded, or weights missing beside the head's.
-        InputError: no padding token, by which a decoder finds a row's last token.
+        CheckpointError: files that cannot be loaded, or missing weights other than those of the head.
+        InputError: no padding token; a decoder finds the last token of a row by it.
     """
     from transformers import AutoModelForSequenceClassification
 
-    told = configured(configuration(directory), config)
-    told.num_labels = 1
-    told.problem_type = None
+    hf_config = configured(configuration(directory), config)
+    hf_config.num_labels = 1
+    hf_config.problem_type = None
     if tokenizer.pad_token_id is None:
         raise InputError(f"{directory}: the tokenizer has no padding token; set one before training a classifier")
-    told.pad_token_id = tokenizer.pad_token_id
-    module, fresh = _loaded(AutoModelForSequenceClassification, directory, told, config)
-    lost = [name for name in fresh if not any(part in _HEADS for part in name.split("."))]
-    _refuse(directory, lost)
+    hf_config.pad_token_id = tokenizer.pad_token_id
+    module, fresh = _loaded(AutoModelForSequenceClassification, directory, hf_config, config)
+    missing = [name for name in fresh if not any(part in _HEADS for part in name.split("."))]
+    _refuse(directory, missing)
     return module, fresh
 
 
@@ -43,58 +43,58 @@ def language_model(directory: Path, config: ModelConfig) -> Any:
     """A causal language model with its output layer.
 
     Raises:
-        CheckpointError: files that cannot be loaded, or weights missing.
+        CheckpointError: files that cannot be loaded, or missing weights.
     """
     from transformers import AutoModelForCausalLM
 
     return _whole(AutoModelForCausalLM, directory, configured(configuration(directory), config), config)
 
 
-def decoder(directory: Path, told: Any, config: ModelConfig) -> Any:
+def decoder(directory: Path, hf_config: Any, config: ModelConfig) -> Any:
     """A causal model without its output layer.
 
     Args:
-        told: its transformers configuration.
+        hf_config: transformers configuration of the model.
 
     Raises:
-        CheckpointError: files that cannot be loaded, or weights missing.
+        CheckpointError: files that cannot be loaded, or missing weights.
     """
     from transformers import AutoModel
 
-    return _whole(AutoModel, directory, told, config)
+    return _whole(AutoModel, directory, hf_config, config)
 
 
-def configured(told: Any, config: ModelConfig) -> Any:
-    """A transformers configuration with our settings written into it."""
+def configured(hf_config: Any, config: ModelConfig) -> Any:
+    """The transformers configuration with ``model.dropout`` written into it."""
     if config.dropout is not None:
         if not 0 <= config.dropout < 1:
             raise InputError(f"model.dropout is {config.dropout!r}; it must be from 0 to less than 1")
-        for name, value in told.to_dict().items():
+        for name, value in hf_config.to_dict().items():
             if ("dropout" in name or name.endswith("pdrop")) and (value is None or isinstance(value, (int, float))):
-                setattr(told, name, config.dropout)
-    return told
+                setattr(hf_config, name, config.dropout)
+    return hf_config
 
 
-def _whole(auto: Any, directory: Path, told: Any, config: ModelConfig) -> Any:
-    module, lost = _loaded(auto, directory, told, config)
-    _refuse(directory, lost)
+def _whole(auto: Any, directory: Path, hf_config: Any, config: ModelConfig) -> Any:
+    module, missing = _loaded(auto, directory, hf_config, config)
+    _refuse(directory, missing)
     return module
 
 
-def _refuse(directory: Path, lost: list[str]) -> None:
-    if lost:
-        raise CheckpointError(f"{directory} lacks weights of the model itself: {lost[:5]!r}, {len(lost)} in all")
+def _refuse(directory: Path, missing: list[str]) -> None:
+    if missing:
+        raise CheckpointError(f"{directory} lacks weights of the model itself: {missing[:5]!r}, {len(missing)} in all")
 
 
-def _loaded(auto: Any, directory: Path, told: Any, config: ModelConfig) -> tuple[Any, list[str]]:
-    """A module, and the names of its weights that the files do not have, or have in another shape."""
-    more = _quantized() if config.lora is not None and config.lora.bits == 4 else {}
-    module, report = from_files(auto, directory, told, torch.float32, **more)
+def _loaded(auto: Any, directory: Path, hf_config: Any, config: ModelConfig) -> tuple[Any, list[str]]:
+    """A module, and the names of weights that the files lack or hold in another shape."""
+    kwargs = _quantized() if config.lora is not None and config.lora.bits == 4 else {}
+    module, report = from_files(auto, directory, hf_config, torch.float32, **kwargs)
     return module, sorted({*report["missing_keys"], *(key for key, *_ in report["mismatched_keys"])})
 
 
 def _quantized() -> dict[str, Any]:
-    """What loads a base model in 4 bits (NF4; Dettmers et al., *QLoRA*, 2023).
+    """Arguments of ``from_pretrained`` that load a base model in 4 bits (NF4; Dettmers et al., *QLoRA*, 2023).
 
     Raises:
         MissingDependencyError: bitsandbytes is not installed.
@@ -106,11 +106,11 @@ def _quantized() -> dict[str, Any]:
         raise InputError("model.lora.bits=4 needs a GPU, and torch finds none; leave it out to train plain LoRA")
     from transformers import BitsAndBytesConfig
 
-    # Heads are read or trained whole, which takes more than 4 bits.
-    chosen = BitsAndBytesConfig(
+    # Score heads stay in full precision.
+    quantization = BitsAndBytesConfig(
         load_in_4bit=True,
         bnb_4bit_quant_type="nf4",
         bnb_4bit_compute_dtype=torch.bfloat16,
         llm_int8_skip_modules=["lm_head", *_HEADS],
     )
-    return {"quantization_config": chosen}
+    return {"quantization_config": quantization}

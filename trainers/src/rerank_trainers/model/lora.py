@@ -1,4 +1,4 @@
-"""Low-rank adapters (Hu et al., 2021) through peft; a fresh score head is trained whole, and saved, beside them."""
+"""LoRA (Hu et al., 2021) through peft; a fresh score head is trained and saved in full beside the adapters."""
 
 from __future__ import annotations
 
@@ -15,18 +15,23 @@ from rerank_core.spec.adapter_folder import WEIGHTS
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import DEFAULT
 
-__all__ = ["check_saved", "merged", "unquantized", "with_lora"]
+__all__ = ["check_saved", "merged", "plain_module", "unquantized", "with_lora"]
+
+
+def plain_module(module: Any) -> Any:
+    """The transformers model, adapters included, without peft's wrapper around it."""
+    return module.get_base_model() if hasattr(module, "peft_config") else module
 
 
 def with_lora(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
-    """The module with adapters, or itself where the configuration asks for none.
+    """The module with adapters; the module itself without ``model.lora``.
 
     Args:
-        fresh: weights that no checkpoint had: their layers are trained whole.
+        fresh: names of weights that start at random; their layers are trained in full.
 
     Raises:
         MissingDependencyError: peft is not installed.
-        InputError: no layer of the names asked for.
+        InputError: no layer has one of the names in ``targets``.
     """
     options = config.lora
     if options is None:
@@ -37,50 +42,48 @@ def with_lora(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
         raise MissingDependencyError("lora needs peft: pip install 'rerank-trainers[lora]'") from error
     if options.bits is not None:
         module = peft.prepare_model_for_kbit_training(module, use_gradient_checkpointing=False)
-    whole = _whole(module, config.kind or DEFAULT, fresh)
-    chosen = peft.LoraConfig(
+    full = _trained_in_full(module, config.kind or DEFAULT, fresh)
+    lora_config = peft.LoraConfig(
         r=options.r,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
         target_modules=list(options.targets) or "all-linear",
-        exclude_modules=whole or None,
-        modules_to_save=whole or None,
+        exclude_modules=full or None,
+        modules_to_save=full or None,
         task_type={"cross-encoder": "SEQ_CLS", "llm": "CAUSAL_LM"}.get(config.kind or DEFAULT),
     )
     try:
-        # New layers are in training mode, whatever the module they are put into is in.
-        return peft.get_peft_model(module, chosen).eval()
+        # peft adds its layers in training mode.
+        return peft.get_peft_model(module, lora_config).eval()
     except ValueError as error:
         raise InputError(f"model.lora.targets {list(options.targets)!r}: {error}") from error
 
 
-def _whole(module: Any, kind: str, fresh: Sequence[str]) -> list[str]:
-    """Layers that are trained whole: the heads, and whatever else is fresh, such as a pooler."""
+def _trained_in_full(module: Any, kind: str, fresh: Sequence[str]) -> list[str]:
+    """Layers that are trained in full: the heads, and other fresh layers such as a pooler."""
     if kind == "layerwise":
         return ["linear_head"]
     layers = {name.rpartition(".")[0] for name in fresh}
-    # peft trains these two as a whole by itself.
+    # peft trains these two in full by itself.
     return sorted(name for name in layers if not {"classifier", "score"} & set(name.split(".")))
 
 
 def merged(module: Any) -> Any:
-    """A copy of a module with its adapters merged into plain weights; the module itself where it has none.
+    """A copy of a module with its adapters merged into the weights; the module itself if it has no adapters.
 
-    A quantized base is merged as the weights that it computed with, in float32: those are what the adapters were
-    trained beside.
+    A quantized base is dequantized to float32 first: the adapters were trained on these values.
     """
     if not hasattr(module, "peft_config"):
         return module
-    own = copy.deepcopy(module)
-    return unquantized(own) if _is_quantized(own) else own.merge_and_unload()
+    twin = copy.deepcopy(module)
+    return unquantized(twin) if _is_quantized(twin) else twin.merge_and_unload()
 
 
 def check_saved(module: Any, checkpoint: Path) -> None:
-    """Refuse to go on from a checkpoint whose adapter is not the whole of the module's: peft would leave the rest as it
-    began.
+    """Refuse to resume from a checkpoint whose adapter tensors differ in name: peft would skip them without an error.
 
     Raises:
-        CheckpointError: names the tensors that are absent, or too many.
+        CheckpointError: names a tensor that is missing, or one too many.
     """
     if not hasattr(module, "peft_config"):
         return
@@ -97,7 +100,7 @@ def check_saved(module: Any, checkpoint: Path) -> None:
 
 
 def unquantized(module: Any) -> Any:
-    """A peft module's model in plain float32 layers, adapters and heads in place; the module is used up."""
+    """Merge adapters and heads of a peft module into plain float32 layers, in place; returns the transformers model."""
     from peft.tuners.lora import LoraLayer
     from peft.utils import ModulesToSaveWrapper
     from peft.utils.integrations import dequantize_module_weight
@@ -108,22 +111,22 @@ def unquantized(module: Any) -> Any:
         if name.startswith(tuple(done)):
             continue
         if isinstance(part, ModulesToSaveWrapper):
-            made: Any = part.modules_to_save[part.active_adapters[0]]
+            replacement: Any = part.modules_to_save[part.active_adapters[0]]
         elif isinstance(part, LoraLayer) or type(part).__name__ == _QUANTIZED:
             layer: Any = part.get_base_layer() if isinstance(part, LoraLayer) else part
             weight = dequantize_module_weight(layer).detach().float()
             if isinstance(part, LoraLayer):
                 weight = weight + sum(part.get_delta_weight(adapter).float() for adapter in part.active_adapters)
-            made = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
-            made.weight = torch.nn.Parameter(weight)
+            replacement = torch.nn.Linear(layer.in_features, layer.out_features, bias=layer.bias is not None)
+            replacement.weight = torch.nn.Parameter(weight)
             if layer.bias is not None:
-                made.bias = torch.nn.Parameter(layer.bias.detach().float())
+                replacement.bias = torch.nn.Parameter(layer.bias.detach().float())
         else:
             continue
-        plain.set_submodule(name, made)
+        plain.set_submodule(name, replacement)
         done.append(f"{name}.")
     for holder in plain.modules():
-        # Else transformers would save, and refuse to convert, what is no longer quantized.
+        # transformers would still treat the model as quantized when it saves or converts it.
         for flag in ("hf_quantizer", "is_quantized", "is_loaded_in_4bit", "quantization_method"):
             vars(holder).pop(flag, None)
     if hasattr(plain.config, "quantization_config"):

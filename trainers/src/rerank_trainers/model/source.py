@@ -1,4 +1,4 @@
-"""From what a configuration names to files, and to the spec of the model that will come of them."""
+"""From the settings of ``model`` to the files to start from, and to the spec of the model in training."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ __all__ = ["Source", "base_name", "source_of", "spec_to_train", "tokenizer_of"]
 
 @dataclass(frozen=True)
 class Source:
-    """Where training starts.
+    """The start of training.
 
     Attributes:
-        directory: with config.json, weights and tokenizer.
-        follows: the model whose template, head and limits are followed; None for the tokenizer's pair layout.
-        follows_name: its name as ``plugin:model``.
+        directory: folder of config.json, weights and tokenizer.
+        follows: the model whose template, head and limits apply; None for the tokenizer's pair layout.
+        follows_name: name of that model as ``plugin:model``.
     """
 
     directory: Path
@@ -40,11 +40,11 @@ class Source:
 
 
 def source_of(config: ModelConfig) -> Source:
-    """Find the files of ``checkpoint``, and the model to be like.
+    """Find the files of ``model.checkpoint`` and the model of ``model.like``.
 
     Raises:
-        InputError: no checkpoint named, or one that ranks in another way and no ``kind``.
-        UnknownModelError: no model of the name in ``like``.
+        InputError: no checkpoint named, or one that ranks in another way while ``model.kind`` is not set.
+        UnknownModelError: ``model.like`` is not the name of an installed model.
         CheckpointError: no such directory, hub id or package.
     """
     if not config.checkpoint:
@@ -64,7 +64,7 @@ def source_of(config: ModelConfig) -> Source:
         except UnknownModelError:
             directory = _fetched(config)
         else:
-            check_kind(config, known, named)  # before anything is fetched
+            check_kind(config, known, named)  # before a download
             directory = locate(named, Options.of(named, {"revision": config.revision} if config.revision else {}))
     if not (directory / "config.json").is_file() and not is_adapter(directory):
         raise CheckpointError(
@@ -84,7 +84,7 @@ def source_of(config: ModelConfig) -> Source:
     plugin = known.plugin_of(like) if like is not None else None
     if plugin is not None and like is not None:
         return Source(directory.resolve(), like, f"{plugin.name}:{like.name}")
-    # A published folder goes on with the options and the code of the base that it names.
+    # A published folder keeps the options and the code of the base that it names.
     base = read_json(directory / FILE_NAME).get("base") if like is not None and like is named else None
     return Source(directory.resolve(), like, base)
 
@@ -98,7 +98,7 @@ def _fetched(config: ModelConfig) -> Path:
     return fetch(config.checkpoint, revision=config.revision, offline=False)
 
 
-# A layerwise model may follow the template of one that answers with a word.
+# A layerwise model may follow the template of a model that answers with a word.
 _HEADS = {"cross-encoder": ("classifier",), "llm": ("last_token",), "layerwise": ("layers", "last_token")}
 
 
@@ -107,10 +107,10 @@ def _serves(spec: ModelSpec, kind: str) -> bool:
 
 
 def spec_to_train(source: Source, config: ModelConfig, name: str) -> ModelSpec:
-    """The spec of the model in training, and of what is published.
+    """The spec of the model in training; it is published with it.
 
     Raises:
-        InputError: a model to be like of another kind, or an LLM without a template.
+        InputError: ``model.like`` is of another kind, or an LLM has no template.
     """
     like, kind = source.follows, config.kind
     assert kind is not None
@@ -148,7 +148,7 @@ def spec_to_train(source: Source, config: ModelConfig, name: str) -> ModelSpec:
 
 
 def base_name(source: Source, spec: ModelSpec) -> str | None:
-    """``plugin:model`` whose options and code a published folder goes on using; None where rerank-core alone does."""
+    """``plugin:model`` whose options or code a published folder needs; None if rerank-core alone can load it."""
     pieces = _pieces(spec.template)
     needed = spec.scorer is not None or any(_mark(option) in pieces for option in spec.options)
     return source.follows_name if needed else None
@@ -163,7 +163,7 @@ def _head(config: ModelConfig, like: ModelSpec | None) -> Head | None:
     if config.kind == "cross-encoder":
         return Head.classifier()
     if config.kind == "layerwise":
-        return Head.layers(1)  # settled with the weights
+        return Head.layers(1)  # replaced once the weights are loaded
     if config.answers:
         return Head.last_token(*config.answers)
     if like is None:
@@ -172,9 +172,9 @@ def _head(config: ModelConfig, like: ModelSpec | None) -> Head | None:
 
 
 def _template(config: ModelConfig, like: ModelSpec | None) -> Template:
-    """The configuration's, else that of the model to be like, else the tokenizer's pair layout.
+    """The template of the configuration, else of the followed model, else the tokenizer's pair layout.
 
-    What only code of another model could fill in, its options' defaults do for good.
+    Marks that only code of the followed model can fill in are replaced by the defaults of its options.
     """
     if config.template is not None:
         return _own_template(config, like)
@@ -184,14 +184,16 @@ def _template(config: ModelConfig, like: ModelSpec | None) -> Template:
         return like.template
     texts = {_mark(option): option.text(option.default) for option in like.options}
 
-    def settled(piece: str) -> str:
+    def filled(piece: str) -> str:
         for mark, text in texts.items():
             piece = piece.replace(mark, text)
         return piece
 
-    own = like.template
-    before, between, after = (tuple(map(settled, pieces)) for pieces in (own.before, own.between, own.after))
-    return replace(own, before=before, query=settled(own.query), between=between, doc=settled(own.doc), after=after)
+    theirs = like.template
+    before, between, after = (tuple(map(filled, pieces)) for pieces in (theirs.before, theirs.between, theirs.after))
+    return replace(
+        theirs, before=before, query=filled(theirs.query), between=between, doc=filled(theirs.doc), after=after
+    )
 
 
 def _own_template(config: ModelConfig, like: ModelSpec | None) -> Template:
@@ -225,10 +227,10 @@ def _slug(name: str) -> str:
 
 
 def tokenizer_of(directory: Path) -> Any:
-    """The transformers tokenizer of a directory, which is published with the weights.
+    """The transformers tokenizer of a directory; it is published with the weights.
 
     Raises:
-        CheckpointError: none that can be read.
+        CheckpointError: no readable tokenizer, or one without a tokenizer.json.
     """
     from transformers import AutoTokenizer
 

@@ -1,4 +1,4 @@
-"""`Model`: what is trained, with the scorer that serving would make of it."""
+"""`Model`: the module in training, with its tokenizer, spec and the scorer of the serving pipeline."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import DEFAULT
 from rerank_trainers.model.layer_heads import load_layerwise
 from rerank_trainers.model.load_weights import language_model, load_classifier
-from rerank_trainers.model.lora import with_lora
+from rerank_trainers.model.lora import plain_module, with_lora
 from rerank_trainers.model.source import base_name, source_of, spec_to_train, tokenizer_of
 
 __all__ = ["Model", "open_model"]
@@ -28,11 +28,11 @@ class Model:
     """A module in training.
 
     Attributes:
-        module: what the trainer calls, saves and moves: a transformers model, or peft's around one.
-        scorer: of the live weights, through the serving pipeline; lays training rows out too.
-        base: ``plugin:model`` whose options and code the published folder keeps using; None where it needs none.
-        fresh: names of weights that no checkpoint had.
-        origin: the checkpoint as the configuration names it.
+        module: the module that the trainer calls, saves and moves: a transformers model, or peft's wrapper of one.
+        scorer: scores with the live weights through the serving pipeline, and lays out training rows.
+        base: ``plugin:model`` whose options and code the published folder needs; None if it needs none.
+        fresh: names of weights that started at random.
+        origin: the checkpoint as named in the configuration.
     """
 
     module: Any
@@ -45,29 +45,32 @@ class Model:
 
     @property
     def plain(self) -> Any:
-        """The transformers model, adapters and all, without peft's wrapper."""
-        return self.module.get_base_model() if hasattr(self.module, "peft_config") else self.module
+        """See `plain_module`."""
+        return plain_module(self.module)
 
     def scores(self, model: Any, batch: Any) -> torch.Tensor:
-        """``[rows]`` with their gradient, of a layerwise model ``[rows, layers]``; ``model`` is the module as a trainer
-        wrapped it."""
+        """Scores ``[rows]`` with their gradient; ``[rows, layers]`` for a layerwise model.
+
+        Args:
+            model: the module, perhaps wrapped by the trainer.
+        """
         scorer: Any = self.scorer
         found: torch.Tensor = scorer.scores_from(model(**scorer.forward_inputs(batch, packed=scorer.packed)))
         return found
 
 
 def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> Model:
-    """The model that a configuration names, ready to be trained in float32.
+    """Load the model that a configuration names, ready to be trained in float32.
 
     Args:
-        name: of the published model where the configuration has none.
-        frozen_bias: the objective is blind to a constant, so the bias of the score head is left alone: its gradient
-            is rounding noise, which Adam turns into steps of the full learning rate.
+        name: name of the published model if the configuration has none.
+        frozen_bias: freeze the bias of the score head, for objectives that do not change with a constant: its gradient
+            would be rounding noise, which Adam turns into steps of the full learning rate.
 
     Raises:
         CheckpointError: files that cannot be loaded.
-        InputError: no template for an LLM, or settings that do not fit together.
-        MissingDependencyError: peft, where ``lora`` asks for it.
+        InputError: no template for an LLM, or settings that contradict each other.
+        MissingDependencyError: ``model.lora`` needs peft.
     """
     source = source_of(config)
     config = replace(config, kind=config.kind or DEFAULT)
@@ -89,9 +92,9 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
     module = with_lora(module, config, fresh)
     if frozen_bias:
         _freeze_bias(module)
-    plain = module.get_base_model() if hasattr(module, "peft_config") else module
+    plain = plain_module(module)
     if config.gradient_checkpointing:
-        _keep_fewer_activations(plain)
+        _checkpoint_gradients(plain)
     scorer = scorer_of(plain, tokenizer, spec)
     if not isinstance(scorer, Trainable):
         raise InputError(f"a {type(scorer).__name__} cannot be trained here")
@@ -102,14 +105,14 @@ def _use_packed_attention(module: Any) -> None:
     try:
         module.set_attn_implementation(packing.NAME)
     except (ValueError, NotImplementedError, AttributeError):
-        return  # computes its own attention: rows are padded, as they are when it is served
+        return  # the model computes its own attention: rows are padded, as in serving
 
 
-def _keep_fewer_activations(module: Any) -> None:
+def _checkpoint_gradients(module: Any) -> None:
     module.config.use_cache = False
-    # transformers 5 renamed it on the way.
+    # transformers 5 renamed the method.
     enable = getattr(module, "activation_checkpointing_enable", None) or module.gradient_checkpointing_enable
-    # Not reentrant: that kind gives no gradient where a layer's input has none, as over a frozen base model.
+    # The reentrant kind gives no gradient if the input of a layer needs none, as in a frozen base model.
     enable({"use_reentrant": False})
 
 

@@ -1,5 +1,4 @@
-"""The model card of a published folder: how to load it, what it was made of, what it is worth. Nothing but what is
-known is said."""
+"""The model card of a published folder: how to load it, how it was trained, its metrics. Unknown facts are left out."""
 
 from __future__ import annotations
 
@@ -26,18 +25,18 @@ __all__ = ["CardFacts", "card", "public_name"]
 
 @dataclass(frozen=True)
 class CardFacts:
-    """What is known of a model beside its files; the card leaves out what is not.
+    """Facts for the model card that are not in the folder's files; None and empty ones are left out of the card.
 
     Attributes:
-        origin: the checkpoint that training started from: a model's name or a hub id; of a path only the last part is
-            published.
-        config: of the run.
-        sources, dev_sources: rows of each source.
+        origin: checkpoint that training started from: a model's name or hub id; of a path the card names only the last
+            part.
+        config: configuration of the run.
+        sources, dev_sources: number of rows of each source.
         fingerprint, dev_fingerprint: SHA-256 of the files.
-        before, after: the dev set before training and after.
-        steps, epochs: of training.
-        date: ISO; by default today's.
-        versions: of what it was made with; by default `recording.environment`'s.
+        before, after: dev set metrics before and after training.
+        steps, epochs: length of training.
+        date: ISO date; by default today.
+        versions: library versions; by default those of `run_record.environment`.
     """
 
     origin: str | None = None
@@ -55,7 +54,7 @@ class CardFacts:
 
 
 def public_name(origin: str) -> str:
-    """A model's name or hub id as it is; of a path on this machine its hub id, or only its last part.
+    """A model's name or hub id unchanged; for a path its hub id, or else its last part.
 
     >>> public_name("BAAI/bge-reranker-base"), public_name("/home/alice/models/ours/")
     ('BAAI/bge-reranker-base', 'ours')
@@ -69,8 +68,8 @@ def card(spec: ModelSpec, facts: CardFacts, *, dtype: str, scaling: Scaling | No
     """The README.md of a published folder.
 
     Args:
-        spec: as published.
-        scaling: that was folded into the weights; None for none.
+        spec: the published spec.
+        scaling: calibration written into the weights; None for none.
     """
     parts = [
         _front_matter(spec, facts),
@@ -101,8 +100,8 @@ def _front_matter(spec: ModelSpec, facts: CardFacts) -> str:
     origin = public_name(facts.origin) if facts.origin else ""
     if "/" in origin:
         data["base_model"] = origin
-    told = {key: value for key, value in data.items() if value is not None}
-    return f"---\n{yaml.safe_dump(told, sort_keys=False, allow_unicode=True)}---\n"
+    front = {key: value for key, value in data.items() if value is not None}
+    return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
 
 
 def _what(spec: ModelSpec, facts: CardFacts, dtype: str, scaling: Scaling | None) -> str:
@@ -111,13 +110,13 @@ def _what(spec: ModelSpec, facts: CardFacts, dtype: str, scaling: Scaling | None
         "last_token": "A causal language model whose score is the logit of a word",
         "layers": "A causal language model with a score at every layer",
     }
-    said = kind.get(spec.head.kind if spec.head else "", "A reranker")
+    sentence = kind.get(spec.head.kind if spec.head else "", "A reranker")
     origin = f", fine-tuned from `{public_name(facts.origin)}`" if facts.origin else ""
     read = f" It reads {spec.max_length} tokens at once; longer documents are read in windows ({spec.longdoc})."
     shown = "the raw score" if spec.activation == "none" else f"the {spec.activation} of the raw score"
     if scaling is not None:
         shown += ", whose sigmoid was fitted to be the probability of relevance"
-    return f"{said}{origin}.{read} Weights are {dtype}; rerank-core shows {shown}.\n"
+    return f"{sentence}{origin}.{read} Weights are {dtype}; rerank-core shows {shown}.\n"
 
 
 def _use(spec: ModelSpec, scaling: Scaling | None) -> str:
@@ -137,17 +136,19 @@ def _metrics(facts: CardFacts) -> str:
     if facts.after is None:
         return ""
     queries = len(next(iter(facts.after.queries.values()), ()))
-    told = [
+    sentences = [
         f"Dev set of {queries} queries, through the pipeline that serves.",
-        "Equal scores stand in the worst order.",
+        "Documents with equal scores are counted in the worst order.",
     ]
     if queries > 1:
         pairs = "" if facts.before is None else ", paired for the difference"
-        told.append(f"In brackets 95 % intervals: percentile bootstrap over queries{pairs}.")
+        sentences.append(f"In brackets 95 % intervals: percentile bootstrap over queries{pairs}.")
     if facts.config is not None and facts.config.data.eval:
         best = facts.config.train.metric
-        told.append(f"Training kept the checkpoint with the best {best} on this very set, which flatters it.")
-    return "\n".join(["## Results\n", " ".join(told) + "\n", *measure_lines(facts.before, facts.after), ""])
+        sentences.append(
+            f"Training kept the checkpoint with the best {best} on this set, so its metrics are optimistic."
+        )
+    return "\n".join(["## Results\n", " ".join(sentences) + "\n", *measure_lines(facts.before, facts.after), ""])
 
 
 def _calibration(spec: ModelSpec, facts: CardFacts, scaling: Scaling | None) -> str:
@@ -173,11 +174,11 @@ def _data(facts: CardFacts) -> str:
 def _settings(facts: CardFacts) -> str:
     if facts.config is None:
         return ""
-    return "\n".join(["## Training\n", *table(("setting", "value"), _told(facts.config, facts)), ""])
+    return "\n".join(["## Training\n", *table(("setting", "value"), _settings_rows(facts.config, facts)), ""])
 
 
-def _told(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
-    """The settings that decide what comes out; no paths, and nothing about memory or logs."""
+def _settings_rows(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
+    """Settings that affect the trained weights, without paths, memory and logging."""
     data, model, train = config.data, config.model, config.train
     objective = " + ".join(
         (f"{part.weight:g} × " if part.weight != 1 else "")
@@ -185,7 +186,7 @@ def _told(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
         + (f" {json.dumps(dict(part.options))}" if part.options else "")
         for part in config.objective
     )
-    found: list[tuple[str, Any]] = [
+    settings: list[tuple[str, Any]] = [
         ("objective", objective),
         ("documents of a query in a step", data.group_size or "all"),
         ("labels", json.dumps(dict(data.label_map)) if data.label_map else "{:g} to {:g}".format(*data.label_range)),
@@ -197,8 +198,8 @@ def _told(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
     ]
     if model.lora is not None:
         bits = f", base in {model.lora.bits} bits" if model.lora.bits else ""
-        found.append(("LoRA", f"r {model.lora.r}, alpha {model.lora.alpha}, dropout {model.lora.dropout:g}{bits}"))
-    found += [
+        settings.append(("LoRA", f"r {model.lora.r}, alpha {model.lora.alpha}, dropout {model.lora.dropout:g}{bits}"))
+    settings += [
         ("epochs", train.epochs if train.max_steps < 0 else None),
         ("steps", facts.steps),
         ("epochs seen", None if facts.epochs is None else f"{facts.epochs:.2f}"),
@@ -209,11 +210,11 @@ def _told(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
         ("precision", train.precision),
         ("seed", train.seed),
     ]
-    return [(name, str(value)) for name, value in found if value is not None]
+    return [(name, str(value)) for name, value in settings if value is not None]
 
 
 def _made(facts: CardFacts) -> str:
     date = facts.date or datetime.datetime.now(datetime.timezone.utc).date().isoformat()
     versions = environment() if facts.versions is None else facts.versions
-    told = ", ".join(f"{name} {version}" for name, version in versions.items())
-    return f"Made on {date}" + (f" with {told}" if told else "") + ".\n"
+    libraries = ", ".join(f"{name} {version}" for name, version in versions.items())
+    return f"Made on {date}" + (f" with {libraries}" if libraries else "") + ".\n"

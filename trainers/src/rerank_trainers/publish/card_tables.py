@@ -1,4 +1,4 @@
-"""Numbers of a model card as Markdown: measures with their intervals, calibration with text bars."""
+"""Tables of a model card in Markdown: metrics with their intervals, calibration with a text histogram."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _WIDTH = 24
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
-    """A Markdown table; cells are taken literally.
+    """A Markdown table; cells are escaped.
 
     >>> table(("a", "b"), [("x|y", "1")])
     ['| a | b |', '| --- | --- |', '| x\\\\|y | 1 |']
@@ -26,7 +26,7 @@ def table(headers: Sequence[str], rows: Iterable[Sequence[str]]) -> list[str]:
 
 
 def measure_lines(before: Result | None, after: Result) -> list[str]:
-    """Each measure before and after, with the paired difference where the queries are the same."""
+    """Each metric before and after training, with the paired difference if the queries are the same."""
     headers = ["measure", *(["before", "after", "difference"] if before is not None else ["value"])]
     rows = []
     for name, value in after.values.items():
@@ -53,11 +53,11 @@ def _measured(result: Result, name: str) -> str:
 
 
 def calibration_lines(scored: Scored, scaling: Scaling | None) -> list[str]:
-    """How well the sigmoid of a score is a probability, the fit, and a histogram of scores by label.
+    """Calibration of the sigmoid of the scores, the fit, and a histogram of scores by label.
 
     Args:
-        scored: raw scores of the model as trained.
-        scaling: that the published weights have and ``scored`` has not.
+        scored: raw scores of the trained model.
+        scaling: calibration that the published weights contain and ``scored`` does not.
     """
     plain = reliability(scored)
     which = "score as trained" if scaling else "raw score"
@@ -77,14 +77,14 @@ def calibration_lines(scored: Scored, scaling: Scaling | None) -> list[str]:
             f"{done} {fitted.scale:.6g} × score {'-' if fitted.offset < 0 else '+'} {abs(fitted.offset):.6g}, with "
             f"which these are {after.ece:.4f} and {after.brier:.4f}, on the labels that it was fitted to."
         )
-    # No positive temperature is any good where nearly all documents have one sign and the other label.
+    # There may be no positive temperature that helps, if most scores have the wrong sign for their label.
     with contextlib.suppress(InputError):
         lines.append(f"Of a temperature alone the best is {1 / temperature(scored).scale:.4g}.")
     return ["\n".join(lines), "", "```", *_bars(scored, scaling or IDENTITY), "```"]
 
 
 def _bars(scored: Scored, scaling: Scaling) -> list[str]:
-    """One line a bin; the longest bar of each label has the full width, for relevant documents are few."""
+    """One line per bin; each label has a bar scale of its own, because relevant documents are few."""
     bars = histogram(scored, scaling)
     most = [max(1, *(bar.irrelevant for bar in bars)), max(1, *(bar.relevant for bar in bars))]
     digits = max(len(f"{max(most):,}"), len("irrelevant"))
@@ -99,5 +99,5 @@ def _bars(scored: Scored, scaling: Scaling) -> list[str]:
 
 
 def _bar(count: int, most: int) -> str:
-    """At least one mark where there is anything."""
+    """A bar with at least one mark for a count above 0."""
     return "█" * (max(1, round(count / most * _WIDTH)) if count else 0)

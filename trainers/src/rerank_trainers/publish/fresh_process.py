@@ -1,8 +1,8 @@
 """A folder's scores in a fresh process: ``python -m rerank_trainers.publish.fresh_process DIR PROBES [--padded]``.
 
 PROBES is JSON, a list of ``[query, document]``; the last line on stdout is a JSON object with their raw ``scores``, and
-those of other libraries ``elsewhere`` (`elsewhere.plain_scores`). With ``--padded`` the first are those of the slow way
-that computes padding, and the others are not asked.
+those of other libraries as ``elsewhere`` (`other_libraries.plain_scores`). With ``--padded`` rerank-core computes
+padded rows, and other libraries are not run.
 """
 
 from __future__ import annotations

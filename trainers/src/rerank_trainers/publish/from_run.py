@@ -1,4 +1,4 @@
-"""From a run, or a checkpoint of one, to its published folder: what the card says is gathered here."""
+"""Publishes a run, or one of its checkpoints; collects the facts for the model card."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def publish_run(
     after: Result | None = None,
     overwrite: bool = True,
 ) -> Published:
-    """Publish the weights that a run holds now; by default as the folder ``final`` of the run.
+    """Publish the current weights of a run; by default to the folder ``final`` of the run.
 
     Raises:
         InputError, PublishError: see `publish`.
@@ -66,26 +66,26 @@ def publish_checkpoint(
     """Publish a checkpoint that training saved.
 
     Args:
-        source: a run's folder, or one of its checkpoints.
-        config: by default that of the run.
-        checkpoint: of a run, the one after so many steps; by default the best, without a dev set the last.
-        dev_rows: measured for the card, and what calibration is fitted to.
+        source: folder of a run, or of a checkpoint.
+        config: by default the run's publish settings.
+        checkpoint: number of steps of the checkpoint; by default the best one, or without a dev set the last.
+        dev_rows: dev set to evaluate for the card, and to fit calibration to.
 
     Raises:
         InputError, CheckpointError: no such checkpoint, or one that cannot be loaded.
         PublishError: see `publish`.
     """
     check_target(directory, overwrite=overwrite)
-    found = find_checkpoint(Path(source), checkpoint)
-    told = config_beside(found)
-    model = open_checkpoint(found, None if told is None else told.model)
+    folder = find_checkpoint(Path(source), checkpoint)
+    run_config = config_beside(folder)
+    model = open_checkpoint(folder, None if run_config is None else run_config.model)
     dev = after = None
     if dev_rows is not None:
-        dev = DevSet(dev_rows, scale=None if told is None else told.data.label_scale())
+        dev = DevSet(dev_rows, scale=None if run_config is None else run_config.data.label_scale())
         after = dev.evaluate(live_reranker(model))
-    facts = CardFacts(origin=None) if told is None else _facts(told, found.parent.parent)
-    facts = replace(facts, after=after, **_progress(found))
-    settings = config or (PublishConfig() if told is None else told.publish)
+    facts = CardFacts(origin=None) if run_config is None else _facts(run_config, folder.parent.parent)
+    facts = replace(facts, after=after, **_progress(folder))
+    settings = config or (PublishConfig() if run_config is None else run_config.publish)
     return publish(model, directory, settings, facts=facts, probes=_probes(dev), overwrite=overwrite)
 
 
@@ -103,13 +103,13 @@ def _facts(config: Config, out: Path) -> CardFacts:
 
 
 def _progress(checkpoint: Path) -> dict[str, Any]:
-    """Steps and epochs, as transformers' Trainer wrote them down."""
+    """Steps and epochs from transformers' trainer_state.json."""
     state = state_of(checkpoint)
     return {"steps": state.get("global_step"), "epochs": state.get("epoch")}
 
 
 def _probes(dev: DevSet | None) -> list[Pair]:
-    """A few real pairs."""
+    """The first few (query, document) pairs of the dev set."""
     if dev is None:
         return []
     return [(row.query, doc) for row in dev.rows[:_PROBED] for doc in row.docs[:2]]

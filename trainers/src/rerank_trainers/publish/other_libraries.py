@@ -1,4 +1,4 @@
-"""A published folder in libraries that know nothing of rerank-core, used as their documentation and the card say."""
+"""Scores of a published folder in transformers and sentence-transformers, by the code that the model card shows."""
 
 from __future__ import annotations
 
@@ -22,12 +22,13 @@ Scores = list[float | None]
 
 def plain_scores(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> dict[str, Scores]:
     """Raw scores by library, ``transformers`` and, where it is installed and reads such models,
-    ``sentence-transformers``; None for pairs that they lay out otherwise.
+    ``sentence-transformers``; None for pairs that they lay out differently.
 
-    Those are pairs that do not fit a row, which they cut, and texts that spell special tokens, which they read as such.
+    These are pairs that do not fit a row (other libraries cut them) and texts that spell special tokens (other
+    libraries parse them).
 
     Raises:
-        RuntimeError: a library fails; says which.
+        RuntimeError: a library failed; names it.
     """
     if not _has_plain_way(spec):
         return {}
@@ -44,7 +45,7 @@ def plain_scores(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> dict[s
     for library, score in ways.items():
         try:
             scores = score(folder, spec, [pairs[at] for at in chosen]) if chosen else []
-        except Exception as error:  # whatever a library makes of the folder
+        except Exception as error:  # any error of a library in the folder
             raise RuntimeError(f"{library} cannot score with it: {type(error).__name__}: {error}") from error
         found[library] = [None] * len(pairs)
         for at, value in zip(chosen, scores, strict=True):
@@ -55,7 +56,7 @@ def plain_scores(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> dict[s
 def plain_use(spec: ModelSpec) -> list[str]:
     """Lines of a card: how other libraries score with the folder, by the code that `plain_scores` runs."""
     if not _has_plain_way(spec):
-        return ["Its score needs rerank-core: plain transformers reads the weights, and has no head or layout like it."]
+        return ["Scoring needs rerank-core: transformers reads the weights, but has no such head or layout."]
     marked = [f"\0{name}\0" for name in ("query", "doc", "tokenizer.bos_token or str()")]
     classifies = spec.template.wrap == "pair"
     texts = _written(spec, (marked[0], marked[1])) if classifies else _pieces(spec, marked[2], (marked[0], marked[1]))
@@ -69,12 +70,12 @@ def plain_use(spec: ModelSpec) -> list[str]:
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
         f"model = {kind}.from_pretrained(folder, dtype=torch.float32)",
     ]
-    told = "Neither reads a long document in windows, and text that spells a special token is one there."
+    note = "Neither library reads a long document in windows, and both parse special tokens in texts."
     if classifies:
         code += [f'inputs = tokenizer({shown}, truncation=True, return_tensors="pt")']
         code += ["score = model(**inputs).logits.item()"]
         apart = "" if texts == (marked[0], marked[1]) else ", with query and document written as in that call"
-        told = f"sentence-transformers loads it as a `CrossEncoder`{apart}. {told}"
+        note = f"sentence-transformers loads it as a `CrossEncoder`{apart}. {note}"
     else:
         assert spec.head is not None
         words = [word for word in (spec.head.positive, spec.head.negative) if word is not None]
@@ -86,11 +87,11 @@ def plain_use(spec: ModelSpec) -> list[str]:
             f"score = ({' - '.join(ids)}).item()",
         ]
     indented = [f"    {line}".rstrip() for line in code]
-    return ["In plain transformers the raw score of one document is:\n", *indented, "", told]
+    return ["In plain transformers the raw score of one document is:\n", *indented, "", note]
 
 
 def _as_code(text: str) -> str:
-    """A text with marks of the form ``\\0name\\0`` as Python: a name, a string, or an f-string."""
+    """A text with marks of the form ``\\0name\\0`` as Python code: a name, a string, or an f-string."""
     parts = text.split("\0")
     if len(parts) == 1:
         return repr(text)
@@ -105,21 +106,21 @@ def _has_plain_way(spec: ModelSpec) -> bool:
 
 
 def _written(spec: ModelSpec, pair: Pair) -> Pair:
-    """Query and document with the literal text that the template puts beside them."""
-    around = _wording(spec, None).around
+    """Query and document with the literal text of their template pieces."""
+    around = _rendered(spec, None).around
     query, doc = (text.join(around[side]) for side, text in zip(("query", "doc"), pair, strict=True))
     return query, doc
 
 
 def _pieces(spec: ModelSpec, bos: str | None, pair: Pair) -> list[str]:
-    """The texts that a row of a language model is made of, each tokenized on its own."""
-    literal = _wording(spec, bos).literal
+    """The pieces of a language model's row; each is tokenized separately."""
+    literal = _rendered(spec, bos).literal
     before, between, after = ([text for text, _ in literal[name]] for name in ("before", "between", "after"))
     query, doc = _written(spec, pair)
     return [*before, query, *between, doc, *after]
 
 
-def _wording(spec: ModelSpec, bos: str | None) -> RenderedTemplate:
+def _rendered(spec: ModelSpec, bos: str | None) -> RenderedTemplate:
     return RenderedTemplate.of(
         spec.template, spec.options, {option.name: option.default for option in spec.options}, bos
     )
@@ -129,12 +130,12 @@ def _fits(tokenizer: Any, spec: ModelSpec, pair: Pair) -> bool:
     specials = {*tokenizer.all_special_tokens, *map(str, tokenizer.added_tokens_decoder.values())}
     if any(token in text for token in specials for text in pair):
         return False
-    asked = len(tokenizer(_written(spec, pair)[0], add_special_tokens=False)["input_ids"])
+    query_length = len(tokenizer(_written(spec, pair)[0], add_special_tokens=False)["input_ids"])
     if spec.template.wrap == "pair":
         length = len(tokenizer(*_written(spec, pair))["input_ids"])
     else:
         length = len(_row(tokenizer, spec, pair))
-    return length <= spec.max_length and asked <= (spec.max_query_length or length)
+    return length <= spec.max_length and query_length <= (spec.max_query_length or length)
 
 
 def _row(tokenizer: Any, spec: ModelSpec, pair: Pair) -> list[int]:
@@ -143,7 +144,7 @@ def _row(tokenizer: Any, spec: ModelSpec, pair: Pair) -> list[int]:
 
 
 def _classified(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> list[float]:
-    """All pairs in one padded batch, as users have them."""
+    """All pairs in one padded batch, as users run them."""
     from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
@@ -156,7 +157,7 @@ def _classified(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> list[fl
 
 
 def _answered(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> list[float]:
-    """The logit of the positive word after a row, less that of the negative one."""
+    """The logit of the positive word after a row, minus that of the negative word."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     assert spec.head is not None
@@ -176,11 +177,11 @@ def _has_sentence_transformers() -> bool:
         version = importlib.metadata.version("sentence-transformers")
     except importlib.metadata.PackageNotFoundError:
         return False
-    return int(version.partition(".")[0]) >= 4  # the first whose CrossEncoder is told a dtype and reads an activation
+    return int(version.partition(".")[0]) >= 4  # the first whose CrossEncoder takes a dtype and reads an activation
 
 
 def _crossed(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> list[float]:
-    """`CrossEncoder.predict`, which must also apply the activation that the folder names."""
+    """`CrossEncoder.predict`; checks that its activation is the one that the folder names."""
     from sentence_transformers import CrossEncoder
 
     model = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})

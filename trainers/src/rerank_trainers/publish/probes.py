@@ -1,4 +1,4 @@
-"""Pairs on which a published folder must score as the model it was made of: a few real ones, and the edges."""
+"""Edge-case pairs on which a published folder must score as the model does."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ _DOC = "The giant panda is a bear native to central China; bamboo makes up most 
 
 
 def edges(scorer: TorchScorer, spec: ModelSpec) -> list[Pair]:
-    """An ordinary pair, a Chinese one, an empty document, one longer than a row, text that looks like special tokens,
-    and queries as long as they may be, and longer where the model cuts them."""
+    """An ordinary pair, a Chinese one, an empty document, text that spells special tokens, a document longer than a
+    row, a query of the maximal length, and a longer one if the model cuts queries."""
     doc, query = _DOC.strip(), "what is a panda?"
     half = max(1, _room(scorer, spec, query, doc) // 2)
     limit = spec.max_query_length
@@ -37,15 +37,15 @@ def edges(scorer: TorchScorer, spec: ModelSpec) -> list[Pair]:
 
 
 def _room(scorer: TorchScorer, spec: ModelSpec, query: str, doc: str) -> int:
-    """Tokens of a row that query and document share between them."""
-    asked, read = scorer.tokenize([query], "query")[0], scorer.tokenize([doc], "doc")[0]
-    row = scorer.query_row(asked)
+    """Tokens of a row that query and document have together."""
+    query_tokens, doc_tokens = scorer.tokenize([query], "query")[0], scorer.tokenize([doc], "doc")[0]
+    row = scorer.query_row(query_tokens)
     shared = len(row.ids) if row is not None and scorer.layout == "prefix" else 0
-    return spec.max_length - scorer.overhead(asked, read) - shared + len(asked)
+    return spec.max_length - scorer.overhead(query_tokens, doc_tokens) - shared + len(query_tokens)
 
 
 def _text(scorer: TorchScorer, sample: str, side: Literal["query", "doc"], tokens: int) -> str:
-    """The sample over and over, cut to at most so many tokens (but never to nothing)."""
+    """The sample repeated and cut to at most ``tokens`` tokens, at least one character."""
     characters = sample * (tokens // max(1, len(scorer.tokenize([sample], side)[0]) // 2) + 1)
     size = bisect_right(
         range(len(characters) + 1), tokens, key=lambda stop: len(scorer.tokenize([characters[:stop]], side)[0])

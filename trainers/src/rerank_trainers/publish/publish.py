@@ -1,4 +1,4 @@
-"""`publish`: a live model as a folder that serves, which appears only once it has been loaded with equal scores."""
+"""`publish`: writes a model as a folder that serves, after a fresh process has loaded it with equal scores."""
 
 from __future__ import annotations
 
@@ -25,35 +25,37 @@ from rerank_trainers.atomic_files import replace_folder, staging_folder
 from rerank_trainers.config.schema import PublishConfig
 from rerank_trainers.errors import PublishError
 from rerank_trainers.evaluation.calibration import Scaling, fold, platt
+from rerank_trainers.model.autocast import forget_autocast
+from rerank_trainers.model.lora import plain_module
 from rerank_trainers.model.trained_model import Model
 from rerank_trainers.publish.card import CardFacts, card
 from rerank_trainers.publish.probes import Pair, edges
 
 __all__ = ["TOLERANCE", "Published", "check_target", "publish"]
 
-# Times the larger of 1 and the score. In half precision too: rounded weights compute in float32 on both sides.
+# Relative to max(1, score). Valid for half precision too: both sides compute in float32 with the rounded weights.
 TOLERANCE = 1e-5
-# A model that amplifies rounding may differ by so many times what packed and padded rows make of the same weights, but
-# never by more than the last: what is wrong with a folder moves scores much further.
+# A model that amplifies rounding may differ by _NOISE times the difference of packed and padded rows, at most by _MOST:
+# a faulty folder moves scores much further.
 _NOISE, _MOST = 10, 1e-3
 
-# Which machine a file was made on, and what only transformers of version 5 know by that name.
+# Keys that name a path of this machine, or that only transformers 5 knows.
 _LOCAL = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
 _ACTIVATIONS = {"none": "torch.nn.modules.linear.Identity", "sigmoid": "torch.nn.modules.activation.Sigmoid"}
 
 
 @dataclass(frozen=True)
 class Published:
-    """A folder that was loaded in a fresh process and scored as the model did.
+    """A published folder, whose scores in a fresh process equal those of the model.
 
     Attributes:
-        deviation: the largest difference of a probe's score between that process and the model (as rounded to
-            ``dtype``), relative where scores are larger than 1.
-        tolerance: that it is within: 1e-5, or more where the model's own rounding in float32 is larger.
-        rounding: the largest that ``dtype`` itself made, by the same measure; 0 for float32.
-        scaling: that was folded into the weights.
-        probes: how many pairs were compared.
-        elsewhere: by library the same as ``deviation`` for the pairs that it lays out as rerank-core does.
+        deviation: largest difference of a probe's score between the fresh process and the model (rounded to
+            ``dtype``), relative to max(1, score).
+        tolerance: the limit on it: 1e-5, or more if the model's rounding in float32 is larger.
+        rounding: largest difference caused by ``dtype``, by the same formula; 0 for float32.
+        scaling: the calibration written into the weights; None for none.
+        probes: number of pairs compared.
+        elsewhere: ``deviation`` by other library, for the pairs that it lays out as rerank-core does.
     """
 
     directory: Path
@@ -81,16 +83,16 @@ def publish(
     probes: Sequence[Pair] = (),
     overwrite: bool = False,
 ) -> Published:
-    """Write a model's weights (adapters merged), tokenizer, ``reranker.json`` and card, prove that they score as the
-    model does, and only then give the folder its name. The model itself is left as it is.
+    """Write weights (adapters merged), tokenizer, ``reranker.json`` and model card to a temporary folder, check that it
+    scores as the model does, and rename it to ``directory``. The model itself is not changed.
 
     Args:
-        probes: real pairs of query and document to compare beside the edge cases.
-        overwrite: replace a published folder, which stays until the new one is proven.
+        probes: (query, document) pairs to compare, in addition to the edge cases.
+        overwrite: replace a published folder; the old one stays until the new one is checked.
 
     Raises:
-        InputError: the target is there; settings that do not fit the model; dev labels that cannot be calibrated to.
-        PublishError: other scores in a fresh process. Nothing is left behind.
+        InputError: the target exists; settings that do not fit the model; labels that do not allow calibration.
+        PublishError: the scores differ in a fresh process; nothing is left behind.
     """
     config, facts = config or PublishConfig(), facts or CardFacts(origin=model.origin)
     target = check_target(directory, overwrite=overwrite)
@@ -103,7 +105,7 @@ def publish(
         languages=config.languages or model.spec.languages,
     )
     twin = _copied(model)
-    # What the rows were laid out by in training: a spec or tokenizer that is written otherwise does not pass.
+    # Scores with the layout of training: a spec or tokenizer that is saved differently is found by the comparison.
     pairs = [*probes, *edges(model.scorer, model.scorer.spec)]
     wanted = _scores(twin, model, pairs)
     if hasattr(twin, "peft_config"):
@@ -118,7 +120,7 @@ def publish(
         _write(twin.to(getattr(torch, config.dtype)), model, spec, folder)
         text = card(spec, facts, dtype=config.dtype, scaling=scaling)
         (folder / "README.md").write_text(text, encoding="utf-8")
-        del twin  # the fresh process has the memory to itself
+        del twin  # frees the memory for the fresh process
         found, elsewhere = _loaded_back(folder, pairs)
         answers: dict[str, Sequence[float | None]] = {"the folder": found, **elsewhere}
         tolerance = TOLERANCE
@@ -135,16 +137,16 @@ def publish(
 
 
 def check_target(directory: str | os.PathLike[str], *, overwrite: bool) -> Path:
-    """Where a folder will be published.
+    """The absolute path of the folder to publish.
 
     Raises:
-        InputError: something is there that may not be replaced.
+        InputError: something exists there that must not be replaced.
     """
     target = Path(file_path_of(directory, "the folder to publish")).resolve()
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return target
     if not overwrite:
-        raise InputError(f"{str(target)!r} is there already; publish elsewhere, or with overwrite")
+        raise InputError(f"{str(target)!r} exists already; publish elsewhere, or with overwrite")
     if not (target / FILE_NAME).is_file():
         raise InputError(f"{str(target)!r} is no published folder (it has no {FILE_NAME}), so it is not overwritten")
     return target
@@ -155,8 +157,8 @@ def _scaling(model: Model, config: PublishConfig, facts: CardFacts) -> Scaling |
         return None
     if model.spec.head is None or model.spec.head.kind != "classifier":
         raise InputError(
-            f"publish.calibrate: {model.spec.name!r} reads its score off a language model, and no scale and offset can "
-            "be written into that; the card reports the fit. Publish with calibrate=False"
+            f"publish.calibrate: {model.spec.name!r} is a language model, whose weights cannot take a scale and "
+            "offset; the card reports the fit. Publish with calibrate=False"
         )
     if facts.after is None or not facts.after.scored:
         raise InputError("publish.calibrate needs a dev set with labels to fit to; set data.eval")
@@ -164,31 +166,28 @@ def _scaling(model: Model, config: PublishConfig, facts: CardFacts) -> Scaling |
 
 
 def _copied(model: Model) -> Any:
-    """The module on the CPU, in float32 and eval mode."""
+    """A copy of the module on the CPU, in float32 and eval mode."""
     if getattr(model.plain.config, "quantization_config", None) is not None:
         raise InputError(
             "a quantized base cannot be merged with its adapter without loss; publish the checkpoint "
             "(`rerank train publish RUN OUT`), which loads the base in full"
         )
     twin = copy.deepcopy(model.module)
-    # Mixed precision wraps the forward pass of the live module, and a copy would still call the original's.
-    for name in ("forward", "_original_forward"):
-        vars(twin).pop(name, None)
+    forget_autocast(twin)
     return twin.to(device="cpu", dtype=torch.float32).eval().requires_grad_(False)
 
 
 def _scores(module: Any, model: Model, pairs: Sequence[Pair]) -> list[float]:
-    """Through the serving pipeline, on rows as training laid them out."""
-    plain = module.get_base_model() if hasattr(module, "peft_config") else module
+    """Scores through the serving pipeline, with the row layout of training."""
     spec = model.scorer.spec
-    reranker = Reranker.from_scorer(scorer_of(plain, model.scorer.tokenizer, spec), spec)
+    reranker = Reranker.from_scorer(scorer_of(plain_module(module), model.scorer.tokenizer, spec), spec)
     return reranker.score(pairs)
 
 
 def _rounded(
     module: Any, dtype: torch.dtype, model: Model, pairs: Sequence[Pair], wanted: Sequence[float]
 ) -> tuple[list[float], float]:
-    """Round the weights in place, and score again: what is loaded later are these weights."""
+    """Round the weights to ``dtype`` in place and score again; returns the scores and the largest difference."""
     merged = _scores(module, model, pairs)
     _compare(pairs, wanted, merged, "with adapters merged and calibration written into it, the model", _MOST)
     with torch.no_grad():
@@ -204,21 +203,21 @@ def _rounded(
 
 def _write(module: Any, model: Model, spec: ModelSpec, folder: Path) -> None:
     tokenizer = copy.deepcopy(model.tokenizer)
-    # What truncates by the tokenizer's limit (transformers, sentence-transformers) stops where training did.
+    # transformers and sentence-transformers truncate at the tokenizer's limit; set it to the length of training.
     tokenizer.model_max_length = spec.max_length
     tokenizer.truncation_side = "right"
-    # Of its own: other libraries would cut and fill by the settings of whoever saved it before.
+    # Saved truncation and padding settings would apply in other libraries.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     with quiet():
         module.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
     write_spec(spec, folder, base=model.base)
-    # Without token types in this list transformers gives the model none, and all tokens count as the query's.
+    # transformers passes token types only if this list names them; without them every token counts as the query's.
     inputs = ["input_ids", *(["token_type_ids"] if model.scorer.typed else []), "attention_mask"]
     _amend(folder / "tokenizer_config.json", {"model_input_names": inputs})
     classifies = spec.head is not None and spec.head.kind == "classifier"
-    # Without it sentence-transformers applies a sigmoid to whatever has one label.
+    # Without this key sentence-transformers applies a sigmoid to every model with one label.
     activation = {"sentence_transformers": {"activation_fn": _ACTIVATIONS[spec.activation]}} if classifies else {}
     _amend(folder / "config.json", activation)
 
@@ -229,35 +228,35 @@ def _amend(path: Path, more: dict[str, Any]) -> None:
     data = json.loads(path.read_text(encoding="utf-8"))
     data = {key: value for key, value in data.items() if key not in _LOCAL} | more
     if data.get("tokenizer_class") == "TokenizersBackend":
-        data["tokenizer_class"] = "PreTrainedTokenizerFast"  # the same class by the name that transformers 4 knows too
+        data["tokenizer_class"] = "PreTrainedTokenizerFast"  # the name of the same class in transformers 4
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def _loaded_back(folder: Path, pairs: Sequence[Pair], *flags: str) -> tuple[list[float], dict[str, list[float | None]]]:
-    """Scores of a new interpreter, on the CPU and without the hub; and those of other libraries in it.
+    """Scores of the folder in a fresh process, on the CPU and offline, and scores of other libraries there.
 
     Raises:
-        PublishError: it failed.
+        PublishError: the process failed.
     """
     with tempfile.TemporaryDirectory() as place:
         probes = Path(place) / "probes.json"
         probes.write_text(json.dumps(pairs), encoding="utf-8")
         command = [sys.executable, "-m", "rerank_trainers.publish.fresh_process", str(folder), str(probes), *flags]
-        told = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
-        done = subprocess.run(command, cwd=place, env=told, capture_output=True, encoding="utf-8", check=False)
+        environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
+        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise PublishError(
             f"in a fresh process the folder does not score the probes: {last.replace(str(folder), 'it')}"
         )
-    told = json.loads(done.stdout.splitlines()[-1])
-    return told["scores"], told["elsewhere"]
+    result = json.loads(done.stdout.splitlines()[-1])
+    return result["scores"], result["elsewhere"]
 
 
 def _compare(
     pairs: Sequence[Pair], wanted: Sequence[float], found: Sequence[float | None], what: str, tolerance: float
 ) -> float:
-    """The largest difference, where something was found.
+    """The largest difference of scores; pairs without a score do not count.
 
     Raises:
         PublishError: it is above the tolerance; names the pair.
