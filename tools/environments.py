@@ -1,9 +1,9 @@
-"""Environments of other frameworks, outside the repository, built once and found again by their requirements.
+"""Environments of other frameworks, outside the repository, each built once for a requirements file.
 
     python tools/environments.py tests/parity/originals.txt        # prints the path of its python
 
-A requirements file has one package a line. What stands below a line that starts with ``# no-deps`` is installed
-without its dependencies. Environments lie under ``$RERANK_ENVIRONMENTS``, by default in the user's cache folder.
+A requirements file has one package per line. Packages below a line that starts with ``# no-deps`` are installed
+without their dependencies. Environments lie under ``$RERANK_ENVIRONMENTS``, by default in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -20,30 +20,30 @@ __all__ = ["home", "python_of"]
 
 
 def python_of(requirements: Path) -> Path:
-    """The interpreter of the environment that a requirements file describes; built where it is not there yet."""
+    """The interpreter of the environment of a requirements file; the environment is built if it does not exist."""
     text = requirements.read_text(encoding="utf-8")
     version = f"{sys.version_info.major}.{sys.version_info.minor}"
     digest = hashlib.sha256(f"{version}\n{text}".encode()).hexdigest()[:12]
-    place = home() / f"{requirements.stem}-{digest}"
-    if not (place / "ready").exists():
-        _build(place, text)
-    return place / "bin" / "python"
+    path = home() / f"{requirements.stem}-{digest}"
+    if not (path / "ready").exists():
+        _build(path, text)
+    return path / "bin" / "python"
 
 
 def home() -> Path:
     """The folder of all environments."""
-    if given := os.environ.get("RERANK_ENVIRONMENTS"):
-        return Path(given)
+    if folder := os.environ.get("RERANK_ENVIRONMENTS"):
+        return Path(folder)
     cache = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
     return Path(cache) / "rerank-core" / "environments"
 
 
-def _build(place: Path, text: str) -> None:
+def _build(path: Path, text: str) -> None:
     plain, _, alone = text.partition("# no-deps")
-    print(f"building the environment {place.name}", file=sys.stderr)
-    shutil.rmtree(place, ignore_errors=True)  # what an interrupted build left
-    subprocess.run([sys.executable, "-m", "venv", str(place)], check=True)
-    # A constraint set for this machine or this repository would fight the old versions that are wanted here.
+    print(f"building the environment {path.name}", file=sys.stderr)
+    shutil.rmtree(path, ignore_errors=True)  # files of an interrupted build
+    subprocess.run([sys.executable, "-m", "venv", str(path)], check=True)
+    # PIP_CONSTRAINT is replaced, because constraints set outside would conflict with the old versions needed here.
     pins = [line for line in plain.splitlines() if "==" in line and not line.startswith("#")]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
@@ -53,10 +53,10 @@ def _build(place: Path, text: str) -> None:
             wanted = Path(folder) / f"{name}.txt"
             wanted.write_text(lines, encoding="utf-8")
             if any(line.strip() and not line.startswith("#") for line in lines.splitlines()):
-                install = [str(place / "bin" / "python"), "-m", "pip", "install", "--quiet"]
+                install = [str(path / "bin" / "python"), "-m", "pip", "install", "--quiet"]
                 command = [*install, "--disable-pip-version-check", *extra, "-r", str(wanted)]
                 subprocess.run(command, check=True, env=environment, stdout=sys.stderr)
-    (place / "ready").touch()
+    (path / "ready").touch()
 
 
 if __name__ == "__main__":
