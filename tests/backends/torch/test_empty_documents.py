@@ -70,7 +70,7 @@ def test_a_classifier_reads_the_query_alone(tmp_path: Path) -> None:
 
     assert_close([reranker.score([("a panda", text)])[0] for text in DOCUMENTS], together)
     assert len(reranker.rerank("\u200b", ["bear"])) == 1
-    with pytest.raises(InputError, match=r"query 0 \('\\u200b'\) and document 1 \(''\) are no tokens"):
+    with pytest.raises(InputError, match=r"query 0 \('\\u200b'\) and document 1 \(''\) have no tokens"):
         reranker.rerank("\u200b", ["bear", ""])
 
 

@@ -106,7 +106,7 @@ def test_the_last_line_tells_of_errors_of_the_dev_set_and_of_nothing_left(bad: P
     """Training rows that are sound are not called fit where training would stop at the dev set, or none is left."""
     good = tmp_path / "good.jsonl"
     good.write_text('{"query": "c", "pos": ["x"], "neg": ["y"]}\n')
-    assert "Training would stop; --on-error drop or warn says" in run(good, "--eval", bad).stdout.splitlines()[-1]
+    assert "Training would stop; --on-error drop or warn would" in run(good, "--eval", bad).stdout.splitlines()[-1]
     good.write_text('{"query": "c", "pos": "x"}\n')
     assert "with on_error=drop no row is left." in run(good, "--on-error", "drop").stdout.splitlines()[-1]
 

@@ -105,7 +105,7 @@ def test_a_query_without_room_ends_the_run_with_its_row(prepared: Prepared) -> N
         (["train.epochs=0"], r"train\.epochs is 0\.0; it must be above 0"),
         (["train.patience=2"], r"train\.patience counts evaluations"),
         (["train.device=cuda:1"], r"train\.device is 'cuda:1'; say 'cpu'"),
-        (["train.arguments.learning_rate=1"], r"\['learning_rate'\]; settings of train\.\* and model\.\* say that"),
+        (["train.arguments.learning_rate=1"], r"\['learning_rate'\]; settings of train\.\* and model\.\* decide that"),
         (["train.arguments.seed=1"], r"\['seed'\]; settings"),
         (["train.arguments.gradient_accumulation_steps=4"], r"\['gradient_accumulation_steps'\]; settings"),
         (["train.arguments.per_device_train_batch_size=4"], r"settings of train"),
@@ -151,4 +151,4 @@ def test_a_process_keeps_to_one_gpu(prepared: Prepared, caplog: pytest.LogCaptur
     run.trainer.args._n_gpu = 4
     one_gpu(run.trainer.args)
     assert run.trainer.args.n_gpu == 1
-    assert "of 4 GPUs one is used; start with torchrun" in caplog.text
+    assert "one of 4 GPUs is used; start with torchrun" in caplog.text
