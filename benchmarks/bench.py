@@ -19,8 +19,8 @@ from statistics import median
 from typing import Any
 
 import torch
+from engines.engine import REQUIREMENTS, Engine
 from parts import limit
-from parts.engine import REQUIREMENTS, Engine
 from parts.run import ROOT, append, drift, folders, machine, read, write
 from parts.summary import summary
 from parts.workloads import CELLS, LAYERS, SHAPES, checkpoint, requests
@@ -70,7 +70,8 @@ def run_cell(shape: str, workload: str, names: list[str], rounds: int, folder: P
                 else:
                     try:
                         if name not in engines:
-                            engines[name] = Engine(name, directory, "parts/engines.py", REQUIREMENTS[name])
+                            script = "engines/cross_encoder_engines.py"
+                            engines[name] = Engine(name, directory, script, REQUIREMENTS[name])
                             engines[name].ask(file, warm_up=True)
                         answer = engines[name].ask(file)
                     except (RuntimeError, subprocess.CalledProcessError) as error:

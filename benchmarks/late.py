@@ -17,8 +17,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+from engines.engine import LATE, REQUIREMENTS, Engine, interleaved
 from parts import limit
-from parts.engine import LATE, REQUIREMENTS, Engine, interleaved
 from parts.run import ROOT, drift, folders, machine, write
 
 from rerank_core import load
@@ -102,7 +102,9 @@ def main() -> None:
     names = ("ours", *PEERS, "cross-encoder")
     requirements = {**REQUIREMENTS, "pylate": LATE}
     engines = {
-        name: Engine(name, cross if name == "cross-encoder" else late, "parts/late_engines.py", requirements.get(name))
+        name: Engine(
+            name, cross if name == "cross-encoder" else late, "engines/late_engines.py", requirements.get(name)
+        )
         for name in names
     }
     answers_of: dict[str, list[dict[str, Any]]] = {name: [] for name in names}

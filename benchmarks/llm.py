@@ -18,7 +18,7 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from parts.engine import REQUIREMENTS, Engine, interleaved
+from engines.engine import REQUIREMENTS, Engine, interleaved
 from parts.qwen3_card import AFTER, BODY, SETTINGS, SYSTEM
 from parts.run import ROOT, drift, folders, machine, write
 from parts.workloads import requests
@@ -78,7 +78,7 @@ def run_cell(shape: str, workload: str, rounds: int, folder: Path, data: Path) -
     file = folder / f"{workload}.json"
     file.write_text(json.dumps(requests(workload, data)), encoding="utf-8")
     engines = {
-        name: Engine(name, directory, "parts/llm_engines.py", REQUIREMENTS.get(name))
+        name: Engine(name, directory, "engines/llm_engines.py", REQUIREMENTS.get(name))
         for name in ("ours", *CELLS[shape, workload])
     }
     seconds: dict[str, list[float]] = {name: [] for name in engines}

@@ -5,7 +5,7 @@
 
 As in bench.py, every trainer runs in its own process, the trainers take turns, and figures are medians of five rounds.
 Measurements are kept, so that an interrupted run continues (``--fresh`` starts again). A round is a few optimizer steps
-over the same rows in the same order; parts/training_engines.py has the trainers. In the same run the losses of the
+over the same rows in the same order; engines/training_engines.py has the trainers. In the same run the losses of the
 first two steps, by SGD without dropout, must equal ours to 1e-4; otherwise the engine's figures are refused.
 
 On a GPU the model has BERT-base's shape, batches are larger and computed in bfloat16 (losses are compared in float32);
@@ -26,11 +26,11 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from parts.engine import PEERS as PEER_REQUIREMENTS
-from parts.engine import Engine
+from engines.engine import PEERS as PEER_REQUIREMENTS
+from engines.engine import Engine
+from engines.training_engines import STILL
 from parts.run import ROOT, append, drift, folders, machine, read, write
 from parts.summary import summary
-from parts.training_engines import STILL
 
 Groups = list[tuple[str, list[str]]]
 DOCS = 8
@@ -145,7 +145,7 @@ def run_cell(
     def started(engine: str) -> Engine:
         if engine not in engines:
             requirements = peers if engine in PEERS else None
-            engines[engine] = Engine(engine, directory, "parts/training_engines.py", requirements)
+            engines[engine] = Engine(engine, directory, "engines/training_engines.py", requirements)
             losses[engine] = engines[engine].ask(file, warm_up=True)["scores"]
         return engines[engine]
 

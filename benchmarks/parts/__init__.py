@@ -1,1 +1,1 @@
-"""What the benchmarks share: engines, models, texts, clocks and summaries."""
+"""What the benchmarks share: models, texts, clocks, kept measurements and summaries."""

@@ -32,7 +32,7 @@ def test_steps_are_the_file_in_order(engines: ModuleType, directory: str, tmp_pa
 @pytest.fixture
 def engines(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(root / "benchmarks"))
-    return module_of(root / "benchmarks" / "parts" / "training_engines.py")
+    return module_of(root / "benchmarks" / "engines" / "training_engines.py")
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-from parts.worker import open_reply
+from engines.worker import open_reply
 
 WARM_UP = 2
 STILL = "-still"

@@ -10,7 +10,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from parts.engines import Requests, Score, main, pairs
+from engines.cross_encoder_engines import Requests, Score, main, pairs
 
 LENGTH = 1024
 PROMPT = (

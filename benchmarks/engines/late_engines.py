@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
-from parts.worker import serve
+from engines.worker import serve
 
 Query = Callable[[str], list[float]]
 Start = Callable[[list[str]], Query]

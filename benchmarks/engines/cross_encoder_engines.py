@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from parts.worker import serve
+from engines.worker import serve
 
 LENGTH = 512
 Requests = list[tuple[str, list[str]]]
