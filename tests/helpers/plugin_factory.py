@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from pathlib import Path
 
@@ -27,6 +28,7 @@ def install(
         code: the module; by default it registers one model scored by a fake.
     """
     module = f"rerank_{name}"
+    sys.modules.pop(module, None)  # an earlier test of this process may have imported a module of this name
     code = ONE_MODEL.format(model=model, module=module, more=more) if code is None else code
     folder.mkdir(parents=True, exist_ok=True)
     (folder / f"{module}.py").write_text(textwrap.dedent(code), encoding="utf-8")
