@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 from pathlib import Path
 
@@ -13,8 +12,9 @@ from rerank_core.options import Options
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.hub_or_folder import is_hub_id
 from rerank_core.spec.reranker_json import differences
+from rerank_core.spec.untrusted_files import sha256_of
 
-__all__ = ["fetch", "locate", "sha256_of"]
+__all__ = ["fetch", "locate"]
 
 # The last three belong to late-interaction models: two small files of tensors, and ColBERT's settings.
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "colbert_linear.pt", "sparse_linear.pt", "artifact.metadata"]
@@ -122,12 +122,3 @@ def _check_digest(path: Path, expected: str, model: str) -> None:
             f"{path} has sha256 {digest}, and {model!r} expects {expected}; "
             "the file is damaged or not the original: install its package again"
         )
-
-
-def sha256_of(path: Path) -> str:
-    """The hex digest of a file."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while block := file.read(1 << 20):
-            digest.update(block)
-    return digest.hexdigest()

@@ -22,7 +22,7 @@ from rerank_core.errors import CheckpointError, short
 from rerank_core.scorer import Tokens
 from rerank_core.spec.untrusted_files import read_json, reading
 
-__all__ = ["TextTokenizer", "check_tokenizer_files"]
+__all__ = ["TextTokenizer", "check_tokenizer_files", "largest_id"]
 
 # Texts of one encode_batch call: enough for its threads, and few enough that the Encoding objects (about 100 bytes a
 # token), which are converted to compact arrays, need little memory.
@@ -163,6 +163,15 @@ def check_tokenizer_files(directory: Path) -> None:
             read_json(directory / name)
     if (directory / "tokenizer.json").is_file():
         try_tokenizer(directory / "tokenizer.json")
+
+
+def largest_id(tokenizer: Tokenizer) -> int:
+    """The largest id of a tokenizer's tokens, added tokens included."""
+    size: int = tokenizer.get_vocab_size(with_added_tokens=True)
+    # Without gaps it is the last one. Looking ids up takes a quarter of the time of copying the vocabulary.
+    if all(tokenizer.id_to_token(id_) is not None for id_ in range(size)):
+        return size - 1
+    return int(max(tokenizer.get_vocab(with_added_tokens=True).values()))
 
 
 def _spelt_out(tokenizer: Tokenizer) -> dict[int, list[tuple[int, int]]]:

@@ -1,7 +1,7 @@
 """Opens untrusted tokenizers and chat templates in a short-lived child process first.
 
 A damaged tokenizer can crash its process and a template can loop for hours; neither may end or block a server. Files
-with a known digest or from a pinned commit are not tried (`trust`), and an unchanged file is tried only once.
+with a known digest or from a pinned commit are not tried (`trust`), and each content is tried only once.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any
 
 from rerank_core.backends.fork_safety import Lock
 from rerank_core.errors import CheckpointError
-from rerank_core.spec.untrusted_files import read_json, reason, regular_file
+from rerank_core.spec.untrusted_files import read_json, reading, reason, regular_file, sha256_of
 
 __all__ = ["trust", "try_template", "try_tokenizer"]
 
@@ -35,14 +35,16 @@ _MEMORY, _MEMORY_A_BYTE = 4 << 30, 200
 _PATIENCE = 8
 
 _lock = Lock()
-_passed: set[tuple[object, ...]] = set()
+# Digests of tokenizers; the texts of templates with the values they were rendered with.
+_passed: set[object] = set()
 
 
 def trust(file: Path) -> None:
     """Do not try this file: its digest or its pinned commit shows that it is the publisher's."""
     if file.is_file():
+        digest = _digest(file)
         with _lock:
-            _passed.add(_mark(file))
+            _passed.add(digest)
 
 
 def try_tokenizer(file: Path) -> None:
@@ -52,13 +54,13 @@ def try_tokenizer(file: Path) -> None:
         CheckpointError: it cannot be read, or reading it crashes or does not end.
     """
     size = regular_file(file).stat().st_size
-    mark = _mark(file)
-    if mark in _passed:
+    digest = _digest(file)
+    if digest in _passed:
         return
     if not _tried(file, "tokenizer", "tokenizers", [str(file)], size):
         _refuse_control_characters(file)
     with _lock:
-        _passed.add(mark)
+        _passed.add(digest)
 
 
 def try_template(source: str, values: dict[str, Any], file: Path) -> None:
@@ -78,10 +80,9 @@ def try_template(source: str, values: dict[str, Any], file: Path) -> None:
         _passed.add(mark)
 
 
-def _mark(file: Path) -> tuple[object, ...]:
-    real = file.resolve()
-    status = real.stat()
-    return str(real), status.st_ino, status.st_size, status.st_mtime_ns
+def _digest(file: Path) -> str:
+    with reading(file, "cannot be read"):
+        return sha256_of(file)
 
 
 def _tried(file: Path, kind: str, package: str, arguments: Sequence[Any], size: int) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 import stat
@@ -12,7 +13,7 @@ from typing import Any, TypeVar
 
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
 
-__all__ = ["JsonObject", "read_json", "read_json_list", "reading", "reason", "regular_file"]
+__all__ = ["JsonObject", "read_json", "read_json_list", "reading", "reason", "regular_file", "sha256_of"]
 
 _T = TypeVar("_T")
 
@@ -191,3 +192,12 @@ def reason(error: BaseException) -> str:
     text = " ".join(kept).rstrip(":;, ") or type(error).__name__
     text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     return text if len(text) <= _MESSAGE_CHARACTERS else text[:_MESSAGE_CHARACTERS] + " …"
+
+
+def sha256_of(path: Path) -> str:
+    """The hex digest of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()

@@ -205,6 +205,8 @@ def _config(
     """Write the tokenizer, and build a model configuration that matches it."""
     from transformers import AutoConfig
 
+    from rerank_core.backends.tokenizer import largest_id
+
     if positions is None:
         positions = 514 if family == "xlm-roberta" else 512
     usable = positions - 2 if family == "xlm-roberta" else positions
@@ -212,7 +214,7 @@ def _config(
     special_ids = {name: written.token_to_id(token) for name, token in _ROLES[family].items()}
     return AutoConfig.for_model(
         family,
-        vocab_size=max(written.get_vocab(with_added_tokens=True).values()) + 1,
+        vocab_size=largest_id(written) + 1,
         num_hidden_layers=layers,
         hidden_size=hidden,
         num_attention_heads=max(1, hidden // 16),

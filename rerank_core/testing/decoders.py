@@ -101,6 +101,8 @@ def write_tokenizer(directory: Path, tokenizer: CausalTokenizer | str | PathLike
     """
     from tokenizers import Tokenizer
 
+    from rerank_core.backends.tokenizer import largest_id
+
     directory.mkdir(parents=True, exist_ok=True)
     file = directory / "tokenizer.json"
     settings: dict[str, Any] = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 1024}
@@ -112,7 +114,7 @@ def write_tokenizer(directory: Path, tokenizer: CausalTokenizer | str | PathLike
         source = Path(tokenizer)
         shutil.copyfile(source / "tokenizer.json" if source.is_dir() else source, file)
     (directory / "tokenizer_config.json").write_text(json.dumps(settings, indent=2) + "\n", encoding="utf-8")
-    return int(max(Tokenizer.from_file(str(file)).get_vocab(with_added_tokens=True).values())) + 1
+    return largest_id(Tokenizer.from_file(str(file))) + 1
 
 
 def tiny_causal_tokenizer(kind: CausalTokenizer) -> Tokenizer:

@@ -1,4 +1,4 @@
-"""Our tokens are Hugging Face's tokens, and they know where they stand in the caller's text."""
+"""Our token ids are Hugging Face's, and each token has its place in the caller's text."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tokenizers import Tokenizer, models
 
 from helpers.plain import TEXTS, PlainCrossEncoder
 from rerank_core.backends.frames import pair_frame, single_frame
-from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.tokenizer import TextTokenizer, largest_id
 from rerank_core.scorer import Tokens
 from rerank_core.testing.checkpoints import Family, tiny_tokenizer
 
@@ -49,7 +49,7 @@ def test_ids_equal_hugging_faces(tokenizer: TextTokenizer, plain: PlainCrossEnco
 
 
 def test_an_id_list_longer_than_one_chunk_stays_in_order(tokenizer: TextTokenizer) -> None:
-    """Texts come back one for one however many there are."""
+    """600 texts give 600 results in the order of the texts."""
     texts = [f"panda {number}" for number in range(600)]
 
     assert [tokenizer.encode([text])[0].ids for text in texts] == [tokens.ids for tokens in tokenizer.encode(texts)]
@@ -69,7 +69,7 @@ def test_ids_equal_llama_cpps_golden_ids(data: Path) -> None:
 
 
 def test_special_tokens_spelt_out_by_a_user_are_text(tokenizer: TextTokenizer) -> None:
-    """No text of a user's can put a special token into a row, in any spelling; and nothing of it is lost."""
+    """A user's text never becomes a special token, in any spelling, and all its characters are in tokens."""
     raw = tokenizer.raw
     specials = {id_ for id_, token in raw.get_added_tokens_decoder().items() if token.content not in ("<unk>", "[UNK]")}
 
@@ -80,7 +80,7 @@ def test_special_tokens_spelt_out_by_a_user_are_text(tokenizer: TextTokenizer) -
 
 
 def test_spelt_out_tokens_are_their_characters(tokenizer: TextTokenizer) -> None:
-    """Where a special token is token_text out, each token is the characters it says it is, and none are unknown."""
+    """Each token of a special token's text is the characters of its own text, and none is unknown."""
     for text, tokens in zip(SPELT_OUT[:12], tokenizer.encode(SPELT_OUT[:12]), strict=True):
         for id_, start, stop in zip(tokens.ids, tokens.starts, tokens.stops, strict=True):
             piece = tokenizer.raw.id_to_token(id_).removeprefix("##").removeprefix("▁")
@@ -115,7 +115,7 @@ def test_a_lone_surrogate_takes_the_place_of_one_character(tokenizer: TextTokeni
 @given(text=ANY_TEXT)
 @settings(deadline=None, max_examples=150)
 def test_offsets_lie_in_the_text(tokenizer: TextTokenizer, text: str) -> None:
-    """Whatever the text, its tokens lie in it and in order."""
+    """The tokens of any text lie inside it, in order."""
     assert_well_placed(tokenizer.encode([text])[0], text)
 
 
@@ -142,15 +142,15 @@ def test_a_piece_knows_which_tokens_are_the_texts(tokenizer: TextTokenizer, befo
     assert tokenizer.encode(["B"])[0].ids.tolist() == list(piece.tail)
 
 
-def test_saved_truncation_and_padding_are_switched_off(
-    checkpoint: Path, tokenizer: TextTokenizer, tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
+def test_saved_truncation_and_padding_are_switched_off(family: Family, tmp_path: Path) -> None:
     """A tokenizer.json that was saved with truncation and padding neither cuts nor pads."""
-    raw = Tokenizer.from_file(str(checkpoint / "tokenizer.json"))
+    raw = tiny_tokenizer(family)
     raw.enable_truncation(8)
     raw.enable_padding(length=64)
     raw.save(str(tmp_path / "tokenizer.json"))
     saved = TextTokenizer.from_directory(tmp_path)
+    tokenizer = TextTokenizer(tiny_tokenizer(family))
 
     assert tokenizer.encode(TEXTS) == saved.encode(TEXTS)
     assert pair_frame(tokenizer, typed=True) == pair_frame(saved, typed=True)
@@ -180,7 +180,7 @@ def test_pair_rows_equal_hugging_faces(tokenizer: TextTokenizer, plain: PlainCro
 
 
 def test_untyped_rows_have_no_types(tokenizer: TextTokenizer) -> None:
-    """A model without token types gets none, whatever the tokenizer says."""
+    """A model without token types gets none, also where the tokenizer gives them."""
     query, doc = tokenizer.encode(["what is a panda?", "a bear"])
 
     assert pair_frame(tokenizer, typed=False).row(query, doc, 0, len(doc), (0, 0, 0)).types is None
@@ -209,9 +209,18 @@ def test_a_vocabulary_file_is_converted(
     assert capfd.readouterr() == ("", "")
 
 
-def test_unknown_characters_stay_unknown_whatever_the_token_is_called() -> None:
-    """A vocabulary with an unknown token of its own naming keeps it for what it does not hold."""
+def test_an_unknown_token_may_have_any_name() -> None:
+    """A character outside the vocabulary becomes its unknown token, under the name that the vocabulary gives it."""
     raw = Tokenizer(models.WordPiece({"<?>": 0, "a": 1, "<": 2, "?>": 3}, unk_token="<?>"))
     raw.add_special_tokens(["<?>"])
 
     assert TextTokenizer(raw).encode(["熊"])[0].ids.tolist() == [0]
+
+
+@pytest.mark.parametrize("ids", [{"a": 0, "b": 1}, {"a": 0, "b": 9}, {"a": 5, "b": 1}])
+def test_the_largest_id_is_found_across_gaps(ids: dict[str, int]) -> None:
+    """With gaps in the ids it is not the number of tokens less one; added tokens count too."""
+    raw = Tokenizer(models.WordPiece(ids, unk_token="a"))
+    assert largest_id(raw) == max(ids.values())
+    raw.add_special_tokens(["<x>", "a"])
+    assert largest_id(raw) == max(raw.get_vocab(with_added_tokens=True).values()) >= max(ids.values())

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.tokenizer import TextTokenizer, largest_id
 from rerank_core.errors import CheckpointError, InputError
 
 __all__ = ["check_pieces", "check_vocabulary"]
@@ -36,7 +36,7 @@ def check_vocabulary(module: Any, tokenizer: TextTokenizer, model: str) -> None:
         CheckpointError: names both sizes.
     """
     rows = module.get_input_embeddings().weight.shape[0]
-    size = max(tokenizer.raw.get_vocab(with_added_tokens=True).values()) + 1
+    size = largest_id(tokenizer.raw) + 1
     if size > rows:
         raise CheckpointError(
             f"model {model!r}: the tokenizer has {size} tokens and the weights have {rows}; they do not belong together"

@@ -16,7 +16,6 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
-from rerank_core.backends.locate import sha256_of
 from rerank_core.backends.torch.late_interaction import residual_coding
 from rerank_core.backends.torch.late_interaction.embeddings import Block, BlockPart, Embedding, RowRef, compressed
 from rerank_core.backends.torch.late_interaction.store_checks import PROBE, TEXTS, LengthCheck, check_shard
@@ -31,6 +30,7 @@ from rerank_core.backends.torch.late_interaction.store_manifest import MANIFEST,
 from rerank_core.backends.torch.late_interaction.store_memory import Drift, block_of
 from rerank_core.errors import IndexStoreError
 from rerank_core.index.protocols import StoredText, StoredWindow
+from rerank_core.spec.untrusted_files import sha256_of
 
 __all__ = ["DiskStore"]
 

@@ -1,4 +1,4 @@
-"""What a causal checkpoint must hold, and what ranking with it costs."""
+"""The files that a causal checkpoint needs, and the number of tokens that ranking with it computes."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rerank_core.testing import tiny_causal_lm
 
 
 def test_shards_are_read_and_a_missing_output_layer_is_named(tmp_path: Path) -> None:
-    """An untied output layer of which two rows are read, in whichever file it is."""
+    """Two rows of an untied output layer are read, from any shard."""
     directory = tiny_causal_lm(
         tmp_path / "a", "llama", tokenizer="sentencepiece", shards=True, tie_word_embeddings=False
     )
@@ -48,7 +48,7 @@ def test_a_label_of_several_tokens_is_refused(tmp_path: Path) -> None:
 
 @pytest.mark.data
 def test_a_hundred_passages_cost_hardly_more_than_their_tokens(tmp_path: Path, data: Path) -> None:
-    """Within 1 % of the least there is, one prefix and a hundred rows (DL19, Qwen's tokenizer, a long template)."""
+    """At most 1 % more tokens than the minimum, one prefix and 100 rows (DL19, Qwen's tokenizer, a long template)."""
     directory = tiny_causal_lm(tmp_path, "qwen3", tokenizer=data / "tokenizers" / "qwen", layers=1, hidden=8)
     spec = ModelSpec(**{**vars(SPEC), "template": Template(before="Judge whether it is. " * 10, query="Q: {query}")})
     lists = json.loads((data / "en_trecdl" / "bm25" / "dl19.retrieve_results_top100.json").read_text(encoding="utf-8"))
@@ -63,8 +63,7 @@ def test_a_hundred_passages_cost_hardly_more_than_their_tokens(tmp_path: Path, d
 
 
 @pytest.mark.data
-@pytest.mark.parametrize("name", ["llama2", "llama3", "qwen"])
-@pytest.mark.parametrize("family", ["llama", "gemma"])
+@pytest.mark.parametrize(("name", "family"), [("llama2", "llama"), ("llama3", "gemma"), ("qwen", "llama")])
 def test_real_tokenizers_piece_by_piece(name: str, family: str, tmp_path: Path, data: Path) -> None:
     """Ids are those of each piece alone, with a separator of two tokens (Llama 2) or one, and so are the scores."""
     bos = {"llama2": "<s>", "llama3": "<|begin_of_text|>", "qwen": None}[name]
@@ -83,8 +82,8 @@ def test_real_tokenizers_piece_by_piece(name: str, family: str, tmp_path: Path, 
     model = AutoModelForCausalLM.from_pretrained(str(directory), dtype=torch.float32).eval()
     rows, expected = [], []
     for text in DOCUMENTS:
-        (asked,), (read,) = own.tokenize([QUERIES[0]], "query"), own.tokenize([text], "doc")
-        rows.append([*own.query_row(asked).ids, *own.row(asked, read, 0, len(read), (0, 0, 0)).ids])
+        (query,), (doc,) = own.tokenize([QUERIES[0]], "query"), own.tokenize([text], "doc")
+        rows.append([*own.query_row(query).ids, *own.row(query, doc, 0, len(doc), (0, 0, 0)).ids])
         texts = [*([bos] if bos else []), f"A: {QUERIES[0]}", "\n", f"B: {text}", "\n", PROMPT]
         whole = [id_ for piece in texts for id_ in ids(piece)]
         assert rows[-1] == whole
@@ -96,7 +95,7 @@ def test_real_tokenizers_piece_by_piece(name: str, family: str, tmp_path: Path, 
 
 @pytest.mark.parametrize("family", ["qwen2", "gemma2"])
 def test_a_live_module_scores_with_the_weights_it_has_now(family: str, tmp_path: Path) -> None:
-    """How trainers evaluate: the causal model itself, its output layer read when it scores and not before."""
+    """Trainers evaluate the causal model itself: its output layer is read at each call, not at load."""
     plain = PlainCausal(tiny_causal_lm(tmp_path, family, tie_word_embeddings=False))
     spec = ModelSpec(name="live", template=Template(query="Q: {query}", between="\n", doc="D: {doc}"), head=SPEC.head)
     live = Reranker.from_scorer(scorer_of(plain.model, plain.tokenizer, spec), spec)

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core import ModelSpec
-from rerank_core.backends.locate import sha256_of
 from rerank_core.records.training_row import TrainingRow
+from rerank_core.spec.untrusted_files import sha256_of
 from rerank_trainers.atomic_files import write_atomically
 from rerank_trainers.data.row_store import RowStore
 
