@@ -1,4 +1,4 @@
-"""What importing the library and listing its models costs: nothing heavy, and little time."""
+"""Importing the library, listing its models and collecting its tests import no heavy library and take little time."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,21 @@ def test_import_and_listing_bring_nothing_heavy(statement: str) -> None:
     """Neither importing the core nor listing every model imports torch and friends."""
     code = f"{statement}; import sys; print(sorted({HEAVY!r} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"
+
+
+def test_no_conftest_imports_heavy_libraries(root: Path) -> None:
+    """The conftests import torch inside their fixtures: pytest-xdist's controller reads them, and runs no test."""
+    files = [str(file) for top in ("tests", "trainers", "plugins") for file in (root / top).rglob("conftest.py")]
+    files.append(str(root / "conftest.py"))
+    code = (
+        "import runpy, sys\n"
+        f"sys.path += {[str(root / 'tests'), str(root / 'trainers/tests')]!r}\n"
+        f"[runpy.run_path(file, run_name='conftest') for file in {files!r}]\n"
+        f"print(sorted({HEAVY - {'safetensors'}!r} & set(sys.modules)))"  # whose own import takes milliseconds
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert len(files) >= 7
     assert done.stdout.strip() == "[]"
 
 

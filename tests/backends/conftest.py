@@ -1,4 +1,6 @@
-"""Tiny checkpoints, built once a run: with tokenizers made in the test, and with the real ones where they are."""
+"""Tiny checkpoints, built once a run: with tokenizers made in the test, and with the real ones where they are.
+
+torch and transformers are imported inside the fixtures, so that reading this file costs nothing."""
 
 from __future__ import annotations
 
@@ -6,15 +8,16 @@ import functools
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 import rerank_core
-from helpers.late import TEXTS, saved
-from helpers.plain import PlainCrossEncoder
 from rerank_core import Reranker
 from rerank_core.testing.checkpoints import Family, tiny_cross_encoder, tiny_encoder
+
+if TYPE_CHECKING:
+    from helpers.plain import PlainCrossEncoder
 
 # Family, and the folder of a real tokenizer; None is the one that the builder makes.
 CHECKPOINTS = [
@@ -29,6 +32,8 @@ CHECKPOINTS = [
 @pytest.fixture(scope="session", autouse=True)
 def one_thread() -> Iterator[None]:
     """One thread for torch: models this small gain nothing from two, and on a busy machine wait for each other."""
+    import torch
+
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
@@ -69,6 +74,8 @@ def _loaded(checkpoint: Path) -> Reranker:
 
 @functools.cache
 def _plain(checkpoint: Path) -> PlainCrossEncoder:
+    from helpers.plain import PlainCrossEncoder
+
     return PlainCrossEncoder(checkpoint)
 
 
@@ -93,6 +100,8 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny late-interaction model, not to be changed."""
+    from helpers.late import saved
+
     return saved(tmp_path_factory.mktemp("model") / "tiny")
 
 
@@ -105,6 +114,8 @@ def tiny(folder: Path) -> Reranker:
 @pytest.fixture(scope="session")
 def stored(tiny: Reranker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of TEXTS in a folder, not to be changed."""
+    from helpers.late import TEXTS
+
     made = tmp_path_factory.mktemp("stored") / "index"
     tiny.index(TEXTS, made)
     return made

@@ -1,4 +1,8 @@
-"""What the tests of the loop share: invented rows in two languages, tiny checkpoints, and a run of them in one line."""
+"""Fixtures of the trainers' tests: invented rows in two languages, tiny checkpoints, and runs of them.
+
+torch and transformers are imported inside the fixtures: every pytest process reads this file, also one that runs no
+test, as pytest-xdist's controller.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +11,23 @@ import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-import transformers
 
 from helpers.forked import forked
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.config.parse import parse_config, set_values
 from rerank_trainers.config.schema import Config
-from rerank_trainers.loop.prepare import Run, prepare
-from rerank_trainers.publish import publish as publishing
 
-# What every run of the tests starts from. Dropout and Adam are asked for where they are what is tested: dropout draws
-# anew for each layout, and Adam makes a step of full length out of rounding noise.
+if TYPE_CHECKING:
+    from helpers.runs import Gradient
+
+    from rerank_trainers.loop.prepare import Run
+
+# The settings of every run of the tests. Only tests of dropout or of Adam set them: dropout draws other numbers for
+# each layout, and Adam turns a gradient of rounding errors into a step of full length.
 PLAIN = {
     "data": {"group_size": 3},
     "model": {"dropout": 0.0, "max_length": 96},
@@ -32,8 +37,6 @@ PLAIN = {
         "weight_decay": 0.0, "log_steps": 1, "arguments": {"optim": "sgd", "disable_tqdm": True},
     },
 }  # fmt: skip
-
-Gradient = dict[str, torch.Tensor]
 
 TOPICS = [
     ("what is a panda?", ("a bear of the mountains of China", "the capital of France", "a reranker gives scores")),
@@ -81,7 +84,7 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def configured(tmp_path: Path, encoder: Path) -> Callable[..., Config]:
-    """A configuration from assignments as `--set` takes them; each has a folder of its own for its run."""
+    """A configuration from assignments as `--set` takes them; each call gives another output folder."""
     number = itertools.count()
 
     def make(*assignments: str) -> Config:
@@ -101,6 +104,10 @@ def prepared(configured: Callable[..., Config]) -> Callable[..., Run]:
     def make(
         *assignments: str, rows: Sequence[TrainingRow] | None = None, dev: Sequence[TrainingRow] | None = None
     ) -> Run:
+        import transformers
+
+        from rerank_trainers.loop.prepare import prepare
+
         run = prepare(configured(*assignments), rows_of() if rows is None else rows, dev)
         # Its tables go to stdout.
         run.trainer.remove_callback(transformers.PrinterCallback)
@@ -109,28 +116,11 @@ def prepared(configured: Callable[..., Config]) -> Callable[..., Run]:
     return make
 
 
-class _Capture(transformers.TrainerCallback):  # type: ignore[misc]
-    """Keeps the gradient of every step, as the optimizer gets it."""
-
-    def __init__(self) -> None:
-        self.steps: list[Gradient] = []
-
-    def on_pre_optimizer_step(self, *args: Any, model: Any, **more: Any) -> None:
-        found = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
-        self.steps.append({name: gradient.clone() for name, gradient in found.items()})
-
-
-def gradients_of(run: Run) -> list[Gradient]:
-    """Train a run, and return each step's gradient by the name of the weight."""
-    capture = _Capture()
-    run.trainer.add_callback(capture)
-    run.train()
-    return capture.steps
-
-
 @pytest.fixture(scope="session")
 def gradients() -> Callable[[Run], list[Gradient]]:
     """`gradients_of`, for tests."""
+    from helpers.runs import gradients_of
+
     return gradients_of
 
 
@@ -147,13 +137,17 @@ def data() -> Path:
 def forked_proofs() -> Iterator[None]:
     """Publishing proves a folder in a process that is forked from one with the libraries imported and nothing loaded;
     `helpers.forked.interpreted` gives a test the new interpreter that users get."""
+    from rerank_trainers.publish import publish as publishing
+
     with forked(publishing):
         yield
 
 
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
-    """Training seeds every generator; other tests must not notice."""
+    """Restore torch's random state and number of threads, which training sets."""
+    import torch
+
     state, threads = torch.get_rng_state(), torch.get_num_threads()
     yield
     torch.set_rng_state(state)

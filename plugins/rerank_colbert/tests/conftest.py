@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from rerank_core.testing import tiny_encoder
+
+if TYPE_CHECKING:
+    import torch
 
 WIDTH = 32
 
@@ -22,6 +23,8 @@ def write(path: Path, data: object) -> None:
 
 
 def linear(rows: int, seed: int) -> dict[str, torch.Tensor]:
+    import torch
+
     draw = torch.Generator().manual_seed(seed)
     return {"weight": torch.randn(rows, WIDTH, generator=draw) * 0.3, "bias": torch.randn(rows, generator=draw) * 0.3}
 
@@ -29,6 +32,8 @@ def linear(rows: int, seed: int) -> dict[str, torch.Tensor]:
 @pytest.fixture
 def m3(tmp_path: Path) -> Path:
     """An XLM-R with BGE-M3's two files of linear layers."""
+    import torch
+
     folder = tiny_encoder(tmp_path / "m3", "xlm-roberta")
     torch.save(linear(WIDTH, 1), folder / "colbert_linear.pt")
     sparse = linear(1, 2)
@@ -40,6 +45,8 @@ def m3(tmp_path: Path) -> Path:
 @pytest.fixture
 def pylate(tmp_path: Path) -> Callable[..., Path]:
     """A folder as PyLate saves it; ``settings`` go into its configuration, and ``more`` into modules.json."""
+
+    from safetensors.torch import save_file
 
     def of(more: list[dict[str, Any]] | None = None, **settings: Any) -> Path:
         folder = tiny_encoder(tmp_path / "pylate", "bert")
@@ -62,6 +69,8 @@ def pylate(tmp_path: Path) -> Callable[..., Path]:
 @pytest.fixture
 def stanford(tmp_path: Path) -> Callable[..., Path]:
     """A folder as ColBERTv2's; ``settings`` go into artifact.metadata."""
+
+    from safetensors.torch import load_file, save_file
 
     def of(**settings: Any) -> Path:
         folder = tiny_encoder(tmp_path / "stanford", "bert")

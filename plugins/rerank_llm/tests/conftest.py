@@ -5,14 +5,14 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
-import torch
-from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
 
 from rerank_core.testing import tiny_causal_lm
+
+if TYPE_CHECKING:
+    import torch
 
 CHATML = (
     "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}{% endfor %}"
@@ -36,6 +36,10 @@ class Plain:
     """The same model by hand: whole logits, one step at a time."""
 
     def __init__(self, directory: Path) -> None:
+        import torch
+        from tokenizers import Tokenizer
+        from transformers import AutoModelForCausalLM
+
         self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
         auto: Any = AutoModelForCausalLM
         self.model = auto.from_pretrained(str(directory), dtype=torch.float32).eval()
@@ -51,9 +55,11 @@ class Plain:
             ids += [*self.ids(f"<|im_start|>{role}\n"), *self.ids(content), *self.ids("<|im_end|>\n")]
         return [*ids, *self.ids("<|im_start|>assistant\n")]
 
-    @torch.inference_mode()
     def logits(self, ids: list[int]) -> torch.Tensor:
-        found: torch.Tensor = self.model(input_ids=torch.tensor([ids])).logits[0, -1]
+        import torch
+
+        with torch.inference_mode():
+            found: torch.Tensor = self.model(input_ids=torch.tensor([ids])).logits[0, -1]
         return found
 
     def answer(self, ids: list[int], count: int) -> str:

@@ -1,4 +1,4 @@
-"""What the tests of the loop say often: settings, the weights and gradients of a run, and whether two are equal."""
+"""Settings of runs, their weights and gradients, and comparisons of them, for the tests of the trainers."""
 
 from __future__ import annotations
 
@@ -50,6 +50,25 @@ def trained(run: Run, **options: Any) -> State:
 def folder(run: Run, step: int) -> Path:
     """A checkpoint of a run."""
     return Path(run.trainer.args.output_dir) / f"checkpoint-{step}"
+
+
+class _Capture(transformers.TrainerCallback):  # type: ignore[misc]
+    """Keeps the gradient of every step, as the optimizer gets it."""
+
+    def __init__(self) -> None:
+        self.steps: list[Gradient] = []
+
+    def on_pre_optimizer_step(self, *args: Any, model: Any, **more: Any) -> None:
+        found = {name: one.grad for name, one in model.named_parameters() if one.grad is not None}
+        self.steps.append({name: gradient.clone() for name, gradient in found.items()})
+
+
+def gradients_of(run: Run) -> list[Gradient]:
+    """Train a run, and return each step's gradient by the name of the weight."""
+    capture = _Capture()
+    run.trainer.add_callback(capture)
+    run.train()
+    return capture.steps
 
 
 class AtStep(transformers.TrainerCallback):  # type: ignore[misc]
