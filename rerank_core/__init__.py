@@ -8,6 +8,7 @@
 Importing this module does not import torch; `load` imports the backend that a model needs.
 """
 
+from rerank_core.combine import Combine
 from rerank_core.errors import (
     CheckpointError,
     DuplicateModelError,
@@ -52,6 +53,7 @@ __all__ = [
     "Batch",
     "CallOptions",
     "CheckpointError",
+    "Combine",
     "Configurable",
     "Document",
     "DuplicateModelError",

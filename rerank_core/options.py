@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
+from rerank_core.combine import Combine
 from rerank_core.errors import InputError, PluginError, near_matches, one_of, short
 from rerank_core.planning.longdoc import LongDoc, longdoc_of
 from rerank_core.planning.row_plan import Rules
@@ -72,7 +73,7 @@ class Options:
         """
         common = {item.name for item in fields(cls)} - {"model"}
         of_model = {option.name: option for option in spec.options}
-        reserved = {*common, "model", "name", "query", "documents", "requests", "pairs"}
+        reserved = {*common, "model", "name", "query", "documents", "first_stage", "requests", "pairs"}
         if clash := sorted(reserved.union(item.name for item in fields(CallOptions)).intersection(of_model)):
             raise PluginError(
                 f"model {spec.name!r} declares options with names that are reserved: {clash!r}; rename them in its "
@@ -130,6 +131,7 @@ class CallOptions:
         top_k: return at most this many hits.
         min_score: return only hits with at least this score, in the ranking's ``score_space``.
         longdoc, overlap, activation: as in `Options`, for this call only.
+        combine: mix the model's raw scores with those of the first stage (the retriever); see `Combine`.
         progress: show a progress bar on stderr.
         explain: for late interaction, list the matched tokens on each hit. The documents of all hits are encoded
             again, so pass ``top_k`` where there are many.
@@ -141,6 +143,7 @@ class CallOptions:
     longdoc: str | LongDoc | None = None
     overlap: int | None = None
     activation: Literal["default", "none", "sigmoid"] | None = None
+    combine: Combine | None = None
     progress: bool = False
     explain: bool = False
     model: Mapping[str, Any] = field(default_factory=dict)
@@ -148,6 +151,10 @@ class CallOptions:
     @classmethod
     def of(cls, spec: ModelSpec, arguments: Mapping[str, Any]) -> CallOptions:
         """Check keyword arguments of ``rerank``; see `Options.of`."""
+        if "first_stage" in arguments:
+            raise InputError(
+                "first_stage belongs to one query; give each request its own: (query, documents, first_stage)"
+            )
         common = {item.name for item in fields(cls)} - {"model"}
         of_model = {option.name: option for option in spec.options if option.when == "call"}
         _refuse_unknown(arguments, [*sorted(common), *of_model], spec.name)
@@ -160,6 +167,8 @@ class CallOptions:
         object.__setattr__(self, "overlap", check_count("overlap", self.overlap, 0))
         for name in ("progress", "explain"):
             check_flag(name, getattr(self, name))
+        if self.combine is not None and not isinstance(self.combine, Combine):
+            raise InputError(f"combine is {short(self.combine)}; it must be Combine.rrf() or Combine.weighted()")
         if self.min_score is not None:
             try:
                 minimum = math.nan if isinstance(self.min_score, (bool, str, bytes)) else float(self.min_score)

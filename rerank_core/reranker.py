@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import os
-import threading
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from types import TracebackType
 from typing import Any
 
 from rerank_core.backends import build
-from rerank_core.errors import (
-    InputError,
-    NonFiniteScoreError,
-    PluginError,
-    RerankError,
-    one_of,
-    short,
-)
+from rerank_core.errors import InputError, NonFiniteScoreError, PluginError, RerankError, one_of, short
 from rerank_core.index.explain import with_matches
 from rerank_core.index.index import Index, build_index
 from rerank_core.index.protocols import Explains
 from rerank_core.options import CallOptions, Options, check_flag
-from rerank_core.pipeline import streaming
-from rerank_core.pipeline.outcomes import raise_failures
-from rerank_core.pipeline.ranking import activation_and_space, ranking_of
-from rerank_core.pipeline.requests import job_of, jobs_of_pairs, requests_in
+from rerank_core.pipeline.calls import Calls
+from rerank_core.pipeline.combining import Part, check_method, combined
+from rerank_core.pipeline.outcomes import Outcome, raise_failures
+from rerank_core.pipeline.ranking import activation_and_space, ranking_of, shown_as
+from rerank_core.pipeline.requests import job_of, jobs_of_pairs
 from rerank_core.pipeline.run import run
 from rerank_core.planning.row_plan import Job, Rules
+from rerank_core.planning.shared_tokens import SharedTokens
 from rerank_core.progress import Progress, bar
 from rerank_core.rules import base_rules, call_rules, identity_of
 from rerank_core.scorer import AnyScorer, Configurable, ListRanker, Scorer, TextScorer, is_listwise
@@ -38,7 +31,7 @@ from rerank_core.types import Ranking, ScoreSpace, documents_of
 __all__ = ["Reranker"]
 
 
-class Reranker:
+class Reranker(Calls):
     """A loaded model. Safe to use from several threads; picklable if `load` made it.
 
     Close it, or use it as a context manager, to free the weights.
@@ -81,59 +74,7 @@ class Reranker:
     def _space(self, scorer: AnyScorer) -> ScoreSpace:
         return "rank" if is_listwise(scorer) else self.spec.raw_space
 
-    # ------------------------------------------------------------------ one query, many queries, pairs
-    def rerank(self, query: str, documents: Iterable[object], **options: Any) -> Ranking:
-        """Rank documents for a query.
-
-        Args:
-            documents: strings, mappings with ``text``, `Document` objects, or an `Index`. They are never changed, and
-                every document gets a score.
-            options: see `CallOptions`: ``top_k``, ``min_score``, ``longdoc``, ``overlap``, ``activation``,
-                ``explain``, ``progress``, and the model's call options.
-
-        Raises:
-            InputError: a query, document or option is invalid.
-            NonFiniteScoreError: the model returned NaN or infinity.
-        """
-        call = CallOptions.of(self.spec, options)
-        return next(self._rank([job_of((query, documents), self._identity())], call))
-
-    def rerank_many(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> list[Ranking]:
-        """Rank several ``(query, documents)`` requests, batched together; one `Ranking` per request, in order."""
-        call = CallOptions.of(self.spec, options)
-        jobs = [job_of(request, self._identity(), number) for number, request in enumerate(requests_in(requests))]
-        return list(self._rank(jobs, call, numbered=True))
-
-    def rerank_stream(self, requests: Iterable[tuple[str, Iterable[object]]], **options: Any) -> Iterator[Ranking]:
-        """Rank an endless or very large iterable of requests in bounded memory: about a thousand documents at a time,
-        rankings in order. Where a request fails or the iterable raises, the rankings of all earlier requests are
-        yielded first, then the error is raised."""
-        call = CallOptions.of(self.spec, options)
-        return streaming.stream(
-            requests_in(requests),
-            lambda request, number: job_of(request, self._identity(), number),
-            lambda jobs: self._rank(jobs, call, numbered=True, retry_alone=True),
-        )
-
-    async def arerank(self, query: str, documents: Iterable[object], **options: Any) -> Ranking:
-        """`rerank` in a worker thread; cancelling the task stops the thread between two batches."""
-        # Importing asyncio takes as long as importing this package; a caller that awaits has imported it already.
-        import asyncio
-
-        call = CallOptions.of(self.spec, options)
-        job = job_of((query, documents), self._identity())
-        stop = threading.Event()
-
-        def stop_if_cancelled(done: int, total: int) -> None:
-            if stop.is_set():
-                raise _CancelledError
-
-        try:
-            return await asyncio.to_thread(lambda: next(self._rank([job], call, stop_if_cancelled)))
-        except asyncio.CancelledError:
-            stop.set()
-            raise
-
+    # ------------------------------------------------------------------ pairs and indexes
     def score(self, pairs: Iterable[tuple[str, object]], **options: Any) -> list[float]:
         """Raw scores of ``(query, document)`` pairs, as a list in the order of the pairs.
 
@@ -143,7 +84,7 @@ class Reranker:
         Raises:
             InputError: a pair is invalid, or the model is listwise and has no score for a single pair.
         """
-        for name in ("top_k", "min_score", "activation", "explain"):
+        for name in ("top_k", "min_score", "activation", "explain", "combine", "first_stage"):
             if options.get(name) is not None:
                 raise InputError(
                     f"score returns every raw score, so {name}={short(options[name])} has no effect; use rerank"
@@ -219,6 +160,12 @@ class Reranker:
         weights = (self.spec.checkpoint, self.spec.revision, self.options) if self._loaded else (self._token,)
         return (self.spec.name, self._rules, *weights)
 
+    def _call_options(self, options: dict[str, Any]) -> CallOptions:
+        return CallOptions.of(self.spec, options)
+
+    def _job(self, request: object, call: CallOptions, number: int | None = None) -> Job:
+        return job_of(request, self._identity(), number, call.combine)
+
     def _rank(
         self,
         jobs: Sequence[Job],
@@ -228,25 +175,49 @@ class Reranker:
         numbered: bool = False,
         retry_alone: bool = False,
     ) -> Iterator[Ranking]:
-        """Rankings in the order of the jobs; the error of a failed job is raised after those before it."""
         scorer = self._open(call)
         if call.explain and not self.explains:
             raise InputError(
                 f"{self.spec.name!r} does not compare tokens, so it cannot explain a score; leave explain out"
             )
-        activation = call.activation or self.options.activation
-        space = self._space(scorer)
-        activation_and_space(self.spec, space, activation)
+        shown = shown_as(self.spec, self._space(scorer), call, self.options.activation)
+        with bar(call.progress and progress is None) as drawn:
+            outcomes = self._outcomes(scorer, jobs, call, progress or drawn, numbered=numbered, retry_alone=retry_alone)
+        for job, scored in zip(jobs, raise_failures(outcomes), strict=False):
+            final = scored if call.combine is None else combined([Part(self.spec.name, scored)], job, call.combine)
+            ranking = ranking_of(self.spec.name, job, final, call, *shown)
+            if call.explain:
+                matched = with_matches(scorer, job, ranking.hits, self._rules_for(scorer, call))
+                ranking = replace(ranking, hits=matched)
+            yield ranking
+
+    def _outcomes(
+        self,
+        scorer: AnyScorer,
+        jobs: Sequence[Job],
+        call: CallOptions,
+        progress: Progress,
+        *,
+        numbered: bool,
+        retry_alone: bool,
+        tokens: SharedTokens | None = None,
+    ) -> list[Outcome]:
+        """The raw scores of each job, or the error that stopped it; see `run`."""
+        if call.combine is not None:
+            check_method(call.combine, self.spec.name, scorer)
         if any(isinstance(job.documents, Index) for job in jobs) and (
             call.longdoc is not None or call.overlap is not None
         ):
             raise InputError("longdoc and overlap are fixed when an index is made; pass them to load")
-        rules = self._rules_for(scorer, call)
-        with bar(call.progress and progress is None) as shown:
-            outcomes = run(scorer, jobs, rules, progress or shown, numbered=numbered, retry_alone=retry_alone)
-        for job, scored in zip(jobs, raise_failures(outcomes), strict=False):
-            ranking = ranking_of(self.spec, job, scored, call, activation, space)
-            yield replace(ranking, hits=with_matches(scorer, job, ranking.hits, rules)) if call.explain else ranking
+        return run(
+            scorer,
+            jobs,
+            self._rules_for(scorer, call),
+            progress,
+            numbered=numbered,
+            retry_alone=retry_alone,
+            tokens=tokens,
+        )
 
     def _rules_for(self, scorer: AnyScorer, call: CallOptions, *, pairs: bool = False) -> Rules:
         return call_rules(self._rules, self._profile, scorer, self.spec, call, pairs=pairs)
@@ -272,14 +243,6 @@ class Reranker:
         if self._loaded and close is not None:
             close()
 
-    def __enter__(self) -> Reranker:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
     def __repr__(self) -> str:
         return f"<Reranker {self.spec.name!r}{' (closed)' if self._scorer is None else ''}>"
 
@@ -292,7 +255,3 @@ class Reranker:
 
 def _reload(spec: ModelSpec, options: Options) -> Reranker:
     return Reranker(build(spec, options), spec, options, loaded=True)
-
-
-class _CancelledError(RerankError):
-    """Ends the worker thread of a cancelled `Reranker.arerank`; no caller sees it."""

@@ -9,12 +9,13 @@ implements only those that the model has.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "Batch",
+    "ComparableTokens",
     "Configurable",
     "Layout",
     "ListRanker",
@@ -28,6 +29,7 @@ __all__ = [
     "Templated",
     "TextScorer",
     "Tokens",
+    "cascades",
     "is_listwise",
 ]
 
@@ -216,6 +218,15 @@ class Templated(Protocol):
 
 
 @runtime_checkable
+class ComparableTokens(Protocol):
+    """A scorer that tells whether another one tokenizes alike, so that an ensemble tokenizes its texts once."""
+
+    def token_key(self, side: Literal["query", "doc"]) -> Hashable:
+        """Two scorers with equal keys give equal tokens for every text."""
+        ...
+
+
+@runtime_checkable
 class TextScorer(Protocol):
     """A scorer of whole texts, for remote APIs and rules: one float per document, in the order of the documents."""
 
@@ -240,6 +251,11 @@ class ListRanker(Protocol):
 def is_listwise(scorer: object) -> bool:
     """Whether a scorer gives only an order. A scorer that gives scores may have an attribute ``rank`` as well."""
     return isinstance(scorer, ListRanker) and not isinstance(scorer, (Scorer, TextScorer))
+
+
+def cascades(scorer: object) -> bool:
+    """Whether a scorer's scores come from several stages, so that those of different stages cannot be compared."""
+    return isinstance(scorer, Resumable) and bool(scorer.keep)
 
 
 AnyScorer: TypeAlias = Scorer | TextScorer | ListRanker

@@ -10,7 +10,7 @@ from rerank_core.errors import InputError, short
 
 __all__ = ["Document", "Hit", "Match", "Passage", "Ranking", "ScoreSpace", "Usage"]
 
-ScoreSpace: TypeAlias = Literal["logit", "probability", "cosine", "maxsim", "rank"]
+ScoreSpace: TypeAlias = Literal["logit", "probability", "cosine", "maxsim", "rank", "combined"]
 
 
 @dataclass(frozen=True)
@@ -146,9 +146,11 @@ class Hit:
         index: the position in the caller's list.
         passages: the windows of the text that were scored, in text order, with raw scores.
         truncated: whether some of the text was not read; None where the scorer cannot tell.
-        scores: every raw score of the model, by name; the first one ranks.
-        stage: the last stage of a cascade that scored the document, 0 without a cascade. Documents of a later stage
-            rank above those of an earlier one: their scores come from different layers and cannot be compared.
+        scores: every raw score of the model, by name; the first one ranks. With ``combine=``: ``combined``, the score
+            of each model by the model's name, and ``first_stage`` where the document has one, as it was given.
+        stage: the last stage of a cascade that scored the document, 0 without a cascade and with ``combine=``.
+            Documents of a later stage rank above those of an earlier one: their scores come from different layers and
+            cannot be compared.
         matches: with ``explain=True``, the token matches whose weights sum to the score of the best passage.
     """
 
@@ -215,7 +217,7 @@ class Ranking(Sequence[Hit]):
 
     Attributes:
         hits: best first, cut by ``top_k`` and ``min_score``.
-        score_space: the kind of the scores: logit, probability, cosine, maxsim or rank.
+        score_space: the kind of the scores: logit, probability, cosine, maxsim, rank or combined.
         activation: the activation applied to the raw scores: ``none`` or ``sigmoid``.
         query_truncated: whether the query was cut.
         statistics: counts that a listwise model reports, such as calls and repaired answers.

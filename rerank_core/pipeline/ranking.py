@@ -11,7 +11,7 @@ from rerank_core.planning.row_plan import Job
 from rerank_core.spec import ModelSpec
 from rerank_core.types import Hit, Ranking, ScoreSpace
 
-__all__ = ["activation_and_space", "ranking_of", "sigmoid"]
+__all__ = ["activation_and_space", "ranking_of", "shown_as", "sigmoid"]
 
 
 def sigmoid(x: float) -> float:
@@ -42,17 +42,43 @@ def activation_and_space(spec: ModelSpec, space: ScoreSpace, activation: str) ->
     return chosen, "probability"
 
 
-def ranking_of(
-    spec: ModelSpec, job: Job, scored: Scored, call: CallOptions, activation: str, space: ScoreSpace
-) -> Ranking:
-    """Sort by (stage, score), equal scores in the caller's order; then apply ``min_score`` and ``top_k``."""
+def shown_as(spec: ModelSpec, space: ScoreSpace, call: CallOptions, loaded: str) -> tuple[str, ScoreSpace]:
+    """The activation of a call, and the space of the scores that it shows.
+
+    Args:
+        space: the space of the model's raw scores.
+        loaded: the activation that was given to ``load``.
+
+    Raises:
+        InputError: the activation is a sigmoid and the scores are no logits, or scores are combined, which an
+            activation would have no effect on.
+    """
+    if call.combine is None:
+        return activation_and_space(spec, space, call.activation or loaded)
+    for given, where in (
+        (call.activation or "none", ""),
+        ("none" if loaded == "default" else loaded, ", given to load"),
+    ):
+        if given != "none":
+            raise InputError(
+                f"activation={given!r}{where} has no effect with combine, which takes the models' raw scores; leave "
+                "one of them out"
+            )
+    return "none", "combined"
+
+
+def ranking_of(model: str, job: Job, scored: Scored, call: CallOptions, activation: str, space: ScoreSpace) -> Ranking:
+    """Sort by (stage, score), equal scores in the caller's order; then apply ``min_score`` and ``top_k``.
+
+    Args:
+        space: the space of the scores after the activation.
+    """
     if call.min_score is not None and any(scored.stages):
         raise InputError(
             f"min_score={call.min_score!r} cannot be applied after a cascade, whose stages differ in score scale; "
             "leave min_score out"
         )
-    chosen, shown_space = activation_and_space(spec, space, activation)
-    shown = [sigmoid(score) if chosen == "sigmoid" else score for score in scored.scores]
+    shown = [sigmoid(score) if activation == "sigmoid" else score for score in scored.scores]
     order = sorted(range(len(shown)), key=lambda doc: (-scored.stages[doc], -scored.scores[doc], doc))
     kept = [doc for doc in order if call.min_score is None or shown[doc] >= call.min_score]
     hits = tuple(
@@ -71,9 +97,9 @@ def ranking_of(
     return Ranking(
         query=job.query,
         hits=hits,
-        model=spec.name,
-        score_space=shown_space,
-        activation=chosen,
+        model=model,
+        score_space=space,
+        activation=activation,
         usage=scored.usage,
         query_truncated=scored.query_truncated,
         statistics=scored.statistics,

@@ -3,33 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from itertools import islice
 from typing import Any
 
+from rerank_core.combine import Combine
 from rerank_core.errors import InputError, short
 from rerank_core.index.index import Index
+from rerank_core.pipeline.first_stage import first_stage_of
 from rerank_core.planning.row_plan import Job
 from rerank_core.types import Document, documents_of, in_order, query_of
 
 __all__ = ["job_of", "jobs_of_pairs", "requests_in"]
 
 
-def job_of(request: object, owner: object, number: int | None = None) -> Job:
-    """The job of one ``(query, documents)`` request.
+def job_of(request: object, owner: object, number: int | None = None, combine: Combine | None = None) -> Job:
+    """The job of one ``(query, documents)`` or ``(query, documents, first_stage)`` request.
 
     Args:
         owner: the identity of the reranker; an `Index` given as documents must have the same owner.
         number: the position in the caller's list of requests; None where there is only one request.
+        combine: how the first stage's scores are used; None if they are not.
 
     Raises:
-        InputError: the request, query or a document is invalid, or the index was made by another reranker.
+        InputError: the request, query, a document or a score of the first stage is invalid, or the index was made by
+            another reranker.
     """
-    query, documents = _two_items(request, f"request {number}", "(query, documents)")
+    items = _items(request, f"request {number}", (2, 3), "(query, documents) or (query, documents, first_stage)")
+    query, documents = items[:2]
+    of = "" if number is None else f" of query {number}"
     checked = query_of(query, "the query" if number is None else f"query {number}")
-    if isinstance(documents, Index):
-        if documents.owner != owner:
-            raise InputError(f"{documents!r} was made by another reranker; make it with this one's index()")
-        return Job(checked, documents, number or 0)
-    return Job(checked, documents_of(documents, "" if number is None else f" of query {number}"), number or 0)
+    if not isinstance(documents, Index):
+        documents = documents_of(documents, of)
+    elif documents.owner != owner:
+        raise InputError(f"{documents!r} was made by another reranker; make it with this one's index()")
+    first_stage = first_stage_of(documents, items[2] if len(items) == 3 else None, combine, of)
+    return Job(checked, documents, number or 0, first_stage)
 
 
 def requests_in(requests: object) -> Iterator[Any]:
@@ -49,7 +57,7 @@ def jobs_of_pairs(pairs: Iterable[object]) -> tuple[list[Job], list[list[int]]]:
     """
     by_query: dict[str, list[tuple[int, Document]]] = {}
     for position, pair in enumerate(in_order(pairs, "pairs", "a list of (query, document)")):
-        query, document = _two_items(pair, f"pair {position}", "(query, document)")
+        query, document = _items(pair, f"pair {position}", (2,), "(query, document)")
         checked = query_of(query, f"the query of pair {position}")
         by_query.setdefault(checked, []).append((position, Document.of(document, f"the document of pair {position}")))
     jobs = [
@@ -59,12 +67,14 @@ def jobs_of_pairs(pairs: Iterable[object]) -> tuple[list[Job], list[list[int]]]:
     return jobs, [[position for position, _ in items] for items in by_query.values()]
 
 
-def _two_items(value: Any, where: str, what: str) -> tuple[Any, Any]:
-    """The two items of a tuple, a list or a row of an array; a string of two letters is refused."""
+def _items(value: Any, where: str, counts: tuple[int, ...], what: str) -> list[Any]:
+    """The items of a tuple, a list or a row of an array; a string of two letters is refused."""
     try:
         if isinstance(value, (str, bytes, Mapping)):
             raise TypeError
-        first, second = value
+        items = list(islice(value, max(counts) + 1))  # it may be an endless iterator
+        if len(items) not in counts:
+            raise ValueError
     except (TypeError, ValueError):
         raise InputError(f"{where} is {short(value)}; it must be {what}") from None
-    return first, second
+    return items

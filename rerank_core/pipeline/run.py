@@ -17,8 +17,9 @@ from rerank_core.index.index import Index, IndexPlan
 from rerank_core.pipeline.outcomes import Outcome, Scored, check_finite
 from rerank_core.planning.longdoc import LongDoc, combined_score
 from rerank_core.planning.row_plan import Job, Plan, RowPlan, Rules
+from rerank_core.planning.shared_tokens import SharedTokens, Tokenize
 from rerank_core.progress import Progress, silent
-from rerank_core.scorer import AnyScorer, ListRanker, Output, Resumable, Scorer, Stackable, TextScorer
+from rerank_core.scorer import AnyScorer, ListRanker, Output, Resumable, Scorer, Stackable, TextScorer, cascades
 from rerank_core.types import Passage, Usage
 
 __all__ = ["run"]
@@ -32,6 +33,7 @@ def run(
     *,
     numbered: bool = False,
     retry_alone: bool = False,
+    tokens: SharedTokens | None = None,
 ) -> list[Outcome]:
     """Score every document of every job. Outcomes are in the order of the jobs, up to the first that failed.
 
@@ -39,6 +41,7 @@ def run(
         numbered: the jobs are numbered requests of the caller, so the error of a job begins with its number.
         retry_alone: where the plan of several jobs fails, run each job alone, so that those before the faulty one
             are scored.
+        tokens: tokens that several scorers share.
 
     Raises:
         InputError: a query that leaves no room for a document.
@@ -49,7 +52,8 @@ def run(
     if rules.stacked and isinstance(scorer, Stackable):
         scorer = scorer.stacked()
     if isinstance(scorer, Scorer):
-        outcomes = _run_plans(scorer, jobs, rules, progress, retry_alone=retry_alone, numbered=numbered)
+        tokenize = scorer.tokenize if tokens is None else tokens.tokenize(scorer)
+        outcomes = _run_plans(scorer, tokenize, jobs, rules, progress, retry_alone=retry_alone, numbered=numbered)
     else:
         outcomes = _run_texts(scorer, jobs, progress, numbered=numbered)
     outcomes = check_finite(outcomes, jobs)
@@ -61,13 +65,21 @@ def run(
 
 
 def _run_plans(
-    scorer: Scorer, jobs: Sequence[Job], rules: Rules, progress: Progress, *, retry_alone: bool, numbered: bool
+    scorer: Scorer,
+    tokenize: Tokenize,
+    jobs: Sequence[Job],
+    rules: Rules,
+    progress: Progress,
+    *,
+    retry_alone: bool,
+    numbered: bool,
 ) -> list[Outcome]:
     """The outcome of each job, up to the first that failed. Jobs without an index share one plan."""
 
     def run_together(some: Sequence[Job]) -> list[Scored]:
         # A cascade may keep a window and drop its duplicate, so it scores both.
-        return _run_plan(scorer, RowPlan(scorer, some, rules, deduplicate=not _cascades(scorer)), some, rules, progress)
+        plan = RowPlan(scorer, some, rules, deduplicate=not cascades(scorer), tokenize=tokenize)
+        return _run_plan(scorer, plan, some, rules, progress)
 
     def run_alone(job: Job) -> Outcome:
         try:
@@ -167,7 +179,7 @@ def _run_plan(scorer: Scorer, plan: Plan, jobs: Sequence[Job], rules: Rules, pro
     window_scores = _WindowScores([[[] for _ in job.documents] for job in jobs], len(windows), rules.longdoc)
     for position, window in enumerate(windows):
         window_scores.documents[window.query][window.doc].append(position)
-    cascade = _cascades(scorer)
+    cascade = cascades(scorer)
     states = []
     done = 0
     for positions in plan.batches():
@@ -183,10 +195,6 @@ def _run_plan(scorer: Scorer, plan: Plan, jobs: Sequence[Job], rules: Rules, pro
     if isinstance(scorer, Resumable) and cascade:
         _run_cascade(scorer, states, window_scores, stages)
     return [_collect(plan, window_scores, query, stages[query]) for query in range(len(jobs))]
-
-
-def _cascades(scorer: Scorer) -> bool:
-    return isinstance(scorer, Resumable) and bool(scorer.keep)
 
 
 class _WindowScores:

@@ -9,6 +9,7 @@ from typing import Protocol
 from rerank_core.errors import InputError, short
 from rerank_core.planning import batching
 from rerank_core.planning.longdoc import LongDoc, checked_windows, covers_all, default_overlap, longest_first
+from rerank_core.planning.shared_tokens import Tokenize
 from rerank_core.scorer import Batch, Output, QueryRow, Row, Scorer, Tokens
 from rerank_core.types import Document
 
@@ -42,11 +43,18 @@ class Rules:
 
 @dataclass(frozen=True)
 class Job:
-    """One query and its checked documents; ``number`` is the query's position in the caller's list."""
+    """One query and its checked documents.
+
+    Attributes:
+        number: the query's position in the caller's list.
+        first_stage: the retriever's scores as given, one per document, None where a document has none; None where
+            they are not used.
+    """
 
     query: str
     documents: Sequence[Document]
     number: int = 0
+    first_stage: Sequence[float | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,10 +105,10 @@ class QueryRows:
         rows: the query rows of the jobs that have one, by position.
     """
 
-    def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules) -> None:
+    def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules, tokenize: Tokenize | None = None) -> None:
         limit = rules.max_query_length
         texts = list(dict.fromkeys(job.query for job in jobs))
-        tokens = dict(zip(texts, scorer.tokenize(texts, "query"), strict=True))
+        tokens = dict(zip(texts, (tokenize or scorer.tokenize)(texts, "query"), strict=True))
         self.jobs = jobs
         self.tokens = [tokens[job.query] for job in jobs]
         self.truncated = [False] * len(jobs)
@@ -132,21 +140,33 @@ class QueryRows:
 class RowPlan:
     """The windows of the documents of all jobs. A row is assembled when its batch is computed.
 
+    Args:
+        tokenize: used in place of ``scorer.tokenize``, to whose tokens its own must be equal.
+
     Attributes:
         duplicates: positions of windows that repeat an earlier one (same query, text and tokens), and the position of
             that earlier one. They are in no batch.
     """
 
-    def __init__(self, scorer: Scorer, jobs: Sequence[Job], rules: Rules, *, deduplicate: bool = True) -> None:
+    def __init__(
+        self,
+        scorer: Scorer,
+        jobs: Sequence[Job],
+        rules: Rules,
+        *,
+        deduplicate: bool = True,
+        tokenize: Tokenize | None = None,
+    ) -> None:
         self._scorer = scorer
         self._jobs = jobs
         self._budget = rules.token_budget or scorer.token_budget
-        self._queries = QueryRows(scorer, jobs, rules)
+        self._queries = QueryRows(scorer, jobs, rules, tokenize)
         self.query_rows: Mapping[int, QueryRow] = self._queries.rows
         self.query_truncated: Sequence[bool] = self._queries.truncated
         self._max_chars = rules.max_chars
         texts = list(dict.fromkeys(document.text for job in jobs for document in job.documents))
-        self._docs = dict(zip(texts, scorer.tokenize([text[: self._max_chars] for text in texts], "doc"), strict=True))
+        read = [text[: self._max_chars] for text in texts]
+        self._docs = dict(zip(texts, (tokenize or scorer.tokenize)(read, "doc"), strict=True))
         self._complete: dict[tuple[int, int], bool] = {}
         self.windows: Sequence[Window] = list(self._cut(rules))
         self.duplicates: Mapping[int, int] = self._duplicates() if deduplicate else {}

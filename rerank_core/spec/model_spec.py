@@ -112,7 +112,8 @@ class ModelSpec:
         if self.scorer is not None and not (isinstance(self.scorer, str) and _SCORER.fullmatch(self.scorer)):
             raise InputError(f"{prefix}scorer is {short(self.scorer)}; it must be 'package.module:factory'")
         one_of(self.activation, ("none", "sigmoid"), f"{prefix}activation")
-        one_of(self.score_space, (None, *get_args(ScoreSpace)), f"{prefix}score_space")
+        own = [space for space in get_args(ScoreSpace) if space != "combined"]
+        one_of(self.score_space, (None, *own), f"{prefix}score_space")
         longdoc_of(self.longdoc)
         if self.head is not None and self.head.kind == "layers" and self.scorer is None:
             names = {option.name for option in self.options}
