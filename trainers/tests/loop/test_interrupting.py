@@ -134,7 +134,7 @@ def test_what_cannot_be_resumed_is_said(prepared: Prepared, tmp_path: Path) -> N
         prepared(out, "train.batch_size=2", "train.max_steps=2").train(resume=True)
     with pytest.raises(InputError, match=r"data\.group_size is 2 and was 3"):
         prepared(out, "data.group_size=2", "train.max_steps=2").train(resume=True)
-    with pytest.raises(InputError, match=r"has 1 checkpoints of an earlier run; go on with --resume"):
+    with pytest.raises(InputError, match=r"has 1 checkpoints of an earlier run; continue with --resume"):
         prepared(out).train()
     longer = prepared(out, "train.max_steps=2")
     longer.train(resume=str(folder(run, 1)))

@@ -139,7 +139,7 @@ def test_a_dry_run_of_a_resumed_run_compares(place: Path, tmp_path: Path) -> Non
         os.chdir(before)
     assert made.exit_code == 0, made.output
     told = ("--out", run, "-s", "train.epochs=1")
-    assert "go on with --resume" in dry(place, *told).stderr
+    assert "continue with --resume" in dry(place, *told).stderr
     assert (
         "train.learning_rate is 1.0 and was 2e-05"
         in dry(place, *told, "-s", "train.learning_rate=1", "--resume").stderr

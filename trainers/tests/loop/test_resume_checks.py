@@ -129,7 +129,7 @@ def test_a_constant_rate_can_go_on_longer(prepared: Prepared, rows: MakeRows) ->
     more.train(resume=True)
 
     assert more.trainer.state.global_step == 3
-    with pytest.raises(InputError, match=r"is at step 3, and the run is to have 2"):
+    with pytest.raises(InputError, match=r"is at step 3, and the run would end at step 2"):
         prepared(out, "train.max_steps=2", rows=rows(4)).train(resume=True)
 
 

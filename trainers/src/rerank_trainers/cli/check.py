@@ -58,7 +58,7 @@ def check(
     examples: Annotated[int, typer.Option(min=1, help="Number of locations shown for each kind of problem.")] = 3,
     as_json: AsJson = False,
 ) -> None:
-    """Check training data as training does; exit code 1 if it would refuse it, or if there are errors.
+    """Check training data as training does; exit code 1 if training would refuse it, or if there are errors.
 
     \b
     Examples:
@@ -75,49 +75,50 @@ def check(
     flags: dict[str, Any] = {"data": data_settings(data, evaluation, label_range, scores_are, on_error, encoding)}
     if objective is not None:
         flags["objective"] = objective
-    told = set_values(merge_configs({} if config is None else read_config(config), flags), settings or [])
+    given = set_values(merge_configs({} if config is None else read_config(config), flags), settings or [])
     with bar(not as_json, "checking") as progress:
-        run = parse_config(told)
+        run = parse_config(given)
         check_settings(run, evaluates=bool(run.data.eval))
-        reader = _reader(run) if "objective" in told else DefaultObjective()
-        found = open_and_check(
+        objective_info = _objective_of(run) if "objective" in given else DefaultObjective()
+        checked = open_and_check(
             run.data,
             max_query=max_query_chars,
             as_errors=frozenset(as_errors or []),
             examples=_LISTED if as_json else examples,
             progress=progress,
         )
-    lacks = [lack for lack in (_lack(found, reader), found.why_no_dev_signal()) if lack]
-    bad = bool(found.report.errors or lacks or (found.dev_report is not None and found.dev_report.errors))
+    reasons = (_refusal(checked, objective_info), checked.why_no_dev_signal())
+    refusals = [reason for reason in reasons if reason]
+    bad = bool(checked.report.errors or refusals or (checked.dev_report is not None and checked.dev_report.errors))
     if as_json:
-        dev = {} if found.dev_report is None else {"eval": found.dev_report.to_dict()}
-        emit_json({"schema_version": 1, "ok": not bad, **found.report.to_dict(), "unfit": lacks, **dev})
+        dev = {} if checked.dev_report is None else {"eval": checked.dev_report.to_dict()}
+        emit_json({"schema_version": 1, "ok": not bad, **checked.report.to_dict(), "unfit": refusals, **dev})
     else:
-        if found.dev_report is not None and found.dev_report.counts:
-            _show(found.dev_report, "of the dev set")
-        _show(found.report)
-        _conclude(found, lacks)
+        if checked.dev_report is not None and checked.dev_report.counts:
+            _show(checked.dev_report, "of the dev set")
+        _show(checked.report)
+        _conclude(checked, refusals)
     raise typer.Exit(1 if bad else 0)
 
 
-def _reader(run: Config) -> ObjectiveInfo:
+def _objective_of(run: Config) -> ObjectiveInfo:
     # Objectives need torch, which takes seconds to import.
     from rerank_trainers.loop.prepare import objective_from
 
     return objective_from(run)
 
 
-def _lack(found: CheckedData, reader: ObjectiveInfo) -> str | None:
-    """Why training would refuse rows that are valid one by one; None if it would not."""
-    rows, signal = found.rows.drop(found.report.left_out), found.report.signal
+def _refusal(checked: CheckedData, objective_info: ObjectiveInfo) -> str | None:
+    """The reason why training would refuse these rows although each row is valid; None if it would not."""
+    rows, signal = checked.rows.drop(checked.report.left_out), checked.report.signal
     # If every row has labels, bce needs no further check of single rows.
-    labelled = reader.needs == DefaultObjective().needs and signal.labels.rows == signal.rows
+    labelled = objective_info.needs == DefaultObjective().needs and signal.labels.rows == signal.rows
     try:
         if len(rows) and not labelled:
-            check_needs(reader, rows, found.data.group_size)
+            check_needs(objective_info, rows, checked.data.group_size)
     except InputError as error:
         return str(error)
-    return found.why_no_signal(reader.needs)
+    return checked.why_no_signal(objective_info.needs)
 
 
 def _show(report: Report, which: str = "") -> None:
@@ -133,33 +134,33 @@ def _show(report: Report, which: str = "") -> None:
     ordered = sorted(report.counts, key=lambda kind: (report.severity(kind), -report.counts[kind], kind))
     if ordered:
         rows = [(report.severity(kind), kind, f"{report.counts[kind]:,}", KINDS[kind][1]) for kind in ordered]
-        show(table(["", f"problem {which}".strip(), "count", "what"], rows, right=["count"], wrap=["what"]))
+        show(table(["", f"problem {which}".strip(), "count", "meaning"], rows, right=["count"], wrap=["meaning"]))
         typer.echo()
-        places = [(p.kind, f"{p.file}:{p.line}", p.message) for kind in ordered for p in report.problems_of(kind)]
-        show(table(["problem", "where", "first of them"], places, wrap=["where", "first of them"]))
+        locations = [(p.kind, f"{p.file}:{p.line}", p.message) for kind in ordered for p in report.problems_of(kind)]
+        show(table(["problem", "location", "message"], locations, wrap=["location", "message"]))
         typer.echo()
 
 
-def _conclude(found: CheckedData, lacks: list[str]) -> None:
-    for report, which in ((found.dev_report, "dev rows"), (found.report, "rows")):
+def _conclude(checked: CheckedData, refusals: list[str]) -> None:
+    for report, which in ((checked.dev_report, "dev rows"), (checked.report, "rows")):
         if report is not None:
             bad = len(report.error_rows)
             counted = (
                 f"{report.rows:,} {which}: {report.errors:,} errors in {bad:,} of them, {report.warnings:,} warnings."
             )
-            typer.echo(f"{counted} {_outcome(found, lacks) if report is found.report else ''}".rstrip())
+            typer.echo(f"{counted} {_outcome(checked, refusals) if report is checked.report else ''}".rstrip())
 
 
-def _outcome(found: CheckedData, lacks: list[str]) -> str:
-    report, dev_errors = found.report, 0 if found.dev_report is None else found.dev_report.errors
+def _outcome(checked: CheckedData, refusals: list[str]) -> str:
+    report, dev_errors = checked.report, 0 if checked.dev_report is None else checked.dev_report.errors
     # Errors first: a misspelled key may be the reason why all labels are equal.
     if (report.errors or dev_errors) and report.on_error == "error":
         return "Training would stop; --on-error drop or warn would let it continue."
     left = report.rows - len(report.left_out)
-    if left and lacks:
-        return f"Training would stop: {'; '.join(lacks)}."
+    if left and refusals:
+        return f"Training would stop: {'; '.join(refusals)}."
     if not report.errors and not dev_errors:
-        return "Fit to train on."
+        return "Training would accept these rows."
     if not left:
         return f"Training would stop: with on_error={report.on_error} no row is left."
     return f"With on_error={report.on_error} training would continue with {left:,} rows."

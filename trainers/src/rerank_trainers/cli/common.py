@@ -39,7 +39,7 @@ def progress_over(items: Iterable[Item], what: str, done: int, total: int) -> It
 
 @contextmanager
 def keep_partial(writer: RowWriter) -> Iterator[RowWriter]:
-    """The writer's block; where it is interrupted, a note says what is kept and how to go on."""
+    """Run a block with the writer; after an interruption a note tells how many rows are kept and how to continue."""
     try:
         with writer:
             if writer.done:
@@ -47,5 +47,5 @@ def keep_partial(writer: RowWriter) -> Iterator[RowWriter]:
             yield writer
     except BaseException:
         if writer.written:
-            note(f"{writer.written} rows are kept in {writer.partial}; the same command with --resume goes on")
+            note(f"{writer.written} rows are kept in {writer.partial}; repeat the command with --resume to continue")
         raise

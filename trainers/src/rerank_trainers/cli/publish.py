@@ -91,27 +91,30 @@ def publish(
         **{name: value for name, value in given.items() if value is not None},
     )
     dev = _dev_rows(config) if evaluate and config is not None and config.data.eval else None
-    found = publish_checkpoint(folder, out, settings, dev_rows=dev, overwrite=overwrite)
-    address = None if push is None else pushed(found.directory, push, private=private)
+    published = publish_checkpoint(folder, out, settings, dev_rows=dev, overwrite=overwrite)
+    address = None if push is None else pushed(published.directory, push, private=private)
     if as_json:
-        emit_json({"schema_version": 1, **found.to_dict(), "pushed": address})
+        emit_json({"schema_version": 1, **published.to_dict(), "pushed": address})
         return
     rows = [
-        ("folder", str(found.directory)),
-        ("model", found.name),
-        ("weights", found.dtype),
-        ("probes with equal scores in a fresh process", str(found.probes)),
-        ("largest difference", f"{found.deviation:.1e}"),
-        *((f"largest difference in {library}", f"{apart:.1e}") for library, apart in found.elsewhere.items()),
+        ("folder", str(published.directory)),
+        ("model", published.name),
+        ("weights", published.dtype),
+        ("probes with equal scores in a fresh process", str(published.probes)),
+        ("largest difference", f"{published.deviation:.1e}"),
+        *(
+            (f"largest difference in {library}", f"{difference:.1e}")
+            for library, difference in published.elsewhere.items()
+        ),
     ]
-    if found.dtype != "float32":
-        rows.append((f"largest difference caused by {found.dtype}", f"{found.rounding:.1e}"))
-    if found.scaling is not None:
-        rows.append(("calibrated", f"{found.scaling.scale:.6g} × score + {found.scaling.offset:.6g}"))
+    if published.dtype != "float32":
+        rows.append((f"largest difference caused by {published.dtype}", f"{published.rounding:.1e}"))
+    if published.scaling is not None:
+        rows.append(("calibrated", f"{published.scaling.scale:.6g} × score + {published.scaling.offset:.6g}"))
     if address is not None:
         rows.append(("pushed", address))
     show(table(("published", ""), rows, wrap=("",)))
-    note(f"try it: rerank rank QUERY FILES --model {found.directory}")
+    note(f"try it: rerank rank QUERY FILES --model {published.directory}")
 
 
 def _dev_rows(config: Config) -> RowStore:
@@ -121,6 +124,6 @@ def _dev_rows(config: Config) -> RowStore:
         return open_dev_rows(config.data)
     except InputError as error:
         raise InputError(
-            f"the run's dev set (data.eval), which is measured for the card: {error}. Relative paths start at "
-            "the directory where the run was started: start there, or give --no-eval"
+            f"the run's dev set (data.eval), which is evaluated for the model card: {error}. Relative paths start at "
+            "the directory where the run was started: run this command there, or give --no-eval"
         ) from error

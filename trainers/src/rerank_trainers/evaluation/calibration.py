@@ -49,7 +49,7 @@ class Scaling:
         if not (np.isfinite(self.scale) and np.isfinite(self.offset) and self.scale > 0):
             raise InputError(
                 f"scores times {self.scale!r} plus {self.offset!r} would change the order of documents; the scale must "
-                "be positive. Scores that fall with relevance are no ranking to calibrate: look at the dev set's labels"
+                "be positive. Scores that fall with relevance cannot be calibrated: look at the dev set's labels"
             )
 
     def __call__(self, score: float) -> float:
@@ -86,10 +86,10 @@ def reliability(scored: Scored, scaling: Scaling = IDENTITY, *, bins: int = 10) 
     """
     scores, relevant = _arrays(scored)
     probabilities = _sigmoid(scaling.scale * scores + scaling.offset)
-    places = np.minimum((probabilities * bins).astype(int), bins - 1)
+    bin_of = np.minimum((probabilities * bins).astype(int), bins - 1)
     filled = []
-    for place in range(bins):
-        inside = places == place
+    for number in range(bins):
+        inside = bin_of == number
         if inside.any():
             filled.append((int(inside.sum()), float(probabilities[inside].mean()), float(relevant[inside].mean())))
     error = sum(count * abs(predicted - actual) for count, predicted, actual in filled) / len(scores)

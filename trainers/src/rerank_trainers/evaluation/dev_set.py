@@ -1,7 +1,7 @@
 """Ranks the dev set through the serving pipeline and computes metrics with ir_measures.
 
 Ties are broken against the model: documents with equal scores are put in the worst order. Otherwise a model that gives
-all documents the same score would get the order of the file, which often lists relevant documents first.
+all documents the same score would be measured on the order of the file, which often lists relevant documents first.
 
 nDCG reads gains as the labels give them, fractions included. Every other metric reads integer grades: labels rounded,
 halves up. This is one rule for the whole dev set and leaves integer labels unchanged.
@@ -134,7 +134,7 @@ class DevSet:
         run = []
         for at, (gains, own) in enumerate(zip(self.gains, scores, strict=True)):
             worst = sorted(range(len(own)), key=lambda doc: (-own[doc], gains[doc]))
-            run += [ir_measures.ScoredDoc(str(at), str(doc), float(-place)) for place, doc in enumerate(worst)]
+            run += [ir_measures.ScoredDoc(str(at), str(doc), float(-position)) for position, doc in enumerate(worst)]
         queries: dict[str, list[float]] = {str(measure): [0.0] * len(self.rows) for measure in self.measures}
         for measures, levels in self._judged():
             qrels = [
@@ -144,7 +144,7 @@ class DevSet:
             ]
             for one in ir_measures.iter_calc(measures, qrels, run):
                 queries[str(one.measure)][int(one.query_id)] = one.value
-        values = {name: sum(found) / len(found) for name, found in queries.items()}
+        values = {name: sum(per_query) / len(per_query) for name, per_query in queries.items()}
         pairs = [
             pair for own, grades in zip(scores, self.grades, strict=True) for pair in zip(own, grades, strict=True)
         ]

@@ -22,7 +22,7 @@ class Interrupt(transformers.TrainerCallback):  # type: ignore[misc]
     """Ctrl-C ends training after the current step and saves a checkpoint; a second Ctrl-C ends it at once.
 
     Attributes:
-        asked: whether any process was interrupted.
+        asked: whether Ctrl-C was pressed in any process.
     """
 
     def __init__(self) -> None:
@@ -109,7 +109,7 @@ class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
 
     Args:
         logs: number of consecutive logs with a spread below ``spread``.
-        spread: threshold on the standard deviation; see `Spread`.
+        spread: limit of the standard deviation; see `Spread`.
 
     Attributes:
         collapsed: whether the run was stopped.
@@ -129,8 +129,9 @@ class CollapseWatch(transformers.TrainerCallback):  # type: ignore[misc]
         self._alike = self._alike + 1 if spread < self.spread else 0
         if self._alike >= self.logs:
             _LOG.error(
-                "collapsed: for %d logs in a row the scores of a query's documents lay within %g of each other. "
-                "Training stops; the best checkpoint is kept. Lower train.learning_rate, or warm up longer",
+                "collapsed: for %d logs in a row the standard deviation of the scores of a query's documents was "
+                "below %g. Training stops; the best checkpoint is kept. Lower train.learning_rate, or raise "
+                "train.warmup",
                 self.logs,
                 self.spread,
             )

@@ -95,10 +95,10 @@ def choose(labels: Sequence[float] | None, count: int, size: int, *, seed: int, 
 
 
 def _grades(labels: Sequence[float], documents: Sequence[int]) -> list[list[int]]:
-    """Relevant documents by grade, best grade first; the grade depends on the label alone."""
+    """Relevant documents by grade, best grade first; the grade depends only on the label."""
     values = sorted({labels[doc] for doc in documents if labels[doc] > 0}, reverse=True)
     bands = min(len(values), _BANDS)
-    band = {value: place * bands // len(values) for place, value in enumerate(values)}
+    band = {value: position * bands // len(values) for position, value in enumerate(values)}
     grades: list[list[int]] = [[] for _ in range(bands)]
     for doc in documents:
         if labels[doc] > 0:
@@ -107,30 +107,30 @@ def _grades(labels: Sequence[float], documents: Sequence[int]) -> list[list[int]
 
 
 def _shared(grades: Sequence[Sequence[int]], size: int, seed: int, row: str, epoch: int) -> list[int]:
-    """``size`` documents, the same number of every grade (or all of a smaller grade). Remaining places rotate over the
+    """``size`` documents, the same number of every grade (or all of a smaller grade). Remaining slots rotate over the
     grades, in a new order each round, so that any two grades meet."""
     level = 0
     while sum(min(len(grade), level + 1) for grade in grades) <= size:
         level += 1
-    places = size - sum(min(len(grade), level) for grade in grades)
-    waiting = [place for place, grade in enumerate(grades) if len(grade) > level]
+    slots = size - sum(min(len(grade), level) for grade in grades)
+    waiting = [number for number, grade in enumerate(grades) if len(grade) > level]
     turn, start = divmod(epoch, len(waiting))
     random.Random(f"grades {seed} {row} {turn}").shuffle(waiting)
     chosen: list[int] = []
-    for place, grade in enumerate(grades):
+    for number, grade in enumerate(grades):
         own = min(len(grade), level)
         seen, more = epoch * own, 0
-        if place in waiting:
-            # The epochs of this round in which the grade got one of the remaining places.
-            lucky = [(waiting.index(place) - at) % len(waiting) < places for at in range(start + 1)]
-            seen, more = seen + turn * places + sum(lucky[:-1]), int(lucky[-1])
-        chosen += [grade[(seen + number) % len(grade)] for number in range(own + more)]
+        if number in waiting:
+            # The epochs of this round in which the grade got one of the remaining slots.
+            given = [(waiting.index(number) - at) % len(waiting) < slots for at in range(start + 1)]
+            seen, more = seen + turn * slots + sum(given[:-1]), int(given[-1])
+        chosen += [grade[(seen + offset) % len(grade)] for offset in range(own + more)]
     return chosen
 
 
 def _turn(documents: Sequence[int], count: int, epoch: int) -> list[int]:
     """``count`` of the documents, starting each epoch where the last one ended."""
-    return [documents[(epoch * count + place) % len(documents)] for place in range(count)] if documents else []
+    return [documents[(epoch * count + offset) % len(documents)] for offset in range(count)] if documents else []
 
 
 class TrainingDataset:

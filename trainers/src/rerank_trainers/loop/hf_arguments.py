@@ -18,7 +18,7 @@ __all__ = ["arguments_of", "one_gpu"]
 
 _LOG = logging.getLogger("rerank_trainers")
 
-# Arguments with a default of ours that the caller may change.
+# Arguments whose default is set here and which the caller may change.
 _OPEN = ("report_to", "disable_tqdm", "save_total_limit", "ddp_find_unused_parameters")
 
 # Arguments that only transformers' own data loader, loss and evaluation read; those are replaced here.
@@ -82,15 +82,15 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
         raise InputError("train.device is 'cuda', and torch finds no CUDA device here; leave it out to train on a CPU")
     elif train.device not in (None, "cuda"):
         raise InputError(
-            f"train.device is {train.device!r}; say 'cpu' or 'cuda', or leave it out (CUDA_VISIBLE_DEVICES chooses "
-            "among GPUs)"
+            f"train.device is {train.device!r}; set it to 'cpu' or 'cuda', or leave it out (CUDA_VISIBLE_DEVICES "
+            "chooses among GPUs)"
         )
     elif train.device is None and not torch.cuda.is_available() and _processes() > 1:
         # Without use_cpu, transformers would not connect the processes, and each would train alone.
         ours["use_cpu"] = True
     given = set(train.arguments)
     for names, why in (
-        (given & set(ours) - set(_OPEN), "settings of train.* and model.* decide that"),
+        (given & set(ours) - set(_OPEN), "settings of train.* and model.* decide it"),
         (given & {"gradient_checkpointing", "activation_checkpointing"}, "set model.gradient_checkpointing"),
         (given & _UNREAD, "it has no effect: data loading, loss and evaluation are not transformers' own"),
         (given - known, "no such argument of transformers' TrainingArguments"),
@@ -104,9 +104,9 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
     if args.gradient_accumulation_steps != 1 or "num_steps" in (
         args.accelerator_config.gradient_accumulation_kwargs or {}
     ):
-        raise InputError("train.arguments: steps are accumulated by train.token_budget alone; set train.batch_size")
+        raise InputError("train.arguments: steps are accumulated only by train.token_budget; set train.batch_size")
     if train.precision == "fp16" and args.device.type == "cpu":
-        raise InputError("train.precision is 'fp16', which needs a GPU; on a CPU say 'bf16' or 'float32'")
+        raise InputError("train.precision is 'fp16', which needs a GPU; on a CPU set 'bf16' or 'float32'")
     if (started := _processes()) != args.world_size:
         raise InputError(
             f"torchrun started {started} processes, of which transformers connects {args.world_size}: each would train "

@@ -93,7 +93,7 @@ class Pass:
         return [*runs, range(start, len(self.lengths))]
 
     def some(self, rows: range) -> Batch:
-        """The batch of these rows alone."""
+        """A batch of only these rows."""
         chosen = [self.batch.rows[row] for row in rows]
         queries = {row.query: self.batch.queries[row.query] for row in chosen if row.query in self.batch.queries}
         return Batch(queries, chosen)
@@ -187,11 +187,11 @@ def _pass_of(
     plan: RowPlan, groups: Sequence[Group], windows: Sequence[Sequence[Window]], chosen: Sequence[int]
 ) -> Pass:
     joint = not plan.query_rows
-    placed = sorted(
+    ordered = sorted(
         ((at, window) for at in chosen for window in windows[at]),
         key=lambda one: (0 if joint else one[0], one[1].length),
     )
-    column = {(at, window.doc): row for row, (at, window) in enumerate(placed)}
+    column = {(at, window.doc): row for row, (at, window) in enumerate(ordered)}
     widest = max(len(groups[at].docs) for at in chosen)
     shape = (len(chosen), widest)
     place, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
@@ -200,14 +200,14 @@ def _pass_of(
         place[line, :size] = torch.tensor([column[at, doc] for doc in range(size)])
         mask[line, :size] = True
     return Pass(
-        Batch({at: plan.query_rows[at] for at in chosen if at in plan.query_rows}, [plan.row(w) for _, w in placed]),
+        Batch({at: plan.query_rows[at] for at in chosen if at in plan.query_rows}, [plan.row(w) for _, w in ordered]),
         place,
         mask,
         _targets([groups[at].labels for at in chosen], mask),
         _targets([groups[at].teacher for at in chosen], mask),
         torch.tensor([groups[at].weight for at in chosen]),
         tuple(groups[at].id for at in chosen),
-        tuple(window.length for _, window in placed),
+        tuple(window.length for _, window in ordered),
         {at: len(plan.query_rows[at].ids) for at in chosen if at in plan.query_rows},
     )
 

@@ -35,10 +35,10 @@ def check_out(config: Config) -> None:
         InputError: names the folder.
     """
     out = Path(file_path_of(config.train.out, "train.out"))
-    for place in (out, out / "checkpoints", out / "final"):
-        if place.exists() and not place.is_dir():
-            raise InputError(f"train.out is {config.train.out!r}, and {str(place)!r} is no folder; give another")
-    above = next(place for place in (out, *out.resolve().parents) if place.exists())
+    for folder in (out, out / "checkpoints", out / "final"):
+        if folder.exists() and not folder.is_dir():
+            raise InputError(f"train.out is {config.train.out!r}, and {str(folder)!r} is no folder; give another")
+    above = next(folder for folder in (out, *out.resolve().parents) if folder.exists())
     if not above.is_dir():
         raise InputError(f"train.out is {config.train.out!r}, and {str(above)!r} is no folder; give another")
     if not os.access(above, os.W_OK | os.X_OK):
@@ -142,8 +142,8 @@ def check_room(out: str, size: int, count: int) -> None:
     Raises:
         InputError: names the free and the needed space.
     """
-    place = next(folder for folder in (Path(out), *Path(out).resolve().parents) if folder.exists())
-    free = shutil.disk_usage(place).free
+    existing = next(folder for folder in (Path(out), *Path(out).resolve().parents) if folder.exists())
+    free = shutil.disk_usage(existing).free
     if size * count > free:
         raise InputError(
             f"train.out is {out!r}, where {free / 1e9:.2g} GB are free; {count} checkpoints of about "

@@ -48,8 +48,8 @@ def objective_from(config: Config) -> Objective:
     if not config.objective:
         raise InputError("objective is empty; name at least one, like softmax_ce")
     parts = [(part.weight, make_objective(part.name, **part.options)) for part in config.objective]
-    found = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else weighted_sum(parts)
-    return Layerwise(found, config.model.self_distill) if config.model.kind == "layerwise" else found
+    objective = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else weighted_sum(parts)
+    return Layerwise(objective, config.model.self_distill) if config.model.kind == "layerwise" else objective
 
 
 @dataclass(frozen=True, eq=False)

@@ -33,7 +33,7 @@ __all__ = [
 _LOG = logging.getLogger("rerank_trainers")
 
 # Settings that may change between start and resume. Paths: rows, model and steps are compared by content.
-_PLACES = frozenset({"data.train", "data.eval", "model.checkpoint", "model.revision", "model.name", "train.out"})
+_PATHS = frozenset({"data.train", "data.eval", "model.checkpoint", "model.revision", "model.name", "train.out"})
 # Settings that change how a step is computed, but not its result; logging, kept checkpoints, device.
 _EXECUTION = frozenset(
     {
@@ -41,16 +41,16 @@ _EXECUTION = frozenset(
         "train.keep_checkpoints",
     }
 )  # fmt: skip
-MAY_CHANGE = _PLACES | _EXECUTION
+MAY_CHANGE = _PATHS | _EXECUTION
 # Arguments of transformers that only concern logs.
 _LOGS = frozenset({"report_to", "run_name", "disable_tqdm"})
 # Schedules that do not depend on the total number of steps: the first always, the others without warm-up.
 _ENDLESS = ("constant", "constant_with_warmup", "inverse_sqrt")
 
 _REMEDY = (
-    "a resumed run needs what it began with. Give those values again; or start a new run with another train.out or "
-    "--overwrite. A new run can start from the weights of this one: publish it (`rerank train publish`), and give the "
-    "folder as model.checkpoint"
+    "a resumed run needs the settings, data and model that it began with. Give those again; or start a new run "
+    "with another train.out or --overwrite. A new run can start from the weights of this one: publish it "
+    "(`rerank train publish`), and give the folder as model.checkpoint"
 )
 
 # Added to the message if the number of rows is the same.
@@ -76,12 +76,12 @@ def checkpoint_of(resume: bool | str, out: str | Path) -> Path:
         if flaw is not None:
             raise InputError(f"{resume!r} is not a checkpoint of a run: {flaw}")
         return folder
-    found = whole_checkpoints(out, resumable=True)
-    if not found:
+    complete = whole_checkpoints(out, resumable=True)
+    if not complete:
         broken = ", none of which is complete" if numbered(out) else ""
         more = " or with --overwrite" if broken else ""
         raise InputError(f"{str(out)!r} has no checkpoint to resume{broken}; start without --resume{more}")
-    return found[max(found)]
+    return complete[max(complete)]
 
 
 def check_fresh(out: str | Path) -> None:
@@ -90,9 +90,9 @@ def check_fresh(out: str | Path) -> None:
     Raises:
         InputError: the folder has checkpoints.
     """
-    if found := numbered(out):
+    if existing := numbered(out):
         raise InputError(
-            f"{str(out)!r} has {len(found)} checkpoints of an earlier run; go on with --resume, or give "
+            f"{str(out)!r} has {len(existing)} checkpoints of an earlier run; continue with --resume, or give "
             "another train.out, or --overwrite to delete them"
         )
 
@@ -151,7 +151,7 @@ def check_start(spec: ModelSpec, config: Config, checkpoint: Path) -> None:
     changed = [f"{name} {was.get(name)} -> {now['versions'].get(name)}" for name in sorted({*was, *now["versions"]})
                if was.get(name) != now["versions"].get(name)]  # fmt: skip
     if changed:
-        _LOG.warning("this run began with other versions, which may round otherwise: %s", ", ".join(changed))
+        _LOG.warning("this run began with other versions, which may round differently: %s", ", ".join(changed))
 
 
 def steps_of(config: Config, rows: int) -> int:
@@ -169,8 +169,8 @@ def check_steps(checkpoint: Path, total: int) -> None:
     done = int(state_of(checkpoint)["global_step"])
     if done > total:
         raise InputError(
-            f"--resume: {str(checkpoint)!r} is at step {done}, and the run is to have {total}; raise train.epochs or "
-            "train.max_steps, or publish what there is with `rerank train publish`"
+            f"--resume: {str(checkpoint)!r} is at step {done}, and the run would end at step {total}; raise "
+            "train.epochs or train.max_steps, or publish the checkpoint with `rerank train publish`"
         )
 
 

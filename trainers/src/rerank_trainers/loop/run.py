@@ -50,7 +50,7 @@ class Run:
         Raises:
             InputError: nothing to resume; other settings, data or model than the run began with (nothing on disk is
                 changed then); a fresh start in a folder with checkpoints of an earlier run.
-            NonFiniteLossError: a loss or gradient is NaN or infinite; the last checkpoint stands.
+            NonFiniteLossError: a loss or gradient is NaN or infinite; the last checkpoint is kept.
         """
         checkpoint = self._checkpoint(resume, overwrite=overwrite)
         if self.trainer.args.process_index == 0:

@@ -27,11 +27,11 @@ _READ = frozenset({".safetensors", ".json", ".txt", ".model", ".jinja"})
 
 def environment() -> dict[str, str]:
     """Versions of Python and of the installed packages that affect training."""
-    found = {"python": platform.python_version()}
+    versions = {"python": platform.python_version()}
     for name in _PACKAGES:
         with contextlib.suppress(importlib.metadata.PackageNotFoundError):
-            found[name] = importlib.metadata.version(name)
-    return found
+            versions[name] = importlib.metadata.version(name)
+    return versions
 
 
 def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None) -> dict[str, Any]:
@@ -82,7 +82,7 @@ def record(out: str | Path, what: str, facts: dict[str, Any]) -> None:
 def read_record(out: str | Path, what: str) -> dict[str, Any] | None:
     """The recorded ``config``, ``data`` or ``start`` of a run; None if missing or unreadable."""
     try:
-        found = json.loads((Path(out) / f"{what}.json").read_text(encoding="utf-8"))
+        content = json.loads((Path(out) / f"{what}.json").read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return None
-    return found if isinstance(found, dict) else None
+    return content if isinstance(content, dict) else None

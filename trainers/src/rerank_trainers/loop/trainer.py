@@ -160,18 +160,18 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         """
         device = scores.device
         mask = part.mask.to(device)
-        laid = scores[part.place.to(device)]
+        arranged = scores[part.place.to(device)]
         labels, teacher = (None if one is None else one.to(device) for one in (part.labels, part.teacher))
-        losses = self.objective(laid, labels, teacher, mask)
+        losses = self.objective(arranged, labels, teacher, mask)
         if not bool(torch.isfinite(losses).all()):
             bad = [id_ for id_, loss in zip(part.ids, losses.tolist(), strict=True) if not math.isfinite(loss)]
             raise NonFiniteLossError(
                 f"at step {self.state.global_step} the loss of the rows {', '.join(bad[:8])} is not finite; its scores "
-                f"reach from {scores.min().item()!r} to {scores.max().item()!r}. Lower train.learning_rate, or look "
+                f"range from {scores.min().item()!r} to {scores.max().item()!r}. Lower train.learning_rate, or look "
                 "at these rows with `rerank train check`"
             )
         # The deepest layer, whose score ranks, is last.
-        self._spread.add(laid.detach() if laid.dim() == 2 else laid[..., -1].detach(), mask)
+        self._spread.add(arranged.detach() if arranged.dim() == 2 else arranged[..., -1].detach(), mask)
         return (losses * part.weights.to(device)).sum()
 
     @contextlib.contextmanager
@@ -224,8 +224,8 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             if self.args.should_save:
                 shutil.rmtree(folder, ignore_errors=True)  # an incomplete checkpoint only takes up space
             raise CheckpointWriteError(
-                f"{str(folder)!r} cannot be written: {error}. The checkpoints before it stand; free space, and go "
-                "on with --resume"
+                f"{str(folder)!r} cannot be written: {error}. Earlier checkpoints are kept; free space, and continue "
+                "with --resume"
             ) from error
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:

@@ -23,7 +23,7 @@ _LOG = logging.getLogger("rerank_trainers")
 
 STATE = "trainer_state.json"
 
-# One file of each line must exist. _MODEL: read by publishing and resuming; _LOOP: read by resuming alone.
+# One file of each line must exist. _MODEL: read by publishing and resuming; _LOOP: read only by resuming.
 _MODEL = (
     ("model.safetensors", "model.safetensors.index.json", "adapter_model.safetensors"),
     ("config.json", "adapter_config.json"),
@@ -35,12 +35,12 @@ _LOOP = (("optimizer.pt",), ("scheduler.pt",), ("rng_state.pth", "rng_state_0.pt
 
 def numbered(out: str | Path) -> dict[int, Path]:
     """Folders of a run that are named ``checkpoint-N``, by step, ascending."""
-    found = {
+    folders = {
         int(match.group(1)): folder
         for folder in (Path(out) / "checkpoints").glob("checkpoint-*")
         if (match := re.fullmatch(r"checkpoint-(\d+)", folder.name)) and folder.is_dir()
     }
-    return dict(sorted(found.items()))
+    return dict(sorted(folders.items()))
 
 
 def whole_checkpoints(out: str | Path, *, resumable: bool = False) -> dict[int, Path]:
@@ -49,24 +49,24 @@ def whole_checkpoints(out: str | Path, *, resumable: bool = False) -> dict[int, 
     Args:
         resumable: also require the files that resuming reads.
     """
-    found = {}
+    complete = {}
     for steps, folder in numbered(out).items():
         flaw = flaw_of(folder, resumable=resumable)
         if flaw is None:
-            found[steps] = folder
+            complete[steps] = folder
         else:
             _LOG.warning("%s is skipped, because it is not a complete checkpoint: %s", folder, flaw)
-    return found
+    return complete
 
 
 def flaw_of(folder: Path, *, resumable: bool = False) -> str | None:
     """Why a folder is not a complete checkpoint; None if it is one."""
     # DeepSpeed and FSDP keep the state of each process, and perhaps the weights, in subfolders.
     shared = any(path.is_dir() for path in folder.iterdir())
-    wanted: list[tuple[str, ...]] = [(STATE,)] if folder.parent.name == "checkpoints" or resumable else []
+    required: list[tuple[str, ...]] = [(STATE,)] if folder.parent.name == "checkpoints" or resumable else []
     if not (shared and resumable):
-        wanted += [*_MODEL, *(_LOOP if resumable else ())]
-    for names in wanted:
+        required += [*_MODEL, *(_LOOP if resumable else ())]
+    for names in required:
         if not any((folder / name).is_file() for name in names):
             return f"it has no {' or '.join(names)}"
     for path in sorted(folder.iterdir()):
@@ -88,8 +88,8 @@ def unfinished(out: str | Path) -> list[Path]:
 def state_of(checkpoint: Path) -> dict[str, Any]:
     """The content of transformers' trainer_state.json; empty if a checkpoint was moved without it."""
     path = checkpoint / STATE
-    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
+    state: dict[str, Any] = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return state
 
 
 def _readable(path: Path) -> bool:

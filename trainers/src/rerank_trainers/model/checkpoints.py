@@ -40,21 +40,21 @@ def find_checkpoint(path: Path, number: int | None = None) -> Path:
     file_path_of(path, "the folder of the run")
     if (path / FILE_NAME).is_file() and number is None:
         return _checked(path)
-    there = numbered(path)
-    if number is not None and there:
-        if number not in there:
-            raise InputError(f"{str(path)!r} has no checkpoint {number}; there are {', '.join(map(str, there))}")
-        return _checked(there[number])
-    found = whole_checkpoints(path)
-    if not found:
-        broken = f"; none of its {len(there)} is complete" if there else ""
+    folders = numbered(path)
+    if number is not None and folders:
+        if number not in folders:
+            raise InputError(f"{str(path)!r} has no checkpoint {number}; there are {', '.join(map(str, folders))}")
+        return _checked(folders[number])
+    complete = whole_checkpoints(path)
+    if not complete:
+        broken = f"; none of its {len(folders)} is complete" if folders else ""
         raise InputError(f"{str(path)!r} has no checkpoint: neither {FILE_NAME} nor checkpoints/checkpoint-N{broken}")
-    last = found[max(found)]
+    last = complete[max(complete)]
     best = state_of(last).get("best_model_checkpoint")
     if not best:
         return last
     # The run may have been moved since.
-    chosen = next((folder for folder in found.values() if folder.name == Path(best).name), None)
+    chosen = next((folder for folder in complete.values() if folder.name == Path(best).name), None)
     if chosen is None:
         _LOG.warning(
             "%s, the best checkpoint of the run, is missing or incomplete; the last one is used: %s", best, last
@@ -89,11 +89,11 @@ def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model
     spec = registry.default().resolve(str(directory))
     base = read_json(directory / FILE_NAME).get("base")
     # lora=None loads a quantized base in full precision, so that the adapter can be merged.
-    told = replace(config or _guessed(directory, spec), lora=None, gradient_checkpointing=False, name=spec.name)
+    settings = replace(config or _guessed(directory, spec), lora=None, gradient_checkpointing=False, name=spec.name)
     adapter = is_adapter(directory)
     if not adapter:
-        told = replace(told, checkpoint=str(directory), like=None, template=None, answers=(), revision=None)
-    model = open_model(told, name=spec.name)
+        settings = replace(settings, checkpoint=str(directory), like=None, template=None, answers=(), revision=None)
+    model = open_model(settings, name=spec.name)
     tokenizer = tokenizer_of(directory)
     held = merge_into(model.module, directory).whole if adapter else {}
     fresh = [name for name in model.fresh if name not in held]
@@ -101,7 +101,7 @@ def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model
         raise CheckpointError(f"{str(directory)!r} lacks weights: {list(fresh[:5])!r}, {len(fresh)} in all")
     module = model.module.eval()
     scorer = scorer_of(module, tokenizer, spec)
-    origin = (config or told).checkpoint
+    origin = (config or settings).checkpoint
     return Model(module, tokenizer, spec, scorer, base, (), origin)
 
 
@@ -112,9 +112,9 @@ def _guessed(directory: Path, spec: ModelSpec) -> ModelConfig:
     if head is None or kind is None:
         raise InputError(f"{str(directory)!r} is no checkpoint of this trainer: its head is {head!r}")
     base = read_json(directory / CONFIG).get("base_model_name_or_path") if is_adapter(directory) else None
-    told = ModelConfig(kind=kind, checkpoint=str(base or ""), max_length=spec.max_length)
-    told = replace(told, max_query_length=spec.max_query_length, first_layer=head.first or told.first_layer)
+    settings = ModelConfig(kind=kind, checkpoint=str(base or ""), max_length=spec.max_length)
+    settings = replace(settings, max_query_length=spec.max_query_length, first_layer=head.first or settings.first_layer)
     if head.kind == "classifier":
-        return told
+        return settings
     answers = tuple(word for word in (head.positive, head.negative) if word is not None)
-    return replace(told, template=asdict(spec.template), answers=answers)
+    return replace(settings, template=asdict(spec.template), answers=answers)

@@ -1,4 +1,4 @@
-"""Refuses to train a checkpoint as a cross-encoder by default if it ranks in another way, which it would lose."""
+"""Refuses to turn a checkpoint that ranks in another way into a cross-encoder, unless the settings ask for it."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ __all__ = ["DEFAULT", "check_kind", "check_start"]
 
 DEFAULT: Literal["cross-encoder"] = "cross-encoder"
 
-# By kind of head: what such a model is, and how to train it as that.
+# By kind of head: a description of such a model, and how to train it without changing its kind.
 _OTHERS = {
     "maxsim": ("a late-interaction model, which cannot be trained as such here", ""),
     "last_token": (
         "a causal language model that answers with a word",
-        "`rerank train llm`, or --set model.kind=llm, trains it as what it is. ",
+        "`rerank train llm`, or --set model.kind=llm, trains it as a language model. ",
     ),
     "layers": (
         "a causal language model with a score at every layer",
-        "--set model.kind=layerwise trains it as what it is. ",
+        "--set model.kind=layerwise trains it as a layerwise model. ",
     ),
 }
 
@@ -53,41 +53,42 @@ def check_start(config: ModelConfig, known: Registry) -> None:
     check_kind(config, known, named)
 
 
-def check_kind(config: ModelConfig, known: Registry, found: ModelSpec | Path) -> None:
+def check_kind(config: ModelConfig, known: Registry, model: ModelSpec | Path) -> None:
     """Refuse to give a fresh score head to a model that ranks in another way, unless ``model.kind`` asks for it.
 
-    A base model without a way to rank gets a fresh head without being asked.
+    A base model, which cannot rank yet, gets a fresh head even if ``model.kind`` is not set.
 
     Args:
-        found: the spec of a named model, else the directory of the checkpoint.
+        model: the spec of a named model, else the directory of the checkpoint.
 
     Raises:
         InputError: names the kind of the checkpoint and both ways to continue.
     """
     if config.kind is not None:
         return
-    what, instead = _otherwise(known, found)
-    if what:
+    kind, instead = _other_kind(known, model)
+    if kind:
         raise InputError(
-            f"model.checkpoint {config.checkpoint!r} is {what}. {instead}As a cross-encoder it would keep its layers "
-            "alone: the score head starts at random, and what the model knows of ranking is lost, above all on texts "
-            "unlike the training data. If that is what you want, say so: --set model.kind=cross-encoder"
+            f"model.checkpoint {config.checkpoint!r} is {kind}. {instead}As a cross-encoder it would keep only its "
+            "layers: the score head would start at random, and the model would lose its ability to rank, above all on "
+            "texts unlike the training data. To train it so all the same, give --set model.kind=cross-encoder"
         )
 
 
-def _otherwise(known: Registry, found: ModelSpec | Path) -> tuple[str, str]:
-    """What the model is and how to train it as that; both empty for a cross-encoder and for a base model."""
-    if isinstance(found, ModelSpec):
-        spec = found
+def _other_kind(known: Registry, model: ModelSpec | Path) -> tuple[str, str]:
+    """A description of the model, and how to train it without changing its kind; both empty for a cross-encoder and for
+    a base model."""
+    if isinstance(model, ModelSpec):
+        spec = model
     else:
         try:
-            spec = known.resolve(str(found.absolute()))
+            spec = known.resolve(str(model.absolute()))
         except CheckpointError as error:
-            if str(error) != _unrecognised(known, found):
-                return f"no model that can be read as what it says it is ({error})", ""
-            return ("an embedding model (its modules.json pools vectors)" if _embeds(found) else ""), ""
+            if str(error) != _unrecognised(known, model):
+                return f"a folder that cannot be read as the kind of model that its files name ({error})", ""
+            return ("an embedding model (its modules.json pools vectors)" if _embeds(model) else ""), ""
     if spec.head is None:
-        return "scored by code of its own", ""
+        return "a model that is scored by code of its own", ""
     return _OTHERS.get(spec.head.kind, ("", ""))
 
 

@@ -98,9 +98,9 @@ def _own_head(source: Source) -> tuple[Any, Head] | None:
     scorer = build(replace(like, sha256={}), Options.of(like, given))
     if not isinstance(scorer, DecoderScorer) or type(scorer.runner) is not LayerRunner:
         raise InputError(f"{like.name!r} changes the batch between its layers, which cannot be trained here")
-    found: Any = scorer.module.config
+    translated: Any = scorer.module.config
     head = scorer.spec.head
-    return found, like.head if head is None else head
+    return translated, like.head if head is None else head
 
 
 def _output_row(source: Source, config: ModelConfig, base: Any, tokenizer: TextTokenizer) -> torch.Tensor | None:

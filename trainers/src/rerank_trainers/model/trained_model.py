@@ -55,8 +55,8 @@ class Model:
             model: the module, perhaps wrapped by the trainer.
         """
         scorer: Any = self.scorer
-        found: torch.Tensor = scorer.scores_from(model(**scorer.forward_inputs(batch, packed=scorer.packed)))
-        return found
+        scores: torch.Tensor = scorer.scores_from(model(**scorer.forward_inputs(batch, packed=scorer.packed)))
+        return scores
 
 
 def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> Model:

@@ -137,8 +137,8 @@ def _metrics(facts: CardFacts) -> str:
         return ""
     queries = len(next(iter(facts.after.queries.values()), ()))
     sentences = [
-        f"Dev set of {queries} queries, through the pipeline that serves.",
-        "Documents with equal scores are counted in the worst order.",
+        f"Dev set of {queries} queries, ranked by the serving pipeline.",
+        "Documents with equal scores are put in the worst order.",
     ]
     if queries > 1:
         pairs = "" if facts.before is None else ", paired for the difference"

@@ -75,11 +75,11 @@ def calibration_lines(scored: Scored, scaling: Scaling | None) -> list[str]:
         done = "The published weights hold" if scaling else "Platt's fit to these labels is"
         lines.append(
             f"{done} {fitted.scale:.6g} × score {'-' if fitted.offset < 0 else '+'} {abs(fitted.offset):.6g}, with "
-            f"which these are {after.ece:.4f} and {after.brier:.4f}, on the labels that it was fitted to."
+            f"which the two figures are {after.ece:.4f} and {after.brier:.4f}, on the labels that it was fitted to."
         )
     # There may be no positive temperature that helps, if most scores have the wrong sign for their label.
     with contextlib.suppress(InputError):
-        lines.append(f"Of a temperature alone the best is {1 / temperature(scored).scale:.4g}.")
+        lines.append(f"The best temperature without an offset is {1 / temperature(scored).scale:.4g}.")
     return ["\n".join(lines), "", "```", *_bars(scored, scaling or IDENTITY), "```"]
 
 

@@ -19,7 +19,7 @@ __all__ = ["main"]
 
 
 def main(directory: str, probes: str, *flags: str) -> None:
-    """Load on the CPU, score, write."""
+    """Load the folder on the CPU, score the probes, and write the scores to stdout."""
     pairs = [(query, doc) for query, doc in json.loads(Path(probes).read_text(encoding="utf-8"))]
     with rerank_core.load(directory, device="cpu") as reranker:
         if "--padded" in flags:

@@ -41,22 +41,24 @@ def plain_scores(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> dict[s
 
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
     chosen = [at for at, pair in enumerate(pairs) if _fits(tokenizer, spec, pair)]
-    found: dict[str, Scores] = {}
+    by_library: dict[str, Scores] = {}
     for library, score in ways.items():
         try:
             scores = score(folder, spec, [pairs[at] for at in chosen]) if chosen else []
         except Exception as error:  # any error of a library in the folder
             raise RuntimeError(f"{library} cannot score with it: {type(error).__name__}: {error}") from error
-        found[library] = [None] * len(pairs)
+        by_library[library] = [None] * len(pairs)
         for at, value in zip(chosen, scores, strict=True):
-            found[library][at] = value
-    return found
+            by_library[library][at] = value
+    return by_library
 
 
 def plain_use(spec: ModelSpec) -> list[str]:
     """Lines of a card: how other libraries score with the folder, by the code that `plain_scores` runs."""
     if not _has_plain_way(spec):
-        return ["Scoring needs rerank-core: transformers reads the weights, but has no such head or layout."]
+        return [
+            "Scoring needs rerank-core: transformers reads the weights, but has no head or row layout of this kind."
+        ]
     marked = [f"\0{name}\0" for name in ("query", "doc", "tokenizer.bos_token or str()")]
     classifies = spec.template.wrap == "pair"
     texts = _written(spec, (marked[0], marked[1])) if classifies else _pieces(spec, marked[2], (marked[0], marked[1]))
@@ -74,8 +76,8 @@ def plain_use(spec: ModelSpec) -> list[str]:
     if classifies:
         code += [f'inputs = tokenizer({shown}, truncation=True, return_tensors="pt")']
         code += ["score = model(**inputs).logits.item()"]
-        apart = "" if texts == (marked[0], marked[1]) else ", with query and document written as in that call"
-        note = f"sentence-transformers loads it as a `CrossEncoder`{apart}. {note}"
+        remark = "" if texts == (marked[0], marked[1]) else ", with query and document written as in that call"
+        note = f"sentence-transformers loads it as a `CrossEncoder`{remark}. {note}"
     else:
         assert spec.head is not None
         words = [word for word in (spec.head.positive, spec.head.negative) if word is not None]
@@ -187,7 +189,7 @@ def _crossed(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> list[float
     model = CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
     applied = type(model.activation_fn).__name__.lower().replace("identity", "none")
     if applied != spec.activation:
-        raise ValueError(f"it applies {applied!r} to the score, and the folder says {spec.activation!r}")
+        raise ValueError(f"it applies {applied!r} to the score, and the folder names {spec.activation!r}")
     texts = [_written(spec, pair) for pair in pairs]
     scores: list[float] = model.predict(texts, activation_fn=torch.nn.Identity(), show_progress_bar=False).tolist()
     return scores

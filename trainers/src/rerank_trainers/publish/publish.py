@@ -105,30 +105,30 @@ def publish(
         languages=config.languages or model.spec.languages,
     )
     twin = _copied(model)
-    # Scores with the layout of training: a spec or tokenizer that is saved differently is found by the comparison.
+    # Scores with the row layout of training: the comparison detects a spec or tokenizer that was saved differently.
     pairs = [*probes, *edges(model.scorer, model.scorer.spec)]
-    wanted = _scores(twin, model, pairs)
+    expected = _scores(twin, model, pairs)
     if hasattr(twin, "peft_config"):
         twin = twin.merge_and_unload().eval()
     if scaling is not None:
         fold(twin, scaling)
-        wanted = list(map(scaling, wanted))
+        expected = list(map(scaling, expected))
     rounding = 0.0
     if config.dtype != "float32":
-        wanted, rounding = _rounded(twin, getattr(torch, config.dtype), model, pairs, wanted)
+        expected, rounding = _rounded(twin, getattr(torch, config.dtype), model, pairs, expected)
     with staging_folder(target) as folder:
         _write(twin.to(getattr(torch, config.dtype)), model, spec, folder)
         text = card(spec, facts, dtype=config.dtype, scaling=scaling)
         (folder / "README.md").write_text(text, encoding="utf-8")
         del twin  # frees the memory for the fresh process
-        found, elsewhere = _loaded_back(folder, pairs)
-        answers: dict[str, Sequence[float | None]] = {"the folder": found, **elsewhere}
+        reloaded, elsewhere = _scores_in_fresh_process(folder, pairs)
+        answers: dict[str, Sequence[float | None]] = {"the folder": reloaded, **elsewhere}
         tolerance = TOLERANCE
-        if TOLERANCE < max(_deviation(wanted, scores) for scores in answers.values()) <= _MOST:
-            noise = _deviation(found, _loaded_back(folder, pairs, "--padded")[0])
+        if TOLERANCE < max(_deviation(expected, scores) for scores in answers.values()) <= _MOST:
+            noise = _deviation(reloaded, _scores_in_fresh_process(folder, pairs, "--padded")[0])
             tolerance = min(_MOST, max(TOLERANCE, _NOISE * noise))
         deviations = {
-            name: _compare(pairs, wanted, scores, f"loaded in a fresh process, {name}", tolerance)
+            name: _compare(pairs, expected, scores, f"loaded in a fresh process, {name}", tolerance)
             for name, scores in answers.items()
         }
         deviation = deviations.pop("the folder")
@@ -185,11 +185,11 @@ def _scores(module: Any, model: Model, pairs: Sequence[Pair]) -> list[float]:
 
 
 def _rounded(
-    module: Any, dtype: torch.dtype, model: Model, pairs: Sequence[Pair], wanted: Sequence[float]
+    module: Any, dtype: torch.dtype, model: Model, pairs: Sequence[Pair], expected: Sequence[float]
 ) -> tuple[list[float], float]:
     """Round the weights to ``dtype`` in place and score again; returns the scores and the largest difference."""
     merged = _scores(module, model, pairs)
-    _compare(pairs, wanted, merged, "with adapters merged and calibration written into it, the model", _MOST)
+    _compare(pairs, expected, merged, "with adapters merged and calibration written into it, the model", _MOST)
     with torch.no_grad():
         for tensor in module.state_dict().values():
             if tensor.is_floating_point():
@@ -232,18 +232,20 @@ def _amend(path: Path, more: dict[str, Any]) -> None:
     path.write_text(json.dumps(data, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _loaded_back(folder: Path, pairs: Sequence[Pair], *flags: str) -> tuple[list[float], dict[str, list[float | None]]]:
+def _scores_in_fresh_process(
+    folder: Path, pairs: Sequence[Pair], *flags: str
+) -> tuple[list[float], dict[str, list[float | None]]]:
     """Scores of the folder in a fresh process, on the CPU and offline, and scores of other libraries there.
 
     Raises:
         PublishError: the process failed.
     """
-    with tempfile.TemporaryDirectory() as place:
-        probes = Path(place) / "probes.json"
+    with tempfile.TemporaryDirectory() as scratch:
+        probes = Path(scratch) / "probes.json"
         probes.write_text(json.dumps(pairs), encoding="utf-8")
         command = [sys.executable, "-m", "rerank_trainers.publish.fresh_process", str(folder), str(probes), *flags]
         environment = {**os.environ, "HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1", "PYTHONIOENCODING": "utf-8"}
-        done = subprocess.run(command, cwd=place, env=environment, capture_output=True, encoding="utf-8", check=False)
+        done = subprocess.run(command, cwd=scratch, env=environment, capture_output=True, encoding="utf-8", check=False)
     if done.returncode != 0:
         last = (done.stderr.strip().splitlines() or [f"exit code {done.returncode}"])[-1]
         raise PublishError(
@@ -254,27 +256,27 @@ def _loaded_back(folder: Path, pairs: Sequence[Pair], *flags: str) -> tuple[list
 
 
 def _compare(
-    pairs: Sequence[Pair], wanted: Sequence[float], found: Sequence[float | None], what: str, tolerance: float
+    pairs: Sequence[Pair], expected: Sequence[float], actual: Sequence[float | None], what: str, tolerance: float
 ) -> float:
     """The largest difference of scores; pairs without a score do not count.
 
     Raises:
         PublishError: it is above the tolerance; names the pair.
     """
-    differences = list(map(_difference, wanted, found))
+    differences = list(map(_difference, expected, actual))
     worst = max(range(len(pairs)), key=lambda at: differences[at])
     if not differences[worst] <= tolerance:
         raise PublishError(
-            f"{what} scores {short(pairs[worst][0])} with {short(pairs[worst][1])} as {found[worst]!r}, and the model "
-            f"that was trained as {wanted[worst]!r}; {sum(not d <= tolerance for d in differences)} of {len(pairs)} "
+            f"{what} scores {short(pairs[worst][0])} with {short(pairs[worst][1])} as {actual[worst]!r}, and the model "
+            f"that was trained as {expected[worst]!r}; {sum(not d <= tolerance for d in differences)} of {len(pairs)} "
             "probes differ. Nothing was published"
         )
     return differences[worst]
 
 
-def _difference(wanted: float, found: float | None) -> float:
-    return 0.0 if found is None else abs(found - wanted) / max(1.0, abs(wanted))
+def _difference(expected: float, actual: float | None) -> float:
+    return 0.0 if actual is None else abs(actual - expected) / max(1.0, abs(expected))
 
 
-def _deviation(wanted: Sequence[float], found: Sequence[float | None]) -> float:
-    return max(map(_difference, wanted, found))
+def _deviation(expected: Sequence[float], actual: Sequence[float | None]) -> float:
+    return max(map(_difference, expected, actual))
