@@ -1,11 +1,11 @@
-"""Timings beside other runtimes, on this machine, in one interleaved run: `make bench`.
+"""Times cross-encoders in rerank-core and in other runtimes, in turns on the same machine: `make bench`.
 
     RERANK_DATA=... python benchmarks/bench.py [--only 12x384/dl19] [--engines ours,sentence-transformers]
 
 Every engine runs in its own process and its own environment (tools/environments.py). In a round the engines take turns,
 so that a slow minute of the machine affects all of them. Figures are medians of five rounds, or of three for an engine
-that takes over three times as long as ours. Measurements are kept, so that an interrupted run continues (``--fresh``
-starts again).
+that takes over three times as long as ours. Measurements are kept in a file, and an interrupted run continues from them
+(``--fresh`` discards them).
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from parts.workloads import CELLS, LAYERS, SHAPES, checkpoint, requests
 
 import rerank_core
 
-# With twenty queries the other engines show nothing that one query does not.
+# Engines that are timed with twenty queries. For the others this cell would show no more than the cells with one query.
 FEW = ("ours", "sentence-transformers", "rag-retrieval", "flagembedding")
 
 

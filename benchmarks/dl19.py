@@ -1,4 +1,4 @@
-"""nDCG@10 of a reranker over the BM25 top-100 of TREC DL 2019, with the NIST judgements.
+"""Measures nDCG@10 of a reranker on the BM25 top-100 of TREC DL 2019 with the NIST judgements.
 
     RERANK_DATA=... python benchmarks/dl19.py --model mini
 

@@ -1,4 +1,4 @@
-"""Fine-tuning on real data: metrics of each objective over several seeds, and of the model that training starts from.
+"""Fine-tunes on real data: measures each objective over several seeds, and the model that training starts from.
 
     RERANK_DATA=... python benchmarks/fine_tuning.py [english] [chinese] [--seeds 3]
 
@@ -99,7 +99,7 @@ _NEAR = {"teacher_temperature": 0.05}
 
 def _with_mini_scores(data: Path) -> Path:
     """WikiQA's training rows, each with six documents of other questions, and the scores of `mini`. All candidates of
-    one question are of one article, so that alone they do not teach to reject documents about another subject."""
+    one question are of one article, so without other documents the model does not learn to reject other subjects."""
     file = WORK / "wikiqa" / "kept.jsonl"
     if not file.exists():
         rows = judged.rows_of(data, "en_wikiqa/train")

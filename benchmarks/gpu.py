@@ -1,4 +1,4 @@
-"""Tokens per second on a GPU: packed rows, padded rows, plain Hugging Face and sentence-transformers, in one run.
+"""Measures tokens per second on a GPU: packed rows, padded rows, plain Hugging Face and sentence-transformers.
 
     [RERANK_DATA=...] python benchmarks/gpu.py [--json FILE] [--only "Qwen3 0.6B"]
 
@@ -8,11 +8,12 @@ with real tokenizers (all queries; causal models the first eight), otherwise gen
 time runs from token ids on the host to scores on the host: it includes building tensors, copies and kernel launches,
 but no tokenization. `from texts` and sentence-transformers include tokenization; compare them with each other.
 
-Tokens are counted without padding, and for causal models with each query's prefix once, for every way to score alike.
-`of peak` is the floating-point operations of the layers' linear modules for these tokens, divided by the best rate of
-`torch.matmul` measured in this run at the shapes of these modules and in the same dtype. Packed rows skip most of the
-last layer, but the count includes it: with 12 layers this adds up to a twelfth. `MiB` is the peak memory above the
-memory in use before; `off` is the largest difference from Hugging Face's scores divided by their standard deviation.
+Tokens are counted without padding, and for causal models with each query's prefix once; the count is the same for every
+way to score. `of peak` is the floating-point operations of the layers' linear modules for these tokens, divided by the
+best rate of `torch.matmul` measured in this run at the shapes of these modules and in the same dtype. Packed rows skip
+most of the last layer, but the count includes it: with 12 layers this adds up to a twelfth. `MiB` is the peak memory
+above the memory in use before; `off` is the largest difference from Hugging Face's scores divided by their standard
+deviation.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""``dtype="int8"`` beside float32 on real weights: differences of scores and order, nDCG@10, seconds.
+"""Compares ``dtype="int8"`` with float32 on real weights: differences of scores and order, nDCG@10, seconds.
 
     RERANK_DATA=... python benchmarks/int8.py [--queries 43] [--json]
 
-`mini` over the BM25 top-100 of TREC DL 2019; the two take turns, query by query.
+`mini` over the BM25 top-100 of TREC DL 2019; the two dtypes take turns, query by query.
 """
 
 from __future__ import annotations

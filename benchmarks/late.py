@@ -1,4 +1,4 @@
-"""Timings of late interaction beside PyLate and sentence-transformers: the last part of `make bench`.
+"""Times late interaction in rerank-core, PyLate and sentence-transformers; part of `make bench`.
 
     RERANK_DATA=... python benchmarks/late.py [--rounds 5]
 
@@ -63,7 +63,7 @@ def operations_of(directory: Path, docs: list[str]) -> float:
 
 
 def milliseconds_of(directory: Path, work: dict[str, list[str]]) -> dict[str, float]:
-    """Milliseconds of the parts of a later query: the matrix product alone, MaxSim, and encoding the query."""
+    """Milliseconds of the parts of a later query: the matrix product, MaxSim with that product, encoding the query."""
     model: Any = load(directory, device="cpu", longdoc="firstp", max_query_length=29)
     scorer = model.scorer
     index = model.index(work["docs"])

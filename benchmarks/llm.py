@@ -1,4 +1,4 @@
-"""Timings of causal rerankers beside other runtimes: the second half of `make bench`.
+"""Times causal rerankers in rerank-core and in other runtimes; part of `make bench`.
 
     RERANK_DATA=... python benchmarks/llm.py [--rounds 5]
 

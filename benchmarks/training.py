@@ -1,4 +1,4 @@
-"""Timings of training beside FlagEmbedding's and sentence-transformers' trainers: the last part of `make bench`.
+"""Times training in rerank-trainers, FlagEmbedding and sentence-transformers; part of `make bench`.
 
     RERANK_DATA=... python benchmarks/training.py [--rounds 5] [--only 6x384/wikiqa]
     RERANK_DATA=... python benchmarks/training.py --cuda [--here]
@@ -35,7 +35,7 @@ from parts.summary import summary
 Groups = list[tuple[str, list[str]]]
 DOCS = 8
 NEAR = 1e-4
-"""Largest difference of first losses that counts as equal."""
+"""Largest difference at which the losses of the first steps count as equal."""
 
 
 @dataclass(frozen=True)
@@ -72,7 +72,7 @@ BESIDE = {"sentence-transformers-bce": "ours-bce"}
 
 
 def groups_of(workload: str, data: Path, count: int) -> Groups:
-    """``count`` queries, each with its relevant document first and seven others of its own."""
+    """``count`` queries, each with one relevant document, then seven irrelevant ones of the same query."""
     draw = random.Random(2026)
     sides_of: dict[str, tuple[list[str], list[str]]] = {}
     if workload == "wikiqa":

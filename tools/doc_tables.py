@@ -13,7 +13,8 @@ import rerank_core
 from rerank_core import ModelSpec
 from rerank_core.plugins import registry
 
-# How each model has been tested: a level (docs/proof.md defines them) and a sentence, or the model that it is like.
+# How each model is tested: a level (docs/proof.md defines the levels) and a sentence, or the name of a model with the
+# same level and sentence.
 PROOF: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "proof.json").read_text(encoding="utf-8"))
 TITLES = {
     "en": ("name", "package", "kind", "languages", "tokens per row", "licence", "tested"),
@@ -52,15 +53,17 @@ def package_models(package: str) -> str:
 def proof(*, chinese: bool = False) -> str:
     """A Markdown table of every first-party model, with the level of its tests and what they compare."""
     language = "zh" if chinese else "en"
-    found: dict[str, list[str]] = {}
+    names_of: dict[str, list[str]] = {}
     for spec in rerank_core.models():
-        found.setdefault(PROOF[spec.name].get("as", spec.name), []).append(f"`{spec.name}`")
-    rows = [(", ".join(names), "✓" * PROOF[first]["level"], PROOF[first][language]) for first, names in found.items()]
+        names_of.setdefault(PROOF[spec.name].get("as", spec.name), []).append(f"`{spec.name}`")
+    rows = [
+        (", ".join(names), "✓" * PROOF[first]["level"], PROOF[first][language]) for first, names in names_of.items()
+    ]
     return _table({"en": ("model", "level", "tested"), "zh": ("模型", "级别", "验证内容")}[language], rows)
 
 
 def proof_of(name: str) -> dict[str, Any]:
-    """The level of a model's tests and the sentence about them, also where another model's stand for it."""
+    """The level of a model's tests and the sentence about them; of another model where the entry refers to one."""
     entry = PROOF[name]
     return PROOF[entry["as"]] if "as" in entry else entry
 

@@ -1,9 +1,9 @@
-"""Environments of other frameworks, outside the repository, each built once for a requirements file.
+"""Virtual environments for other frameworks, outside the repository. Each requirements file has one, built once.
 
-    python tools/environments.py tests/parity/originals.txt        # prints the path of its python
+    python tools/environments.py tests/parity/originals.txt        # prints the path of the Python interpreter
 
 A requirements file has one package per line. Packages below a line that starts with ``# no-deps`` are installed
-without their dependencies. Environments lie under ``$RERANK_ENVIRONMENTS``, by default in the user's cache folder.
+without their dependencies. The environments are in ``$RERANK_ENVIRONMENTS``, by default in the user's cache folder.
 """
 
 from __future__ import annotations
@@ -39,17 +39,20 @@ def home() -> Path:
 
 
 def _build(path: Path, text: str) -> None:
-    plain, _, alone = text.partition("# no-deps")
+    plain, _, without_dependencies = text.partition("# no-deps")
     print(f"building the environment {path.name}", file=sys.stderr)
     shutil.rmtree(path, ignore_errors=True)  # files of an interrupted build
     subprocess.run([sys.executable, "-m", "venv", str(path)], check=True)
-    # PIP_CONSTRAINT is replaced, because constraints set outside would conflict with the old versions needed here.
+    # The caller's PIP_CONSTRAINT is replaced: its constraints would conflict with the old versions needed here.
     pins = [line for line in plain.splitlines() if "==" in line and not line.startswith("#")]
     with tempfile.TemporaryDirectory() as folder:
         constraints = Path(folder) / "constraints.txt"
         constraints.write_text("\n".join(pins), encoding="utf-8")
         environment = {**os.environ, "PIP_CONSTRAINT": str(constraints)}
-        for name, lines, extra in (("plain", plain, []), ("alone", alone.partition("\n")[2], ["--no-deps"])):
+        for name, lines, extra in (
+            ("plain", plain, []),
+            ("without_dependencies", without_dependencies.partition("\n")[2], ["--no-deps"]),
+        ):
             wanted = Path(folder) / f"{name}.txt"
             wanted.write_text(lines, encoding="utf-8")
             if any(line.strip() and not line.startswith("#") for line in lines.splitlines()):

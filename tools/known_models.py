@@ -1,6 +1,7 @@
-"""Write known_models.json and known_commands.json of rerank_core/plugins, from which install hints are made.
+"""Write known_models.json and known_commands.json in rerank_core/plugins.
 
-They map each model name and each subcommand of the first-party plugins to its distribution.
+They map each model name and each subcommand of the first-party plugins to its distribution. Error messages take from
+them the `pip install` line for a model or a command that is not installed.
 
     python tools/known_models.py           # with all first-party plugins installed
 

@@ -1,9 +1,9 @@
-"""The bar chart of the README, drawn from benchmarks/results: how many times as long other libraries take.
+"""Draws the bar chart of the README from benchmarks/results: the times of other libraries relative to rerank-core.
 
     python tools/speed_chart.py            # writes docs/images/speed.svg; needs requirements-docs.txt
 
-`make pictures` runs it. tests/test_docs.py compares the numbers in the picture with the results and needs no
-matplotlib: text in the SVG is text.
+`make pictures` runs it. tests/test_docs.py compares the numbers in the picture with the results. The SVG
+holds its text as text and not as outlines, so the test needs no matplotlib.
 """
 
 from __future__ import annotations
@@ -34,20 +34,20 @@ NAMES = {
     "openvino": "OpenVINO",
 }
 
-_SAME = 1e-4
-"""Differences of scores, relative to those above 1, below which they count as the same."""
+_TOLERANCE = 1e-4
+"""Largest difference from our scores (relative for scores above 1) at which a library's scores count as equal."""
 
 
 @dataclass(frozen=True)
 class Panel:
-    """One group of bars: a title, and how many times as long as rerank-core each library takes, slowest first."""
+    """One group of bars: a title, and for each library its time divided by ours, slowest first."""
 
     title: str
     bars: tuple[tuple[str, float], ...]
 
 
 def panels() -> list[Panel]:
-    """The groups of the chart, as benchmarks/results has them."""
+    """The groups of the chart, read from benchmarks/results."""
     cells = {(cell["shape"], cell["workload"]): cell["engines"] for cell in _read("cpu.json")["cells"]}
     causal = {(cell["shape"], cell["workload"]): cell["engines"] for cell in _read("llm.json")["cells"]}
     late = _read("late.json")["engines"]
@@ -124,11 +124,11 @@ def _on_gpu(shape: str) -> dict[str, dict[str, Any]]:
 
 
 def panel(title: str, engines: dict[str, dict[str, Any]], key: str = "ratio") -> Panel:
-    """Engines whose scores are not ours are left out."""
+    """The bars of the engines whose scores equal ours, and our own bar."""
     bars = [
         (NAMES[name], float(figures[key]))
         for name, figures in engines.items()
-        if name in NAMES and key in figures and (figures.get("drift") or 0) < _SAME
+        if name in NAMES and key in figures and (figures.get("drift") or 0) < _TOLERANCE
     ]
     return Panel(title, (*sorted(bars, key=lambda bar: -bar[1]), (OURS, 1.0)))
 

@@ -1,4 +1,4 @@
-"""The tables of timings for the documents, made of benchmarks/results (cog calls this; `make fix` writes it)."""
+"""Tables of timings for the documents, from benchmarks/results (cog calls this; `make fix` writes the tables)."""
 
 from __future__ import annotations
 
@@ -125,8 +125,8 @@ def late(file: Path = LATE, *, chinese: bool = False) -> str:
     if not file.exists():
         return ""
     language = "zh" if chinese else "en"
-    found = json.loads(file.read_text(encoding="utf-8"))
-    engines = found["engines"]
+    results = json.loads(file.read_text(encoding="utf-8"))
+    engines = results["engines"]
     others = {"sentence-transformers": "sentence-transformers", "pylate": "PyLate"}
     cross = {"en": "our cross-encoder of this shape", "zh": "同形状的交叉编码器（我们的）"}[language]
     rows = [
@@ -137,13 +137,13 @@ def late(file: Path = LATE, *, chinese: bool = False) -> str:
         seconds = engines["ours"][key]
         own = f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.0f} ms"
         ratios = [engines[name][f"{key}_ratio"] for name in others]
-        told = [f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}" for ratio in ratios]
-        beside = "" if key == "first" else f"{engines['cross-encoder']['later_ratio']:.0f}"
-        if key == "first" and (share := found.get("first_share_of_limit")):
+        ratio_cells = [f"{ratio:.2f}" if ratio < 10 else f"{ratio:.0f}" for ratio in ratios]
+        cross_encoder_cell = "" if key == "first" else f"{engines['cross-encoder']['later_ratio']:.0f}"
+        if key == "first" and (share := results.get("first_share_of_limit")):
             own += {"en": f", {share:.0%} of the limit", "zh": f"，上限的 {share:.0%}"}[language].replace("%", " %")
-        rows.append("| " + " | ".join([title, own, *told, beside]) + " |")
+        rows.append("| " + " | ".join([title, own, *ratio_cells, cross_encoder_cell]) + " |")
     for key, title in PARTS[language].items():
-        spent = found["milliseconds"][key] / 1000
+        spent = results["milliseconds"][key] / 1000
         own = f"{1000 * spent:.1f} ms, {spent / engines['ours']['later']:.0%}".replace("%", " %")
         rows.append("| " + " | ".join([title, own, *[""] * (len(others) + 1)]) + " |")
     return "\n".join(rows)

@@ -1,8 +1,8 @@
-"""The picture of a terminal in the READMEs: one run of `rerank rank`, in a terminal, as SVG.
+"""Draws the picture of a terminal in the READMEs: the output of one run of `rerank rank`, as SVG.
 
     python tools/terminal_picture.py       # writes docs/images/rank.svg
 
-`make pictures` runs it. tests/test_docs.py runs the command again and compares what it prints with the picture.
+`make pictures` runs it. tests/test_docs.py runs the command again and compares its output with the picture.
 """
 
 from __future__ import annotations
@@ -29,27 +29,27 @@ _ERASED = "\x1b[2K"
 
 
 def capture() -> str:
-    """The output of `rerank rank` in a terminal, without the progress bar, which erases itself; with its colours.
+    """The output of `rerank rank` in a terminal, with its colours and without the progress bar, which erases itself.
 
     Raises:
         RuntimeError: the command failed.
     """
-    ours, theirs = pty.openpty()
-    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
+    reading_end, terminal_end = pty.openpty()
+    fcntl.ioctl(terminal_end, termios.TIOCSWINSZ, struct.pack("HHHH", HEIGHT, WIDTH, 0, 0))
     command = [sys.executable, "-m", "rerank_core", "rank", QUERY, FILE, "--top-k", "3"]
     environment = {name: value for name, value in os.environ.items() if name not in ("COLUMNS", "LINES", "NO_COLOR")}
     environment["TERM"] = "xterm-256color"
     with subprocess.Popen(
-        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=theirs, stderr=theirs
+        command, cwd=ROOT, env=environment, stdin=subprocess.DEVNULL, stdout=terminal_end, stderr=terminal_end
     ) as run:
-        os.close(theirs)
+        os.close(terminal_end)
         pieces = []
         try:
-            while piece := os.read(ours, 65536):
+            while piece := os.read(reading_end, 65536):
                 pieces.append(piece)
-        except OSError:  # Linux says so when the other side has closed
+        except OSError:  # Linux raises this when the other end of the terminal is closed
             pass
-        os.close(ours)
+        os.close(reading_end)
     text = b"".join(pieces).decode("utf-8")
     if run.returncode != 0:
         raise RuntimeError(f"{' '.join(command)} ended with {run.returncode}:\n{text}")
@@ -57,7 +57,7 @@ def capture() -> str:
 
 
 def draw(text: str, path: Path = PICTURE) -> None:
-    """Write the SVG: the command as one would type it, and its output."""
+    """Write the SVG: the command line and the output."""
     from rich.console import Console
     from rich.text import Text
 
@@ -66,7 +66,7 @@ def draw(text: str, path: Path = PICTURE) -> None:
     console.print(Text(f"      {FILE} --top-k 3"))
     console.print(Text.from_ansi(text.rstrip("\n")))
     svg = console.export_svg(title="rerank-core", unique_id="rank")
-    # The reader's own font: nothing is fetched from elsewhere to show a picture.
+    # Use a font of the reader's machine instead of fetching one from the network.
     svg = re.sub(r"@font-face \{.*?\}\s*", "", svg, flags=re.DOTALL).replace("Fira Code", "ui-monospace")
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text("\n".join(line.rstrip() for line in svg.splitlines()) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Generated tables of docs/training.md: settings and objectives from the code, results from benchmarks/results."""
+"""Tables of docs/training.md: settings and objectives from the code, results from benchmarks/results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "fine_tuning
 
 
 def table(titles: tuple[str, ...], rows: list[tuple[str, ...]], right: int = 0) -> str:
-    """A Markdown table; the last ``right`` columns are numbers."""
+    """A Markdown table; the last ``right`` columns are right-aligned."""
     marks = ["---"] * (len(titles) - right) + ["--:"] * right
     lines = [titles, marks, *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)

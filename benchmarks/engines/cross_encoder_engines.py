@@ -1,4 +1,5 @@
-"""Cross-encoders, each in the environment of its library: ``engines.py NAME DIRECTORY``, then as worker.py says.
+"""Cross-encoders, each in the environment of its library: run as ``cross_encoder_engines.py NAME
+DIRECTORY``; worker.py defines requests and answers.
 
 Every engine scores ``[(query, documents), ...]`` as the library's documentation shows, in float32 on the CPU, and
 returns one list of scores. Only our own engine imports rerank-core.

@@ -40,7 +40,7 @@ class Engine:
     def __init__(self, name: str, directory: Path, script: str, requirements: Path | None = None) -> None:
         python = sys.executable if requirements is None else str(python_of(requirements))
         environment = dict(os.environ)
-        if requirements:  # PYTHONPATH and the like are of this interpreter, not of the other environment
+        if requirements:  # PYTHONPATH and similar variables are set for this interpreter
             environment = {key: value for key, value in environment.items() if not key.startswith("PYTHON")}
         paths = [str(BENCHMARKS), *filter(None, [environment.get("PYTHONPATH")])]
         environment["PYTHONPATH"] = os.pathsep.join(paths)
@@ -92,9 +92,9 @@ def interleaved(
 
     Args:
         engines: by name, in the order of a round.
-        files: of each engine, the work.
+        files: the file with the work of each engine.
         rounds: number of rounds.
-        once: engines of the first round only.
+        once: engines that run only in the first round.
     """
     try:
         for name, engine in engines.items():

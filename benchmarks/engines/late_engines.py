@@ -1,4 +1,5 @@
-"""Late interaction, each library in its environment: ``late_engines.py NAME DIRECTORY``, then as worker.py says.
+"""Late interaction, each library in its environment: run as ``late_engines.py NAME DIRECTORY``; worker.py
+defines requests and answers.
 
 An answer has the seconds of the first query, which encodes the documents, and of a later query over the same documents.
 """

@@ -1,4 +1,5 @@
-"""Causal rerankers, each in the environment of its library: ``llm_engines.py NAME DIRECTORY``, then as worker.py says.
+"""Causal rerankers, each in the environment of its library: run as ``llm_engines.py NAME DIRECTORY``; worker.py
+defines requests and answers.
 
 The directory's ``bench.json`` names the template: Qwen3-Reranker's or BGE's.
 """

@@ -1,8 +1,9 @@
-"""Trainers, each in the environment of its library: ``training_engines.py NAME DIRECTORY``, then JSON lines.
+"""Trainers, each in the environment of its library: run as ``training_engines.py NAME DIRECTORY``; requests
+and answers are JSON lines.
 
 Every engine is the trainer that the library's documentation shows, with its own batches, collator and loss, over the
 same rows in the same order. All of them run transformers' Trainer, so optimizer, clipping and precision are the same
-code. A callback is the clock: a request trains a number of optimizer steps, and the time includes reading and
+code. A callback measures the time: a request trains a number of optimizer steps, and the time includes reading and
 tokenizing their rows.
 
 The first request trains two steps of SGD without dropout on ``DIRECTORY-still``, whose losses must be equal for all

@@ -21,10 +21,10 @@ Reply: TypeAlias = Callable[[dict[str, Any]], None]
 
 
 def open_reply() -> Reply:
-    """Return the function that writes answers to stdout, and set what every engine has in common.
+    """Return the function that writes answers to stdout, and make the settings that all engines share.
 
-    Some libraries print: answers go to the pipe that was stdout, everything else to stderr. The Hub stays unused,
-    warnings and logs are off, and torch has every CPU.
+    Some libraries print to stdout, so their output is sent to stderr, and only answers go to the pipe that was stdout.
+    Access to the hub, warnings and logs are off, and torch uses every CPU.
     """
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")
@@ -47,7 +47,8 @@ def serve(load: Callable[[], Callable[[Any, bool], dict[str, Any]]]) -> None:
     """Answer every request on stdin: ``{"file": path of the work, "warm_up": bool}``.
 
     Args:
-        load: loads the model; what it returns measures one piece of work, or a small part of it as a warm-up.
+        load: loads the model, and returns a function that measures one piece of work, or a small part of it as a
+            warm-up.
     """
     reply = open_reply()
     measure = load()

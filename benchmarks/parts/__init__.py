@@ -1,1 +1,1 @@
-"""What the benchmarks share: models, texts, clocks, kept measurements and summaries."""
+"""Code that the benchmarks share: models, texts, timing, stored measurements and summaries."""

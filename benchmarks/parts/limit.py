@@ -1,4 +1,4 @@
-"""The rate of matrix products on this machine at a model's shapes: an upper bound for every layout of rows."""
+"""Measures the rate of matrix products on this machine at a model's shapes: an upper bound on the speed in float32."""
 
 from __future__ import annotations
 

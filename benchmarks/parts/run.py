@@ -1,4 +1,4 @@
-"""What every timing on this machine needs: folders, measurements kept in a file, drift of scores, the machine."""
+"""Helpers of every benchmark: folders, measurements stored in a file, differences of scores, facts of the machine."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ __all__ = ["ROOT", "append", "drift", "folders", "machine", "python_of", "read",
 
 
 def folders() -> tuple[Path, Path]:
-    """The data folder, and the folder for checkpoints and measurements; torch has every CPU from here on."""
+    """The data folder, and the folder for checkpoints and measurements; sets torch to use every CPU."""
     if "RERANK_DATA" not in os.environ:
         sys.exit("RERANK_DATA is not set: it names the folder with the judged data and the real tokenizers")
     folder = home().parent / "bench"
@@ -41,7 +41,7 @@ def read(state: Path) -> list[dict[str, Any]]:
 
 
 def append(state: Path, entry: dict[str, Any]) -> None:
-    """Keep one measurement, so that an interrupted run continues after it."""
+    """Store one measurement, so that an interrupted run continues after it."""
     with state.open("a", encoding="utf-8") as file:
         file.write(json.dumps(entry) + "\n")
 

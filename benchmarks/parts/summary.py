@@ -1,4 +1,4 @@
-"""Figures of a cell from single measurements, as plain data."""
+"""Computes the figures of each cell (a model shape with a workload) from single measurements."""
 
 from __future__ import annotations
 
