@@ -44,9 +44,9 @@ class Check:
     """The result of one check.
 
     Attributes:
-        name: what was checked.
+        name: the subject of the check.
         status: ``ok``; ``warn`` for a problem that may be intended or affects only some models; ``fail`` otherwise.
-        detail: what was found.
+        detail: the result, in words.
         fix: how to solve the problem; empty if there is none.
     """
 

@@ -11,7 +11,7 @@ __all__ = ["Progress", "bar", "silent"]
 
 
 class Progress(Protocol):
-    """Called as work goes on, with the units done and their total number; may raise to stop the work."""
+    """Called during the work, with the units done and their total number; may raise to stop the work."""
 
     def __call__(self, done: int, total: int) -> None: ...
 

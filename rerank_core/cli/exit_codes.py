@@ -62,7 +62,7 @@ def refuse_process_exit(model: str) -> Iterator[None]:
         if is_users_interrupt(error):
             raise
         raise PluginError(
-            f"the code of {short(model)} asked the process to end ({one_line(error)}); report it to its authors"
+            f"the code of {short(model)} tried to end the process ({one_line(error)}); report it to its authors"
         ) from error
 
 

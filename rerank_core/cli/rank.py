@@ -152,7 +152,7 @@ def rank(
     from rerank_core.records.documents import read_documents
 
     documents = read_documents(files or [], form, DocumentFields(text_field, id_field), encoding)
-    # Text that a plugin prints goes to stderr, so that stdout holds the ranking alone.
+    # Text that a plugin prints goes to stderr, so that stdout holds only the ranking.
     with stdout_to_stderr(), refuse_process_exit(model), load(model, **options) as reranker:
         candidates = documents if index is None else reranker.index(documents, index, progress=True)
         with_matches = explain and reranker.explains

@@ -87,7 +87,7 @@ class Registry:
         if matched is not None:
             return matched
         for error in failures:
-            if isinstance(error, CheckpointError):  # the plugin knows the files, and they are damaged
+            if isinstance(error, CheckpointError):  # the plugin reads files of this kind, and these are damaged
                 raise error
         try:
             return spec_of_adapter(directory, self.named) or spec_of_directory(directory, self.named)

@@ -111,7 +111,7 @@ def _detect_format(file: str, source: Source, start: str, fields: DocumentFields
 
 
 def _count_fields(names: Sequence[str], fields: DocumentFields) -> int:
-    """1 if a header has the text column, 2 if it has the id column as well, otherwise 0."""
+    """2 for a header with the text and the id column, 1 for one with the text column only, otherwise 0."""
     folded = [name.strip().casefold() for name in names]
     return 1 + (fields.id.casefold() in folded) if fields.text.casefold() in folded else 0
 
@@ -249,7 +249,7 @@ def _document(value: object, location: str, fields: DocumentFields) -> Document:
         raise InputError(
             f"{location}: the object has no {short(fields.text)} (it has {short(sorted(value))}); "
             + (
-                f"its {list_key!r} is a list, which can be ranked alone: jq '.[\"{list_key}\"]' FILE; or "
+                f"its {list_key!r} is a list; to rank the objects in it: jq '.[\"{list_key}\"]' FILE; or "
                 if list_key
                 else ""
             )

@@ -27,8 +27,8 @@ class RowError(InputError):
     """A row that cannot be used for training.
 
     Attributes:
-        reason: what is wrong with the row, for people.
-        kind: the kind of problem in kebab-case, by which reports count.
+        reason: the fault of the row, in words for a reader.
+        kind: the kind of fault in kebab-case; reports count faults by kind.
         file: name of the file; None until the reader of the file adds it.
         line: line number, from 1; None until the reader of the file adds it.
     """

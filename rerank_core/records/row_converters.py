@@ -36,7 +36,7 @@ def pos_neg(record: Record, scores_are: ScoresAre) -> TrainingRow:
     if record.get("scores") is not None:
         if score_keys or neg:
             raise RowError(
-                "'scores' goes with 'pos' alone; with 'neg' use pos_scores and neg_scores", "ambiguous-format"
+                "'scores' is read only without 'neg'; with 'neg' use pos_scores and neg_scores", "ambiguous-format"
             )
         return TrainingRow(query, pos, scores=numbers(record["scores"], "scores", len(pos)))
     pos_labels, neg_labels = (1.0,) * len(pos), (0.0,) * len(neg)

@@ -44,7 +44,7 @@ class _Format:
     def fits(self, keys: frozenset[str]) -> bool:
         return all(keys & group for group in self.needs)
 
-    def knows(self, key: str) -> bool:
+    def reads_key(self, key: str) -> bool:
         named = key in self.reads or key in _ALWAYS or any(key in group for group in self.needs)
         return named or ("negative" in self.reads and NUMBERED_NEGATIVE.fullmatch(key) is not None)
 
@@ -98,7 +98,7 @@ def unread_keys(record: Record) -> list[str]:
         RowError: as `format_of`.
     """
     form = _match_format(record)[1]
-    return sorted(key for key, value in record.items() if value is not None and not form.knows(key))
+    return sorted(key for key, value in record.items() if value is not None and not form.reads_key(key))
 
 
 def keys_of_format(name: str) -> list[str]:
@@ -119,10 +119,10 @@ def _match_format(record: Record) -> tuple[str, _Format]:
                 f"its keys {sorted(keys)} fit {' and '.join(names)}; keep those of one format", "ambiguous-format"
             )
     list_key = key_of_object_list(record)
-    hint = "Known are " + "; ".join(f"{name}: {_required_keys(form)}" for name, form in FORMATS.items())
+    hint = "The formats are " + "; ".join(f"{name}: {_required_keys(form)}" for name, form in FORMATS.items())
     if list_key is not None:
         hint = f"If the rows are in its {list_key!r}, take them out: jq '.[\"{list_key}\"]' FILE > rows.json"
-    raise RowError(f"its keys {short(sorted(record))} are no format known here. {hint}", "unknown-format")
+    raise RowError(f"its keys {short(sorted(record))} fit no format. {hint}", "unknown-format")
 
 
 @lru_cache(maxsize=256)

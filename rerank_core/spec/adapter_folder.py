@@ -38,7 +38,7 @@ def is_adapter(directory: Path) -> bool:
         raise CheckpointError(
             f"{directory} holds a whole model ({models[0]}) and an adapter ({CONFIG}), so that it can be read in two "
             f"ways. For the model, delete {CONFIG} and {WEIGHTS}; for the adapter on the base that it names, delete "
-            f"{models[0]} or give a folder with the adapter's files alone"
+            f"{models[0]} or give a folder with only the adapter's files"
         )
     return True
 

@@ -1,4 +1,4 @@
-"""Tells directories from hub ids: the one rule for `load`, ``checkpoint=``, the command line and the trainers.
+"""Distinguishes directories from hub ids by one rule for `load`, ``checkpoint=``, the command line and the trainers.
 
 Whether a string is the name of a model is decided by the registry.
 """

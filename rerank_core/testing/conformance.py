@@ -124,7 +124,7 @@ class ScorerConformance:
         self.assert_close([straight[position] for position in order], shuffled)
 
     def test_neighbours_do_not_matter(self, reranker: Reranker) -> None:
-        """A document has the same score alone as in a list."""
+        """A document has the same score in a list of one as in a longer list."""
         self.skip_if_listwise(reranker)
         alone = [reranker.rerank(QUERY, [text]).scores()[0] for text in ODD_TEXTS]
         self.assert_close(alone, reranker.rerank(QUERY, ODD_TEXTS).scores())

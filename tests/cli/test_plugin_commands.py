@@ -178,4 +178,4 @@ def test_a_model_that_exits_while_it_scores_is_an_error(body: str, tmp_path: Pat
     result = run("rank", "q", str(tmp_path / "docs.txt"), "-m", "quits")
 
     assert (result.exit_code, result.stdout) == (1, "")
-    assert "the code of 'quits' asked the process to end" in result.stderr
+    assert "the code of 'quits' tried to end the process" in result.stderr

@@ -153,7 +153,7 @@ def test_the_documentation_lists_every_format() -> None:
             "1 of its 2 documents have labels",
         ),
         ({"query": "q", "positive": "a", "negative": "b", "score": 0.5}, "not-a-list", "score is 0.5"),
-        ({"query": "q", "pos": ["a"], "neg": ["b"], "scores": [1]}, "ambiguous-format", "goes with 'pos' alone"),
+        ({"query": "q", "pos": ["a"], "neg": ["b"], "scores": [1]}, "ambiguous-format", "is read only without 'neg'"),
         ({"query": "q", "pos": ["a"], "docs": ["b"]}, "ambiguous-format", "fit canonical and pos-neg"),
         ({"query": "q", "anchor": "q", "positive": "a"}, "ambiguous-format", "'query' and 'anchor'"),
         (

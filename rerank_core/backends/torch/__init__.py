@@ -1,7 +1,7 @@
 """The torch backend, and what a plugin with code of its own builds its scorer from. Importing it imports torch.
 
-`build` makes the scorer of a spec that is data alone. A plugin's factory calls `locate` for the folder with the files,
-then `encoder_of`, `decoder_of` or `language_model_of` for the model, and returns `DecoderScorer`,
+`build` makes the scorer of a spec without code of its own. A plugin's factory calls `locate` for the folder with the
+files, then `encoder_of`, `decoder_of` or `language_model_of` for the model, and returns `DecoderScorer`,
 `LateInteractionScorer` or a class of its own. `scorer_of` makes the scorer of a module that is in memory already.
 The names in ``__all__`` are public; the modules of this folder are not.
 """

@@ -127,14 +127,14 @@ class TorchScorer(ABC):
 
     @functools.cached_property
     def one_by_one(self) -> bool:
-        """Whether padding changes scores, so that each padded row is computed alone."""
+        """Whether padding changes scores, so that padded rows are computed one by one."""
         try:
             return not self.can_pad()
         except Exception:  # noqa: BLE001 -- an architecture may fail in any way; its rows are not padded then
             return True
 
     def can_pad(self) -> bool:
-        """Whether rows have the same scores padded together as alone."""
+        """Whether rows have the same scores in one padded batch as in batches of one row."""
         return padding_keeps_scores(self)
 
     def must_split(self, lengths: Sequence[int], *, packed: bool) -> bool:
@@ -149,7 +149,7 @@ class TorchScorer(ABC):
 
         Args:
             others: keep the first row and change the others, at the same lengths.
-            together: pad the rows together instead of computing each alone; packed rows are always together.
+            together: pad the rows to one batch instead of computing them one by one; packed rows are always one batch.
         """
         rows = packing.probe_rows(self.module)
         if others:
@@ -206,7 +206,7 @@ class TorchScorer(ABC):
     def forward(self, batch: Batch) -> Output:
         """The scores of a batch. It is halved on an out-of-memory error, or where rows must be computed one by one.
 
-        After an out-of-memory error later batches have at most half as many tokens, whatever the caller's budget.
+        After an out-of-memory error later batches have at most half as many tokens, even under a larger budget.
         """
         tokens = self._tokens(batch)
         split = self.layout != "separate" and self.must_split(self._lengths(batch), packed=self.packed)

@@ -54,7 +54,7 @@ def template_of(prompt: str, directory: Path) -> Template:
     middle, has_doc, end = rest.partition("{doc}")
     if not has_query or not has_doc or prompt.count("{query}") != 1 or prompt.count("{doc}") != 1:
         raise InputError(f"prompt is {prompt!r}; it must hold {{query}} and then {{doc}}, each once")
-    # "\0" stands for the message. Some templates write nothing before it.
+    # "\0" takes the position of the message. Some templates write nothing before it.
     parts = ChatTemplate(directory).parts([("user", "\0")])
     message = parts.index(("\0", False))
     before, after = ("".join(text for text, _ in side) for side in (parts[:message], parts[message + 1 :]))

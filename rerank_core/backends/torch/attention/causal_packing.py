@@ -85,7 +85,7 @@ class CausalPacking:
 
     @functools.cached_property
     def groups(self) -> tuple[_Group, ...]:
-        """The prefixes, each alone, and the rows; adjacent rows of one length and one prefix are one group."""
+        """One group for each prefix, and one for each run of adjacent rows with the same length and the same prefix."""
         groups = [_Group(start, 1, length, 0, 0) for start, length in self.prefixes if length]
         for start, length, prefix in sorted(self.rows):
             last = groups[-1] if groups else None
@@ -155,7 +155,7 @@ class CausalPacking:
     def attend_last(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall
     ) -> torch.Tensor:
-        """Attention of the rows' last tokens alone: ``[rows, heads, width]`` from queries of that shape and keys and
+        """Attention of only the rows' last tokens: ``[rows, heads, width]`` from queries of that shape and keys and
         values ``[heads, total, width]``."""
         if call.softcap is None and self._uses_varlen(query):
             return self._attend_varlen(query, key, value, self._last_keys, call)

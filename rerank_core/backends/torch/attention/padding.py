@@ -62,7 +62,7 @@ def left_padded(rows: Sequence[Sequence[int]], *, filler: int, device: torch.dev
 
 
 def padding_keeps_scores(scorer: TorchScorer) -> bool:
-    """Whether a few short rows have the same scores padded together as each alone."""
+    """Whether a few short rows have the same scores in one padded batch as in batches of one row."""
     module: Any = scorer.module
     together = scorer.probe(packed=False, together=True)
     if not packing.agree(scorer.probe(packed=False), together, module.dtype):
@@ -70,7 +70,7 @@ def padding_keeps_scores(scorer: TorchScorer) -> bool:
     # A decoder classifier (with a ``score`` layer) finds its last token by the padding id, so that id cannot change.
     if module.dtype == torch.float32 or hasattr(module, "score"):
         return True
-    # In half precision, padding with another token tells a small influence of the padding from rounding.
+    # In half precision, padding with another token distinguishes a small influence of the padding from rounding.
     other = copy.copy(scorer)
     other.filler = (scorer.filler + 7) % module.get_input_embeddings().weight.shape[0]
     return packing.agree(together, other.probe(packed=False, together=True), torch.float32)

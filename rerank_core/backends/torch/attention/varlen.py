@@ -1,7 +1,7 @@
 """torch's variable-length attention: one kernel for rows of all lengths, laid end to end.
 
 ``torch.nn.attention.varlen`` calls FlashAttention 2 (Dao, 2023). It exists from torch 2.10 on, runs on CUDA only, and
-does not take float32. `serves` tells from torch, device, dtype and width whether it can be called, so that no forward
+does not take float32. `serves` decides from torch, device, dtype and width whether it can be called, so that no forward
 pass fails halfway.
 """
 

@@ -1,7 +1,7 @@
 """Computes the last layer of a cross-encoder for first tokens only, since the classifier reads no other token.
 
 The result is exact: keys and values are computed for all tokens, and only queries, attention output and feed-forward
-block are computed for first tokens alone. It saves most of one layer of a BERT-like encoder, in training too.
+block are computed only for first tokens. It saves most of one layer of a BERT-like encoder, in training too.
 """
 
 from __future__ import annotations

@@ -201,5 +201,5 @@ def check_layers(head: Head, layers: Sequence[int], depth: int, model: str) -> N
     if wrong := [layer for layer in layers if layer not in valid]:
         every = f", every {valid.step}" if valid.step != 1 else ""
         raise InputError(
-            f"layer {wrong[0]!r} was asked for; {model!r} has scores at layers {valid.start} to {depth}{every}"
+            f"layer {wrong[0]!r} has no score; {model!r} has scores at layers {valid.start} to {depth}{every}"
         )

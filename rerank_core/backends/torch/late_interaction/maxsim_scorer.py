@@ -35,7 +35,7 @@ _PROBE = "Giant pandas eat bamboo, about 12 kg a day. 大熊猫主要吃竹子�
 
 class LateInteractionScorer(TorchScorer):
     """MaxSim over token vectors: for each query vector the largest similarity to a document vector, then the sum or the
-    mean over the query's vectors. `TokenVectors` says which tokens have a vector and what it is.
+    mean over the query's vectors. `TokenVectors` says which tokens have a vector and how it is computed.
 
     A subclass may override `vector_positions`, `embed` and `compare` (and `wrong_lengths`, `explain`) to add parts to
     an embedding or to score otherwise.
@@ -198,7 +198,7 @@ class LateInteractionScorer(TorchScorer):
 
     # ------------------------------------------------------------------ index, explanations
     def wrong_lengths(self, lengths: Mapping[str, torch.Tensor]) -> str | None:
-        """What is wrong with the row lengths of an index that was read from disk, by part; None where nothing is."""
+        """Describe a fault in the row lengths, by part, of an index that was read from disk; None without one."""
         return "must give each row a vector" if bool((lengths[VECTORS] < 1).any()) else None
 
     def store(self, directory: str | None, precision: str | None, identity: Mapping[str, Any]) -> EmbeddingStore:

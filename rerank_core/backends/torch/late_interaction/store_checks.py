@@ -15,7 +15,7 @@ from rerank_core.errors import IndexStoreError, short
 __all__ = ["PROBE", "TEXTS", "LengthCheck", "check_shard"]
 
 LengthCheck: TypeAlias = Callable[[Mapping[str, torch.Tensor]], str | None]
-"""Takes the lengths of all rows by part, and says what is wrong with them; None where nothing is."""
+"""Takes the lengths of all rows by part, and returns a description of a fault in them; None without one."""
 
 TEXTS = "index."
 """Prefix of tensors about the texts (digests, counts, windows). Tensors without a prefix are parts of embeddings."""
@@ -24,7 +24,7 @@ PROBE = "probe."
 
 _DIGEST = 32
 _LIMIT = 2**31
-"""No text has so many characters or tokens."""
+"""More characters or tokens than any text has."""
 _CODING = {"centroids": torch.float32, "codes": torch.uint8, "scales": torch.float16}
 
 
@@ -38,7 +38,7 @@ def check_shard(
     longest: int,
     length_check: LengthCheck,
 ) -> None:
-    """Refuse a shard that cannot belong to an index of this model and precision, whatever its digest says.
+    """Refuse a shard that cannot belong to an index of this model and precision, even if its digest is right.
 
     Args:
         shard: the shard's entry in the manifest.

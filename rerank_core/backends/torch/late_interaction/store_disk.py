@@ -1,7 +1,7 @@
 """`DiskStore`: embeddings of an index in a folder that later processes open.
 
 The folder holds shards (safetensors files, memory-mapped and never changed) and ``manifest.json``, which lists the
-shards of the index and is replaced atomically: after a crash the index is what it was before.
+shards of the index and is replaced atomically: after a crash the index is in its state before the change.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class DiskStore:
         """The store in a folder; a new one where the folder is empty or missing.
 
         Args:
-            probe: the embedding of a fixed text, by which the store recognises the model whatever its name.
+            probe: the embedding of a fixed text, by which the store recognises the model under any name.
             exact: the model computes in float32.
             length_check: see `check_shard`.
 

@@ -38,7 +38,7 @@ def temporary_file(directory: Path) -> Iterator[Path]:
 
 
 def commit(file: Path, path: Path) -> None:
-    """Rename a complete file to its final path. After a power cut the path holds all of it or what was there before."""
+    """Rename a complete file to its final path. After a power cut the path holds the whole new file or the old one."""
     with file.open("rb+") as opened:
         os.fsync(opened.fileno())
     os.replace(file, path)

@@ -149,9 +149,9 @@ def _check_names(
         for part in sorted(parts)
         if part not in tensors.parts.get(layer, {})
     ]
-    wanted = _whole_names(module, state, targets, settings)
-    missing += [_PREFIX + name for name in sorted(wanted - tensors.whole.keys())]
-    allowed = wanted | _optional_names(module, state, settings)
+    required = _whole_names(module, state, targets, settings)
+    missing += [_PREFIX + name for name in sorted(required - tensors.whole.keys())]
+    allowed = required | _optional_names(module, state, settings)
     surplus = [
         tensors.name(layer, part)
         for layer, saved in sorted(tensors.parts.items())

@@ -122,7 +122,7 @@ class LocalWindowRanker:
                     f"the prompt for {len(passages)} passages has {len(ids)} tokens without them, and the model reads "
                     f"{room}; use a smaller window, a shorter query or a smaller max_new_tokens"
                 )
-            # A text may have other tokens inside the prompt than alone, so this estimate is lowered until it fits.
+            # A text may have other tokens inside the prompt than on its own, so this estimate is lowered until it fits.
             spare = sum(min(length, cap) for length in lengths) - (len(ids) - room)
             cap = min(cap - 1, _cap(lengths, spare))
             cut = [

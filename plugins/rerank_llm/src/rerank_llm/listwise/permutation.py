@@ -1,4 +1,4 @@
-"""Reads the order of a list from a chat model's answer, and counts what was wrong with the answer."""
+"""Reads the order of a list from a chat model's answer, and counts the faults of the answer."""
 
 from __future__ import annotations
 

@@ -24,7 +24,7 @@ _UNSPACED = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
 
 
 def shown(text: str, max_words: int | None = None) -> str:
-    """A text as it stands in the prompt: on one line, at most ``max_words`` words (characters, for Chinese and
+    """A text as the prompt shows it: on one line, at most ``max_words`` words (characters, for Chinese and
     Japanese), and with ``(3)`` in place of ``[3]``, which would look like an identifier.
 
     >>> shown("see [3],\\nor [ 12 ]", 3)

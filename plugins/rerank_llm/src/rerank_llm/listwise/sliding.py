@@ -39,7 +39,7 @@ class SlidingRanker:
     """Orders windows of ``window`` passages from the end of the list to its start, each ``stride`` passages further, so
     that the best passages move to the top (Sun et al., 2023).
 
-    The ranking's statistics count what was wrong with the answers.
+    The ranking's statistics count the faults of the answers.
 
     Raises:
         InputError: an invalid window or stride.
