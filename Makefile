@@ -1,4 +1,4 @@
-# `make try` and `make test` set up everything they need in .venv; nothing else has to be installed first.
+# Every target installs the packages that it needs in .venv; nothing has to be installed first.
 
 PYTHON ?= python3
 VENV ?= .venv
@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALL := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 PLUGINS := $(wildcard plugins/*)
 CODE := rerank_core plugins trainers tests tools benchmarks conftest.py
-# A process a core; tests of one file stay together, since they share models and README blocks depend on earlier ones.
+# One process per core; tests of one file stay together, because they share models and README blocks need earlier ones.
 PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 DOCS := README.md README.zh.md $(wildcard plugins/*/README.md) docs/cli.md docs/guide.zh.md docs/proof.md docs/speed.md docs/training.md
 
@@ -34,40 +34,40 @@ test: $(VENV)/.dev  ## install everything and run every test, doctests and READM
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not timing"
 	$(BIN)/python -m pytest -q -m timing $$(grep -rlE "pytest\.mark\.timing" --include="test_*.py" tests plugins trainers)
 
-check: $(VENV)/.dev  ## what a reviewer would: format, lint, types, generated text, then every test
+check: $(VENV)/.dev  ## all checks: format, lint, types, generated text, then every test
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/mypy
 	$(BIN)/cog --check -p "import sys; sys.path.insert(0, 'tools')" $(DOCS)
 	$(MAKE) test
 
-parity: $(VENV)/.dev  ## our scores against the original frameworks, live in environments of their own
+parity: $(VENV)/.dev  ## compare our scores with the original frameworks, each in an environment of its own
 	RERANK_ORIGINALS=$$($(BIN)/python tools/environments.py tests/parity/originals.txt) && export RERANK_ORIGINALS && \
 	    RERANK_LATE=$$($(BIN)/python tools/environments.py tests/parity/late.txt) && export RERANK_LATE && \
 	    $(BIN)/python -m pytest -q $(PARALLEL) tests/parity
 
-fix: $(VENV)/.dev  ## format, mend what lint can, write generated text again
+fix: $(VENV)/.dev  ## format, apply the automatic repairs of lint, write the generated text
 	$(BIN)/ruff format $(CODE)
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/python tools/known_models.py
 	$(BIN)/cog -r -p "import sys; sys.path.insert(0, 'tools')" $(DOCS)
 
-pictures: $(VENV)/.dev  ## draw the pictures of the READMEs again: a terminal, and the chart of benchmarks/results
+pictures: $(VENV)/.dev  ## draw the pictures of the READMEs: a terminal, and the chart of benchmarks/results
 	$(INSTALL) -r requirements-docs.txt
 	$(BIN)/python tools/terminal_picture.py
 	$(BIN)/python tools/speed_chart.py
 
-bench: $(VENV)/.dev  ## timings beside other runtimes, each in its own environment (up to an hour; goes on where it was)
+bench: $(VENV)/.dev  ## compare the speed with other libraries, each in its own environment (up to an hour; continues an interrupted run)
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/llm.py
 	$(BIN)/python benchmarks/late.py
 	$(BIN)/python benchmarks/training.py
 
-ndcg: $(VENV)/.dev  ## nDCG@10 of mini on TREC DL19; RERANK_DATA names the data
+ndcg: $(VENV)/.dev  ## measure nDCG@10 of mini on TREC DL 2019; RERANK_DATA names the folder of the data
 	$(BIN)/python benchmarks/dl19.py --model mini
 
 # The core alone, without torch, on another Python: make test-core PYTHON=python3.13 VENV=.venv-3.13
-test-core: | $(VENV)/bin/python  ## the core's own tests without torch, for other Python versions
+test-core: | $(VENV)/bin/python  ## run the core's own tests without torch, for other Python versions
 	$(INSTALL) -e '.[testing]' hypothesis hatchling 'pytest-xdist[psutil]'
 	$(BIN)/python -m pytest -q $(PARALLEL) --ignore=rerank_core/backends rerank_core tests/spec tests/planning tests/pipeline tests/plugins \
 	    tests/records tests/testing/test_conformance.py
