@@ -115,7 +115,7 @@ QUERIES = {
     "zh": {"first": "首个查询（含编码文档）", "later": "之后的查询"},
 }
 PARTS = {
-    "en": {"query": "part of it: encode the query", "maxsim": "part of it: MaxSim", "product": "part of MaxSim: product"},
+    "en": {"query": "part: encode the query", "maxsim": "part: MaxSim", "product": "part of MaxSim: product"},
     "zh": {"query": "其中：编码查询", "maxsim": "其中：MaxSim", "product": "其中：MaxSim 的矩阵乘法"},
 }
 

@@ -1,4 +1,4 @@
-"""Opens untrusted tokenizers and chat templates in a short-lived child process first.
+"""Tries untrusted tokenizers and chat templates in a short-lived child process before they are loaded.
 
 A damaged tokenizer can crash its process and a template can loop for hours; neither may end or block a server. Files
 with a known digest or from a pinned commit are not tried (`trust`), and each content is tried only once.

@@ -1,1 +1,1 @@
-"""Plans made from token counts alone: windows of long documents, rows, batches."""
+"""Plans made only from token counts: windows of long documents, rows, batches."""

@@ -187,7 +187,7 @@ def _check_no_result(hook: str, results: list[Any]) -> None:
 
 
 def call_hook(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], value: object) -> ModelSpec | None:
-    """The spec that a plugin's hook returns for a value; None where the hook does not know it.
+    """The spec that a plugin's hook returns for a value; None where the hook returns None.
 
     Raises:
         CheckpointError: the hook raised it: the files are of the plugin's kind, and damaged.

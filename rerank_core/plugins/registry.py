@@ -95,7 +95,7 @@ class Registry:
             if not failures:
                 raise
             failed = "; ".join(map(str, failures))
-            raise CheckpointError(f"{error}. A plugin that may know it failed: {failed}") from failures[0]
+            raise CheckpointError(f"{error}. A plugin that may be able to load it failed: {failed}") from failures[0]
 
     def directory(self, source: str) -> Path | None:
         """The directory that ``source`` names; None where it names a model or no local directory.

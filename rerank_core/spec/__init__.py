@@ -1,6 +1,6 @@
 """A model as data, as a plugin author writes it (`ModelSpec`), and functions that read a checkpoint folder.
 
-Plain frozen data; nothing here imports torch. Files of a checkpoint folder may come from anybody: read them with
+Plain frozen data; nothing here imports torch. Files of a checkpoint folder are untrusted: read them with
 `read_json`, `read_json_list`, `inside` and `reading`, so that a damaged file is a `CheckpointError` about the folder.
 """
 

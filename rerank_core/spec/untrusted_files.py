@@ -1,4 +1,4 @@
-"""Safe reading of a checkpoint's files, which anybody may have written: their faults become CheckpointErrors."""
+"""Safe reading of a checkpoint's files, which are untrusted: a fault in them is raised as a CheckpointError."""
 
 from __future__ import annotations
 
@@ -135,7 +135,7 @@ def regular_file(path: Path) -> Path:
         mode = path.stat().st_mode
     except FileNotFoundError:
         if path.is_symlink():
-            raise CheckpointError(f"{path} is a link that leads nowhere; download the model again") from None
+            raise CheckpointError(f"{path} is a broken link; download the model again") from None
         return path
     except OSError as error:
         raise CheckpointError(f"{path} cannot be read: {reason(error)}") from error
@@ -174,7 +174,7 @@ def reading(what: Path | str, failure: str = "cannot be used", *, inputs: bool =
     except BaseException as error:
         if not _panicked(error):
             raise
-        raise CheckpointError(f"{what} {failure}: a native library gave up: {reason(error)}") from error
+        raise CheckpointError(f"{what} {failure}: a native library aborted: {reason(error)}") from error
 
 
 def _panicked(error: BaseException) -> bool:

@@ -115,7 +115,7 @@ class ScorerConformance:
 
     # ------------------------------------------------------------------ invariance
     def test_order_does_not_matter(self, reranker: Reranker) -> None:
-        """A document's score does not depend on where it stands in the list."""
+        """A document's score does not depend on its position in the list."""
         self.skip_if_listwise(reranker)
         order = list(range(len(ODD_TEXTS)))
         random.Random(0).shuffle(order)

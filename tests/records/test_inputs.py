@@ -242,7 +242,7 @@ def test_one_column_and_marks_inside(tmp_path: Path) -> None:
 def test_an_array_inside_an_object(tmp_path: Path) -> None:
     """An object that holds the documents is not one of them, and the error says where they seem to be."""
     with pytest.raises(
-        InputError, match=r"has no 'text' \(it has \['data'\]\); its 'data' is a list, .* jq '.\[\"data\"\]'"
+        InputError, match=r"has no 'text' \(it has \['data'\]\); its 'data' is a list; .* jq '.\[\"data\"\]'"
     ):
         read(tmp_path / "a.json", b'{"data": [{"text": "a"}]}')
 

@@ -162,7 +162,7 @@ def test_the_documentation_lists_every_format() -> None:
             "'instruction' and 'prom",
         ),
         ({"query": "q", "answers": ["a"]}, "unknown-format", r"\['answers', 'query'\] .*canonical: query \+ docs;"),
-        ({}, "unknown-format", "known"),
+        ({}, "unknown-format", "fit no format"),
         ({"messages": [], "positive_messages": []}, "no-query", "no user message"),
         ({"messages": "hello", "positive_messages": []}, "not-a-list", "messages is 'hello'"),
         ({"messages": ["hello"], "positive_messages": []}, "not-an-object", r"messages\[0\] is 'hello'"),

@@ -1,4 +1,4 @@
-"""What a trainer needs from a scorer: inputs for the module and scores from its output.
+"""The methods of a scorer that a trainer calls: inputs for the module, and scores from its output.
 
 The trainer calls the module itself, so that gradients and wrappers such as DistributedDataParallel work. The rows are
 those that serving computes.

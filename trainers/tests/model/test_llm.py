@@ -169,7 +169,7 @@ def test_answers_replace_those_of_a_model(
         ((OWN[0],), InputError, "needs model.answers"),
         ((OWN[0], 'model.answers=["yes", "no", "bear"]'), InputError, "one or two words"),
         ((), InputError, "follows a template"),
-        (('model.template={"query": "{instruction} {query}"}', OWN[1]), InputError, "nothing would stand there"),
+        (('model.template={"query": "{instruction} {query}"}', OWN[1]), InputError, "there is no value"),
         (('model.template={"prompt": "yes?"}', OWN[1]), InputError, "has the pieces before, query"),
         (("model.kind=cross-encoder", 'model.answers=["yes"]'), InputError, "for an LLM"),
         (("model.like=mini", *OWN), InputError, "'llm' needs 'last_token'"),

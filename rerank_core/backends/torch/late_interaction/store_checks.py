@@ -1,4 +1,4 @@
-"""Checks every tensor of an index shard (names, types, shapes, ranges), because anybody may have written the file."""
+"""Checks every tensor of an index shard (names, types, shapes, ranges), because the file is untrusted."""
 
 from __future__ import annotations
 

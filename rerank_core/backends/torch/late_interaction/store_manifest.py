@@ -1,4 +1,4 @@
-"""Reads ``manifest.json`` of an index folder and checks every field, because anybody may have written it."""
+"""Reads ``manifest.json`` of an index folder and checks every field, because the file is untrusted."""
 
 from __future__ import annotations
 

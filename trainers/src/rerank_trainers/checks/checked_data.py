@@ -91,7 +91,7 @@ def open_and_check(
 
 
 def open_dev_rows(data: DataConfig) -> RowStore:
-    """Open the dev set alone, with the rows that training evaluates on.
+    """Open only the dev set, with the rows that training evaluates on.
 
     Raises:
         InputError: a file cannot be read, or there are errors and ``on_error`` is ``error``.

@@ -14,7 +14,7 @@ __all__ = ["KINDS", "UNUSABLE", "OnError", "Problem", "Report", "Severity"]
 Severity: TypeAlias = Literal["error", "warning"]
 OnError: TypeAlias = Literal["error", "drop", "warn"]
 
-# Rows that can never be used, whatever `on_error` is: they cannot be read, or training would stop at them.
+# Kinds of errors whose rows cannot be used with any `on_error`: they cannot be read, or training would stop at them.
 _UNREADABLE: Mapping[str, str] = {
     "not-utf-8": "bytes that are not UTF-8",
     "broken-json": "a line that is not JSON",
@@ -90,7 +90,7 @@ class Report:
         counts, error_counts: number of problems, and of errors among them, by kind.
         problems: the first problems of each kind in the order of the rows, at most ``CheckOptions.examples`` per kind.
         error_rows: ascending indices of rows with an error, in the store that was checked.
-        unusable_rows: those among ``error_rows`` that cannot be used whatever ``on_error`` is.
+        unusable_rows: those among ``error_rows`` that cannot be used with any ``on_error``.
         signal: ranges of the labels and scores of the rows that are not left out.
         raw_labels: range of the labels of all rows as they are in the files.
     """

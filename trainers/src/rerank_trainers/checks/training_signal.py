@@ -85,7 +85,7 @@ class TrainingSignal:
         if docs > 1 and self.labels.rows and not self.labels.varied_rows:
             return (
                 "no row has documents with different labels, and the objective compares the documents of a query. Use "
-                f"an objective that reads each document alone (bce), or add negatives: {_MINE}"
+                f"an objective that reads each document separately (bce), or add negatives: {_MINE}"
             )
         if group_size == 1 and self.labels.varied_rows:
             return (

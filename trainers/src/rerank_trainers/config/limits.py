@@ -63,7 +63,7 @@ def check_settings(config: Config, *, evaluates: bool) -> None:
         )
     if config.publish.calibrate and model.kind in ("llm", "layerwise"):
         raise InputError(
-            f"publish.calibrate is true, and model.kind is {model.kind!r}: a language model has no place for a scale "
+            f"publish.calibrate is true, and model.kind is {model.kind!r}: a language model cannot store a scale "
             "and an offset of the score; leave calibrate out, the model card reports the fit"
         )
     if config.publish.calibrate and not evaluates:

@@ -158,7 +158,7 @@ class RowStore(Sequence[TrainingRow]):
         return dict(counts)
 
     def fingerprint(self) -> str:
-        """SHA-256 of the bytes of all files in order, like ``cat FILES | sha256sum``, whatever rows are selected."""
+        """SHA-256 of the bytes of all files in order, like ``cat FILES | sha256sum``, for any selection of rows."""
         state = hashlib.sha256()
         for file in self._files:
             with file.path.open("rb") as stream:

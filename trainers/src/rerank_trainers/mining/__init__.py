@@ -1,4 +1,4 @@
-"""Mines hard negatives: documents that a search finds for a query and that are not among its positives.
+"""Mines hard negatives: documents that a search returns for a query and that are not among its positives.
 
 corpus = Corpus.of_rows(rows)
 for row in mine(rows, corpus, BM25(corpus.texts), MiningRules(negatives=8, from_rank=5)):

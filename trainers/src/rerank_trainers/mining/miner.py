@@ -77,7 +77,7 @@ def mine(
     figures = statistics if statistics is not None else MiningStatistics()
     figures.wanted = rules.negatives
     miner = _Miner(corpus, retriever, rules, _positives_by_query(rows, rules.negative_label), rescore, activation)
-    # Blocks start at the same rows wherever a run starts, so a resumed run computes the same batches and scores.
+    # Blocks start at the same rows in every run, so a resumed run computes the same batches and scores.
     block = max(1, _PAIRS_PER_PLAN // (rules.depth + 1)) if rescore is not None else 1
     for first in range(start - start % block, len(rows), block):
         indices = range(first, min(first + block, len(rows)))

@@ -14,7 +14,7 @@ class MiningStatistics:
     """Counts, filled while rows are mined.
 
     Attributes:
-        wanted: negatives per row that were asked for.
+        wanted: number of negatives per row in the rules.
         rows: number of rows, mined or passed through.
         without_positive: rows without a positive, which are passed through unchanged.
         candidates: candidates retrieved, before the rules are applied.

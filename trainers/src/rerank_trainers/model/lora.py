@@ -95,7 +95,7 @@ def check_saved(module: Any, checkpoint: Path) -> None:
         lost = wrong[0] in wanted
         raise CheckpointError(
             f"{checkpoint} {'lacks' if lost else 'holds'} {wrong[0]!r}, which the run's adapter "
-            f"{'has' if lost else 'has not'} ({len(wrong)} tensors in all); resume from another checkpoint"
+            f"{'has' if lost else 'does not have'} ({len(wrong)} tensors in all); resume from another checkpoint"
         )
 
 

@@ -207,9 +207,9 @@ def _own_template(config: ModelConfig, like: ModelSpec | None) -> Template:
     unknown = sorted(set(re.findall(r"{([a-z_]+)}", _pieces(template))) - filled)
     if unknown:
         raise InputError(
-            f"model.template has {{{unknown[0]}}}, and nothing would stand there; it may have "
-            f"{', '.join('{' + name + '}' for name in sorted(filled))}. model.like names a model that brings more, as "
-            "qwen3-reranker-0.6b does {instruction}"
+            f"model.template has {{{unknown[0]}}}, for which there is no value; use only "
+            f"{', '.join('{' + name + '}' for name in sorted(filled))}, or set model.like to a model with more "
+            "options, such as qwen3-reranker-0.6b with {instruction}"
         )
     return template
 

@@ -33,7 +33,7 @@ class SoftmaxCE(GroupObjective):
 
     Attributes:
         multi_positive: ``"share"`` uses the target ``y_d / sum y`` over all positives; ``"each"`` is the mean over
-            positives of the loss of one positive against the negatives (label 0) alone, which is the expectation of
+            positives of the loss of one positive against only the negatives (label 0), which is the expectation of
             drawing one positive per step.
         target: ``"labels"``, or ``"softmax_of_labels"`` over labels above 0, as in RAG-Retrieval's listwise_ce.
         max_grade: the grade that a label 1 stands for, for ``softmax_of_labels``, whose result depends on the scale.
@@ -81,7 +81,7 @@ class ListNet(GroupObjective):
     """ListNet: cross-entropy between the softmax of the labels and that of the scores (top-one probabilities).
 
     Cao et al., *Learning to Rank: From Pairwise Approach to Listwise Approach*, ICML 2007. A group whose labels are all
-    equal gives 0; the formula alone would make its scores equal.
+    equal gives 0; by the formula the loss would make its scores equal.
 
     Attributes:
         tau: temperature of the labels; by default 0.1, and 1 for a teacher's order, as in RankGPT. With labels 0 and 1

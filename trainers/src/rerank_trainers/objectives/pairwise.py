@@ -81,7 +81,7 @@ class LambdaLoss(GroupObjective):
         k: cutoff of NDCG@k: only pairs with a document among the model's first ``k`` count; None uses all.
         gain: gain of a grade ``g``: ``"exponential"`` ``2^g - 1`` or ``"linear"`` ``g``.
         max_grade: the grade that a label 1 stands for: ``g = max_grade * y``.
-        mu: weight of NDCG-Loss2 beside LambdaRank; 0 is LambdaRank alone.
+        mu: weight of NDCG-Loss2 beside LambdaRank; 0 gives LambdaRank.
         sigma: slope of the logistic function.
         target: ``"labels"``, or ``"teacher"``: ``y`` is the reciprocal rank by the teacher's scores.
 

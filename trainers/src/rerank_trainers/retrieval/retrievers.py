@@ -40,7 +40,8 @@ class LateInteractionRetriever:
         directory: folder in which embeddings are stored, so that a second run does not encode the texts again.
 
     Raises:
-        InputError: the model reads query and document together (a cross-encoder), so texts cannot be encoded alone.
+        InputError: the model reads query and document together (a cross-encoder), so texts have no encoding
+            without a query.
     """
 
     floor = -math.inf
