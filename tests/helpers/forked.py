@@ -29,6 +29,16 @@ LIBRARIES = [
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
+def context() -> Any:
+    """The context of `multiprocessing` whose processes have imported the libraries and loaded no model."""
+    found: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")
+    if sys.platform == "linux":
+        found.set_forkserver_preload(LIBRARIES)
+        with mock.patch.dict(os.environ, OFFLINE):
+            forkserver.ensure_running()
+    return found
+
+
 def start(command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], stdout: Path, stderr: Path) -> Any:
     """Start ``[sys.executable, "-m", MODULE, ...]`` or ``[sys.executable, SCRIPT, ...]`` in a forked process.
 
@@ -36,12 +46,7 @@ def start(command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], st
         a `multiprocessing.Process`: its ``pid``, ``join`` and ``exitcode``.
     """
     assert command[0] == sys.executable
-    context: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")
-    if sys.platform == "linux":
-        context.set_forkserver_preload(LIBRARIES)
-        with mock.patch.dict(os.environ, OFFLINE):
-            forkserver.ensure_running()
-    process = context.Process(target=_main, args=(list(command[1:]), str(cwd), dict(env), str(stdout), str(stderr)))
+    process = context().Process(target=_main, args=(list(command[1:]), str(cwd), dict(env), str(stdout), str(stderr)))
     process.start()
     return process
 

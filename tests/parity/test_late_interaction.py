@@ -50,7 +50,7 @@ NATIVE: dict[str, dict[str, Any]] = {
 
 
 @pytest.fixture(scope="session")
-def asked() -> list[Case]:
+def requests() -> list[Case]:
     folder = os.environ.get("RERANK_DATA")
     return list(cases(Path(folder) if folder else None))
 
@@ -85,9 +85,9 @@ def ours(directory: Path | str, longest: int | None = None, **options: Any) -> R
     return rerank_core.load(directory, device="cpu", longdoc="firstp", parse_special_tokens=True, **given, **options)
 
 
-def assert_same(them: Originals, framework: str, directory: Path, reranker: Reranker, asked: list[Case]) -> None:
+def assert_same(them: Originals, framework: str, directory: Path, reranker: Reranker, requests: list[Case]) -> None:
     spread = []
-    for case in asked:
+    for case in requests:
         answer = them.send(
             entry="score", framework=framework, directory=str(directory), query=case.query, docs=case.docs
         )
@@ -99,26 +99,26 @@ def assert_same(them: Originals, framework: str, directory: Path, reranker: Rera
 
 
 @pytest.mark.parametrize("name", PYLATE)
-def test_pylates_folders(name: str, saved: Callable[[str], Path], pylate: Originals, asked: list[Case]) -> None:
+def test_pylates_folders(name: str, saved: Callable[[str], Path], pylate: Originals, requests: list[Case]) -> None:
     """Markers, augmentation attended or not, lengths, the skip-list and the projection are read from its files."""
     directory = saved(name)
     markers = 0 if name == "without prefixes" else 1
     length = PYLATE[name].get("query_length", 32)
-    some = asked if name == "default" else asked[:3]
+    some = requests if name == "default" else requests[:3]
     assert_same(pylate, "pylate", directory, ours(directory, length - 2 - markers), some)
 
 
 def test_the_same_folder_in_sentence_transformers(
-    saved: Callable[[str], Path], multi_vector: Originals, asked: list[Case]
+    saved: Callable[[str], Path], multi_vector: Originals, requests: list[Case]
 ) -> None:
     """It reads PyLate's folders too, and agrees."""
     directory = saved("default")
-    assert_same(multi_vector, "sentence-transformers", directory, ours(directory, 29), asked)
+    assert_same(multi_vector, "sentence-transformers", directory, ours(directory, 29), requests)
 
 
 @pytest.mark.parametrize("name", NATIVE)
 def test_sentence_transformers_folders(
-    name: str, saved: Callable[[str], Path], multi_vector: Originals, asked: list[Case], tmp_path: Path
+    name: str, saved: Callable[[str], Path], multi_vector: Originals, requests: list[Case], tmp_path: Path
 ) -> None:
     """What MultiVectorEncoder itself saved: its mask, its two ways to fill a query up, prompts, MeanMaxSim."""
     directory = tmp_path / "native"
@@ -138,11 +138,11 @@ def test_sentence_transformers_folders(
     own = row.span[1] - len(one) + 1  # [CLS], a marker, literal text, [SEP]
     assert_same(
         multi_vector, "sentence-transformers", directory,
-        ours(directory, settings["query_length"] - own), asked[:3],
+        ours(directory, settings["query_length"] - own), requests[:3],
     )  # fmt: skip
 
 
-def test_stanfords_folder(pylate: Originals, encoder: Path, asked: list[Case], tmp_path: Path) -> None:
+def test_stanfords_folder(pylate: Originals, encoder: Path, requests: list[Case], tmp_path: Path) -> None:
     """ColBERTv2's layout: weights under ``bert.``, ``linear.weight`` among them, settings in artifact.metadata."""
     config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
     vocabulary = json.loads((encoder / "tokenizer.json").read_text(encoding="utf-8"))["model"]["vocab"]
@@ -161,25 +161,30 @@ def test_stanfords_folder(pylate: Originals, encoder: Path, asked: list[Case], t
     }  # fmt: skip
     (directory / "artifact.metadata").write_text(json.dumps(said), encoding="utf-8")
 
-    assert_same(pylate, "pylate", directory, ours(directory, 29), asked)
+    assert_same(pylate, "pylate", directory, ours(directory, 29), requests)
     named = rerank_core.load(
         "colbertv2", checkpoint=directory, device="cpu", max_length=180, max_query_length=29, longdoc="firstp",
         parse_special_tokens=True,
     )  # fmt: skip
-    assert_same(pylate, "pylate", directory, named, asked)
+    assert_same(pylate, "pylate", directory, named, requests)
 
 
 @pytest.fixture(scope="session")
 def m3(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A tiny BGE-M3: an XLM-R with its two files of linear layers."""
-    config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
-    if config["model_type"] != "xlm-roberta":
+    """A tiny BGE-M3 with the real tokenizer."""
+    if json.loads((encoder / "config.json").read_text(encoding="utf-8"))["model_type"] != "xlm-roberta":
         pytest.skip("BGE-M3 is an XLM-R")
-    directory = tmp_path_factory.mktemp("m3") / "tiny"
-    shutil.copytree(encoder, directory)
+    directory = as_m3(encoder, tmp_path_factory.mktemp("m3") / "tiny")
     file = directory / "tokenizer_config.json"
     said = json.loads(file.read_text(encoding="utf-8"))
     file.write_text(json.dumps({**said, "tokenizer_class": "XLMRobertaTokenizerFast"}), encoding="utf-8")
+    return directory
+
+
+def as_m3(encoder: Path, directory: Path) -> Path:
+    """A copy of an XLM-R with BGE-M3's two files of linear layers."""
+    config = json.loads((encoder / "config.json").read_text(encoding="utf-8"))
+    shutil.copytree(encoder, directory)
     torch.manual_seed(2)
     hidden = config["hidden_size"]
     for name, rows in (("colbert_linear.pt", hidden), ("sparse_linear.pt", 1)):
@@ -191,12 +196,12 @@ NAMES = {"colbert": "colbert", "sparse": "sparse", "dense": "dense", "fused": "c
 
 
 @pytest.mark.parametrize("score", NAMES)
-def test_bge_m3(score: str, m3: Path, bge_m3: Originals, asked: list[Case]) -> None:
+def test_bge_m3(score: str, bge_m3: Originals, m3: Path, requests: list[Case]) -> None:
     """Each of its scores, and all three with weights, is FlagEmbedding's; by the folder and by the model's name."""
     weights = {"dense_weight": 0.4, "sparse_weight": 0.2, "colbert_weight": 0.4}
     for name, more in ((str(m3), {}), ("bge-m3-colbert", {"checkpoint": m3, "max_length": 128})):
         reranker = ours(name, 126, **{"max_length": 128, **more}, score=score, **weights)
-        for case in asked:
+        for case in requests:
             answer = bge_m3.send(
                 entry="score", framework="bge-m3", directory=str(m3), query=case.query, docs=case.docs, max_length=128,
                 weights=[0.4, 0.2, 0.4],
@@ -209,13 +214,12 @@ def test_bge_m3(score: str, m3: Path, bge_m3: Originals, asked: list[Case]) -> N
                 assert first.scores["dense"] == pytest.approx(answer["dense"][first.index], abs=1e-5)
 
 
-def test_rag_retrievals_training_side(m3: Path, asked: list[Case], tmp_path: Path) -> None:
+def test_rag_retrievals_training_side(requests: list[Case], tmp_path: Path) -> None:
     """A folder of its ColBERT trainer scores as its loss does: a linear layer with bias over all tokens but the first,
     unit vectors, the mean over the query's (training/model code of July 2025, written here from its maths)."""
     from transformers import AutoModel, AutoTokenizer
 
-    directory = tmp_path / "rag"
-    shutil.copytree(m3, directory)
+    directory = as_m3(tiny_encoder(tmp_path / "encoder", "xlm-roberta", std=0.25), tmp_path / "rag")
     (directory / "sparse_linear.pt").unlink()
     auto: Any = AutoModel
     model = auto.from_pretrained(str(directory), dtype=torch.float32).eval()
@@ -229,7 +233,7 @@ def test_rag_retrievals_training_side(m3: Path, asked: list[Case], tmp_path: Pat
         return torch.nn.functional.normalize(hidden @ layer["weight"].T + layer["bias"], dim=-1)
 
     reranker = ours(directory, 126, max_length=512)
-    for case in asked:
+    for case in requests:
         query = vectors(case.query, 128)
         expected = [float((query @ vectors(doc, 512).T).amax(dim=1).mean()) for doc in case.docs]
         assert_close(expected, reranker.rerank(case.query, case.docs).scores())

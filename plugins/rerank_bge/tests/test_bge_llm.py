@@ -143,8 +143,9 @@ def test_several_layers_cost_the_deepest(made: Callable[[str], Path], alone: Cal
             near(alone(layer), [hit.scores[f"layer_{layer}"] for hit in hits])
 
 
-@pytest.mark.parametrize("budget", [None, 1, 90])
-@pytest.mark.parametrize("cascade", [{8: 3}, {8: 5, 10: 2}, {9: 100}])
+@pytest.mark.parametrize(
+    ("cascade", "budget"), [({8: 3}, None), ({8: 5, 10: 2}, 1), ({8: 5, 10: 2}, 90), ({9: 100}, None)]
+)
 def test_survivors_of_a_cascade_score_as_if_run_directly(
     cascade: dict[int, int], budget: int | None, made: Callable[[str], Path], alone: Callable[[int], list[float]]
 ) -> None:

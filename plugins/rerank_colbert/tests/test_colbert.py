@@ -1,4 +1,4 @@
-"""Folders of late-interaction models are known by their files, and rank as rerankers do."""
+"""Folders of late-interaction models are recognized by their files, and pass the conformance suite."""
 
 from __future__ import annotations
 
@@ -21,19 +21,21 @@ QUERY = "what do pandas eat?"
 
 
 class TestColbertv2(ScorerConformance):
-    """The conformance suite over a tiny ColBERTv2, whose named spec the folder's own settings stand in for."""
+    """The conformance suite over a tiny ColBERTv2, which is read by the settings in its folder."""
 
-    @pytest.fixture
-    def reranker(self, stanford: Callable[..., Path]) -> Reranker:
-        return rerank_core.load(stanford(doc_maxlen=64), device="cpu")
+    @pytest.fixture(scope="class")
+    @classmethod
+    def reranker(cls, stanford_once: Path) -> Reranker:
+        return rerank_core.load(stanford_once, device="cpu")
 
 
 class TestBgeM3(ScorerConformance):
     """The conformance suite over a tiny BGE-M3, all three scores fused."""
 
-    @pytest.fixture
-    def reranker(self, m3: Path) -> Reranker:
-        return rerank_core.load("bge-m3-colbert", checkpoint=m3, device="cpu", max_length=64, score="fused")
+    @pytest.fixture(scope="class")
+    @classmethod
+    def reranker(cls, m3_once: Path) -> Reranker:
+        return rerank_core.load("bge-m3-colbert", checkpoint=m3_once, device="cpu", max_length=64, score="fused")
 
 
 def test_pylates_settings_are_read(pylate: Callable[..., Path]) -> None:

@@ -24,7 +24,7 @@ class Server:
     """Speaks chat completions over HTTP, in front of a tiny model.
 
     Attributes:
-        fail: HTTP codes that the next requests are scores_from with.
+        fail: HTTP codes of the replies to the next requests.
     """
 
     def __init__(self, plain: Any) -> None:
@@ -71,7 +71,7 @@ class Server:
 
         self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.url = f"http://127.0.0.1:{self.http.server_port}/v1"
-        self.thread = threading.Thread(target=self.http.serve_forever, daemon=True)
+        self.thread = threading.Thread(target=self.http.serve_forever, args=(0.01,), daemon=True)
         self.thread.start()
 
 

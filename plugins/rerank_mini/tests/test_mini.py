@@ -1,4 +1,4 @@
-"""`mini` keeps every promise of a reranker, offline, and ranks real text sensibly."""
+"""`mini` passes the conformance suite without network access, and ranks real text well."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def data() -> Path:
 @pytest.fixture(scope="module")
 def sample(data: Path) -> Requests:
     """The first queries of TREC DL19."""
-    first: Requests = dl19.requests(data)[:3]
+    first: Requests = dl19.requests(data)[:2]
     return first
 
 

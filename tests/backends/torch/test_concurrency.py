@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import multiprocessing
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
 import rerank_core
+from helpers import forked
 from helpers.plain import DOCUMENTS, LONG, QUERIES, assert_close
 from rerank_core import Head, ModelSpec, Options, Reranker, Template
 from rerank_core.backends.torch import build
@@ -49,11 +49,11 @@ def test_threads_share_a_late_interaction_model(encoder: Path) -> None:
         assert_close(expected, scores)
 
 
-def test_a_spawned_process_scores_alike(made: Callable[[Family], Path]) -> None:
-    """A pickled reranker loads itself in a fresh process, options included, and gives equal scores."""
+def test_another_process_scores_alike(made: Callable[[Family], Path]) -> None:
+    """A pickled reranker loads itself with its options in a process without models, and gives equal scores."""
     reranker = rerank_core.load(made("xlm-roberta"), device="cpu", max_length=100, longdoc="meanp", max_query_length=2)
     pairs = [(query, document) for query in QUERIES for document in (*DOCUMENTS, LONG)]
-    with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as pool:
+    with ProcessPoolExecutor(1, mp_context=forked.context()) as pool:
         elsewhere = pool.submit(reranker.score, pairs).result(timeout=120)
 
     assert_close(reranker.score(pairs), elsewhere)

@@ -1,4 +1,4 @@
-"""Causal language models as rerankers: equal to plain Hugging Face, whatever shares their prefix or their batch."""
+"""Causal language models as rerankers score as plain Hugging Face, with any shared prefix and any batch."""
 
 from __future__ import annotations
 
@@ -70,11 +70,12 @@ def counted(module: Any) -> Iterator[list[tuple[int, int]]]:
 
 @pytest.mark.parametrize("family", list(FAMILIES))
 def test_scores_equal_plain_hugging_face(family: str, made: Callable[[str], Path]) -> None:
-    """Every query with every text, odd and long ones included; packed, layer by layer, its last layer shortened."""
+    """An English and a Chinese query with every text, odd and long ones included; packed, layer by layer, its last
+    layer shortened."""
     plain, reranker = PlainCausal(made(family)), load(made(family))
     own = scorer(reranker)
     assert (own.packed, own._whole, own.runner.skip_unread) == (True, False, True)
-    for query in QUERIES:
+    for query in QUERIES[:2]:
         texts = [text for text in TEXTS if "\ufffd" not in text and len(text) < 600]
         expected = [plain.score(pieces(plain, query, text), "yes", "no") for text in texts]
         assert_close(expected, reranker.rerank(query, texts).scores())
@@ -95,14 +96,15 @@ def test_the_padded_path_agrees(family: str, made: Callable[[str], Path]) -> Non
     """The slow twin, and one forward pass of the module on packed rows."""
     reranker, other = load(made(family)), load(made(family))
     texts = [*DOCUMENTS, PARAGRAPH * 4]
-    expected = reranker.rerank_many([(query, texts) for query in QUERIES])
+    requests = [(query, texts) for query in QUERIES[:2]]
+    expected = reranker.rerank_many(requests)
     own = scorer(other)
     own._whole = True
-    for found, wanted in zip(other.rerank_many([(query, texts) for query in QUERIES]), expected, strict=True):
+    for found, wanted in zip(other.rerank_many(requests), expected, strict=True):
         assert_close(wanted.scores(), found.scores())
     own._whole, own.packed = False, False
     own.module.set_attn_implementation("eager")
-    for found, wanted in zip(other.rerank_many([(query, texts) for query in QUERIES]), expected, strict=True):
+    for found, wanted in zip(other.rerank_many(requests), expected, strict=True):
         assert_close(wanted.scores(), found.scores())
 
 
@@ -120,13 +122,14 @@ def test_each_prefix_is_computed_once(made: Callable[[str], Path]) -> None:
     assert seen == [(0, everything), (1, everything), (2, len(QUERIES) * 7)]
 
 
-@pytest.mark.parametrize("budget", [1, 60, 200, 100_000])
-def test_any_budget_gives_the_same_scores(budget: int, made: Callable[[str], Path]) -> None:
-    requests = [(query, list(DOCUMENTS)) for query in QUERIES]
-    expected = load(made("gemma2")).rerank_many(requests)
-    found = load(made("gemma2"), token_budget=budget).rerank_many(requests)
-    for wanted, ranking in zip(expected, found, strict=True):
-        assert_close(wanted.scores(), ranking.scores())
+def test_any_budget_gives_the_same_scores(made: Callable[[str], Path]) -> None:
+    requests = [(query, list(DOCUMENTS)) for query in QUERIES[:2]]
+    reranker = load(made("gemma2"))
+    expected = reranker.rerank_many(requests)
+    for budget in (1, 60, 200, 100_000):
+        other = Reranker.from_scorer(reranker.scorer, reranker.spec, token_budget=budget)
+        for wanted, ranking in zip(expected, other.rerank_many(requests), strict=True):
+            assert_close(wanted.scores(), ranking.scores())
 
 
 @settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
