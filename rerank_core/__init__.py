@@ -9,6 +9,7 @@ Importing this module does not import torch; `load` imports the backend that a m
 """
 
 from rerank_core.combine import Combine
+from rerank_core.ensemble import Ensemble
 from rerank_core.errors import (
     CheckpointError,
     DuplicateModelError,
@@ -57,6 +58,7 @@ __all__ = [
     "Configurable",
     "Document",
     "DuplicateModelError",
+    "Ensemble",
     "Explains",
     "FirstP",
     "Head",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any, Literal
 
@@ -79,7 +79,7 @@ class Options:
                 f"model {spec.name!r} declares options with names that are reserved: {clash!r}; rename them in its "
                 "ModelSpec"
             )
-        _refuse_unknown(arguments, [*sorted(common), *of_model], spec.name)
+        refuse_unknown(arguments, [*sorted(common), *of_model], spec.name)
         values = {name: value for name, value in arguments.items() if name in common}
         model = {name: option.default for name, option in of_model.items()}
         for name, value in arguments.items():
@@ -151,13 +151,9 @@ class CallOptions:
     @classmethod
     def of(cls, spec: ModelSpec, arguments: Mapping[str, Any]) -> CallOptions:
         """Check keyword arguments of ``rerank``; see `Options.of`."""
-        if "first_stage" in arguments:
-            raise InputError(
-                "first_stage belongs to one query; give each request its own: (query, documents, first_stage)"
-            )
         common = {item.name for item in fields(cls)} - {"model"}
         of_model = {option.name: option for option in spec.options if option.when == "call"}
-        _refuse_unknown(arguments, [*sorted(common), *of_model], spec.name)
+        refuse_unknown(arguments, [*sorted(common), *of_model], spec.name)
         values = {name: value for name, value in arguments.items() if name in common}
         model = {name: of_model[name].check(value) for name, value in arguments.items() if name in of_model}
         return cls(**values, model=model)
@@ -239,8 +235,14 @@ def check_activation(value: object) -> None:
     one_of(value, _ACTIVATIONS, "activation")
 
 
-def _refuse_unknown(arguments: Mapping[str, Any], valid: list[str], model: str) -> None:
+def refuse_unknown(arguments: Mapping[str, Any], valid: Sequence[str], model: str) -> None:
+    """Raise InputError for an argument that is none of the valid options; the message lists them and a near match."""
     for name in arguments:
+        if name == "first_stage":
+            raise InputError(
+                "first_stage belongs to one query: rerank(query, documents, first_stage=[...]), or for many queries "
+                "requests of three items, (query, documents, first_stage)"
+            )
         if name not in valid:
             near = near_matches(name, valid)
             hint = f"Did you mean {near[0]!r}? " if near else ""

@@ -31,7 +31,7 @@ LAWS: dict[str, list[str]] = {
         "rules pipeline backends",
         "reranker",
         "loading testing",
-        "doctor",
+        "ensemble doctor",
         "cli",
         "__main__",
     ],

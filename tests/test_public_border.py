@@ -16,11 +16,11 @@ TRAINERS = ROOT / "trainers" / "src" / "rerank_trainers"
 # The public modules and their names. A name is added here when a plugin needs it, with a line in docs/plugins.md.
 PUBLIC = {
     "rerank_core": """
-        API_VERSION Batch CallOptions CheckpointError Combine Configurable Document DuplicateModelError Explains FirstP
-        Head Hit Index IndexStoreError Indexable InputError KMaxP ListRanker Match MaxP MeanP MissingDependencyError
-        ModelOption ModelSpec NonFiniteScoreError Options Output Passage Permutation PluginError PluginLoadError
-        QueryRow Ranking RerankError Reranker Resumable Row Scorer Template TextScorer TokenVectors Tokens
-        UnknownModelError Usage hookimpl load models write_spec
+        API_VERSION Batch CallOptions CheckpointError Combine Configurable Document DuplicateModelError Ensemble
+        Explains FirstP Head Hit Index IndexStoreError Indexable InputError KMaxP ListRanker Match MaxP MeanP
+        MissingDependencyError ModelOption ModelSpec NonFiniteScoreError Options Output Passage Permutation PluginError
+        PluginLoadError QueryRow Ranking RerankError Reranker Resumable Row Scorer Template TextScorer TokenVectors
+        Tokens UnknownModelError Usage hookimpl load models write_spec
     """,
     "rerank_core.spec": """
         CompatProfile CompatRules Head JsonObject ModelOption ModelSpec Template TokenVectors directory_of inside

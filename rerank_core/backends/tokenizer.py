@@ -6,6 +6,8 @@ tokenizer that threads share fail with "Already borrowed".
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import re
 from array import array
 from collections.abc import Sequence
@@ -85,6 +87,12 @@ class TextTokenizer:
         """A copy of a fast transformers tokenizer or of a ``tokenizers.Tokenizer``, whose settings do not change."""
         raw = getattr(tokenizer, "backend_tokenizer", tokenizer)
         return cls(type(raw).from_str(raw.to_str()), bos=getattr(tokenizer, "bos_token", None))
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """SHA-256 of the tokenizer and its settings; tokenizers with equal digests give equal tokens."""
+        state = f"{self.raw.to_str()} {self.raw.encode_special_tokens} {sorted(self._spelt_out.items())}"
+        return hashlib.sha256(state.encode("utf-8", "surrogatepass")).hexdigest()
 
     def encode(self, texts: Sequence[str], before: str = "", after: str = "") -> list[Tokens]:
         """The tokens of each text, in order.

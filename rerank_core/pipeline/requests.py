@@ -16,13 +16,21 @@ from rerank_core.types import Document, documents_of, in_order, query_of
 __all__ = ["job_of", "jobs_of_pairs", "requests_in"]
 
 
-def job_of(request: object, owner: object, number: int | None = None, combine: Combine | None = None) -> Job:
+def job_of(
+    request: object,
+    owner: object,
+    number: int | None = None,
+    combine: Combine | None = None,
+    otherwise: Combine | None = None,
+) -> Job:
     """The job of one ``(query, documents)`` or ``(query, documents, first_stage)`` request.
 
     Args:
-        owner: the identity of the reranker; an `Index` given as documents must have the same owner.
+        owner: the identity of the reranker; an `Index` given as documents must have the same owner. None where the
+            reranker takes no index.
         number: the position in the caller's list of requests; None where there is only one request.
         combine: how the first stage's scores are used; None if they are not.
+        otherwise: the same, where ``combine`` is None and the request has scores of the first stage.
 
     Raises:
         InputError: the request, query, a document or a score of the first stage is invalid, or the index was made by
@@ -34,9 +42,11 @@ def job_of(request: object, owner: object, number: int | None = None, combine: C
     checked = query_of(query, "the query" if number is None else f"query {number}")
     if not isinstance(documents, Index):
         documents = documents_of(documents, of)
-    elif documents.owner != owner:
-        raise InputError(f"{documents!r} was made by another reranker; make it with this one's index()")
-    first_stage = first_stage_of(documents, items[2] if len(items) == 3 else None, combine, of)
+    elif documents.owner != owner or owner is None:
+        made = "make it with this one's index()" if owner else "an ensemble takes the documents: list(index)"
+        raise InputError(f"{documents!r} was made by another reranker; {made}")
+    given = items[2] if len(items) == 3 else None
+    first_stage = first_stage_of(documents, given, combine or (None if given is None else otherwise), of)
     return Job(checked, documents, number or 0, first_stage)
 
 

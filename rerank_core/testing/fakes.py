@@ -68,6 +68,9 @@ class FakeScorer:
     def tokenize(self, texts: Sequence[str], side: Literal["query", "doc"]) -> list[Tokens]:
         return [_tokens(text) for text in texts]
 
+    def token_key(self, side: Literal["query", "doc"]) -> str:
+        return "words"
+
     def overhead(self, query: Tokens, doc: Tokens) -> int:
         return len(query) + 3 if self.layout == "joint" else 1
 

@@ -7,7 +7,7 @@ import functools
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -50,12 +50,7 @@ class TorchScorer(ABC):
     packed_budgets: Mapping[str, int] = _PACKED_BUDGETS
 
     def __init__(
-        self,
-        module: torch.nn.Module,
-        tokenizer: TextTokenizer,
-        spec: ModelSpec,
-        *,
-        execution: Execution,
+        self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, execution: Execution
     ) -> None:
         self.module = module
         self.execution = execution
@@ -202,6 +197,9 @@ class TorchScorer(ABC):
     def tokenize(self, texts: Sequence[str], side: Literal["query", "doc"]) -> list[Tokens]:
         before, after = self._literal_text[side]
         return self.tokenizer.encode(texts, before, after)
+
+    def token_key(self, side: Literal["query", "doc"]) -> Hashable:
+        return self.tokenizer.digest, *self._literal_text[side]
 
     def forward(self, batch: Batch) -> Output:
         """The scores of a batch. It is halved on an out-of-memory error, or where rows must be computed one by one.
