@@ -120,7 +120,7 @@ def settings() -> Any:
     options.matmul_rows, options.matmul_times = (4096, 16384, 65536), 10
     options.shapes = QUICK if options.quick else SHAPES
     if options.quick:
-        options.budgets, options.matmul_rows, options.matmul_times = (512, 1024), (256,), 2
+        options.budgets, options.matmul_rows, options.matmul_times = (512,), (256,), 2
         options.repeats, options.dtypes = 1, ["bfloat16", "float32"]
     if unknown := sorted(set(options.only or ()) - set(options.shapes)):
         parser.error(f"no shape is called {unknown[0]!r}; there are {', '.join(map(repr, options.shapes))}")

@@ -188,7 +188,8 @@ class ScorerConformance:
     def test_windows_cover_a_long_document(self, reranker: Reranker) -> None:
         """With MaxP the passages cover the whole document, and its score is that of the best passage."""
         (sentence,) = self.token_scorer(reranker).tokenize(["大熊猫 eats bamboo 🎋. "], "doc")
-        text = "大熊猫 eats bamboo 🎋. " * (2 * reranker.spec.max_length // max(1, len(sentence)) + 2)
+        limit = reranker.options.max_length or reranker.spec.max_length
+        text = "大熊猫 eats bamboo 🎋. " * (2 * limit // max(1, len(sentence)) + 2)
         ranking = self.with_options(reranker, longdoc="maxp").rerank(QUERY, ["short", text])
         hit = next(hit for hit in ranking if hit.index == 1)
         assert len(hit.passages) > 1
@@ -202,7 +203,8 @@ class ScorerConformance:
     def test_firstp_says_what_it_did_not_read(self, reranker: Reranker) -> None:
         """With FirstP only the first passage is read, and a document with more text is marked as truncated."""
         self.token_scorer(reranker)
-        texts = ["bamboo", "bamboo shoots and leaves " * reranker.spec.max_length]
+        limit = reranker.options.max_length or reranker.spec.max_length
+        texts = ["bamboo", "bamboo shoots and leaves " * limit]
         hits = {hit.index: hit for hit in reranker.rerank(QUERY, texts, longdoc="firstp")}
         assert [hits[position].truncated for position in (0, 1)] == [False, True]
         assert [len(hits[position].passages) for position in (0, 1)] == [1, 1]

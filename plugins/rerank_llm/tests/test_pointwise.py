@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -125,13 +126,31 @@ _ODD_TEXT = _ANY | st.lists(st.sampled_from(_PIECES), max_size=6).map("".join)
 
 
 @pytest.fixture(scope="module")
-def real_qwen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reranker, Plain]:
+def qwen_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny model with Qwen's own tokenizer."""
     folder = os.environ.get("RERANK_DATA")
     if not folder:
         pytest.skip("RERANK_DATA is not set: it names the folder with the real tokenizers")
     tokenizer = Path(folder) / "tokenizers" / "qwen"
-    directory = tiny_causal_lm(tmp_path_factory.mktemp("real"), tokenizer=tokenizer, hidden=8)
-    return rerank_core.load("qwen3-reranker-0.6b", checkpoint=directory, device="cpu"), Plain(directory)
+    return tiny_causal_lm(tmp_path_factory.mktemp("real"), tokenizer=tokenizer, layers=1, hidden=8)
+
+
+@pytest.fixture(scope="module")
+def real_qwen(qwen_folder: Path) -> tuple[Reranker, Plain]:
+    return rerank_core.load("qwen3-reranker-0.6b", checkpoint=qwen_folder, device="cpu"), Plain(qwen_folder)
+
+
+@pytest.mark.data
+def test_a_closed_thought_is_qwens_own_tokens(qwen_folder: Path, tmp_path: Path) -> None:
+    """A thought that a template opens and we close has the tokens of Qwen3-Reranker's prompt."""
+    directory = Path(shutil.copytree(qwen_folder, tmp_path / "copy"))
+    file = directory / "tokenizer_config.json"
+    opens = CHATML.replace("assistant\n' }}", "assistant\n<think>\n' }}")
+    file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": opens}), encoding="utf-8")
+    reranker: Any = rerank_core.load(f"llm:{directory}", device="cpu")
+    end = reranker.scorer.tokenizer.literal("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
+
+    assert row_ids(reranker, "q", "d")[-len(end) :] == list(end)
 
 
 @pytest.mark.data
@@ -140,7 +159,7 @@ def real_qwen(tmp_path_factory: pytest.TempPathFactory) -> tuple[Reranker, Plain
 def test_qwen3_ids_equal_the_whole_string_at_every_seam(
     query: str, doc: str, real_qwen: tuple[Reranker, Plain]
 ) -> None:
-    """Whatever the texts begin and end with: punctuation, blanks, line breaks, combining marks."""
+    """Texts may begin and end with punctuation, blanks, line breaks and combining marks."""
     reranker, plain = real_qwen
     expected = [*plain.ids(SYSTEM), *plain.ids(body(query, doc)), *plain.ids(ANSWER)]
     assert row_ids(reranker, query, doc) == expected

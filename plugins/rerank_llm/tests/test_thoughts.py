@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import os
 import shutil
 import time
 from collections.abc import Callable, Sequence
@@ -16,7 +15,6 @@ import torch
 
 import rerank_core
 from rerank_core import CheckpointError, NonFiniteScoreError
-from rerank_core.testing import tiny_causal_lm
 from rerank_llm.chat import ChatTemplate
 from rerank_llm.listwise.api import _content
 from rerank_llm.listwise.permutation import parse
@@ -172,24 +170,6 @@ def test_a_template_that_cannot_be_written_is_a_typed_error(with_template: Calla
     directory = with_template("{{ raise_exception('no such role') }}")
     with pytest.raises(CheckpointError, match="no such role"):
         ChatTemplate(directory).parts([("user", "a")])
-
-
-@pytest.mark.data
-def test_a_closed_thought_is_qwens_own_tokens(tmp_path: Path) -> None:
-    """Qwen's tokenizer reads the closed thought as the tokens of Qwen3-Reranker's prompt."""
-    folder = os.environ.get("RERANK_DATA")
-    if not folder:
-        pytest.skip("RERANK_DATA is not set: it names the folder with the real tokenizers")
-    directory = tiny_causal_lm(tmp_path, tokenizer=Path(folder) / "tokenizers" / "qwen", hidden=8)
-    file = directory / "tokenizer_config.json"
-    file.write_text(json.dumps({**json.loads(file.read_text()), "chat_template": OPENS}), encoding="utf-8")
-    model = rerank_core.load(f"llm:{directory}", device="cpu")
-    scorer: Any = model.scorer
-    (asked,), (read,) = scorer.tokenize(["q"], "query"), scorer.tokenize(["d"], "doc")
-    ids = scorer.row(asked, read, 0, len(read), (0, 0, 0)).ids
-
-    end = scorer.tokenizer.literal("<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n")
-    assert list(ids[-len(end) :]) == list(end)
 
 
 class Written:

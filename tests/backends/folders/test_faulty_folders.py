@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import rerank_core
 from rerank_core import CheckpointError, NonFiniteScoreError
+from rerank_core.backends import try_in_child
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder
 
 _TEMPLATE = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}<|im_end|>\n{% endfor %}<|im_start|>"
@@ -178,7 +179,9 @@ def test_shapes_of_projections_are_checked_on_load(
 
 
 @pytest.mark.parametrize("fault", ["loops", "surrogate", "raises", "broken"])
-def test_chat_templates_that_end_badly_are_refused(fault: str, sources: Callable[[str], Path], tmp_path: Path) -> None:
+def test_chat_templates_that_end_badly_are_refused(
+    fault: str, sources: Callable[[str], Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A template that never ends, makes no text, raises or cannot be compiled: a CheckpointError within seconds."""
     folder = Path(shutil.copytree(sources("chat"), tmp_path / "copy"))
     source = {
@@ -187,6 +190,7 @@ def test_chat_templates_that_end_badly_are_refused(fault: str, sources: Callable
         "raises": "{{ raise_exception('no roles') }}",
         "broken": "{% for %}",
     }[fault]
+    monkeypatch.setitem(try_in_child._SECONDS, "template", 1)  # the limit itself is tested in test_try_in_child.py
     (folder / "chat_template.jinja").unlink()
     settings = json.loads((folder / "tokenizer_config.json").read_text("utf-8"))
     _json(folder / "tokenizer_config.json", {**settings, "chat_template": source})

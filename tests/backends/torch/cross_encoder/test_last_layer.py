@@ -74,7 +74,7 @@ def test_attention_dropout_reaches_the_last_layer(tmp_path: Path) -> None:
         packed: torch.stack(
             [
                 scorer.scores_from(module(**scorer.forward_inputs(batch_of(scorer), packed=packed))).detach()
-                for _ in range(200)
+                for _ in range(100)
             ]
         )
         for packed in (True, False)
