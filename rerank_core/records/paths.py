@@ -43,7 +43,7 @@ def expand_paths(paths: Sequence[str | Path]) -> list[Path]:
                 f"{str(named)!r} is a pipe or device, and training reads its data more than once; write it to a file"
             )
         else:
-            raise InputError(f"{short(str(named))} is not there")
+            raise InputError(f"{short(str(named))} does not exist; correct the path")
     if not files:
         raise InputError("no files are named; name at least one")
     seen: set[Path] = set()

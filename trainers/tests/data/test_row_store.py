@@ -240,7 +240,7 @@ def test_paths_that_name_nothing_usable(tmp_path: Path) -> None:
     for paths, reason in [
         ([], "no files are named"),
         (str(good), "it must be a list"),
-        ([tmp_path / "none.jsonl"], "is not there"),
+        ([tmp_path / "none.jsonl"], "does not exist"),
         ([tmp_path / "none*.jsonl"], "no file matches"),
         ([tmp_path], "is a folder"),
         ([good, tmp_path / "go*.jsonl"], "named twice"),
@@ -251,7 +251,7 @@ def test_paths_that_name_nothing_usable(tmp_path: Path) -> None:
         ([tmp_path / "bare.csv"], "bare.csv:1: the first line is 'q,a,1'; it must be a header that names the columns"),
         ([tmp_path / "rows.xlsx"], "has none of the suffixes .jsonl"),
         (["/dev/null"], "is a pipe or device"),
-        (["x" * 5000], "'xxx.*xxx' is not there"),
+        (["x" * 5000], "'xxx.*xxx' does not exist"),
         (["-"], "is stdin"),
     ]:
         with pytest.raises(InputError, match=reason):

@@ -1,5 +1,5 @@
-"""Late interaction (Khattab & Zaharia, *ColBERT*, SIGIR 2020): query and document are encoded apart, and the score is
-computed from their token vectors.
+"""Late interaction (Khattab & Zaharia, *ColBERT*, SIGIR 2020): query and document are encoded separately, and the score
+is computed from their token vectors.
 
 A document's vectors do not depend on the query, so they can be computed once (`Indexable`, `Storable`).
 """

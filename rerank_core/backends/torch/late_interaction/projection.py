@@ -121,7 +121,7 @@ def linear_of_file(path: Path, width_in: int, width_out: int | None = None) -> P
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged or malicious pickle may raise anything
-        raise CheckpointError(f"{path} cannot be read as tensors alone: {reason(error)}") from error
+        raise CheckpointError(f"{path} cannot be read as a file of tensors: {reason(error)}") from error
     weight, bias = (saved.get("weight"), saved.get("bias")) if isinstance(saved, dict) else (None, None)
     if not isinstance(weight, torch.Tensor) or not (bias is None or isinstance(bias, torch.Tensor)):
         raise CheckpointError(f"{path} holds no tensor 'weight', which a linear layer has")

@@ -176,7 +176,7 @@ class DiskStore:
         self._read(shard)
 
     def _delete_leftovers(self) -> None:
-        """Delete what killed writers left, unless another process is writing or the folder is read-only."""
+        """Delete the files that killed writers left, unless another process is writing or the folder is read-only."""
         if not self._directory.is_dir() or not leftovers(self._directory, self._listed()):
             return
         with contextlib.suppress(OSError), write_lock(self._directory, wait=False):
@@ -194,7 +194,9 @@ class DiskStore:
         if current is not None and not shards:
             same = all(current[key] == self._manifest[key] for key in ("identity", "precision"))
             if not same:
-                raise IndexStoreError(f"{str(self._directory)!r} became another index meanwhile; name another folder")
+                raise IndexStoreError(
+                    f"{str(self._directory)!r} was replaced by another index meanwhile; name another folder"
+                )
             return
         manifest = current or self._manifest
         manifest = {**manifest, "shards": [*manifest["shards"], *shards]}
@@ -209,7 +211,7 @@ class DiskStore:
         try:
             if path.stat().st_size != shard["bytes"] or sha256_of(path) != shard["sha256"]:
                 raise IndexStoreError(
-                    f"{path} is not what {MANIFEST} says it is: damaged, or cut short. {REBUILD_HINT}"
+                    f"{path} differs from its entry in {MANIFEST}; it is damaged or truncated. {REBUILD_HINT}"
                 )
             with safe_open(str(path), framework="pt") as file:
                 tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping

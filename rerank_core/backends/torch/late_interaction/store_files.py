@@ -60,6 +60,6 @@ def leftovers(directory: Path, shards: Collection[str]) -> list[Path]:
 
 
 def delete_leftovers(directory: Path, shards: Collection[str]) -> None:
-    """Delete what killed writers left. The caller holds the `write_lock`, so no file here is being written."""
+    """Delete the files that killed writers left. The caller holds the `write_lock`, so no file is being written."""
     for file in leftovers(directory, shards):
         file.unlink(missing_ok=True)

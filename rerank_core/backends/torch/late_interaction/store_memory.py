@@ -41,7 +41,7 @@ class MemoryStore:
 
 
 class Drift:
-    """How far a lower precision moved vectors, over several shards: mean and largest distance."""
+    """The error of a lower precision over several shards: mean and largest distance of stored from exact vectors."""
 
     def __init__(self) -> None:
         self._sum, self._max, self._count = 0.0, 0.0, 0

@@ -78,10 +78,10 @@ def without(tensor: str) -> Callable[[Path], None]:
 
 
 DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
-    "shard cut short": (cut_short, "damaged, or cut short"),
-    "bit of its header": (flip(0.0), "damaged, or cut short"),
-    "bit in its middle": (flip(0.5), "damaged, or cut short"),
-    "its last bit": (flip(1.0), "damaged, or cut short"),
+    "shard cut short": (cut_short, "damaged or truncated"),
+    "bit of its header": (flip(0.0), "damaged or truncated"),
+    "bit in its middle": (flip(0.5), "damaged or truncated"),
+    "its last bit": (flip(1.0), "damaged or truncated"),
     "shard missing": (lambda folder: shards(folder)[0].unlink(), "cannot be read.*No such file"),
     "shard a folder": (lambda folder: (shards(folder)[0].unlink(), shards(folder)[0].mkdir()), "safetensors"),
     "manifest missing": (lambda folder: (folder / "manifest.json").unlink(), "is no index and not empty"),
@@ -96,9 +96,9 @@ DAMAGE: dict[str, tuple[Callable[[Path], object], str]] = {
     "shards missing": (change(shards=None), "cannot be read.*shards"),
     "file above": (change(file="../kept.safetensors"), "outside its folder"),
     "file elsewhere": (change(file="/etc/hostname"), "outside its folder"),
-    "file the folder above": (change(file=".."), "manifest.json says it is|cannot be read"),
+    "file the folder above": (change(file=".."), "its entry in manifest.json|cannot be read"),
     "file no name": (change(file=7), "outside its folder"),
-    "digest of another": (change(sha256="0" * 64), "damaged, or cut short"),
+    "digest of another": (change(sha256="0" * 64), "damaged or truncated"),
 }
 
 
