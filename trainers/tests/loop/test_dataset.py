@@ -68,6 +68,7 @@ def test_draws_do_not_depend_on_the_process_they_are_made_in() -> None:
         choose([1, 0, 0, 0, 0, 0], 6, 3, seed=3, row="a", epoch=5),
         [item.row for step in steps(30, 4, seed=3, epoch=2) for item in step],
     )
+    # A new interpreter: a forked process has the hashes of its parent.
     code = (
         "from rerank_trainers.loop.dataset import *; s = Steps(30, 4, seed=3); s.set_epoch(2); "
         "told = choose([1, 0, 0, 0, 0, 0], 6, 3, seed=3, row='a', epoch=5), [i.row for p in s for i in p]; "

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import socket
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -102,11 +101,13 @@ def found(
         ]
         command = configured("train.max_steps=1", f"data.train=[{data}]", f"train.out={folder / 'command'}")
         jobs.append({"config": dataclasses.asdict(command), "out": str(folder / "command-of-2")})
+        # torchrun, with workers that it forks instead of starting interpreters: the libraries are imported once.
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        done = subprocess.run(
-            [*torchrun, str(SCRIPT), jobs_file(folder, jobs)], capture_output=True, text=True, check=False,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}, timeout=300,
-        )  # fmt: skip
+        forking = ["--run-path", "--start-method", "fork"]
+        done = forked.run(
+            [*torchrun, *forking, str(SCRIPT), jobs_file(folder, jobs)],
+            env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
+        )
         assert done.returncode == 0, done.stderr
     return told
 
