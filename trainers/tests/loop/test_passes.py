@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from rerank_core import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.schema import ModelConfig
-from rerank_trainers.loop.passes import Group, Pass, Passes
+from rerank_trainers.loop.dataset import Group
+from rerank_trainers.loop.passes import Pass, Passes
 from rerank_trainers.loop.prepare import live_reranker
 from rerank_trainers.model.trained_model import Model, open_model
 

@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.loop.passes import Group
 
-__all__ = ["Item", "Steps", "TrainingDataset", "choose"]
+__all__ = ["Group", "Item", "Steps", "TrainingDataset", "choose"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +26,25 @@ class Item:
 
     row: int
     epoch: int
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A query and its documents in a step.
+
+    Attributes:
+        labels: in [0, 1]; None if the row has none.
+        teacher: scores of a teacher; None if the row has none.
+        weight: weight of its loss; see `Item`.
+    """
+
+    id: str
+    query: str
+    docs: tuple[str, ...]
+    labels: tuple[float, ...] | None
+    teacher: tuple[float, ...] | None
+    instruction: str | None
     weight: float
 
 

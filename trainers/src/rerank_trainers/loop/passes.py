@@ -19,27 +19,9 @@ from rerank_core.planning.longdoc import FirstP
 from rerank_core.planning.row_plan import Job, RowPlan, Rules, Window
 from rerank_core.scorer import Batch, Configurable
 from rerank_core.types import Document
+from rerank_trainers.loop.dataset import Group
 
-__all__ = ["Group", "Pass", "Passes"]
-
-
-@dataclass(frozen=True, slots=True)
-class Group:
-    """A query and its documents in a step.
-
-    Attributes:
-        labels: in [0, 1]; None if the row has none.
-        teacher: scores of a teacher; None if the row has none.
-        weight: weight of its loss; see `dataset.Item`.
-    """
-
-    id: str
-    query: str
-    docs: tuple[str, ...]
-    labels: tuple[float, ...] | None
-    teacher: tuple[float, ...] | None
-    instruction: str | None
-    weight: float
+__all__ = ["Pass", "Passes"]
 
 
 @dataclass(frozen=True, eq=False)

@@ -18,7 +18,8 @@ from rerank_core.records.training_row import TrainingRow
 from rerank_core.spec.hub_or_folder import file_path_of
 from rerank_trainers.config.schema import Config
 from rerank_trainers.data.hashing import digest
-from rerank_trainers.loop.passes import Group, Passes
+from rerank_trainers.loop.dataset import Group
+from rerank_trainers.loop.passes import Passes
 
 __all__ = ["check_out", "check_queries", "check_room", "check_schedule", "checkpoint_bytes"]
 
