@@ -88,7 +88,7 @@ def test_a_step_is_the_mean_over_its_rows(
 ) -> None:
     """Plain transformers, one pair at a time, no padding and no code of ours, gives the same gradient as a step in one
     pass, in several, and of every document alone."""
-    data = rows(scores=True)
+    data = rows(scores=True)[::2]
     tokenizer = transformers.AutoTokenizer.from_pretrained(encoder)
     model = transformers.AutoModelForSequenceClassification.from_pretrained(encoder).eval()
 
@@ -150,7 +150,7 @@ def test_layout_and_budget_do_not_change_the_gradient(
 ) -> None:
     """Packed, padded, in many passes, in parts of groups, with activations kept or computed again."""
     expected = None
-    for layout, recompute, budgets in (("padded", False, (1, 10**6)), ("packed", False, (10**6, 200, 1)),
+    for layout, recompute, budgets in (("padded", False, (1, 10**6)), ("packed", False, (10**6, 100, 1)),
                                        ("packed", True, (10**6, 1)), ("padded", True, (10**6,))):  # fmt: skip
         run = prepared(
             *checkpoints[kind],
@@ -162,7 +162,7 @@ def test_layout_and_budget_do_not_change_the_gradient(
         assert run.model.plain.is_activation_checkpointing is recompute
         for budget in budgets:
             run.trainer.passes.budget = budget
-            step = step_of(run, rows(9)[::2])
+            step = step_of(run, rows(9)[::4])
             assert (len(step["passes"]) > 1) is (budget < 10**6)
             run.trainer.training_step(run.model.module, step)
             found = gradient_now(run)
@@ -175,8 +175,8 @@ def test_layout_and_budget_do_not_change_the_gradient(
 def test_parts_of_a_group_have_the_dropout_they_were_scored_with(
     prepared: Prepared, rows: MakeRows, checkpoints: dict[str, list[str]], kind: str, layout: str
 ) -> None:
-    """GradCache with the dice thrown once: the gradient is that of the same parts scored in one graph, and the
-    generator stands where it would."""
+    """GradCache draws dropout once: the gradient is that of the same parts scored in one graph, and the state of the
+    random generator afterwards is the same."""
     dropout = ["model.dropout=0.2"] if kind == "bert" else ["model.dropout=0.2", "model.max_length=160"]
     run = prepared(*checkpoints[kind], *dropout, f"model.layout={layout}", "train.token_budget=30", rows=rows(9))
     step = step_of(run, rows(9))
