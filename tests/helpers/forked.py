@@ -77,7 +77,10 @@ def run(
 def run_python(
     *arguments: str, cwd: Path | str = ".", env: Mapping[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
-    """``python ARGUMENTS``, a script or a module after ``-m``, with ``env`` beside the environment of this process."""
+    """``python ARGUMENTS``, a script or a module after ``-m``, with ``env`` beside the environment of this process.
+
+    The process in which `rerank train` proves a published folder is forked too, before its parent has loaded a model.
+    """
     command = [sys.executable, *arguments]
     forking = run if sys.platform == "linux" else subprocess.run
     return forking(
@@ -104,6 +107,11 @@ def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stde
         import torch
 
         torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
+    if arguments[:3] == ["-m", "rerank_core", "train"] and hasattr(os, "fork"):
+        from rerank_trainers.publish import publish
+
+        place = tempfile.TemporaryDirectory()
+        publish.subprocess = SimpleNamespace(run=_Spare(Path(place.name)).run)
     if arguments[0] == "-m":
         sys.argv = arguments[1:]
         runpy.run_module(arguments[1], run_name="__main__", alter_sys=True)
@@ -111,6 +119,33 @@ def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stde
         sys.argv = arguments
         sys.path.insert(0, str(Path(arguments[0]).parent))
         runpy.run_path(arguments[0], run_name="__main__")
+
+
+class _Spare:
+    """A process forked now, which runs one command later, with what this process has imported until now."""
+
+    def __init__(self, place: Path) -> None:
+        self._used = False
+        self._files = [str(place / name) for name in ("out", "err")]
+        context = get_context("fork")
+        reader, self._writer = context.Pipe(duplex=False)
+        self._process = context.Process(target=_run_later, args=(reader, *self._files), daemon=True)
+        self._process.start()
+
+    def run(self, command: Sequence[str], *, cwd: str, env: Mapping[str, str], **more: Any) -> Any:
+        """`subprocess.run` of a command of the interpreter, with captured output; its second call starts a new one."""
+        if self._used:
+            return subprocess.run(command, cwd=cwd, env=env, **more)
+        self._used = True
+        self._writer.send((list(command[1:]), cwd, dict(env)))
+        self._process.join()
+        out, err = (Path(file).read_text("utf-8") for file in self._files)
+        return subprocess.CompletedProcess(list(command), self._process.exitcode, out, err)
+
+
+def _run_later(commands: Any, stdout: str, stderr: str) -> None:
+    """Wait for a command, and run it."""
+    _main(*commands.recv(), stdout, stderr)
 
 
 @contextlib.contextmanager
