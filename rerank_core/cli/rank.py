@@ -7,6 +7,17 @@ from typing import Annotated
 
 import typer
 
+from rerank_core.cli.combining import (
+    CombineBy,
+    FirstStageField,
+    FirstStageShare,
+    LowerIsBetter,
+    MissingScore,
+    Normalize,
+    RrfK,
+    combine_of,
+    first_stage_scores,
+)
 from rerank_core.cli.exit_codes import refuse_process_exit
 from rerank_core.cli.options import (
     AsJson,
@@ -59,6 +70,13 @@ def rank(
             help="Show the best passage of each hit and, for late interaction, which words of it matched the query.",
         ),
     ] = False,
+    combine: CombineBy = None,
+    first_stage_field: FirstStageField = None,
+    first_stage_share: FirstStageShare = None,
+    normalize: Normalize = None,
+    rrf_k: RrfK = None,
+    lower_is_better: LowerIsBetter = False,
+    missing_score: MissingScore = None,
     as_json: AsJson = False,
     form: Annotated[
         DocumentFormat, typer.Option("--format", help="How files are split into documents; see Formats above.")
@@ -111,6 +129,7 @@ def rank(
       rerank rank "what is a panda?" docs.jsonl --top-k 5 --explain
       grep -h panda *.md | rerank rank "what is a panda?" -k 3
       rerank rank "what is a panda?" docs.jsonl --json | jq '.hits[0].id'
+      rerank rank "what is a panda?" hits.jsonl --combine weighted --first-stage-share 0.3
 
     \b
     Formats:
@@ -128,6 +147,15 @@ def rank(
     and lines are skipped, but count in FILE:LINE.
     """
     query_of(query)
+    combination = combine_of(
+        combine,
+        share=first_stage_share,
+        normalize=normalize,
+        k=rrf_k,
+        field=first_stage_field,
+        lower_is_better=lower_is_better,
+        missing=missing_score,
+    )
     flags = {
         "longdoc": longdoc,
         "overlap": overlap,
@@ -152,12 +180,20 @@ def rank(
     from rerank_core.records.documents import read_documents
 
     documents = read_documents(files or [], form, DocumentFields(text_field, id_field), encoding)
+    first_stage = first_stage_scores(documents, combination)
     # Text that a plugin prints goes to stderr, so that stdout holds only the ranking.
     with stdout_to_stderr(), refuse_process_exit(model), load(model, **options) as reranker:
         candidates = documents if index is None else reranker.index(documents, index, progress=True)
         with_matches = explain and reranker.explains
         ranking = reranker.rerank(
-            query, candidates, top_k=top_k, min_score=min_score, explain=with_matches, progress=True
+            query,
+            candidates,
+            first_stage=first_stage,
+            combine=combination,
+            top_k=top_k,
+            min_score=min_score,
+            explain=with_matches,
+            progress=True,
         )
     if as_json:
         emit_json(ranking.to_dict())

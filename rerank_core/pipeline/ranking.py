@@ -57,7 +57,7 @@ def shown_as(spec: ModelSpec, space: ScoreSpace, call: CallOptions, loaded: str)
         return activation_and_space(spec, space, call.activation or loaded)
     for given, where in (
         (call.activation or "none", ""),
-        ("none" if loaded == "default" else loaded, ", given to load"),
+        ("none" if loaded == "default" else loaded, ", given to load,"),
     ):
         if given != "none":
             raise InputError(
