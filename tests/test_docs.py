@@ -11,6 +11,7 @@ from types import ModuleType
 
 import pytest
 
+from helpers import forked
 from helpers.scripts import module_of
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -109,9 +110,11 @@ def test_a_library_with_other_scores_is_not_in_the_chart(tool_of: Tools) -> None
     assert chart.texts([bars]) == ["title", "rerankers", "4.6 ×", "OpenVINO", "1.23 ×", "rerank-core", "1.00 ×"]
 
 
-def test_the_terminal_shows_what_the_command_prints(tool_of: Tools) -> None:
+def test_the_terminal_shows_what_the_command_prints(tool_of: Tools, monkeypatch: pytest.MonkeyPatch) -> None:
     """docs/images/rank.svg has the words of a run of `rerank rank`, and its scores; seconds differ."""
     picture = tool_of("terminal_picture")
+    if sys.platform == "linux":
+        monkeypatch.setattr(picture.subprocess, "Popen", forked.OnTerminal)
     shown = "".join(_texts(picture.PICTURE)).partition("--top-k3")[2]
     run = re.sub(r"\x1b\[[0-9;]*m|\s", "", picture.capture())
     number = re.compile(r"\d+\.\d+")

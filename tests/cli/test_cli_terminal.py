@@ -66,7 +66,7 @@ def test_exit_codes_reach_the_shell() -> None:
 
 
 def test_json_is_utf8_whatever_the_locale() -> None:
-    """JSON is UTF-8 whatever the encoding of stdout, and a table replaces what it cannot show."""
+    """JSON is UTF-8 under any encoding of stdout, and a table replaces characters that stdout cannot show."""
     text = "panda 熊猫 \ud800"
     stdin = json.dumps({"text": text}).encode()
     data = json.loads(run([*RANK, "--json"], stdin, PYTHONIOENCODING="latin-1").stdout)
@@ -125,15 +125,20 @@ def ended(arguments: str) -> tuple[int, list[str]]:
 @posix
 @pytest.mark.parametrize("arguments", ["models", "--help", "rank panda -m acme-small --json </dev/null"])
 def test_a_result_that_cannot_be_written_is_said_in_one_line(arguments: str) -> None:
-    """With stdout closed or on a full disk, the exit code is 1 and stderr has one line; a stderr that nobody reads
-    changes nothing."""
+    """With stdout closed or on a full disk, the exit code is 1 and stderr has one line."""
     for stdout, said in ((">&-", "stdout is closed"), (">/dev/full", "No space left")):
         code, lines = ended(f"rerank {arguments} {stdout}")
         assert (code, [said in line for line in lines if line.startswith("error: ")]) == (1, [True])
         assert not any("Traceback" in line or "Exception ignored" in line for line in lines)
-    assert ended(f"rerank {arguments} >&- 2>&-")[0] == 1
-    assert ended(f"rerank {arguments} >/dev/null 2>&-") == (0, [])
-    assert ended(f"rerank {arguments} >/dev/null 2>/dev/full") == (0, [])
+
+
+@posix
+def test_a_message_that_cannot_be_written_changes_nothing() -> None:
+    """With stderr closed or on a full disk, the exit code is still that of the result."""
+    assert ended("rerank models >&- 2>&-")[0] == 1
+    for arguments in ("models", "rank panda -m acme-small --json </dev/null"):
+        assert ended(f"rerank {arguments} >/dev/null 2>&-") == (0, [])
+    assert ended("rerank --help >/dev/null 2>/dev/full") == (0, [])
 
 
 @posix

@@ -15,6 +15,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from multiprocessing import forkserver, get_context
 from pathlib import Path
@@ -86,6 +87,33 @@ def run_python(
     return forking(
         command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, encoding="utf-8", check=False
     )
+
+
+class OnTerminal:
+    """`subprocess.Popen` of such a command whose stdout and stderr are a terminal, in a forked process."""
+
+    def __init__(
+        self, command: Sequence[str], *, cwd: Path | str, env: Mapping[str, str], stdin: int, stdout: int, stderr: int
+    ) -> None:
+        assert (stdin, stderr) == (subprocess.DEVNULL, stdout)
+        self.returncode: int | None = None
+        terminal = Path(os.ttyname(stdout))
+        self._held = os.dup(stdout)  # a terminal that no process has open yet would end the reader
+        self._process = start(command, cwd=cwd, env=env, stdout=terminal, stderr=terminal)
+        self._waiter = threading.Thread(target=self._wait)
+        self._waiter.start()
+
+    def _wait(self) -> None:
+        self._process.join()
+        self.returncode = self._process.exitcode
+        os.close(self._held)
+
+    def __enter__(self) -> OnTerminal:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._waiter.join()
+        self._process.close()
 
 
 def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stderr: str) -> None:
