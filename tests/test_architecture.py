@@ -41,7 +41,7 @@ LAWS: dict[str, list[str]] = {
         "attention",
         "base",
         "cross_encoder decoder late_interaction",
-        "lora",
+        "encoder_scorer lora",
     ],
     "rerank_trainers": [
         "errors",

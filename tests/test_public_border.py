@@ -29,7 +29,7 @@ PUBLIC = {
     "rerank_core.backends.torch": """
         ClassifierScorer
         Block CausalPacking DecoderScorer Embedding Execution LateInteractionScorer LayerRunner LayerState RowRef
-        TextTokenizer TokenLogits TorchScorer VECTORS build check_tokenizer_files decoder_of encoder_of
+        TextTokenizer TokenLogits TorchScorer VECTORS build check_tokenizer_files decoder_of encoder_of encoder_scorer
         language_model_of linear_of_file locate model_folder projection_of scorer_of tokenizer_folder try_template
     """,
     "rerank_core.testing": """

@@ -4,20 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, get_args
 
 from rerank_core.errors import InputError, one_of, short
 from rerank_core.spec.token_vectors import TokenVectors
 from rerank_core.types import ScoreSpace
 
-__all__ = ["Head", "HeadKind"]
+__all__ = ["Head", "HeadKind", "Pooling"]
 
-HeadKind: TypeAlias = Literal["classifier", "maxsim", "last_token", "layers"]
+HeadKind: TypeAlias = Literal["classifier", "maxsim", "cosine", "last_token", "layers"]
+Pooling: TypeAlias = Literal["mean", "cls", "last"]
 
 # The fields that each kind uses; `Head` refuses the other fields.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "classifier": (),
-    "maxsim": ("reduce", "vectors"),
+    "maxsim": ("reduce", "vectors", "pooling"),
+    "cosine": ("pooling",),
     "last_token": ("positive", "negative"),
     "layers": ("first", "step", "weights"),
 }
@@ -28,10 +30,13 @@ class Head:
     """How a score is computed from the model's output. Use the constructors, one per kind.
 
     Attributes:
-        kind: ``classifier`` (one-label sequence classification), ``maxsim`` (late interaction), ``last_token`` (a
-            causal language model's logit of a word) or ``layers`` (a causal model with a score at every layer).
+        kind: ``classifier`` (one-label sequence classification), ``maxsim`` (late interaction), ``cosine`` (the cosine
+            of two text vectors), ``last_token`` (a causal language model's logit of a word) or ``layers`` (a causal
+            model with a score at every layer).
         reduce: for ``maxsim``, how the maximum similarities of the query's tokens are combined: ``sum`` or ``mean``.
         vectors: for ``maxsim``, how hidden states become token vectors.
+        pooling: for ``cosine``, how the last hidden states of a text become its vector: their ``mean``, the first
+            (``cls``) or the ``last``. With ``maxsim``, the cosine is computed too (`score_option`).
         positive, negative: for ``last_token``, the words whose logits give the score.
         first, step, weights: for ``layers``, see `layers`.
     """
@@ -44,6 +49,7 @@ class Head:
     step: int | None = None
     weights: str | None = None
     vectors: TokenVectors | None = None
+    pooling: Pooling | None = None
 
     def __post_init__(self) -> None:
         one_of(self.kind, tuple(_FIELDS), "Head.kind")
@@ -57,6 +63,13 @@ class Head:
                 object.__setattr__(self, "vectors", TokenVectors(**(vectors or {})))
             elif not isinstance(vectors, TokenVectors):
                 raise InputError(f"Head.maxsim(vectors={short(vectors)}): it must be TokenVectors")
+            if self.pooling is not None and self.vectors is not None and self.vectors.expand_to is not None:
+                raise InputError(
+                    f"Head.maxsim(pooling={self.pooling!r}) would pool the tokens that fill up a query "
+                    f"(expand_to={self.vectors.expand_to!r}); leave one of the two out"
+                )
+        if self.pooling is not None or self.kind == "cosine":
+            one_of(self.pooling, get_args(Pooling), "Head.pooling")
         for name in ("positive", "negative"):
             if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
                 raise InputError(f"Head.last_token({name}={short(getattr(self, name))}): it must be a string")
@@ -79,15 +92,34 @@ class Head:
         return cls("classifier")
 
     @classmethod
-    def maxsim(cls, reduce: Literal["mean", "sum"] = "sum", vectors: TokenVectors | None = None) -> Head:
+    def maxsim(
+        cls,
+        reduce: Literal["mean", "sum"] = "sum",
+        vectors: TokenVectors | None = None,
+        *,
+        pooling: Pooling | None = None,
+    ) -> Head:
         """MaxSim over token vectors: the maximum similarity of each query token with the document's tokens, summed
         (ColBERT; Khattab & Zaharia, 2020) or averaged over the query's tokens.
 
         Args:
             vectors: how hidden states become token vectors; by default the encoder's last hidden state of every token,
                 normalised.
+            pooling: also pool each text's hidden states into one vector, whose cosine the model's option ``score``
+                offers; see `cosine`.
         """
-        return cls("maxsim", reduce=reduce, vectors=vectors)
+        return cls("maxsim", reduce=reduce, vectors=vectors, pooling=pooling)
+
+    @classmethod
+    def cosine(cls, pooling: Pooling = "mean") -> Head:
+        """The cosine of the query's and the document's vector, as embedding models are trained for (Reimers & Gurevych,
+        *Sentence-BERT*, 2019).
+
+        Args:
+            pooling: how the last hidden states of a row become its vector: the ``mean`` over all tokens, special tokens
+                included, the first token (``cls``) or the ``last`` one.
+        """
+        return cls("cosine", pooling=pooling)
 
     @classmethod
     def last_token(cls, positive: str, negative: str | None = None) -> Head:
@@ -108,4 +140,6 @@ class Head:
     @property
     def score_space(self) -> ScoreSpace:
         """The kind of the raw score."""
-        return "maxsim" if self.kind == "maxsim" else "logit"
+        if self.kind == "maxsim" or self.kind == "cosine":
+            return self.kind
+        return "logit"

@@ -14,6 +14,7 @@ from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import is_hub_id
 from rerank_core.spec.layer_options import layer_options
 from rerank_core.spec.model_option import ModelOption
+from rerank_core.spec.score_option import score_option
 from rerank_core.spec.template import Template
 from rerank_core.types import ScoreSpace
 
@@ -49,7 +50,7 @@ class ModelSpec:
             The factory takes ``(spec, options)`` and returns a Scorer, TextScorer or ListRanker.
         score_space: the kind of the raw score; by default that of the head.
         options: options beyond the common ones; a spec with `Head.layers` and no ``scorer`` also gets ``layer`` and
-            ``cascade``.
+            ``cascade``, one with ``Head.maxsim(pooling=...)`` gets ``score``.
         compat: rules of other frameworks for this model, by the name given to ``compat=``; they are added to those
             known for the kind of head.
     """
@@ -115,14 +116,22 @@ class ModelSpec:
         own = [space for space in get_args(ScoreSpace) if space != "combined"]
         one_of(self.score_space, (None, *own), f"{prefix}score_space")
         longdoc_of(self.longdoc)
-        if self.head is not None and self.head.kind == "layers" and self.scorer is None:
-            names = {option.name for option in self.options}
-            missing = tuple(option for option in layer_options() if option.name not in names)
-            object.__setattr__(self, "options", (*self.options, *missing))
-        if self.head is not None and self.head.kind == "maxsim" and self.template.wrap == "pair":
+        names = {option.name for option in self.options}
+        missing = tuple(option for option in self._head_options() if option.name not in names)
+        object.__setattr__(self, "options", (*self.options, *missing))
+        if self.head is not None and self.head.kind in ("maxsim", "cosine") and self.template.wrap == "pair":
             raise InputError(
-                f"model {self.name!r}: late interaction puts query and document in separate rows; use Template.each()"
+                f"model {self.name!r}: Head.{self.head.kind}() puts query and document in separate rows; "
+                "use Template.each()"
             )
+
+    def _head_options(self) -> tuple[ModelOption, ...]:
+        """The options that the head brings."""
+        if self.head is None:
+            return ()
+        if self.head.kind == "layers" and self.scorer is None:
+            return layer_options()
+        return (score_option(),) if self.head.kind == "maxsim" and self.head.pooling is not None else ()
 
     @property
     def names(self) -> tuple[str, ...]:

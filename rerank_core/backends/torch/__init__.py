@@ -33,6 +33,7 @@ from rerank_core.backends.torch.decoder.heads import (
 from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.backends.torch.decoder.output_layer import TokenLogits
+from rerank_core.backends.torch.encoder_scorer import encoder_scorer, scorer_with
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, LateInteractionScorer
@@ -70,6 +71,7 @@ __all__ = [
     "check_tokenizer_files",
     "decoder_of",
     "encoder_of",
+    "encoder_scorer",
     "language_model_of",
     "linear_of_file",
     "locate",
@@ -107,13 +109,13 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     """
     directory = locate(spec, options)
     head = _head(spec)
-    if head.kind not in ("classifier", "maxsim"):
+    if head.kind in ("last_token", "layers"):
         return decoder_of(spec, options, directory)
     module, tokenizer = encoder_of(spec, options, directory)
-    if head.vectors is None:
-        return ClassifierScorer(module, tokenizer, spec, execution=Execution.of(options))
-    project = projection_of(module, model_folder(directory, spec, options), head.vectors)
-    return LateInteractionScorer(module, tokenizer, spec, execution=Execution.of(options), project=project)
+    project = None
+    if head.vectors is not None:
+        project = projection_of(module, model_folder(directory, spec, options), head.vectors)
+    return encoder_scorer(module, tokenizer, spec, options, project=project)
 
 
 @_reading
@@ -256,10 +258,8 @@ def scorer_of(
     live: Any = module
     execution = Execution(pack=getattr(live.config, "_attn_implementation", None) == packing.NAME, live=True)
     head = _head(spec)
-    if head.kind == "classifier":
-        return ClassifierScorer(module, tokenizer, spec, execution=execution)
-    if head.kind == "maxsim":
-        return LateInteractionScorer(module, tokenizer, spec, execution=execution, project=project)
+    if head.kind not in ("last_token", "layers"):
+        return scorer_with(module, tokenizer, spec, execution, {}, project)
     if head.kind == "layers" and not isinstance(live, LayeredModel):
         raise InputError(
             f"model {spec.name!r}: a {type(live).__name__} has no heads at its layers; give a LayeredModel"

@@ -59,7 +59,7 @@ class TorchScorer(ABC):
         self.max_positions = max_positions(module)
         self._first_position = position_offset(module)
         config: Any = module.config
-        check_vocabulary(module, tokenizer, spec.name)
+        check_vocabulary(packing.embedding_rows(module), tokenizer, spec.name)
         self.typed = (getattr(config, "type_vocab_size", None) or 0) > 1
         self.filler = getattr(config, "pad_token_id", None) or 0
         pieces = {"query": spec.template.query, "doc": spec.template.doc}

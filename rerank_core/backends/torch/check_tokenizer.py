@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from rerank_core.backends.tokenizer import TextTokenizer, largest_id
 from rerank_core.errors import CheckpointError, InputError
@@ -29,13 +28,15 @@ def check_pieces(tokenizer: TextTokenizer, literal_text: Mapping[str, Sequence[s
             )
 
 
-def check_vocabulary(module: Any, tokenizer: TextTokenizer, model: str) -> None:
+def check_vocabulary(rows: int, tokenizer: TextTokenizer, model: str) -> None:
     """Refuse a tokenizer with more tokens than embeddings: an id past the table is a fatal error on CUDA.
+
+    Args:
+        rows: the number of token embeddings.
 
     Raises:
         CheckpointError: names both sizes.
     """
-    rows = module.get_input_embeddings().weight.shape[0]
     size = largest_id(tokenizer.raw) + 1
     if size > rows:
         raise CheckpointError(

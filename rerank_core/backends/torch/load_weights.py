@@ -20,7 +20,7 @@ from rerank_core.errors import CheckpointError, InputError, MissingDependencyErr
 from rerank_core.spec.adapter_folder import is_adapter
 from rerank_core.spec.untrusted_files import read_json, reason
 
-__all__ = ["configuration", "from_files", "load_module", "max_positions", "position_offset", "quiet"]
+__all__ = ["configuration", "from_files", "load_module", "max_positions", "move", "position_offset", "quiet"]
 
 # While it loads, transformers changes torch's default dtype for the whole process; `quiet` changes log levels.
 _LOADING = Lock()
@@ -229,6 +229,15 @@ def _position_table(module: torch.nn.Module) -> torch.nn.Embedding | None:
         if name.endswith("position_embeddings") and isinstance(child, torch.nn.Embedding):
             return child
     return None
+
+
+def move(module: torch.nn.Module, device: str | None, dtype: str | None) -> None:
+    """Move a module to a device, by default the best one, and convert its numbers to ``dtype``, by default float32.
+
+    Raises:
+        InputError: a device that cannot be used.
+    """
+    module.to(_device(device), getattr(torch, dtype or "float32"))
 
 
 def _device(name: str | None) -> torch.device:

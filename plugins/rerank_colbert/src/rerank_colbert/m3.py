@@ -7,7 +7,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -49,19 +48,13 @@ def build(spec: ModelSpec, options: Options) -> M3Scorer:
 class M3Scorer(LateInteractionScorer):
     """Late interaction whose embeddings also have the parts ``dense``, ``words`` (token ids) and their ``weights``."""
 
-    def __init__(self, *args: Any, directory: Path, options: Mapping[str, Any], **kwargs: Any) -> None:
+    def __init__(self, *args: Any, directory: Path, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         live: Any = self.module
         self._sparse = linear_of_file(directory / "sparse_linear.pt", live.config.hidden_size, 1)
         self._sparse.to(live.device, live.dtype)
-        self._values = dict(options)
         special = self.tokenizer.raw.get_added_tokens_decoder().items()
         self._special = frozenset(number for number, token in special if token.special)
-
-    def configured(self, options: Mapping[str, Any]) -> M3Scorer:
-        other = copy.copy(self)
-        other._values = self._values | dict(options)
-        return other
 
     @torch.inference_mode()
     def embed(

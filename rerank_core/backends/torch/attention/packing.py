@@ -24,7 +24,7 @@ from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking, capped
 from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows
 
-__all__ = ["NAME", "Packing", "agree", "inputs", "other_neighbours", "probe_rows"]
+__all__ = ["NAME", "Packing", "agree", "embedding_rows", "inputs", "other_neighbours", "probe_rows"]
 
 NAME = "rerank_core_packed_v1"
 """The name of the attention implementation in transformers. A call without a packing runs SDPA, or plain products where
@@ -199,11 +199,17 @@ def inputs(
     return kwargs
 
 
+def embedding_rows(module: Any) -> int:
+    """The number of token embeddings of a module; a compressed table has no ``weight``."""
+    table = module.get_input_embeddings()
+    return int(table.weight.shape[0] if hasattr(table, "weight") else table.num_embeddings)
+
+
 def probe_rows(module: Any) -> list[list[int]]:
     """A few short rows of token ids for comparing two ways to compute. If the model has local attention, one row is
     longer than its window."""
     window = getattr(module.config, "sliding_window", None) or getattr(module.config, "local_attention", None) or 0
-    size = module.get_input_embeddings().weight.shape[0]
+    size = embedding_rows(module)
     # A decoder's window of thousands of tokens would make this comparison slow; tests use a short window.
     local = 0 < window <= 1024
     longest = min(window + 40, getattr(module.config, "max_position_embeddings", 512) - 8) if local else 12

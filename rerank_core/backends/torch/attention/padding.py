@@ -72,7 +72,7 @@ def padding_keeps_scores(scorer: TorchScorer) -> bool:
         return True
     # In half precision, padding with another token distinguishes a small influence of the padding from rounding.
     other = copy.copy(scorer)
-    other.filler = (scorer.filler + 7) % module.get_input_embeddings().weight.shape[0]
+    other.filler = (scorer.filler + 7) % packing.embedding_rows(module)
     return packing.agree(together, other.probe(packed=False, together=True), torch.float32)
 
 

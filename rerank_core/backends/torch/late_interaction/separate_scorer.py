@@ -1,0 +1,199 @@
+"""The base class of scorers that encode query and document apart and compare their embeddings.
+
+A document's embedding does not depend on the query, so it can be computed once (`Indexable`, `Storable`).
+"""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from rerank_core.backends.frames import single_frame
+from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.execution import Execution
+from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef, gather
+from rerank_core.backends.torch.late_interaction.store_disk import DiskStore
+from rerank_core.backends.torch.late_interaction.store_memory import MemoryStore
+from rerank_core.errors import InputError
+from rerank_core.index.protocols import EmbeddingStore
+from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
+from rerank_core.spec import ModelSpec
+
+__all__ = ["SeparateScorer"]
+
+# Encoded when an index is opened, to recognise the model: long enough to differ for other weights, in two languages.
+_PROBE = "Giant pandas eat bamboo, about 12 kg a day. 大熊猫主要吃竹子，每天约十二公斤。"
+
+
+class SeparateScorer(TorchScorer):
+    """Query and document are rows of their own, whose embeddings are compared. A subclass says what an embedding is
+    (`embed`) and how two are compared (`compare`).
+
+    Args:
+        least, filler, attend: how short queries are filled up; see `single_frame`.
+    """
+
+    layout: Layout = "separate"
+
+    def __init__(
+        self,
+        module: torch.nn.Module,
+        tokenizer: TextTokenizer,
+        spec: ModelSpec,
+        *,
+        execution: Execution,
+        least: int = 0,
+        filler: str = "",
+        attend: bool = True,
+    ) -> None:
+        template = spec.template
+        if template.wrap != "each":
+            raise InputError(
+                f"model {spec.name!r} encodes query and document apart, with Template.each(); got {template!r}"
+            )
+        super().__init__(module, tokenizer, spec, execution=execution)
+        self._frame = single_frame(tokenizer, marker=template.doc_marker)
+        self._query_frame = single_frame(
+            tokenizer, marker=template.query_marker, least=least, filler=filler, attend=attend
+        )
+
+    def overhead(self, query: Tokens, doc: Tokens) -> int:
+        return self._frame.overhead(doc)
+
+    def query_row(self, query: Tokens) -> QueryRow | None:
+        return self._query_frame.query_row(query)
+
+    def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
+        return self._frame.row(doc, start, stop, owner)
+
+    @abstractmethod
+    def embed(
+        self, hidden: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], *, is_query: bool
+    ) -> list[Embedding]:
+        """The embeddings of rows from their last hidden states.
+
+        Args:
+            hidden: ``[len(row), width]`` for each row; a row may have no tokens.
+            rows: the token ids of each row.
+            is_query: whether the rows are queries.
+        """
+
+    @abstractmethod
+    def compare(self, query: Embedding, block: Block, rows: Sequence[int]) -> dict[str, torch.Tensor]:
+        """Scores ``[rows]`` of one query with some rows of a block, by name; the first name ranks."""
+
+    # ------------------------------------------------------------------ encoding
+    def read(
+        self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool
+    ) -> list[torch.Tensor]:
+        """Last hidden states ``[len(row), width]``, one tensor a row."""
+        return self._hidden(rows, packed=packed)
+
+    @torch.inference_mode()
+    def _hidden(
+        self, rows: Sequence[Sequence[int]], *, packed: bool, attended: Sequence[int | None] = ()
+    ) -> list[torch.Tensor]:
+        types = [None] * len(rows)
+        hidden = self.outputs(rows, types, packed=packed, attended=attended).last_hidden_state
+        lengths = [len(row) for row in rows]
+        if packed:
+            return list(torch.split(hidden[0], lengths))
+        return [hidden[row, :length] for row, length in enumerate(lengths)]
+
+    def encode_queries(self, queries: Sequence[QueryRow]) -> list[Embedding]:
+        """The embeddings of queries."""
+        rows = [row.ids for row in queries]
+        attended = [row.attended for row in queries]
+        # Expansion tokens attend but are not attended to, which needs a mask; packed rows have none.
+        packed = self.packed and not any(attended)
+        return self.embed(self._states(rows, packed=packed, attended=attended), rows, is_query=True)
+
+    def encode(self, rows: Sequence[Row]) -> list[Embedding]:
+        """One embedding per row, on the model's device."""
+        ids = [row.ids for row in rows]
+        return self.embed(self._states(ids, packed=self.packed), ids, is_query=False)
+
+    def _states(
+        self, rows: Sequence[Sequence[int]], *, packed: bool, attended: Sequence[int | None] = ()
+    ) -> list[torch.Tensor]:
+        """`_hidden`; row by row where padding would change the result, and ``[0, width]`` for a row without tokens."""
+        limits = attended or [None] * len(rows)
+        if not all(map(len, rows)):
+            full = [number for number, row in enumerate(rows) if len(row)]
+            hidden = (
+                self._states([rows[n] for n in full], packed=packed, attended=[limits[n] for n in full]) if full else []
+            )
+            states = dict(zip(full, hidden, strict=True))
+            module: Any = self.module
+            empty = torch.empty((0, module.config.hidden_size), device=self.device, dtype=self._dtype)
+            return [states.get(number, empty) for number in range(len(rows))]
+        if not self.must_split([len(row) for row in rows], packed=packed):
+            return self._hidden(rows, packed=packed, attended=attended)
+        return [
+            self._states([row], packed=packed, attended=[limit])[0] for row, limit in zip(rows, limits, strict=True)
+        ]
+
+    # ------------------------------------------------------------------ scores
+    def score(self, batch: Batch) -> Output:
+        embeddings = self.encode(batch.rows)
+        return self.match(batch.queries, [(row.query, part) for row, part in zip(batch.rows, embeddings, strict=True)])
+
+    @torch.inference_mode()
+    def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Embedding | RowRef]]) -> Output:
+        encoded = dict(zip(queries, self.encode_queries(list(queries.values())), strict=True))
+        items_of: dict[int, list[int]] = {}
+        for item, (query, _) in enumerate(items):
+            items_of.setdefault(query, []).append(item)
+        scores: dict[str, list[float]] = {}
+        for query, numbers in items_of.items():
+            for block, rows, owners in _by_block([items[item][1] for item in numbers], numbers):
+                for name, values in self.compare(encoded[query], block, rows).items():
+                    column = scores.setdefault(name, [0.0] * len(items))
+                    for item, value in zip(owners, values.tolist(), strict=True):
+                        column[item] = value
+        return Output(scores or {"score": []})
+
+    # ------------------------------------------------------------------ index
+    def wrong_lengths(self, lengths: Mapping[str, torch.Tensor]) -> str | None:
+        """Describe a fault in the row lengths, by part, of an index that was read from disk; None without one."""
+        return None
+
+    def store(self, directory: str | None, precision: str | None, identity: Mapping[str, Any]) -> EmbeddingStore:
+        if directory is None:
+            return MemoryStore(precision or "float32")
+        (tokens,) = self.tokenize([_PROBE], "doc")
+        length = min(len(tokens), (self.max_positions or self.spec.max_length) - self.overhead(tokens, tokens))
+        (probe,) = self.encode([self.row(tokens, tokens, 0, length, (0, 0, 0))])
+        exact = self._dtype == torch.float32 and not self.execution.int8
+        return DiskStore.open(
+            directory, precision, identity, probe, exact=exact, device=self.device, length_check=self.wrong_lengths
+        )
+
+    def token_text(self, token: int) -> str:
+        return str(self.tokenizer.raw.id_to_token(token))
+
+
+def _by_block(
+    embeddings: Sequence[Embedding | RowRef], items: Sequence[int]
+) -> list[tuple[Block, Sequence[int], Sequence[int]]]:
+    """Group embeddings by the block that they are in: ``(block, rows in ascending order, their items)``. Embeddings
+    that are in no block yet become one."""
+    pairs = list(zip(embeddings, items, strict=True))
+    groups: list[tuple[Block, Sequence[int], Sequence[int]]] = []
+    if loose := [(embedding, item) for embedding, item in pairs if not isinstance(embedding, RowRef)]:
+        block, order = gather([embedding for embedding, _ in loose])
+        groups.append((block, range(len(order)), [loose[number][1] for number in order]))
+    stored: dict[int, list[tuple[int, int]]] = {}
+    blocks: dict[int, Block] = {}
+    for embedding, item in pairs:
+        if isinstance(embedding, RowRef):
+            blocks[id(embedding.block)] = embedding.block
+            stored.setdefault(id(embedding.block), []).append((embedding.number, item))
+    for key, rows in stored.items():
+        rows.sort()
+        groups.append((blocks[key], [row for row, _ in rows], [item for _, item in rows]))
+    return groups
