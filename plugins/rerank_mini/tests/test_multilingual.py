@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections import Counter
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -105,23 +104,26 @@ def test_the_answer_wins_in_any_language(reranker: Reranker) -> None:
 @pytest.mark.data
 def test_token_ids_are_xlm_rs() -> None:
     """On real texts the ids equal those of XLM-R's own tokenizer.json. Its scores are rounded to six digits, so that
-    equally good splits of a run of equal characters tie there: such texts have the same pieces in another order."""
+    some splits are as good as ours there, most of them in runs of equal characters: "..." "." and "." "..."."""
     if "RERANK_DATA" not in os.environ:
         pytest.skip("RERANK_DATA is not set: it names the folder with the judged data")
     data = Path(os.environ["RERANK_DATA"])
     theirs = Tokenizer.from_file(str(data / "tokenizers" / "xlm-roberta" / "tokenizer.json"))
     theirs.no_truncation()
     theirs.no_padding()
-    ours = tokenizer_of(open_e5(FILE))
+    file = open_e5(FILE)
+    ours, scores = tokenizer_of(file), dict(file.pieces())
     texts = sorted(set(real_texts(data)))
-    differ = []
-    for ids, expected in zip(ours.encode_batch(texts), theirs.encode_batch(texts), strict=True):
-        if ids.ids != expected.ids:
-            differ.append((ids.tokens, expected.tokens))
+    differ = [
+        (ids.tokens, expected.tokens)
+        for ids, expected in zip(ours.encode_batch(texts), theirs.encode_batch(texts), strict=True)
+        if ids.ids != expected.ids
+    ]
+    gaps = [sum(scores[piece] for piece in a) - sum(scores[piece] for piece in b) for a, b in differ]
 
     assert len(texts) > 2000
     assert len(differ) < len(texts) / 100
-    assert [pair for pair in differ if Counter(pair[0]) != Counter(pair[1])] == []
+    assert all(-1e-9 <= gap < 1e-3 for gap in gaps), "no split is worse, and none better by more than the rounding"
 
 
 def real_texts(data: Path) -> list[str]:
