@@ -1,4 +1,4 @@
-"""The base class of scorers that encode query and document apart and compare their embeddings.
+"""The base class of scorers that encode query and document separately and compare their embeddings.
 
 A document's embedding does not depend on the query, so it can be computed once (`Indexable`, `Storable`).
 """
@@ -53,7 +53,7 @@ class SeparateScorer(TorchScorer):
         template = spec.template
         if template.wrap != "each":
             raise InputError(
-                f"model {spec.name!r} encodes query and document apart, with Template.each(); got {template!r}"
+                f"model {spec.name!r} encodes query and document separately, with Template.each(); got {template!r}"
             )
         super().__init__(module, tokenizer, spec, execution=execution)
         self._frame = single_frame(tokenizer, marker=template.doc_marker)
