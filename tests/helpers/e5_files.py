@@ -22,7 +22,7 @@ PIECES = [
     "熊",
     "猫",
 ]
-HIDDEN, LAYERS, HEADS, INTERMEDIATE, POSITIONS = 32, 2, 2, 64, 64
+HIDDEN, LAYERS, HEADS, INTERMEDIATE, POSITIONS = 32, 2, 2, 64, 512
 
 
 def write_e5(path: Path, seed: int = 0) -> Path:

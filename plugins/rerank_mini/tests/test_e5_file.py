@@ -14,9 +14,11 @@ from typing import Any
 import pytest
 import torch
 
+import rerank_core
 import rerank_mini
 from helpers.e5_files import PIECES, write_e5
-from rerank_core import CheckpointError, ModelSpec, Options
+from rerank_core import CheckpointError, ModelSpec, Options, Reranker
+from rerank_core.testing import ScorerConformance
 from rerank_mini.e5_file import open_e5
 from rerank_mini.e5_tokenizer import tokenizer_of
 from rerank_mini.four_bit_embedding import FourBitEmbedding, dequantized
@@ -27,6 +29,16 @@ from rerank_mini.multilingual import build, encoder, weights_of
 def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A small file in the real file's layout."""
     return write_e5(tmp_path_factory.mktemp("e5") / "e5-small-q4.bin")
+
+
+@pytest.fixture(scope="module")
+def reranker(small: Path) -> Reranker:
+    """`mini-multilingual` with the small file's weights."""
+    return rerank_core.load("mini-multilingual", checkpoint=str(small.parent), device="cpu")
+
+
+class TestMiniMultilingual(ScorerConformance):
+    """The whole conformance suite."""
 
 
 def specs() -> list[ModelSpec]:

@@ -1,4 +1,4 @@
-"""`mini-multilingual`: the promises of a reranker, the scores of a plain BERT, the token ids of XLM-R."""
+"""`mini-multilingual`: the scores of a plain BERT on the real weights, the token ids of XLM-R."""
 
 from __future__ import annotations
 
@@ -16,7 +16,6 @@ from transformers import BertConfig, BertModel
 import rerank_core
 from helpers.plain import assert_close
 from rerank_core import Reranker
-from rerank_core.testing import ScorerConformance
 from rerank_mini.e5_file import open_e5
 from rerank_mini.e5_tokenizer import tokenizer_of
 from rerank_mini.four_bit_embedding import dequantized
@@ -41,10 +40,6 @@ DOCUMENTS = (
 def reranker() -> Reranker:
     """The real model with its real weights."""
     return rerank_core.load("mini-multilingual", device="cpu")
-
-
-class TestMiniMultilingual(ScorerConformance):
-    """The whole conformance suite."""
 
 
 @pytest.fixture(scope="module")
