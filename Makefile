@@ -10,6 +10,9 @@ CODE := rerank_core plugins trainers tests tools benchmarks conftest.py
 PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
 DOCS := README.md README.zh.md $(wildcard plugins/*/README.md) docs/cli.md docs/guide.zh.md docs/proof.md docs/speed.md docs/training.md
 
+# Compiled modules are kept, which the many processes of the tests need.
+unexport PYTHONDONTWRITEBYTECODE
+
 .DEFAULT_GOAL := help
 .PHONY: help try test check parity fix pictures bench ndcg test-core clean
 

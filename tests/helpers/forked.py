@@ -2,8 +2,8 @@
 
 The imports take a new interpreter five seconds. The fork server of `multiprocessing` imports the libraries once and
 does nothing else. Each process forked from it has loaded no model, has its own memory, working directory, environment,
-signals and exit code, and shares nothing with the process of the tests. Where forking is unsafe (not on Linux), a new
-interpreter is started.
+signals and exit code, and shares nothing with the process of the tests. Where forking is unsafe (not on Linux), and
+where ``RERANK_FRESH`` is set, as in CI for the longest of these tests, a new interpreter is started.
 """
 
 from __future__ import annotations
@@ -27,13 +27,14 @@ LIBRARIES = [
     "rerank_core.backends.torch", "rerank_trainers.train", "rerank_trainers.publish.other_libraries",
     "transformers.models.auto.modeling_auto", "transformers.models.auto.tokenization_auto", "sentence_transformers",
 ]  # fmt: skip
+FORKS = sys.platform == "linux" and "RERANK_FRESH" not in os.environ
 OFFLINE = {"HF_HUB_OFFLINE": "1", "TRANSFORMERS_OFFLINE": "1"}
 
 
 def context() -> Any:
     """The context of `multiprocessing` whose processes have imported the libraries and loaded no model."""
-    found: Any = get_context("forkserver" if sys.platform == "linux" else "spawn")
-    if sys.platform == "linux":
+    found: Any = get_context("forkserver" if FORKS else "spawn")
+    if FORKS:
         found.set_forkserver_preload(LIBRARIES)
         with mock.patch.dict(os.environ, OFFLINE):
             forkserver.ensure_running()
@@ -83,7 +84,7 @@ def run_python(
     The process in which `rerank train` proves a published folder is forked too, before its parent has loaded a model.
     """
     command = [sys.executable, *arguments]
-    forking = run if sys.platform == "linux" else subprocess.run
+    forking = run if FORKS else subprocess.run
     return forking(
         command, cwd=cwd, env={**os.environ, **(env or {})}, capture_output=True, encoding="utf-8", check=False
     )
@@ -135,7 +136,7 @@ def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stde
         import torch
 
         torch.set_num_threads(int(env["OMP_NUM_THREADS"]))
-    if arguments[:3] == ["-m", "rerank_core", "train"] and hasattr(os, "fork"):
+    if FORKS and arguments[:3] == ["-m", "rerank_core", "train"]:
         from rerank_trainers.publish import publish
 
         place = tempfile.TemporaryDirectory()

@@ -103,7 +103,7 @@ def found(
         jobs.append({"config": dataclasses.asdict(command), "out": str(folder / "command-of-2")})
         # torchrun, with workers that it forks instead of starting interpreters: the libraries are imported once.
         torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-        forking = ["--run-path", "--start-method", "fork"]
+        forking = ["--run-path", "--start-method", "fork"] if forked.FORKS else []
         done = forked.run(
             [*torchrun, *forking, str(SCRIPT), jobs_file(folder, jobs)],
             env={**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""},
