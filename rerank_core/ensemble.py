@@ -21,6 +21,7 @@ from rerank_core.planning.row_plan import Job
 from rerank_core.planning.shared_tokens import SharedTokens
 from rerank_core.progress import Progress, bar
 from rerank_core.reranker import Reranker
+from rerank_core.scorer import AnyScorer
 from rerank_core.types import Ranking, in_order
 
 __all__ = ["Ensemble", "Member"]
@@ -85,7 +86,7 @@ class Ensemble(Calls):
                         rerankers.append(source)
                     else:
                         rerankers.append(opened.enter_context(load(source, **{**options, **own})))
-                    check_method(self.by, rerankers[-1].spec.name, rerankers[-1].scorer)
+                    _check(self.by, rerankers[-1], rerankers[-1].scorer)
             opened.pop_all()
         names = distinct_names([reranker.spec.name for reranker in rerankers])
         self.members = tuple(
@@ -138,7 +139,7 @@ class Ensemble(Calls):
         calls = [_call_of(member, call) for member in self.members]
         scorers = [member.reranker._open(own) for member, own in zip(self.members, calls, strict=True)]
         for member, scorer in zip(self.members, scorers, strict=True):
-            check_method(combine, member.name, scorer)
+            _check(combine, member.reranker, scorer)
         tokens = SharedTokens(scorers)
         results: list[list[Outcome]] = []
         with bar(call.progress and progress is None) as drawn:
@@ -211,6 +212,11 @@ def _parts(member: Any, number: int) -> tuple[Any, float, dict[str, Any]]:
     if options and isinstance(source, Reranker):
         raise InputError(f"member {number} ({source!r}) is loaded already, so {sorted(options)!r} have no effect")
     return source, checked, options
+
+
+def _check(combine: Combine, reranker: Reranker, scorer: AnyScorer) -> None:
+    """Raise InputError if the scores of a member cannot be combined in this way."""
+    check_method(combine, reranker.spec.name, scorer, reranker._space(scorer))
 
 
 def _call_names(member: Member) -> list[str]:

@@ -204,7 +204,7 @@ class Reranker(Calls):
     ) -> list[Outcome]:
         """The raw scores of each job, or the error that stopped it; see `run`."""
         if call.combine is not None:
-            check_method(call.combine, self.spec.name, scorer)
+            check_method(call.combine, self.spec.name, scorer, self._space(scorer))
         if any(isinstance(job.documents, Index) for job in jobs) and (
             call.longdoc is not None or call.overlap is not None
         ):

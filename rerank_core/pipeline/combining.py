@@ -9,8 +9,8 @@ from rerank_core.combine import Combine, combined_scores
 from rerank_core.errors import InputError
 from rerank_core.pipeline.outcomes import Scored
 from rerank_core.planning.row_plan import Job
-from rerank_core.scorer import AnyScorer, cascades, is_listwise
-from rerank_core.types import Usage
+from rerank_core.scorer import AnyScorer, cascades
+from rerank_core.types import ScoreSpace, Usage
 
 __all__ = ["Part", "check_method", "combined", "distinct_names"]
 
@@ -27,14 +27,17 @@ class Part:
     weight: float = 1.0
 
 
-def check_method(combine: Combine, model: str, scorer: AnyScorer) -> None:
+def check_method(combine: Combine, model: str, scorer: AnyScorer, space: ScoreSpace) -> None:
     """Refuse a weighted mean of scores that cannot be compared with each other.
+
+    Args:
+        space: the space of the model's raw scores.
 
     Raises:
         InputError: the model gives ranks, or scores of several stages.
     """
-    if combine.method == "weighted" and (is_listwise(scorer) or cascades(scorer)):
-        kind = "an order without scores" if is_listwise(scorer) else "scores of different layers (a cascade)"
+    if combine.method == "weighted" and (space == "rank" or cascades(scorer)):
+        kind = "an order without scores" if space == "rank" else "scores of different layers (a cascade)"
         raise InputError(
             f"Combine.weighted takes a mean of scores, and {model!r} gives {kind}; use Combine.rrf(), which reads ranks"
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
+from itertools import islice
 from typing import Any
 
 from rerank_core.combine import Combine, finite_number
@@ -38,12 +39,14 @@ def first_stage_of(
         values = [metadata.get(combine.field) for metadata in keys]
         place = f"{combine.field!r} in the metadata"
     else:
-        values = list(in_order(given, f"first_stage{of}", "a list of one number per document"))
+        items = in_order(given, f"first_stage{of}", "a list of one number per document")
+        values = list(islice(items, len(documents) + 1))  # it may be an endless iterator
         place = "first_stage"
         if len(values) != len(documents):
+            count = f"{len(values)} scores" if len(values) < len(documents) else "more scores"
             raise InputError(
-                f"first_stage{of} has {len(values)} scores, and there are {len(documents)} documents; give one per "
-                "document, None where there is none"
+                f"first_stage{of} has {count}, and there are {len(documents)} documents; give one per document, None "
+                "where there is none"
             )
     scores: list[float | None] = []
     for index, value in enumerate(values):

