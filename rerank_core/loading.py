@@ -15,23 +15,24 @@ from rerank_core.plugins import registry
 from rerank_core.reranker import Reranker
 from rerank_core.scorer import Scorer
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.hub_or_folder import is_hub_id, text_of
+from rerank_core.spec.hub_or_folder import hub_file_of, is_hub_id, text_of
 from rerank_core.spec.untrusted_files import reading
 
 __all__ = ["load"]
 
 
 def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
-    """Load a model by name, alias, hub id, ``plugin:name`` or directory.
+    """Load a model by name, alias, hub id, ``plugin:name``, directory or GGUF file.
 
-    A path, and a string that begins with ``./``, ``../``, ``/`` or ``~``, is always a directory. Any other string is
-    first the name of a model, then a directory, then a hub id.
+    A path, and a string that begins with ``./``, ``../``, ``/`` or ``~``, is always a directory or a ``.gguf`` file.
+    Any other string is first the name of a model, then a directory or file, then a hub id, or ``owner/name/file.gguf``
+    for a file of the hub.
 
     Args:
         options: see `Options`; ``rerank models NAME`` lists the options of a single model.
 
     Raises:
-        UnknownModelError: no plugin, directory or hub id has this name.
+        UnknownModelError: no plugin, directory, file or hub id has this name.
         InputError: an option is unknown or has an invalid value.
         CheckpointError: the model's files are missing, wrong or incomplete.
         MissingDependencyError: a package that the model needs is not installed.
@@ -43,7 +44,7 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
     try:
         spec = installed.resolve(source)
     except UnknownModelError as unknown:
-        if not is_hub_id(source) or registry.first_party(source):
+        if not (is_hub_id(source) or hub_file_of(source)) or registry.first_party(source):
             raise
         try:
             spec = _spec_from_hub(source, options)
@@ -58,7 +59,8 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
 
 
 def _spec_from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
-    """The spec of a hub id that no plugin knows, read from its downloaded files; the hub id becomes its name.
+    """The spec of a hub id that no plugin knows, read from its downloaded files; the hub id becomes its name. A GGUF
+    file of the hub keeps its own.
 
     Raises:
         CheckpointError: the files are not found or are no reranker.
@@ -66,7 +68,11 @@ def _spec_from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
     # The model's own options can be checked only with its spec; the download needs these two.
     fetch_options = Options(**{name: options[name] for name in ("revision", "offline") if name in options})
     revision = fetch_options.revision
-    directory = import_backend("locate").fetch(name, revision=revision, offline=fetch_options.offline)
+    hub, file = import_backend("locate"), hub_file_of(name)
+    if file is not None:
+        path = hub.fetch_file(*file, revision=revision, offline=fetch_options.offline)
+        return replace(registry.default().resolve(str(path)), checkpoint=name, revision=revision)
+    directory = hub.fetch(name, revision=revision, offline=fetch_options.offline)
     return replace(registry.default().resolve(str(directory)), name=name, checkpoint=name, revision=revision)
 
 

@@ -36,7 +36,8 @@ LAWS: dict[str, list[str]] = {
         "__main__",
     ],
     "rerank_core.backends.torch": [
-        "execution kernel_caches pickle_conversion safe_config safetensors_reader trainable",
+        "execution gguf_reader kernel_caches pickle_conversion safe_config trainable",
+        "safetensors_reader",
         "load_weights check_tokenizer linear",
         "attention",
         "base",

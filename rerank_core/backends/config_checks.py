@@ -12,6 +12,7 @@ import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
+from rerank_core.backends.gguf.folder import gguf_tensors
 from rerank_core.errors import CheckpointError
 from rerank_core.spec.untrusted_files import JsonObject, read_json, reading, regular_file
 
@@ -139,11 +140,14 @@ def _check_sizes(settings: JsonObject, shapes: Mapping[str, tuple[int, ...]], he
 
 
 def shapes_of(directory: Path) -> dict[str, tuple[int, ...]]:
-    """The shapes of all tensors in a folder's safetensors files, by name, read from the file headers.
+    """The shapes of all tensors in a folder's safetensors files or of its GGUF file, by name, read from the headers.
 
     Raises:
         CheckpointError: a file that is not safetensors.
     """
+    source = gguf_tensors(directory)
+    if source is not None:
+        return {name: stored.shape for name, stored in source.tensors.items()}
     shapes: dict[str, tuple[int, ...]] = {}
     for path in sorted(directory.glob("*.safetensors")):
         size = regular_file(path).stat().st_size

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from rerank_core.backends.config_checks import check_settings
+from rerank_core.backends.gguf.folder import prepared
 from rerank_core.backends.try_in_child import trust
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError
 from rerank_core.options import Options
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.hub_or_folder import is_hub_id
+from rerank_core.spec.gguf.choice import gguf_of
+from rerank_core.spec.hub_or_folder import SUFFIX, hub_file_of, is_hub_id
 from rerank_core.spec.reranker_json import differences
 from rerank_core.spec.untrusted_files import sha256_of
 
-__all__ = ["fetch", "locate"]
+__all__ = ["fetch", "fetch_file", "locate"]
 
 # The last three belong to late-interaction models: two small files of tensors, and ColBERT's settings.
 _WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "colbert_linear.pt", "sparse_linear.pt", "artifact.metadata"]
@@ -42,8 +47,7 @@ def locate(spec: ModelSpec, options: Options) -> Path:
                 f"the reranker.json in {options.checkpoint!r} contradicts {spec.name!r} ({lines}). "
                 f"Load the directory by itself, rerank_core.load({options.checkpoint!r}), to follow its file"
             )
-        check_settings(directory)
-        return directory
+        return _checked(directory)
     directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline, pickled=spec.pickled)
     for name, digest in spec.sha256.items():
         _check_digest(directory / name, digest, spec.name)
@@ -51,6 +55,15 @@ def locate(spec: ModelSpec, options: Options) -> Path:
     pinned = spec.revision is not None and options.revision is None and is_hub_id(spec.checkpoint)
     if pinned or spec.checkpoint.startswith("package:"):
         trust(directory / "tokenizer.json")
+    return _checked(directory)
+
+
+def _checked(path: Path) -> Path:
+    """A folder with possible settings; for a GGUF file, or a folder that holds no other weights, one made from it."""
+    file = gguf_of(path)
+    directory = path if file is None else prepared(file)
+    if not directory.is_dir():
+        raise CheckpointError(f"{str(directory)!r} is neither a directory nor a {SUFFIX} file")
     check_settings(directory)
     return directory
 
@@ -61,10 +74,14 @@ def _elsewhere(source: str, revision: str | None, offline: bool, *, pickled: boo
     absolute."""
     if source.startswith("package:"):
         return _inside_package(source.removeprefix("package:"))
-    if Path(source).is_absolute() and Path(source).is_dir():
+    if Path(source).is_absolute() and Path(source).exists():
         return Path(source)
+    if (on_hub := hub_file_of(source)) is not None:
+        return fetch_file(*on_hub, revision=revision, offline=offline)
     if not is_hub_id(source):
-        raise CheckpointError(f"checkpoint {source!r} is neither an existing directory nor a hub id like 'owner/name'")
+        raise CheckpointError(
+            f"checkpoint {source!r} is neither an existing directory or .gguf file nor a hub id like 'owner/name'"
+        )
     return fetch(source, revision=revision, offline=offline, pickled=pickled)
 
 
@@ -88,17 +105,9 @@ def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = F
     Raises:
         CheckpointError: not on the hub, not in the cache while offline, or the hub cannot be reached.
     """
-    try:
-        from huggingface_hub import snapshot_download
-        from huggingface_hub.errors import HfHubHTTPError
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"{hub_id!r} is on the hub, which needs {error.name!r}: pip install 'rerank-core[torch]'"
-        ) from error
-
-    try:
+    with _downloading(hub_id, revision, offline) as hub:
         return Path(
-            snapshot_download(
+            hub.snapshot_download(
                 hub_id,
                 revision=revision,
                 local_files_only=offline,
@@ -106,11 +115,35 @@ def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = F
                 ignore_patterns=_UNWANTED,
             )
         )
+
+
+def fetch_file(hub_id: str, file: str, *, revision: str | None, offline: bool) -> Path:
+    """Download one file from the hub.
+
+    Raises:
+        CheckpointError: not on the hub, not in the cache while offline, or the hub cannot be reached.
+    """
+    with _downloading(f"{hub_id}/{file}", revision, offline) as hub:
+        return Path(hub.hf_hub_download(hub_id, file, revision=revision, local_files_only=offline))
+
+
+@contextmanager
+def _downloading(name: str, revision: str | None, offline: bool) -> Iterator[Any]:
+    """The hub's library; its errors about a model or file of this name become CheckpointErrors."""
+    try:
+        import huggingface_hub
+        from huggingface_hub.errors import HfHubHTTPError
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError(
+            f"{name!r} is on the hub, which needs {error.name!r}: pip install 'rerank-core[torch]'"
+        ) from error
+    try:
+        yield huggingface_hub
     except (OSError, ValueError, HfHubHTTPError) as error:
         where = "in the local cache (offline=True)" if offline else "on the hub"
         first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-        name = repr(hub_id) if revision is None else f"{hub_id!r} at revision {revision!r}"
-        raise CheckpointError(f"{name} was not found {where}: {first_line}") from error
+        at = repr(name) if revision is None else f"{name!r} at revision {revision!r}"
+        raise CheckpointError(f"{at} was not found {where}: {first_line}") from error
 
 
 def _check_digest(path: Path, expected: str, model: str) -> None:

@@ -25,7 +25,9 @@ from rerank_core.plugins.discovery import (
 from rerank_core.plugins.entry_points import entry_points, normalized_name
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.adapter_folder import spec_of_adapter
-from rerank_core.spec.hub_or_folder import directory_of, is_hub_id, is_path
+from rerank_core.spec.gguf.choice import gguf_of
+from rerank_core.spec.gguf.rank_spec import spec_of_gguf
+from rerank_core.spec.hub_or_folder import directory_of, hub_file_of, is_hub_id, is_path
 from rerank_core.spec.reranker_json import has_spec, spec_of_directory
 
 __all__ = ["Registry", "default", "first_party"]
@@ -71,11 +73,11 @@ class Registry:
         return dict(sorted(by_name.items()))
 
     def resolve(self, name: str) -> ModelSpec:
-        """The spec of an exact name, an alias, ``plugin:name``, or a directory.
+        """The spec of an exact name, an alias, ``plugin:name``, a directory or a GGUF file.
 
         Raises:
             DuplicateModelError: several plugins register the name.
-            CheckpointError: the directory holds no reranker.
+            CheckpointError: the directory or file holds no reranker.
             UnknownModelError: the name is unknown; the message has near matches or an install command.
         """
         if not isinstance(name, str) or not name.strip():
@@ -83,6 +85,9 @@ class Registry:
         directory = self.directory(name)
         if directory is None:
             return self.named(name)
+        file = None if has_spec(directory) else gguf_of(directory)
+        if file is not None:
+            return spec_of_gguf(file)
         matched, failures = self._matched(directory)
         if matched is not None:
             return matched
@@ -98,7 +103,7 @@ class Registry:
             raise CheckpointError(f"{error}. A plugin that may be able to load it failed: {failed}") from failures[0]
 
     def directory(self, source: str) -> Path | None:
-        """The directory that ``source`` names; None where it names a model or no local directory.
+        """The directory or GGUF file that ``source`` names; None where it names a model or neither of them.
 
         A string written as a path names only a directory. Any other string is the name of a model first and of a
         directory second, so that a local folder never replaces a known model.
@@ -120,8 +125,8 @@ class Registry:
         return None
 
     def checkpoint(self, source: str) -> str:
-        """The value of ``checkpoint=`` in an unambiguous form: a directory's absolute path, a hub id, or
-        ``package:NAME/FOLDER``.
+        """The value of ``checkpoint=`` in an unambiguous form: the absolute path of a directory or GGUF file, a hub
+        id, the path of a GGUF file on the hub, or ``package:NAME/FOLDER``.
 
         Raises:
             CheckpointError: ``source`` is none of these.
@@ -129,11 +134,12 @@ class Registry:
         directory = self.directory(source)
         if directory is not None:
             return str(directory.absolute())
-        if is_hub_id(source) or source.startswith("package:"):
+        if is_hub_id(source) or hub_file_of(source) or source.startswith("package:"):
             return source
         known = f" {short(source)} is a model's name." if self._claims(source) else ""
         raise CheckpointError(
-            f"checkpoint {short(source)} is neither an existing directory nor a hub id like 'owner/name'.{known}"
+            f"checkpoint {short(source)} is neither an existing directory or .gguf file nor a hub id like 'owner/name'."
+            f"{known}"
         )
 
     def named(self, name: str) -> ModelSpec:

@@ -11,12 +11,23 @@ from pathlib import Path
 
 from rerank_core.errors import CheckpointError, InputError, short
 
-__all__ = ["directory_of", "file_path_of", "hub_name_of", "is_hub_id", "is_path", "model_name_of", "text_of"]
+__all__ = [
+    "SUFFIX",
+    "directory_of",
+    "file_path_of",
+    "hub_file_of",
+    "hub_name_of",
+    "is_hub_id",
+    "is_path",
+    "model_name_of",
+    "text_of",
+]
 
 # `./x`, `../x`, `/x`, `~/x`, and on Windows also `.\x`, `\\server\x` and `C:\x`.
 _PATH = re.compile(r"\.{1,2}(?:$|[/\\])|[/\\~]|[A-Za-z]:[/\\]")
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 _HUB_ID_CHARACTERS = 96
+SUFFIX = ".gguf"
 # The longest names and paths that the file systems of Linux, macOS and Windows allow.
 _NAME_BYTES, _PATH_BYTES = 255, 4095
 
@@ -37,6 +48,21 @@ def is_hub_id(text: str) -> bool:
     [True, False, False, False, False]
     """
     return len(text) <= _HUB_ID_CHARACTERS and _HUB_ID.fullmatch(text) is not None
+
+
+def hub_file_of(text: str) -> tuple[str, str] | None:
+    """The hub id and the file of a GGUF file on the hub, ``owner/name/file.gguf``; None for any other string.
+
+    >>> hub_file_of("Qwen/Qwen3-Reranker-0.6B-GGUF/q8/model.gguf")
+    ('Qwen/Qwen3-Reranker-0.6B-GGUF', 'q8/model.gguf')
+    """
+    parts = text.split("/")
+    hub_id, path = "/".join(parts[:2]), parts[2:]
+    if not path or not is_hub_id(hub_id) or not text.endswith(SUFFIX):
+        return None
+    if any(part in ("", ".", "..") or "\\" in part or ":" in part for part in path):
+        return None
+    return hub_id, "/".join(path)
 
 
 def text_of(source: object, what: str) -> str:
@@ -77,19 +103,20 @@ def file_path_of(path: object, what: str) -> str:
 
 
 def directory_of(text: str) -> Path | None:
-    """The directory that a string names; None where there is no such directory and the string may be a model's name.
+    """The directory or GGUF file that a string names; None where there is none and the string may be a model's name.
 
     Raises:
-        CheckpointError: the string is written as a path, and no such directory exists.
+        CheckpointError: the string is written as a path, and no such directory or GGUF file exists.
     """
     # os.path, because Path.is_dir() raises for a name that is too long.
     path = os.path.expanduser(text)
-    if os.path.isdir(path):
+    if os.path.isdir(path) or (path.endswith(SUFFIX) and os.path.isfile(path)):
         return Path(path)
     if is_path(text):
         hint = "; it is a file: give the folder that it is in" if os.path.isfile(path) else ""
         raise CheckpointError(
-            f"{short(text)} is written as a path, so it must be a directory, and there is no such directory{hint}"
+            f"{short(text)} is written as a path, so it must be a directory or a {SUFFIX} file, and there is no such "
+            f"{'file' if path.endswith(SUFFIX) else 'directory'}{hint}"
         )
     return None
 

@@ -15,7 +15,7 @@ import torch
 
 import rerank_core
 from rerank_core import CheckpointError, NonFiniteScoreError
-from rerank_llm.chat import ChatTemplate
+from rerank_llm.chat import ChatTemplate, open_tokenizer
 from rerank_llm.listwise.api import _content
 from rerank_llm.listwise.permutation import parse
 from rerank_llm.thoughts import end_of_reasoning, without_reasoning
@@ -169,7 +169,7 @@ def test_a_template_that_cannot_be_written_is_a_typed_error(with_template: Calla
     """One that raises whatever it is asked is refused with what it says."""
     directory = with_template("{{ raise_exception('no such role') }}")
     with pytest.raises(CheckpointError, match="no such role"):
-        ChatTemplate(directory).parts([("user", "a")])
+        ChatTemplate(directory, open_tokenizer(directory), instead="").parts([("user", "a")])
 
 
 class Written:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import logging
 import re
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ import torch
 
 from rerank_core.backends.config_checks import check_files, check_sizes
 from rerank_core.backends.fork_safety import Lock
+from rerank_core.backends.gguf.folder import gguf_tensors
+from rerank_core.backends.torch.gguf_reader import lazy_tensors
 from rerank_core.backends.torch.pickle_conversion import conversion_code
 from rerank_core.backends.torch.safe_config import check_config, with_safe_settings
 from rerank_core.backends.torch.safetensors_reader import check_weights
@@ -122,13 +125,16 @@ def from_files(
     if not safe and not (pickled and (directory / "pytorch_model.bin").is_file()):
         raise CheckpointError(f"{directory} has no weights: no model.safetensors, and no index of its shards")
     check_sizes(directory)
+    source = gguf_tensors(directory)
     try:
         with quiet():
-            module, report = auto.from_pretrained(
-                str(directory),
+            kind = auto if source is None else _class_of(auto, config)
+            module, report = kind.from_pretrained(
+                str(directory) if source is None else None,
+                state_dict=None if source is None else lazy_tensors(source, dtype),
                 config=with_safe_settings(config),
                 dtype=dtype,
-                use_safetensors=safe,
+                use_safetensors=safe if source is None else None,
                 local_files_only=True,
                 trust_remote_code=False,
                 ignore_mismatched_sizes=True,  # mismatched keys are reported and refused below
@@ -155,6 +161,12 @@ def from_files(
         )
     _check_finite(module, directory)
     return module, report
+
+
+def _class_of(auto: Any, config: Any) -> Any:
+    """The class that an ``AutoModel`` class chooses for a configuration: only that takes tensors without a folder."""
+    with torch.device("meta"):
+        return type(auto.from_config(copy.deepcopy(config)))
 
 
 def _check_finite(module: torch.nn.Module, directory: Path) -> None:

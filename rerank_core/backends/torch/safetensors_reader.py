@@ -1,4 +1,4 @@
-"""Reads the safetensors files of a checkpoint, one file or shards: lists tensors and loads some of them."""
+"""Reads the weights of a checkpoint, safetensors (one file or shards) or GGUF: lists tensors and loads some of them."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from rerank_core.backends.gguf.folder import gguf_tensors
+from rerank_core.backends.torch.gguf_reader import read_rows, read_tensor
 from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.reranker_json import inside
 from rerank_core.spec.untrusted_files import read_json
@@ -56,7 +58,7 @@ def weight_files(directory: Path) -> dict[Path, frozenset[str]]:
 
 
 def check_weights(directory: Path, *, quantized: bool = False) -> bool:
-    """Whether a checkpoint has weights in safetensors files.
+    """Whether a checkpoint has weights in safetensors files, or in a GGUF file.
 
     Args:
         quantized: config.json has a supported ``quantization_config``, so quantized weights are expected.
@@ -68,6 +70,8 @@ def check_weights(directory: Path, *, quantized: bool = False) -> bool:
         raise CheckpointError(
             f"{directory} holds {shard.name}, a part of a distributed checkpoint; save the model with save_pretrained"
         )
+    if gguf_tensors(directory) is not None:
+        return True
     files = weight_files(directory)
     for path, names in () if quantized else files.items():
         with _opened(path) as tensors:
@@ -87,6 +91,9 @@ def names_of(directory: Path) -> set[str]:
     Raises:
         CheckpointError: files that cannot be read.
     """
+    source = gguf_tensors(directory)
+    if source is not None:
+        return set(source.tensors)
     return {name for names in weight_files(directory).values() for name in names}
 
 
@@ -96,6 +103,10 @@ def tensors_of(directory: Path, names: Sequence[str]) -> dict[str, torch.Tensor]
     Raises:
         CheckpointError: files that cannot be read.
     """
+    source = gguf_tensors(directory)
+    if source is not None:
+        present_names = [name for name in names if name in source.tensors]
+        return {name: read_tensor(source.file, source.tensors[name], torch.float32) for name in present_names}
     loaded = {}
     for file, present in weight_files(directory).items():
         wanted = [name for name in names if name in present]
@@ -111,6 +122,12 @@ def rows_of(directory: Path, name: str, rows: Sequence[int]) -> torch.Tensor | N
     Raises:
         CheckpointError: files that cannot be read, or a matrix with fewer rows.
     """
+    source = gguf_tensors(directory)
+    if source is not None:
+        stored = source.tensors.get(name)
+        if stored is not None and max(rows) >= stored.shape[0]:
+            raise CheckpointError(f"{source.file}: {name} is {list(stored.shape)}, and row {max(rows)} is needed")
+        return None if stored is None else read_rows(source.file, stored, rows)
     for file, present in weight_files(directory).items():
         if name not in present:
             continue

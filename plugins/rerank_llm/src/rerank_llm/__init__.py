@@ -16,6 +16,6 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
 
 @hookimpl
 def rerank_open_model(source: str) -> ModelSpec:
-    """``llm:<hub id or directory>``: any chat model as a yes/no reranker."""
+    """``llm:<hub id, directory or GGUF file>``: any chat model as a yes/no reranker."""
     directory = directory_of(source)
-    return zero_shot_spec(source if directory is None else str(directory.resolve()))
+    return zero_shot_spec(source if directory is None else str(directory.absolute()))

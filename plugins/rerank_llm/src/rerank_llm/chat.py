@@ -12,7 +12,7 @@ from rerank_core import CheckpointError
 from rerank_core.spec import reading
 from rerank_llm.thoughts import end_of_reasoning
 
-__all__ = ["ChatTemplate", "Message"]
+__all__ = ["ChatTemplate", "Message", "PlainText", "beginning", "open_tokenizer"]
 
 Message: TypeAlias = tuple[str, str]
 """Role and content."""
@@ -32,27 +32,22 @@ class ChatTemplate:
     """Renders conversations with a checkpoint's chat template. Where the template ends inside a reasoning section, the
     section is closed, so that the model's next tokens are its answer; the log says so once.
 
+    Args:
+        tokenizer: the directory's, from `open_tokenizer`.
+        instead: advice for a model without a chat template: the option that makes it usable.
+
     Raises:
-        CheckpointError: no tokenizer, or one without a chat template.
+        CheckpointError: no chat template.
     """
 
-    def __init__(self, directory: Path) -> None:
-        # Imported here because the models behind an endpoint share this module and need neither.
-        from transformers import AutoTokenizer
-
-        from rerank_core.backends.torch import check_tokenizer_files
-
+    def __init__(self, directory: Path, tokenizer: Any, *, instead: str) -> None:
         self._directory = directory
-        check_tokenizer_files(directory)
-        with reading(f"{directory}: the tokenizer", "cannot be read"):
-            tokenizer: Any = AutoTokenizer.from_pretrained(
-                str(directory), local_files_only=True, trust_remote_code=False
-            )
+        self._tokenizer = tokenizer
         if not tokenizer.chat_template:
             raise CheckpointError(
-                f"{directory} has no chat template, so it is probably a base model; use its -Instruct or -Chat sibling"
+                f"{directory} has no chat template, so it is probably a base model; use its -Instruct or -Chat "
+                f"sibling, or {instead}"
             )
-        self._tokenizer = tokenizer
         self._warned = False
 
     def parts(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
@@ -106,3 +101,48 @@ class ChatTemplate:
                 self._directory,
                 end[-40:],
             )
+
+
+class PlainText:
+    """Writes a conversation as one text, for base models, which have no chat template: the messages with a blank line
+    after each.
+
+    Args:
+        tokenizer: the directory's, from `open_tokenizer`.
+    """
+
+    def __init__(self, directory: Path, tokenizer: Any) -> None:
+        self._beginning = beginning(directory, tokenizer)
+
+    def parts(self, messages: Sequence[Message]) -> list[tuple[str, bool]]:
+        """The text in pieces ``(text, whether it is not the caller's)``, as `ChatTemplate.parts`."""
+        pieces = [piece for _, content in messages for piece in ((content, False), ("\n\n", True))]
+        return [(text, is_template) for text, is_template in [(self._beginning, True), *pieces] if text]
+
+
+def beginning(directory: Path, tokenizer: Any) -> str:
+    """The text of the special tokens that a tokenizer puts before a text, such as ``<bos>``.
+
+    Raises:
+        CheckpointError: the tokenizer fails.
+    """
+    with reading(f"{directory}: the tokenizer", "cannot be read"):
+        ids, alone = tokenizer("a")["input_ids"], tokenizer("a", add_special_tokens=False)["input_ids"]
+        before = ids[: next(start for start in range(len(ids)) if ids[start : start + len(alone)] == alone)]
+        return "".join(tokenizer.convert_ids_to_tokens(before))
+
+
+def open_tokenizer(directory: Path) -> Any:
+    """The tokenizer of a checkpoint, as transformers opens it.
+
+    Raises:
+        CheckpointError: no tokenizer, or a damaged one.
+    """
+    # Imported here because the models behind an endpoint share this module and need neither.
+    from transformers import AutoTokenizer
+
+    from rerank_core.backends.torch import check_tokenizer_files
+
+    check_tokenizer_files(directory)
+    with reading(f"{directory}: the tokenizer", "cannot be read"):
+        return AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)

@@ -6,12 +6,11 @@ _COMMON = (
     ModelOption("window", "int", "passages in one prompt", default=20),
     ModelOption("stride", "int", "passages that the window moves by, end to start", default=10),
     ModelOption("max_words", "int", "words per passage; characters of Chinese or Japanese", default=300),
-    ModelOption(
-        "prompt", "str", "rankgpt: one message per passage (Sun et al., 2023); rankzephyr: one message for all "
-        "(Pradeep et al., 2023)",
-        default="rankzephyr", choices=("rankgpt", "rankzephyr"),
-    ),
-)  # fmt: skip
+)
+_PROMPT_HELP = (
+    "rankgpt: one message per passage (Sun et al., 2023); rankzephyr: one message for all (Pradeep et al., 2023)"
+)
+_PROMPTS = ("rankgpt", "rankzephyr")
 
 LISTWISE = (
     ModelSpec(
@@ -20,6 +19,10 @@ LISTWISE = (
         score_space="rank",
         options=(
             *_COMMON,
+            ModelOption(
+                "prompt", "str", f"{_PROMPT_HELP}; plain: rankzephyr's text without a chat template, for base models",
+                default="rankzephyr", choices=(*_PROMPTS, "plain"),
+            ),
             ModelOption(
                 "mode", "str", "generate: the model writes the order; first-token: one forward pass, and the order of "
                 "the logits of the first identifier (FIRST, Reddy et al., 2024)",
@@ -35,6 +38,7 @@ LISTWISE = (
         score_space="rank",
         options=(
             *_COMMON,
+            ModelOption("prompt", "str", _PROMPT_HELP, default="rankzephyr", choices=_PROMPTS),
             ModelOption("chat_model", "str", "the model's name at the endpoint"),
             ModelOption("base_url", "str", "an OpenAI-compatible endpoint; by default OPENAI_BASE_URL or OpenAI's"),
             ModelOption("api_key", "str", "key of the endpoint; by default OPENAI_API_KEY", secret=True),

@@ -95,7 +95,10 @@ def zero_shot_spec(checkpoint: str) -> ModelSpec:
         max_length=4096,
         options=(
             ModelOption("language", "str", "language of the prompt and the labels", default="en", choices=("en", "zh")),
-            ModelOption("prompt", "str", "a prompt of your own: {query} before {doc}, {instruction} if wanted"),
+            ModelOption(
+                "prompt", "str", "a prompt of your own: {query} before {doc}, {instruction} if wanted; the whole text "
+                "for a base model, which has no chat template",
+            ),
             ModelOption("positive", "str", "the answer for a relevant document; by default yes or 是"),
             ModelOption("negative", "str", "the answer for any other document; by default no or 否"),
             ModelOption(

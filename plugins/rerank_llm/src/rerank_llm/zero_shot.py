@@ -1,4 +1,5 @@
-"""Any chat model as a pointwise reranker, without training: it is asked whether a document is relevant.
+"""Any chat model as a pointwise reranker, without training: it is asked whether a document is relevant. With a prompt
+of the caller's own, a base model too.
 
 The score is the log-odds of ``yes`` over ``no`` as the next token (Sachan et al., 2022; Nogueira et al., *monoT5*,
 2020). The prompt is written with the model's own chat template.
@@ -11,7 +12,7 @@ from pathlib import Path
 
 from rerank_core import Head, InputError, ModelSpec, Options, Template
 from rerank_core.backends.torch import DecoderScorer, decoder_of, locate, tokenizer_folder
-from rerank_llm.chat import ChatTemplate
+from rerank_llm.chat import ChatTemplate, beginning, open_tokenizer
 
 __all__ = ["PROMPTS", "scorer", "template_of"]
 
@@ -36,28 +37,37 @@ def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
     positive, negative = LABELS[values["language"]]
     filled = replace(
         spec,
-        template=template_of(
-            values["prompt"] or PROMPTS[values["language"]], tokenizer_folder(directory, spec, options)
-        ),
+        template=template_of(values["prompt"], values["language"], tokenizer_folder(directory, spec, options)),
         head=Head.last_token(values["positive"] or positive, values["negative"] or negative),
     )
     return decoder_of(filled, options, directory)
 
 
-def template_of(prompt: str, directory: Path) -> Template:
-    """The template of a prompt as the user's message. The query comes first, so that all its documents share it.
+def template_of(own: str | None, language: str, directory: Path) -> Template:
+    """The template of a prompt as the user's message; for a base model, which has no chat template, the caller's own
+    prompt is the whole text. The query comes first, so that all its documents share it.
+
+    Args:
+        own: the caller's prompt; by default the one of the language.
 
     Raises:
         InputError: a prompt without {query} and {doc}, or with {doc} first.
+        CheckpointError: no chat template, and no prompt of the caller.
     """
+    prompt = own or PROMPTS[language]
     question, has_query, rest = prompt.partition("{query}")
     middle, has_doc, end = rest.partition("{doc}")
     if not has_query or not has_doc or prompt.count("{query}") != 1 or prompt.count("{doc}") != 1:
         raise InputError(f"prompt is {prompt!r}; it must hold {{query}} and then {{doc}}, each once")
-    # "\0" takes the position of the message. Some templates write nothing before it.
-    parts = ChatTemplate(directory).parts([("user", "\0")])
-    message = parts.index(("\0", False))
-    before, after = ("".join(text for text, _ in side) for side in (parts[:message], parts[message + 1 :]))
+    tokenizer = open_tokenizer(directory)
+    if own and not tokenizer.chat_template:
+        before, after = beginning(directory, tokenizer), ""
+    else:
+        chat = ChatTemplate(directory, tokenizer, instead="give prompt=, the whole text with {query} and {doc}")
+        # "\0" takes the position of the message. Some templates write nothing before it.
+        parts = chat.parts([("user", "\0")])
+        message = parts.index(("\0", False))
+        before, after = ("".join(text for text, _ in side) for side in (parts[:message], parts[message + 1 :]))
     # Text on the document's own line is tokenized with the document; the lines before it are shared.
     cut = middle.rfind("\n") + 1
     return Template(

@@ -12,7 +12,7 @@ from transformers import GenerationConfig, LogitsProcessorList
 from rerank_core import CheckpointError, InputError, ModelSpec, NonFiniteScoreError, Options
 from rerank_core.backends.torch import TextTokenizer, TokenLogits, language_model_of, locate, tokenizer_folder
 from rerank_core.spec import reading
-from rerank_llm.chat import ChatTemplate, Message
+from rerank_llm.chat import ChatTemplate, Message, PlainText, open_tokenizer
 from rerank_llm.listwise.permutation import Answer, parse
 from rerank_llm.listwise.prompts import PROMPTS, first_token, letter, shortened, shown
 from rerank_llm.listwise.sliding import SlidingRanker, check_at_least
@@ -52,7 +52,12 @@ class LocalWindowRanker:
             raise InputError("dtype is 'int8', which listwise models do not support; use float32, bfloat16 or float16")
         directory = locate(spec, options)
         tokenizer_directory = tokenizer_folder(directory, spec, options)
-        self._chat = ChatTemplate(tokenizer_directory)
+        opened = open_tokenizer(tokenizer_directory)
+        self._chat = (
+            PlainText(tokenizer_directory, opened)
+            if values["prompt"] == "plain"
+            else ChatTemplate(tokenizer_directory, opened, instead="give prompt='plain'")
+        )
         self._tokenizer = TextTokenizer.from_directory(tokenizer_directory)
         self._model: Any = language_model_of(spec, options, directory)
         self._model.generation_config = _greedy(self._model.generation_config)

@@ -108,4 +108,8 @@ def _single_turn(query: str, passages: Sequence[str], names: Sequence[str], kind
     return [("system", _ZEPHYR_SYSTEM), ("user", start + listed + end)]
 
 
-PROMPTS: dict[str, Callable[[str, Sequence[str]], list[Message]]] = {"rankgpt": rankgpt, "rankzephyr": rankzephyr}
+PROMPTS: dict[str, Callable[[str, Sequence[str]], list[Message]]] = {
+    "rankgpt": rankgpt,
+    "rankzephyr": rankzephyr,
+    "plain": rankzephyr,
+}

@@ -1,0 +1,1 @@
+"""From the metadata of a GGUF file to the files of a checkpoint folder: its config, its tokenizer and its names."""
