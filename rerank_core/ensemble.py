@@ -140,6 +140,7 @@ class Ensemble(Calls):
         scorers = [member.reranker._open(own) for member, own in zip(self.members, calls, strict=True)]
         for member, scorer in zip(self.members, scorers, strict=True):
             _check(combine, member.reranker, scorer)
+            member.reranker._check_scripts(jobs)
         tokens = SharedTokens(scorers)
         results: list[list[Outcome]] = []
         with bar(call.progress and progress is None) as drawn:

@@ -19,6 +19,7 @@ from rerank_core.pipeline.outcomes import Outcome, raise_failures
 from rerank_core.pipeline.ranking import activation_and_space, ranking_of, shown_as
 from rerank_core.pipeline.requests import job_of, jobs_of_pairs
 from rerank_core.pipeline.run import run
+from rerank_core.pipeline.script_check import ScriptCheck
 from rerank_core.planning.row_plan import Job, Rules
 from rerank_core.planning.shared_tokens import SharedTokens
 from rerank_core.progress import Progress, bar
@@ -46,6 +47,7 @@ class Reranker(Calls):
         self.options = options
         self._loaded = loaded
         self._token = object()
+        self._check_scripts = ScriptCheck(spec)
         self._scorer: AnyScorer | None = scorer
         self._rules, self._profile = base_rules(scorer, spec, options)
         activation_and_space(spec, self._space(scorer), options.activation)
@@ -94,6 +96,7 @@ class Reranker(Calls):
         if self._space(scorer) == "rank":
             raise InputError(f"{self.spec.name!r} orders lists and has no score for a pair; use rerank")
         jobs, positions = jobs_of_pairs(pairs)
+        self._check_scripts(jobs)
         try:
             with bar(call.progress) as progress:
                 outcomes = run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
@@ -181,6 +184,7 @@ class Reranker(Calls):
                 f"{self.spec.name!r} does not compare tokens, so it cannot explain a score; leave explain out"
             )
         shown = shown_as(self.spec, self._space(scorer), call, self.options.activation)
+        self._check_scripts(jobs)  # before the bar, so that the warning has a line of its own
         with bar(call.progress and progress is None) as drawn:
             outcomes = self._outcomes(scorer, jobs, call, progress or drawn, numbered=numbered, retry_alone=retry_alone)
         for job, scored in zip(jobs, raise_failures(outcomes), strict=False):

@@ -6,7 +6,7 @@ import contextlib
 import json
 import re
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 import typer
@@ -16,7 +16,17 @@ if TYPE_CHECKING:
     from rich.console import RenderableType
     from rich.table import Table
 
-__all__ = ["emit_json", "note", "printable", "show", "suppress_write_errors", "table", "terminal_width", "warn"]
+__all__ = [
+    "emit_json",
+    "logged_warnings",
+    "note",
+    "printable",
+    "show",
+    "suppress_write_errors",
+    "table",
+    "terminal_width",
+    "warn",
+]
 
 _UNLIMITED_WIDTH = 100_000
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
@@ -43,6 +53,24 @@ def warn(message: str) -> None:
     """Print a warning on stderr."""
     with suppress_write_errors():
         typer.secho(f"warning: {printable(message)}", err=True, fg=typer.colors.YELLOW)
+
+
+@contextlib.contextmanager
+def logged_warnings() -> Iterator[None]:
+    """Print on stderr, as `warn` does, what the library logs as a warning while the block runs."""
+    # Imported here because the other commands do not need it.
+    import logging
+
+    class Printer(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            warn(record.getMessage())
+
+    logger, printer = logging.getLogger("rerank_core"), Printer(logging.WARNING)
+    logger.addHandler(printer)
+    try:
+        yield
+    finally:
+        logger.removeHandler(printer)
 
 
 def printable(text: str) -> str:

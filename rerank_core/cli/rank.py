@@ -30,7 +30,7 @@ from rerank_core.cli.options import (
     TokenBudget,
     load_options,
 )
-from rerank_core.cli.output import emit_json, note
+from rerank_core.cli.output import emit_json, logged_warnings, note
 from rerank_core.cli.show_ranking import show_ranking
 from rerank_core.errors import InputError
 from rerank_core.loading import load
@@ -182,7 +182,12 @@ def rank(
     documents = read_documents(files or [], form, DocumentFields(text_field, id_field), encoding)
     first_stage = first_stage_scores(documents, combination)
     # Text that a plugin prints goes to stderr, so that stdout holds only the ranking.
-    with stdout_to_stderr(), refuse_process_exit(model), load(model, **options) as reranker:
+    with (
+        stdout_to_stderr(),
+        logged_warnings(),
+        refuse_process_exit(model),
+        load(model, **options) as reranker,
+    ):
         candidates = documents if index is None else reranker.index(documents, index, progress=True)
         with_matches = explain and reranker.explains
         ranking = reranker.rerank(

@@ -106,6 +106,18 @@ def test_explain_shows_the_passage_that_won() -> None:
     assert " ".join(LONG[best["start"] : best["stop"]].split()) in " ".join(result.stdout.split())
 
 
+def test_a_script_that_the_model_does_not_read_is_said() -> None:
+    """On stderr once, with the name of a model that reads it; stdout is the ranking as always."""
+    warning = (
+        "warning: the query is written in Cyrillic letters, which 'acme' (languages: en, zh) does not read; load "
+        "'mini-multilingual' (pip install rerank-mini) or another model that reads it\n"
+    )
+    result = rerank("rank", "панда", "-m", "acme", "--json", stdin="панда\nчай")
+
+    assert result.stderr == warning
+    assert [hit["index"] for hit in json.loads(result.stdout)["hits"]] == [0, 1]
+
+
 def test_what_was_cut_is_said() -> None:
     """Documents and queries that were not read to the end are warned about, by name."""
     cut = rerank("rank", "panda bear", "-m", "acme", "--longdoc", "firstp", "--max-query-length", "1", stdin=LONG)

@@ -16,6 +16,7 @@ from transformers import BertConfig, BertModel
 import rerank_core
 from helpers.plain import assert_close
 from rerank_core import Reranker
+from rerank_core.pipeline.letters import SCRIPTS, letters_of
 from rerank_mini.e5_file import open_e5
 from rerank_mini.e5_tokenizer import tokenizer_of
 from rerank_mini.four_bit_embedding import dequantized
@@ -132,3 +133,41 @@ def real_texts(data: Path) -> list[str]:
         texts += [paragraph["context"] for article in squad["data"] for paragraph in article["paragraphs"]]
     forum = (data / "en_semeval_cqa" / "SemEval2016-Task3-CQA-QL-dev.xml").read_text(encoding="utf-8")
     return [*texts, *forum.splitlines()]
+
+
+def test_the_scripts_that_it_is_recommended_for() -> None:
+    """The core names this model where another one does not read a script; the tokenizer knows every letter of these
+    texts, one in each script."""
+    file = open_e5(FILE)
+    tokenizer = tokenizer_of(file)
+    read = {script for text in IN_EACH_SCRIPT for script in letters_of(text)}
+
+    assert read == set(SCRIPTS.values())
+    assert all(file.settings.unk not in tokenizer.encode(text).ids for text in IN_EACH_SCRIPT)
+
+
+IN_EACH_SCRIPT = """what does a panda eat
+大熊猫吃什么
+パンダは何を食べますか
+판다는 무엇을 먹나요
+что ест панда
+ماذا يأكل الباندا
+पांडा क्या खाता है
+แพนด้ากินอะไร
+τι τρώει το πάντα
+מה אוכל הפנדה
+ինչ է ուտում պանդան
+পান্ডা কী খায়
+ፓንዳ ምን ይበላል
+რას ჭამს პანდა
+પાંડા શું ખાય છે
+ਪਾਂਡਾ ਕੀ ਖਾਂਦਾ ਹੈ
+ಪಾಂಡಾ ಏನು ತಿನ್ನುತ್ತದೆ
+ផេនដាស៊ីអ្វី
+ແພນດ້າກິນຫຍັງ
+പാണ്ട എന്താണ് കഴിക്കുന്നത്
+ပန်ဒါဘာစားလဲ
+ପାଣ୍ଡା କଣ ଖାଏ
+පැන්ඩා කන්නේ මොනවාද
+பாண்டா என்ன சாப்பிடும்
+పాండా ఏమి తింటుంది""".splitlines()
