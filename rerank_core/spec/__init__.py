@@ -6,8 +6,8 @@ Plain frozen data; nothing here imports torch. Files of a checkpoint folder are 
 
 from rerank_core.spec.compat import CompatProfile, CompatRules
 from rerank_core.spec.head import Head
+from rerank_core.spec.head_options import layer_options
 from rerank_core.spec.hub_or_folder import directory_of, model_name_of
-from rerank_core.spec.layer_options import layer_options
 from rerank_core.spec.model_option import ModelOption
 from rerank_core.spec.model_spec import ModelSpec
 from rerank_core.spec.reranker_json import inside, max_length_of

@@ -11,10 +11,9 @@ from rerank_core.errors import InputError, one_of, short
 from rerank_core.planning.longdoc import longdoc_of
 from rerank_core.spec.compat import CompatProfile
 from rerank_core.spec.head import Head
+from rerank_core.spec.head_options import layer_options, score_option
 from rerank_core.spec.hub_or_folder import is_hub_id
-from rerank_core.spec.layer_options import layer_options
 from rerank_core.spec.model_option import ModelOption
-from rerank_core.spec.score_option import score_option
 from rerank_core.spec.template import Template
 from rerank_core.types import ScoreSpace
 

@@ -15,6 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rerank_core.errors import CheckpointError, InputError, short
+from rerank_core.spec.embedder_folder import reranker_json_of_embedder
 from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import file_path_of, model_name_of
 from rerank_core.spec.model_spec import ModelSpec
@@ -152,10 +153,13 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
     if not isinstance(architectures, list) or not isinstance(config.get("id2label", {}), Mapping):
         raise CheckpointError(f"{path / 'config.json'}: architectures must be a list and id2label an object")
     if not any(str(name).endswith("ForSequenceClassification") for name in architectures):
+        advice = reranker_json_of_embedder(path, max_length_of(path, config))
         raise CheckpointError(
             f"{str(directory)!r} is no reranker that can be recognised: its architectures are {architectures!r}, not a "
             "sequence classifier. An embedding or base model has no score head. If a plugin knows this kind of "
-            "model, load its name with checkpoint=<this directory>"
+            "model, load its name with checkpoint=<this directory>. An embedding model ranks by the cosine of its "
+            f"vectors with this {FILE_NAME} in the folder:\n{advice}\n"
+            'or by late interaction, with "head": {"kind": "maxsim", "reduce": "mean"} in it instead'
         )
     labels = len(config["id2label"]) if "id2label" in config else config.get("num_labels", 2)
     if labels != 1:

@@ -88,7 +88,7 @@ class TorchScorer(ABC):
         def is_exact(packed: bool) -> bool:
             try:
                 if packed:
-                    module.set_attn_implementation(packing.NAME)
+                    packing.set_attention(module, packing.NAME)
                 results = self.probe(packed=packed)
                 if not packing.agree(expected, results, self._dtype):
                     return False
@@ -106,7 +106,7 @@ class TorchScorer(ABC):
             if self.packed:
                 break
         if not self.packed:
-            module.set_attn_implementation(attention)
+            packing.set_attention(module, attention)
         elif (undo := self.skip_unread()) is not None and not is_exact(packed=True):
             undo()
         if prepacked and onednn.available(module):

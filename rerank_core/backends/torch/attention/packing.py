@@ -23,8 +23,9 @@ from rerank_core.backends.torch.attention import varlen
 from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking, capped
 from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows
+from rerank_core.backends.torch.load_weights import quiet
 
-__all__ = ["NAME", "Packing", "agree", "embedding_rows", "inputs", "other_neighbours", "probe_rows"]
+__all__ = ["NAME", "Packing", "agree", "embedding_rows", "inputs", "other_neighbours", "probe_rows", "set_attention"]
 
 NAME = "rerank_core_packed_v1"
 """The name of the attention implementation in transformers. A call without a packing runs SDPA, or plain products where
@@ -197,6 +198,13 @@ def inputs(
         type_ids = ((ids or [0] * length) for length, ids in zip(lengths, types, strict=True))
         kwargs["token_type_ids"] = concat_rows(type_ids, device)
     return kwargs
+
+
+def set_attention(module: Any, name: str | None) -> None:
+    """Set a module's attention implementation. A module that has only its own (MPNet) keeps it, without a warning of
+    transformers."""
+    with quiet():
+        module.set_attn_implementation(name)
 
 
 def embedding_rows(module: Any) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import json
 from pathlib import Path
 from typing import Any
 
@@ -10,17 +11,17 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoConfig, AutoModelForSequenceClassification
+from transformers import AutoConfig, AutoModelForSequenceClassification, MPNetConfig, MPNetModel
 
 import rerank_core
 from helpers.small_classifiers import LOCAL, SMALL
-from rerank_core import Reranker
+from rerank_core import Head, ModelSpec, Reranker, Template, write_spec
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
 from rerank_core.backends.torch.execution import Execution
-from rerank_core.testing import fake_spec, tiny_cross_encoder
+from rerank_core.testing import fake_spec, tiny_cross_encoder, tiny_encoder
 from rerank_core.testing.checkpoints import tiny_tokenizer
 
 FAMILIES: dict[str, dict[str, Any]] = {
@@ -229,3 +230,23 @@ def test_other_errors_are_not_taken_for_a_lack_of_memory(directory: Path) -> Non
     with pytest.raises(RuntimeError, match="shape mismatch"):
         broken.rerank("what is a panda?", ["a", "b"])
     assert tries == [1]
+
+
+def test_a_module_with_its_own_attention_loads_without_a_warning(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """MPNet computes its own attention: its rows are padded, and nothing is logged or printed about it."""
+    folder = tiny_encoder(tmp_path)
+    size = json.loads((folder / "config.json").read_text(encoding="utf-8"))["vocab_size"]
+    config = MPNetConfig(
+        vocab_size=size, hidden_size=32, num_hidden_layers=2, num_attention_heads=2, intermediate_size=64
+    )
+    MPNetModel(config).save_pretrained(folder)
+    write_spec(ModelSpec(name="mpnet", template=Template.each(), head=Head.maxsim(), max_length=128), folder)
+    capfd.readouterr()
+    caplog.clear()
+    reranker = rerank_core.load(folder, device="cpu")
+
+    assert len(reranker.rerank("a panda", ["bamboo", ""])) == 2
+    assert not reranker.scorer.packed  # type: ignore[union-attr]
+    assert (caplog.text, *capfd.readouterr()) == ("", "", "")

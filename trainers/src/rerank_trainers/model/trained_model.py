@@ -103,7 +103,7 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
 
 def _use_packed_attention(module: Any) -> None:
     try:
-        module.set_attn_implementation(packing.NAME)
+        packing.set_attention(module, packing.NAME)
     except (ValueError, NotImplementedError, AttributeError):
         return  # the model computes its own attention: rows are padded, as in serving
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from rerank_core.spec.model_option import ModelOption
 
-__all__ = ["layer_options"]
+__all__ = ["layer_options", "score_option"]
 
 
 def layer_options(default: int | None = None) -> tuple[ModelOption, ModelOption]:
@@ -26,3 +26,16 @@ def layer_options(default: int | None = None) -> tuple[ModelOption, ModelOption]
         "cascade", "counts", "{8: 30}: score all documents at layer 8, and the best 30 of them at `layer`", when="call"
     )
     return layer, cascade
+
+
+def score_option() -> ModelOption:
+    """The option ``score`` (per call) of a model with ``Head.maxsim(pooling=...)``; `ModelSpec` adds it."""
+    return ModelOption(
+        "score",
+        "str",
+        "the score that ranks. maxsim: token vectors; cosine: one vector a text, better for queries as long as a "
+        "document; both: the mean of the two",
+        default="maxsim",
+        when="call",
+        choices=("maxsim", "cosine", "both"),
+    )
