@@ -23,15 +23,17 @@ DOCS = ["Pandas eat bamboo for most of the day.", "", "大熊猫吃竹子。", "
 def test_a_base_model_needs_a_prompt(tokenizer: Any, tmp_path: Path) -> None:
     """Without a chat template, the caller's prompt is the whole text, after the tokenizer's own first token."""
     tiny_causal_lm(tmp_path, tokenizer=tokenizer)
+    raw = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
     if tokenizer == "gemma":
-        raw = Tokenizer.from_file(str(tmp_path / "tokenizer.json"))
         raw.post_processor = TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 2)])
         raw.save(str(tmp_path / "tokenizer.json"))
     with pytest.raises(CheckpointError, match=r"no chat template.*give prompt="):
         rerank_core.load(f"llm:{tmp_path}", device="cpu")
     reranker = rerank_core.load(f"llm:{tmp_path}", device="cpu", prompt="query {query}\ndocument {doc}\nanswer")
     plain, before = PlainCausal(tmp_path), [2] if tokenizer == "gemma" else []
-    rows = [[before, f"query {QUERY}", "\n", f"document {doc}", "\nanswer"] for doc in DOCS]
+    texts = [[f"query {QUERY}", "\n", f"document {doc}", "\nanswer"] for doc in DOCS]
+    # transformers makes a Gemma tokenizer of its own from this tokenizer.json.
+    rows = [[before, *(raw.encode(text, add_special_tokens=False).ids for text in row)] for row in texts]
     assert_close([plain.score(row, "yes", "no") for row in rows], reranker.score([(QUERY, doc) for doc in DOCS]))
 
 
