@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import hashlib
 import operator
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -120,6 +119,8 @@ def build_index(
         InputError: the scorer's rows hold the query, or the scorer cannot store embeddings in this way.
         IndexStoreError: the folder is damaged, or was made by another model or with other settings.
     """
+    import hashlib  # takes 10 ms, and importing rerank_core does not need it
+
     if not isinstance(scorer, Indexable) or scorer.layout != "separate":
         raise InputError(
             f"{type(scorer).__name__} reads query and document together, so documents cannot be indexed without a "

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import re
 import stat
@@ -196,6 +195,8 @@ def reason(error: BaseException) -> str:
 
 def sha256_of(path: Path) -> str:
     """The hex digest of a file."""
+    import hashlib  # takes 10 ms, and importing rerank_core does not need it
+
     digest = hashlib.sha256()
     with path.open("rb") as file:
         while block := file.read(1 << 20):
