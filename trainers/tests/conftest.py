@@ -7,6 +7,7 @@ test, as pytest-xdist's controller.
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -82,24 +83,22 @@ def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return tiny_causal_lm(tmp_path_factory.mktemp("qwen2"))
 
 
-@pytest.fixture
-def configured(tmp_path: Path, encoder: Path) -> Callable[..., Config]:
-    """A configuration from assignments as `--set` takes them; each call gives another output folder."""
+def configuring(folder: Path, encoder: Path) -> Callable[..., Config]:
+    """Makes configurations whose output folders are in a folder."""
     number = itertools.count()
 
     def make(*assignments: str) -> Config:
         base = copy.deepcopy(PLAIN)
         told: dict[str, Any] = base
         told["model"]["checkpoint"] = str(encoder)
-        told["train"]["out"] = str(tmp_path / f"run-{next(number)}")
+        told["train"]["out"] = str(folder / f"run-{next(number)}")
         return parse_config(set_values(told, assignments))
 
     return make
 
 
-@pytest.fixture
-def prepared(configured: Callable[..., Config]) -> Callable[..., Run]:
-    """A run that is ready to start, from assignments, rows and dev rows."""
+def preparing(configured: Callable[..., Config]) -> Callable[..., Run]:
+    """Makes runs of such configurations."""
 
     def make(
         *assignments: str, rows: Sequence[TrainingRow] | None = None, dev: Sequence[TrainingRow] | None = None
@@ -111,6 +110,41 @@ def prepared(configured: Callable[..., Config]) -> Callable[..., Run]:
         run = prepare(configured(*assignments), rows_of() if rows is None else rows, dev)
         # Its tables go to stdout.
         run.trainer.remove_callback(transformers.PrinterCallback)
+        return run
+
+    return make
+
+
+@pytest.fixture
+def configured(tmp_path: Path, encoder: Path) -> Callable[..., Config]:
+    """A configuration from assignments as `--set` takes them; each call gives another output folder."""
+    return configuring(tmp_path, encoder)
+
+
+@pytest.fixture
+def prepared(configured: Callable[..., Config]) -> Callable[..., Run]:
+    """A run that is ready to start, from assignments, rows and dev rows."""
+    return preparing(configured)
+
+
+@pytest.fixture(scope="module")
+def prepared_once(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """The same for runs that several tests of a module read."""
+    return preparing(configuring(tmp_path_factory.mktemp("runs"), encoder))
+
+
+@pytest.fixture(scope="session")
+def uninterrupted(encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Run]:
+    """A whole run of `helpers.runs.EVERYTHING` with further assignments, on rows and with `dev` dev rows. It is
+    trained once in a process, and not to be changed."""
+    from helpers.runs import EVERYTHING
+
+    prepared = preparing(configuring(tmp_path_factory.mktemp("whole"), encoder))
+
+    @functools.cache
+    def make(*assignments: str, dev: int = 0) -> Run:
+        run = prepared(*EVERYTHING, *assignments, dev=rows_of(dev) if dev else None)
+        run.train()
         return run
 
     return make

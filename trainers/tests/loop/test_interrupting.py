@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import sys
 import time
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from helpers.runs import EVERYTHING, AtStep, Configured, MakeRows, Prepared, folder, interrupt, same, trained
+from helpers.runs import EVERYTHING, AtStep, Configured, MakeRows, Prepared, folder, interrupt, same, trained, weights
 
 from helpers import forked
 from rerank_core import InputError
@@ -22,12 +23,13 @@ from rerank_core import InputError
     ("every", "step"),
     [("train.eval_steps=4", 2), ("train.eval_steps=4", 8), ("train.eval_steps=null", 5), ("train.eval_steps=null", 7)],
 )
-def test_ctrl_c_loses_nothing(prepared: Prepared, rows: MakeRows, every: str, step: int) -> None:
+def test_ctrl_c_loses_nothing(
+    prepared: Prepared, uninterrupted: Prepared, rows: MakeRows, every: str, step: int
+) -> None:
     """Interrupted at any step, the run ends with a checkpoint there; gone on with, it measures what it would have
     measured, and ends with the same weights."""
     told = (*EVERYTHING, every)
-    whole = prepared(*told, dev=rows(9))
-    expected = trained(whole)
+    whole = uninterrupted(every, dev=9)
     before = signal.getsignal(signal.SIGINT)
     first = prepared(*told, dev=rows(9))
     first.trainer.add_callback(AtStep(step - 1, interrupt))  # caught between two steps: the next is the last
@@ -38,7 +40,7 @@ def test_ctrl_c_loses_nothing(prepared: Prepared, rows: MakeRows, every: str, st
 
     out = f"train.out={first.config.train.out}"
     second = prepared(*told, out, dev=rows(9))
-    assert same(trained(second, resume=True), expected)
+    assert same(trained(second, resume=True), weights(whole))
     assert not second.interrupted
     measured = [
         [(one["step"], one["eval_AP"]) for one in run.trainer.state.log_history if "eval_AP" in one]
@@ -79,7 +81,7 @@ def test_a_second_ctrl_c_ends_at_once(prepared: Prepared) -> None:
 
 
 def test_a_process_that_is_sent_sigint_saves_and_can_be_gone_on_with(
-    configured: Configured, prepared: Prepared, rows: MakeRows, tmp_path: Path
+    configured: Configured, prepared: Prepared, uninterrupted: Prepared, rows: MakeRows, tmp_path: Path
 ) -> None:
     """The same from outside: a training process gets the signal while it trains, and exits as if all were well."""
     config = configured(*EVERYTHING)
@@ -106,18 +108,17 @@ def test_a_process_that_is_sent_sigint_saves_and_can_be_gone_on_with(
     assert 3 <= found["steps"] <= 4
 
     second = prepared(*EVERYTHING, f"train.out={config.train.out}")
-    assert same(trained(second, resume=True), trained(prepared(*EVERYTHING)))
+    assert same(trained(second, resume=True), weights(uninterrupted()))
 
 
-def test_a_half_written_checkpoint_is_passed_over(prepared: Prepared) -> None:
+def test_a_half_written_checkpoint_is_passed_over(prepared: Prepared, uninterrupted: Prepared) -> None:
     """Killed while saving, a run goes on from the checkpoint before, not from weights without a state."""
-    told = (*EVERYTHING, "train.eval_steps=3")
-    whole = prepared(*told)
-    expected = trained(whole)
+    whole = uninterrupted("train.eval_steps=3")
+    second = prepared(*EVERYTHING, "train.eval_steps=3")
+    shutil.copytree(whole.config.train.out, second.config.train.out, dirs_exist_ok=True)
     for step in (9, 10):
-        (folder(whole, step) / "trainer_state.json").unlink()
-    second = prepared(*told, f"train.out={whole.config.train.out}")
-    assert same(trained(second, resume=True), expected)
+        (folder(second, step) / "trainer_state.json").unlink()
+    assert same(trained(second, resume=True), weights(whole))
 
 
 def test_what_cannot_be_resumed_is_said(prepared: Prepared, tmp_path: Path) -> None:

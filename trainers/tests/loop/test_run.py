@@ -18,44 +18,43 @@ import rerank_core
 from rerank_trainers.loop.prepare import live_reranker
 
 
-def test_a_run_can_be_repeated(prepared: Prepared) -> None:
+def test_a_run_can_be_repeated(prepared: Prepared, uninterrupted: Prepared) -> None:
     """The same seed gives the same weights to the bit, another seed others."""
-    first = trained(prepared(*EVERYTHING))
+    first = weights(uninterrupted())
     assert same(first, trained(prepared(*EVERYTHING)))
     assert not same(first, trained(prepared(*EVERYTHING, "train.seed=7")))
 
 
-def test_workers_change_nothing(prepared: Prepared) -> None:
+def test_workers_change_nothing(prepared: Prepared, uninterrupted: Prepared) -> None:
     """Two processes that read and tokenize ahead give the weights of none."""
-    assert same(trained(prepared(*EVERYTHING)), trained(prepared(*EVERYTHING, "train.workers=2")))
+    assert same(weights(uninterrupted()), trained(prepared(*EVERYTHING, "train.workers=2")))
 
 
-def test_measuring_changes_nothing(prepared: Prepared, rows: MakeRows) -> None:
+def test_measuring_changes_nothing(prepared: Prepared, uninterrupted: Prepared, rows: MakeRows) -> None:
     """A dev set ranked after every second step leaves dropout on and its dice where they were."""
     run = prepared(*EVERYTHING, "train.eval_steps=2", dev=rows(9))
     training = []
     run.trainer.add_callback(AtStep(3, lambda: training.append(run.model.module.training)))
     run.train()
     assert training == [True]
-    plain = prepared(*EVERYTHING, "train.eval_steps=2")
-    plain.train()
-    assert same(load_file(folder(run, 10) / "model.safetensors"), load_file(folder(plain, 10) / "model.safetensors"))
+    assert same(load_file(folder(run, 10) / "model.safetensors"), weights(uninterrupted()))
 
 
 @pytest.mark.parametrize(
     ("every", "step", "workers"),
-    [("train.eval_steps=3", 3, 0), ("train.eval_steps=3", 6, 2), ("train.eval_steps=null", 5, 0)],
+    [(("train.eval_steps=3",), 3, 0), (("train.eval_steps=3",), 6, 2), ((), 5, 0)],
+    ids=["midst of an epoch", "midst of the second, with workers", "end of an epoch"],
 )
-def test_a_resumed_run_is_the_uninterrupted_one(prepared: Prepared, every: str, step: int, workers: int) -> None:
+def test_a_resumed_run_is_the_uninterrupted_one(
+    prepared: Prepared, uninterrupted: Prepared, every: tuple[str, ...], step: int, workers: int
+) -> None:
     """From the midst of the first epoch, of the second, and from an epoch's end: weights, optimizer, schedule and
     logs are those of a run that was never stopped."""
-    told = (*EVERYTHING, f"train.workers={workers}", every)
-    whole = prepared(*told)
-    expected = trained(whole)
-    second = prepared(*told)
+    whole = uninterrupted(*every)
+    second = prepared(*EVERYTHING, f"train.workers={workers}", *every)
     shutil.copytree(folder(whole, step), folder(second, step))
 
-    assert same(trained(second, resume=True), expected)
+    assert same(trained(second, resume=True), weights(whole))
     assert [one["loss"] for one in second.trainer.state.log_history if "loss" in one] == [
         one["loss"] for one in whole.trainer.state.log_history if "loss" in one
     ]
@@ -67,11 +66,11 @@ def test_a_resumed_run_is_the_uninterrupted_one(prepared: Prepared, every: str, 
 def test_a_resumed_run_goes_on_counting_its_patience(prepared: Prepared, rows: MakeRows) -> None:
     """Early stopping comes when it would have come, not `patience` evaluations after resuming."""
     told = ("train.learning_rate=0", "train.epochs=9", "train.patience=3", "train.keep_checkpoints=20")
-    whole = prepared(*told, dev=rows(9))
+    whole = prepared(*told, rows=rows(8), dev=rows(3))
     whole.train()
     assert whole.trainer.state.epoch == 4  # the first is the best there will be; three more are no better
-    second = prepared(*told, dev=rows(9))
-    shutil.copytree(folder(whole, 15), folder(second, 15))
+    second = prepared(*told, rows=rows(8), dev=rows(3))
+    shutil.copytree(folder(whole, 6), folder(second, 6))
     second.train(resume=True)
     assert second.trainer.state.epoch == 4
 
@@ -103,10 +102,10 @@ def test_the_best_checkpoint_is_kept_and_loaded(prepared: Prepared, rows: MakeRo
 def test_training_ends_with_a_measurement_and_stops_early(prepared: Prepared, rows: MakeRows) -> None:
     """The last step is measured wherever it falls (RAG-Retrieval: the first batch of an epoch, and never the end);
     without progress training stops."""
-    run = prepared("train.eval_steps=3", "train.max_steps=4", dev=rows(9))
+    run = prepared("train.eval_steps=3", "train.max_steps=4", dev=rows(3))
     run.train()
     assert [one["step"] for one in run.trainer.state.log_history if "eval_AP" in one] == [3, 4]
-    run = prepared("train.learning_rate=0", "train.epochs=9", "train.patience=1", dev=rows(9))
+    run = prepared("train.learning_rate=0", "train.epochs=9", "train.patience=1", rows=rows(8), dev=rows(3))
     run.train()
     assert run.trainer.state.epoch == 2
     assert not run.interrupted
