@@ -26,7 +26,7 @@ class Options:
     """Options of ``load``, the same for every model.
 
     Attributes:
-        checkpoint: a directory or hub id whose weights replace those of a named model.
+        checkpoint: a directory, hub id or GGUF file whose weights replace those of a named model.
         device: ``cpu``, ``cuda``, ``cuda:1`` or its number 1, ``mps``, or a torch device; by default the fastest
             available one.
         dtype: ``float32`` (default), ``float16`` or ``bfloat16``, also as a torch dtype. ``int8`` (CPU only) is faster

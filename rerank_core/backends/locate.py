@@ -106,7 +106,7 @@ def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = F
         CheckpointError: not on the hub, not in the cache while offline, or the hub cannot be reached.
     """
     with _downloading(hub_id, revision, offline) as hub:
-        return Path(
+        folder = Path(
             hub.snapshot_download(
                 hub_id,
                 revision=revision,
@@ -115,6 +115,11 @@ def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = F
                 ignore_patterns=_UNWANTED,
             )
         )
+    if "gguf" in hub_id.lower() and not any(folder.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{hub_id!r} holds no safetensors; of a repository of GGUF files, give one: '{hub_id}/FILE{SUFFIX}'"
+        )
+    return folder
 
 
 def fetch_file(hub_id: str, file: str, *, revision: str | None, offline: bool) -> Path:

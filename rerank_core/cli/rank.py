@@ -47,7 +47,10 @@ def rank(
         list[str] | None, typer.Argument(metavar="FILES", help="Files of documents; without any, or for '-', stdin.")
     ] = None,
     model: Annotated[
-        str, typer.Option("--model", "-m", help="The model: a name from `rerank models`, a hub id or a directory.")
+        str,
+        typer.Option(
+            "--model", "-m", help="The model: a name from `rerank models`, a hub id, a directory or a .gguf file."
+        ),
     ] = "mini",
     top_k: Annotated[
         int | None, typer.Option("--top-k", "-k", min=1, help="Show at most this many hits; by default all.")
@@ -113,7 +116,8 @@ def rank(
     dtype: Dtype = None,
     token_budget: TokenBudget = None,
     checkpoint: Annotated[
-        str | None, typer.Option(help="Use the weights of this directory or hub id instead of the model's own.")
+        str | None,
+        typer.Option(help="Use the weights of this directory, hub id or .gguf file instead of the model's own."),
     ] = None,
     revision: Annotated[
         str | None, typer.Option(help="Hub commit, branch or tag; by default the one that the model is pinned to.")

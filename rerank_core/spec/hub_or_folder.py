@@ -80,7 +80,9 @@ def text_of(source: object, what: str) -> str:
             return os.path.abspath(os.path.expanduser(path))
     elif isinstance(source, str):
         return source
-    raise InputError(f"{what} is {short(source)}; it must be a name, a hub id or a directory, as a string or a path")
+    raise InputError(
+        f"{what} is {short(source)}; it must be a name, a hub id, a directory or a .gguf file, as a string or a path"
+    )
 
 
 def file_path_of(path: object, what: str) -> str:

@@ -90,6 +90,8 @@ def test_a_file_of_the_hub(bert: Path, tmp_path: Path, monkeypatch: pytest.Monke
     assert named.score(PAIRS) == expected
     with pytest.raises(UnknownModelError, match=r"'acme/tiny-GGUF/other.gguf' was not found in the local cache"):
         rerank_core.load("acme/tiny-GGUF/other.gguf", offline=True)
+    with pytest.raises(UnknownModelError, match=r"give one: 'acme/tiny-GGUF/FILE.gguf'"):
+        rerank_core.load("acme/tiny-GGUF", offline=True)
     with pytest.raises(CheckpointError, match="at revision 'bbb"):
         rerank_core.load("bge-reranker-base", checkpoint=name, offline=True, revision="b" * 40)
 

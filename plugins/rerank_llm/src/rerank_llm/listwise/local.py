@@ -30,7 +30,9 @@ def ranker(spec: ModelSpec, options: Options) -> SlidingRanker:
         CheckpointError: a model without a chat template, or without a token for each letter.
     """
     if options.checkpoint is None:
-        raise InputError(f"{spec.name!r} needs a chat model: load({spec.name!r}, checkpoint='a hub id or a directory')")
+        raise InputError(
+            f"{spec.name!r} needs a chat model: load({spec.name!r}, checkpoint='a hub id, a directory or a .gguf file')"
+        )
     values = options.model
     with reading(options.checkpoint):
         window_ranker = LocalWindowRanker(spec, options)
