@@ -18,6 +18,7 @@ DEFAULT: Literal["cross-encoder"] = "cross-encoder"
 # By kind of head: a description of such a model, and how to train it without changing its kind.
 _OTHERS = {
     "maxsim": ("a late-interaction model, which cannot be trained as such here", ""),
+    "cosine": ("an embedding model, which cannot be trained as such here", ""),
     "last_token": (
         "a causal language model that answers with a word",
         "`rerank train llm`, or --set model.kind=llm, trains it as a language model. ",
