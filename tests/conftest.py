@@ -24,6 +24,15 @@ def data() -> Path:
     return Path(folder)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def commands() -> Iterator[None]:
+    """The command line is built once."""
+    from helpers.commands import built_once
+
+    with built_once():
+        yield
+
+
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The root of the repository."""

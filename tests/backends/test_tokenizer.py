@@ -6,13 +6,15 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from itertools import product
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer, models
 
-from helpers.plain import TEXTS, PlainCrossEncoder
+from helpers.plain import DOCUMENTS, QUERIES, TEXTS, PlainCrossEncoder, assert_close
+from rerank_core import Reranker
 from rerank_core.backends.frames import pair_frame, single_frame
 from rerank_core.backends.tokenizer import TextTokenizer, largest_id
 from rerank_core.scorer import Tokens
@@ -27,9 +29,11 @@ ANY_TEXT = st.lists(st.one_of(st.sampled_from(HOSTILE), st.characters()), max_si
 
 
 @pytest.fixture(scope="session")
-def tokenizer(checkpoint: Path) -> TextTokenizer:
-    """The checkpoint's tokenizer as we read it."""
-    return TextTokenizer.from_directory(checkpoint)
+def tokenizer(reranker: Reranker) -> TextTokenizer:
+    """The checkpoint's tokenizer as a loaded model reads it."""
+    scorer: Any = reranker.scorer
+    found: TextTokenizer = scorer.tokenizer
+    return found
 
 
 def assert_well_placed(tokens: Tokens, text: str) -> None:
@@ -46,6 +50,14 @@ def test_ids_equal_hugging_faces(tokenizer: TextTokenizer, plain: PlainCrossEnco
     expected = [plain.ids(text) for text in TEXTS]
 
     assert expected == [tokens.ids.tolist() for tokens in tokenizer.encode(TEXTS)]
+
+
+def test_scores_equal_hugging_faces(reranker: Reranker, plain: PlainCrossEncoder) -> None:
+    """The ids reach the model: two queries and every document have the logit of the plain pair call."""
+    for query in QUERIES[:2]:
+        expected = [plain.score(query, document) for document in DOCUMENTS]
+
+        assert_close(expected, reranker.rerank(query, DOCUMENTS).scores())
 
 
 def test_an_id_list_longer_than_one_chunk_stays_in_order(tokenizer: TextTokenizer) -> None:
@@ -95,12 +107,18 @@ def test_spelt_out_tokens_are_the_words_they_look_like(made: Callable[[Family], 
     assert words == token_text
 
 
-def test_parse_special_tokens_reads_them_as_hugging_face_does(checkpoint: Path, plain: PlainCrossEncoder) -> None:
+def test_parse_special_tokens_reads_them_as_hugging_face_does(
+    tokenizer: TextTokenizer, plain: PlainCrossEncoder
+) -> None:
     """With `parse_special_tokens=True` the same texts have exactly Hugging Face's ids, special ones among them."""
-    parsing = TextTokenizer.from_directory(checkpoint, parse_special_tokens=True)
     expected = [plain.ids(text) for text in SPELT_OUT]
+    parsing = TextTokenizer(tokenizer.raw, parse_special_tokens=True)
+    try:
+        found = [tokens.ids.tolist() for tokens in parsing.encode(SPELT_OUT)]
+    finally:
+        tokenizer.raw.encode_special_tokens = True  # as it was; parsing the file again takes a second
 
-    assert expected == [tokens.ids.tolist() for tokens in parsing.encode(SPELT_OUT)]
+    assert found == expected
     assert plain.tokenizer.sep_token_id in {id_ for ids in expected for id_ in ids}
 
 

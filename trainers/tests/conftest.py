@@ -177,6 +177,15 @@ def forked_proofs() -> Iterator[None]:
         yield
 
 
+@pytest.fixture(scope="session", autouse=True)
+def commands() -> Iterator[None]:
+    """The command line is built once."""
+    from helpers.commands import built_once
+
+    with built_once():
+        yield
+
+
 @pytest.fixture(autouse=True)
 def as_it_was() -> Iterator[None]:
     """Restore torch's random state and number of threads, which training sets."""

@@ -7,6 +7,8 @@ from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import rerank_core
 from helpers import forked
 from helpers.plain import DOCUMENTS, LONG, QUERIES, assert_close
@@ -17,8 +19,10 @@ from rerank_core.testing.checkpoints import Family
 REQUESTS = [(query, (*DOCUMENTS[start:], LONG)[: 4 + 5 * start]) for start, query in enumerate(QUERIES)]
 
 
-def test_threads_get_the_scores_that_one_gets(reranker: Reranker) -> None:
-    """Eight threads with queries of mixed lengths, on real and made tokenizers: no error, every score equal."""
+@pytest.mark.parametrize("family", ["xlm-roberta", "bert"])
+def test_threads_get_the_scores_that_one_gets(family: Family, made: Callable[[Family], Path]) -> None:
+    """Eight threads with queries of mixed lengths: no error, every score equal."""
+    reranker = rerank_core.load(made(family), device="cpu")
     expected = [reranker.rerank(query, documents).scores() for query, documents in REQUESTS]
 
     def rank(number: int) -> list[float]:

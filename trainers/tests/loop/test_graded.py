@@ -20,7 +20,7 @@ GRADED = [
     for turn, labels in enumerate(((3, 2, 1, *[0] * 9), (0, 1, 0, 2, 0, 3, 1, 0, 0, 2, 0, 0)))
 ]
 BINARY = [replace(row, labels=tuple(3.0 * (label > 0) for label in row.labels or ())) for row in GRADED]
-TOLD = (f"data.group_size={DataConfig().group_size}", "data.label_range=[0,3]", "train.max_steps=2")
+TOLD = (f"data.group_size={DataConfig().group_size}", "data.label_range=[0,3]", "train.max_steps=1")
 
 
 @pytest.fixture(scope="module")

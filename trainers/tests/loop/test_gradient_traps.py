@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 import torch
 import transformers
-from helpers.runs import WHOLE, Gradients, Prepared, assert_equal
+from helpers.runs import WHOLE, Gradients, MakeRows, Prepared, assert_equal
 
 from helpers import forked
 from rerank_core.records.training_row import TrainingRow
@@ -58,26 +58,16 @@ def test_zeroing_before_backward_loses_all_passes_but_the_last(tmp_path: Path) -
     assert float(done.stdout) == pytest.approx(100 / 3, abs=1e-3)
 
 
-def test_the_bias_of_the_head_moves_only_where_it_means_something(prepared: Prepared) -> None:
+def test_the_bias_of_the_head_moves_only_where_it_means_something(prepared: Prepared, rows: MakeRows) -> None:
     """Under shift-invariant objectives its gradient is rounding noise, of which Adam would make steps of the learning
     rate; under bce it is trained."""
     for objective, moves in (("softmax_ce", False), ("ranknet", False), ("margin_mse", False), ("bce", True)):
-        data = None if objective != "margin_mse" else "scores"
-        run = prepared(f"objective={objective}", "train.arguments.optim=adamw_torch",
-                       rows=None if data is None else with_scores())  # fmt: skip
+        run = prepared(f"objective={objective}", "train.arguments.optim=adamw_torch", rows=rows(4, scores=True))
         before = copy.deepcopy(run.model.module.state_dict())
         run.train()
         after = run.model.module.state_dict()
         assert (not torch.equal(before["classifier.bias"], after["classifier.bias"])) is moves, objective
         assert not torch.equal(before["classifier.weight"], after["classifier.weight"])
-
-
-def with_scores() -> list[TrainingRow]:
-    """Rows with a teacher's scores."""
-    return [
-        TrainingRow(f"query {n}", ("a bear", "Paris", "bamboo"), (1.0, 0.0, 0.0), (2.0, 0.5 * n, -1.0), id=str(n))
-        for n in range(6)
-    ]
 
 
 class Recording(GroupObjective):

@@ -17,6 +17,16 @@ from rerank_core.testing.checkpoints import Family, tiny_cross_encoder
 MIXED = (*DOCUMENTS, LONG, PARAGRAPH * 5)
 
 
+@pytest.fixture(scope="session", params=["xlm-roberta", "bert", pytest.param("real", marks=pytest.mark.data)])
+def checkpoint(
+    request: pytest.FixtureRequest, made: Callable[[Family], Path], made_with: Callable[[Family, Path], Path]
+) -> Path:
+    """Both families, and a real vocabulary. With all real tokenizers the scores are compared in `test_tokenizer`."""
+    if request.param == "real":
+        return made_with("bert", request.getfixturevalue("data") / "tokenizers" / "bert-base-chinese")
+    return made(request.param)
+
+
 @pytest.fixture(scope="session")
 def expected(plain: PlainCrossEncoder) -> list[float]:
     """Scores of MIXED for the first query, one window at a time, each document that of its best."""

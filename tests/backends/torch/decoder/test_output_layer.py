@@ -56,8 +56,9 @@ def test_log_odds_are_those_of_the_models_own_logits(name: str, tmp_path: Path) 
     live: Any = AutoModelForCausalLM.from_pretrained(directory, dtype=torch.float32)
     beside = Reranker.from_scorer(scorer_of(live.eval(), reranker.scorer.tokenizer, YES_NO), YES_NO)
 
-    assert_close(expected(plain), reranker.rerank(QUERY, DOCUMENTS).scores())
-    assert_close(expected(plain), beside.rerank(QUERY, DOCUMENTS).scores())
+    wanted = expected(plain)
+    assert_close(wanted, reranker.rerank(QUERY, DOCUMENTS).scores())
+    assert_close(wanted, beside.rerank(QUERY, DOCUMENTS).scores())
 
 
 def test_an_output_layer_in_the_files_goes_before_a_tie_in_the_configuration(tmp_path: Path) -> None:
