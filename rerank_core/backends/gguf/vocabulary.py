@@ -6,13 +6,15 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from rerank_core.errors import CheckpointError
+from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.untrusted_files import JsonObject
 
 __all__ = ["BYTE", "NORMAL", "USER_DEFINED", "Vocabulary", "added_tokens", "template_processing", "vocabulary_of"]
 
 NORMAL, _UNKNOWN, _CONTROL, USER_DEFINED, _UNUSED, BYTE = 1, 2, 3, 4, 5, 6
 _PREFIX = "tokenizer.ggml."
+# Characters of a token. Vocabularies have runs of up to 256 spaces; the work of finding merges grows with the square.
+_LONGEST = 1024
 # Keys of special tokens; llama.cpp spells one of them wrong.
 _SPECIAL = {
     "bos": "bos_token_id", "eos": "eos_token_id", "unk": "unknown_token_id", "pad": "padding_token_id",
@@ -69,6 +71,11 @@ def vocabulary_of(metadata: JsonObject) -> Vocabulary:
     tokens = metadata.texts(f"{_PREFIX}tokens") or ()
     if not tokens:
         raise CheckpointError(f"{metadata.file} has no tokenizer: tokenizer.ggml.tokens is empty or missing")
+    longest = max(tokens, key=len)
+    if len(longest) > _LONGEST:
+        raise CheckpointError(
+            f"{metadata.file}: the token {short(longest)} has {len(longest)} characters, and {_LONGEST} are the most"
+        )
     types: list[Any] = metadata.of(f"{_PREFIX}token_type", list, [])
     if types and (len(types) != len(tokens) or not all(type(kind) is int for kind in types)):
         raise CheckpointError(

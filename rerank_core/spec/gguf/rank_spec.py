@@ -19,6 +19,7 @@ HEAD = "cls.output.weight"
 _ENCODER = "bert"
 _RANK = 4  # llama.cpp's number of the pooling type RANK
 _PROMPT = "tokenizer.chat_template.rerank"
+_LONGEST_PROMPT = 10_000  # characters; every special token is looked for in it
 _QUERY, _DOCUMENT = "{query}", "{document}"
 # Token types whose text stands for one token wherever a template has it: control and user-defined tokens.
 _WHOLE = (3, 4)
@@ -84,6 +85,8 @@ def template_of(header: GgufHeader) -> Template:
         CheckpointError: no such template, or one without query and document in this order.
     """
     prompt = header.metadata.of(_PROMPT, str, "")
+    if len(prompt) > _LONGEST_PROMPT:
+        raise header.metadata.wrong(_PROMPT, f"{_LONGEST_PROMPT} characters are the most")
     start, has_query, rest = prompt.partition(_QUERY)
     middle, has_document, end = rest.partition(_DOCUMENT)
     if not has_query or not has_document or _QUERY in middle + end or _DOCUMENT in start + end:

@@ -160,6 +160,7 @@ def test_a_head_of_another_kind_is_refused(family: Callable[[str], Path], tmp_pa
     labels = {"qwen3.classifier.output_labels": ["yes", "maybe", "no"]}
     for metadata, said in (
         (labels, "has 2 rows; the head of a causal reranker has two"),
+        ({"tokenizer.chat_template.rerank": "{query}" * 2000}, "10000 characters are the most"),
         ({"tokenizer.chat_template.rerank": "no fields"}, "it must hold {query} and then {document}"),
         ({"qwen3.classifier.output_labels": ["yes", "surely"]}, "are not two tokens"),
     ):
