@@ -30,8 +30,9 @@ $(VENV)/.dev: pyproject.toml constraints.txt requirements-dev.txt $(wildcard plu
 	$(INSTALL) -e '.[torch,gguf,testing]' $(addprefix -e ,$(PLUGINS)) -e 'trainers[lora,eval,mine,parquet]' -r requirements-dev.txt
 	@touch $@
 
-try: $(VENV)/.try  ## install the core and the small offline model, and rank a real example
+try: $(VENV)/.try  ## install the core and two small offline models, and rank an English and a Chinese example
 	$(BIN)/rerank rank "How do I keep a sourdough starter alive while I am on holiday?" examples/sourdough.jsonl --top-k 5
+	$(BIN)/rerank rank "铁锅生锈了怎么处理？" examples/wok.zh.jsonl --top-k 5 --model mini-multilingual
 
 # RERANK_REAL_GGUF=1 make test also reads a real GGUF file, which packages of the index carry (240 MB).
 test: $(VENV)/.dev  ## install everything and run every test, doctests and README examples included

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -61,16 +62,27 @@ def rank(*arguments: str, stdin: str | None = None) -> Any:
 
 
 # ---------------------------------------------------------------------- rank
-def test_the_example_ranks_sensibly(root: Path) -> None:
-    """The real default model puts the four documents that answer the question first."""
-    question = "How do I keep a sourdough starter alive while I am on holiday?"
-    result = rerank("rank", question, str(root / "examples" / "sourdough.jsonl"), "--top-k", "5", "--json")
+@pytest.mark.parametrize(
+    ("example", "model", "answers"),
+    [
+        (0, "mini", {"fridge-before-holiday", "stiff-starter", "dried-flakes", "neighbour"}),
+        (1, "mini-multilingual", {"轻微浮锈", "白醋除锈", "除锈之后"}),
+    ],
+)
+def test_the_examples_rank_sensibly(
+    example: int, model: str, answers: set[str], root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The commands of `make try`: the real small models put the documents that answer the question first."""
+    commands = [line for line in (root / "Makefile").read_text("utf-8").splitlines() if "$(BIN)/rerank rank" in line]
+    monkeypatch.chdir(root)
+    result = rerank(*shlex.split(commands[example].replace("$(BIN)/rerank", "")), "--json")
     data = json.loads(result.stdout)
 
-    best = {"fridge-before-holiday", "stiff-starter", "dried-flakes", "neighbour"}
-    assert {hit["id"] for hit in data["hits"][:4]} == best
-    assert (data["schema_version"], data["model"], len(data["hits"])) == (1, "mini", 5)
+    assert len(commands) == 2
+    assert {hit["id"] for hit in data["hits"][: len(answers)]} == answers
+    assert (data["schema_version"], data["model"], len(data["hits"])) == (1, model, 5)
     assert data["hits"][0]["metadata"].keys() == {"title"}
+    assert "warning" not in result.stderr
 
 
 def test_table_goes_to_stdout_and_the_rest_to_stderr(tmp_path: Path) -> None:
