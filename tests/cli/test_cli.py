@@ -170,7 +170,7 @@ def test_options_reach_the_model() -> None:
         (["x" * 5000], 1, "cannot be read: File name too long"),
         (["-m", "x" * 5000], 1, "no installed plugin has a model named 'xxx"),
         (["-m", "./" + "x" * 5000], 1, "no such directory"),
-        (["--checkpoint", "x" * 5000], 1, "neither an existing directory nor a hub id"),
+        (["--checkpoint", "x" * 5000], 1, "nor a hub id like"),
         (["--min-score", "nan"], 1, "error: min_score is nan"),
         (["--device", ""], 1, "error: device is ''"),
         (["-o", "layer=17"], 1, "error: option layer=17 must be one of 16, 28"),

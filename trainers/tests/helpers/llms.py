@@ -24,7 +24,7 @@ PIECES = {"before": "{bos}", "query": "A: {query}", "between": "\n", "doc": "B: 
 OWN = (f"model.template={json.dumps(PIECES)}", "model.first_layer=2")
 LAYERWISE = ("model.kind=layerwise", "data.group_size=0")
 QUERY, DOCS = "what does a panda eat?", ("Pandas eat bamboo.", "a", "", "大熊猫吃竹子。", "what is the answer? " * 3)
-ADAM = ("train.arguments.optim=adamw_torch", "train.learning_rate=5e-3", "train.max_steps=8")
+ADAM = ("train.arguments.optim=adamw_torch", "train.learning_rate=1e-2", "train.max_steps=4")
 TOKENIZERS: dict[str, Any] = {
     "qwen2": "bytes", "qwen3": "bytes", "llama": "sentencepiece", "granite": "sentencepiece", "gemma": "gemma",
     "gemma2": "gemma",

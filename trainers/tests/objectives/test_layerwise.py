@@ -169,7 +169,7 @@ def test_resumed_run_is_the_uninterrupted_one(
     prepared: Prepared, make: Make, tmp_path: Path, rows: Callable[..., list[TrainingRow]]
 ) -> None:
     """Four steps, and two steps and two more from the checkpoint, end at the same weights."""
-    told = (*LAYERWISE, *OWN, *ADAM, f"model.checkpoint={make('llama')}", "train.max_steps=4", "train.eval_steps=2")
+    told = (*LAYERWISE, *OWN, *ADAM, f"model.checkpoint={make('llama')}", "train.eval_steps=2")
     whole = prepared(*told, f"train.out={tmp_path / 'whole'}", rows=rows(8))
     whole.train()
     again = prepared(*told, f"train.out={tmp_path / 'whole'}", rows=rows(8))
