@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 
-from helpers.gguf_files import with_all_merges
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 
 LLAMA_3 = {
@@ -32,6 +31,8 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.fixture(scope="session")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The checkpoint of a family, not to be changed."""
+    from helpers.gguf_files import with_all_merges
+
     root = tmp_path_factory.mktemp("families")
 
     @functools.cache

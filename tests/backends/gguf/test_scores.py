@@ -30,10 +30,11 @@ OPENED = ("llama", "qwen2", "qwen3", "gemma2", "gemma3_text")
 
 @pytest.mark.parametrize("name", DECODERS)
 def test_a_decoder_scores_as_its_checkpoint(name: str, family: Callable[[str], Path], tmp_path: Path) -> None:
-    """F32 exactly, whatever the converter did to names, orders of rows and norms."""
+    """F32 exactly, whatever the converter did to names and orders of rows. It adds 1 to Gemma's norms, in float32."""
     expected = load(family(name)).score(PAIRS)
-    reranker = load(write_gguf(family(name), tmp_path / "m.gguf"))
-    assert_close(expected, reranker.score(PAIRS))
+    found = load(write_gguf(family(name), tmp_path / "m.gguf")).score(PAIRS)
+    assert_close(expected, found)
+    assert found == expected or name.startswith("gemma")
 
 
 @pytest.mark.parametrize("name", OPENED)
