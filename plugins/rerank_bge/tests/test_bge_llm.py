@@ -33,8 +33,8 @@ KINDS: dict[str, tuple[dict[str, Any], str]] = {
 }  # fmt: skip
 OPTIONS: dict[str, dict[str, Any]] = {
     "bge-llm-gemma": {},
-    "bge-llm-layerwise": {"layer": 12},
-    "bge-llm-lightweight": {"layer": 10, "compress_layers": [9]},
+    "bge-llm-layerwise": {"layer": 8},
+    "bge-llm-lightweight": {"layer": 9, "compress_layers": [8]},
 }
 QUERY = "what does a panda eat?"
 DOCS = [
