@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import threading
+from collections.abc import Sequence, Set
 
 from rerank_core.pipeline.letters import LATIN, SCRIPTS, letters_of, scripts_of
 from rerank_core.planning.row_plan import Job
 from rerank_core.plugins.registry import first_party
 from rerank_core.spec import ModelSpec
+from rerank_core.types import Document
 
 __all__ = ["ScriptCheck"]
 
@@ -29,42 +31,48 @@ class ScriptCheck:
         self._name = spec.name
         self._languages = spec.languages
         self._read = scripts_of(spec.languages)
+        self._lock = threading.Lock()  # two threads that find it at once give one warning
 
     def __call__(self, jobs: Sequence[Job]) -> None:
         """Log a warning, once, where the query of a job or most of its documents have mostly letters of a script that
         the model does not read."""
-        if self._read is None:
+        read = self._read
+        if read is None:
             return
         for job in jobs[:_REQUESTS]:
-            found = self._unread_query(job.query) or self._unread_documents(job)
+            found = _unread_of_query(job.query, read) or _unread_of_documents(job.documents, read)
             if found is not None:
-                self._read = None  # the model is named once
-                _log(_message(self._name, self._languages, *found))
+                with self._lock:
+                    first, self._read = self._read is not None, None
+                if first:
+                    _log(_message(self._name, self._languages, *found))
                 return
 
-    def _unread_query(self, query: str) -> tuple[str, str] | None:
-        script = self._unread(query)
-        # A name in Latin letters is a query in every language.
-        return None if script in (None, "", LATIN) else ("the query is", str(script))
 
-    def _unread_documents(self, job: Job) -> tuple[str, str] | None:
-        step = max(1, -(-len(job.documents) // _DOCUMENTS))
-        found = [self._unread(document.text) for document in job.documents[::step]]
-        with_letters = [script for script in found if script is not None]
-        unread = sorted(script for script in with_letters if script)
-        if 2 * len(unread) <= len(with_letters):
-            return None
-        return "most documents are", max(unread, key=unread.count)
+def _unread_of_query(query: str, read: Set[str]) -> tuple[str, str] | None:
+    script = _unread(query, read)
+    # A name in Latin letters is a query in every language.
+    return None if script in (None, "", LATIN) else ("the query is", str(script))
 
-    def _unread(self, text: str) -> str | None:
-        """The script of a text that the model does not read; empty where it does, None where the text has too few
-        letters."""
-        letters = letters_of(text[:_CHARACTERS])
-        total = letters.total()
-        if total < _FEWEST_LETTERS:
-            return None
-        unread = {script: count for script, count in letters.items() if script not in (self._read or ())}
-        return max(unread, key=unread.__getitem__) if 2 * sum(unread.values()) > total else ""
+
+def _unread_of_documents(documents: Sequence[Document], read: Set[str]) -> tuple[str, str] | None:
+    step = max(1, -(-len(documents) // _DOCUMENTS))
+    found = [_unread(document.text, read) for document in documents[::step]]
+    with_letters = [script for script in found if script is not None]
+    unread = sorted(script for script in with_letters if script)
+    if 2 * len(unread) <= len(with_letters):
+        return None
+    return "most documents are", max(unread, key=unread.count)
+
+
+def _unread(text: str, read: Set[str]) -> str | None:
+    """The script of a text that the model does not read; empty where it does, None if the text has too few letters."""
+    letters = letters_of(text[:_CHARACTERS])
+    total = letters.total()
+    if total < _FEWEST_LETTERS:
+        return None
+    unread = {script: count for script, count in letters.items() if script not in read}
+    return max(unread, key=unread.__getitem__) if 2 * sum(unread.values()) > total else ""
 
 
 def _message(model: str, languages: Sequence[str], what: str, script: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -129,3 +130,12 @@ def test_little_is_read(logged: Logged) -> None:
     model("en").rerank_many([*[("panda", ENGLISH)] * 4, ("大熊猫吃什么？", CHINESE)])
 
     assert logged() == []
+
+
+def test_threads_share_one_warning(logged: Logged) -> None:
+    """Calls of several threads at once give one warning, and it names the right script."""
+    english = model("en")
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda _: english.rerank("大熊猫吃什么？", ENGLISH), range(40)))
+
+    assert logged() == [OF_QUERY]
