@@ -8,7 +8,7 @@ PLUGINS := $(wildcard plugins/*)
 CODE := rerank_core plugins trainers tests tools benchmarks conftest.py
 # One process per core; tests of one file stay together, because they share models and README blocks need earlier ones.
 PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
-DOCS := README.md README.zh.md $(wildcard plugins/*/README.md) docs/cli.md docs/guide.zh.md docs/proof.md docs/speed.md docs/training.md
+DOCS := README.md README.zh.md $(wildcard plugins/*/README.md) docs/cli.md docs/guide.zh.md docs/proof.md docs/quality.md docs/speed.md docs/training.md
 
 # Compiled modules are kept, which the many processes of the tests need.
 unexport PYTHONDONTWRITEBYTECODE
@@ -69,8 +69,9 @@ bench: $(VENV)/.dev  ## compare the speed with other libraries, each in its own 
 	$(BIN)/python benchmarks/late.py
 	$(BIN)/python benchmarks/training.py
 
-ndcg: $(VENV)/.dev  ## measure nDCG@10 of mini on TREC DL 2019; RERANK_DATA names the folder of the data
-	$(BIN)/python benchmarks/dl19.py --model mini
+ndcg: $(VENV)/.dev  ## measure nDCG@10 of the mini models and BM25 on judged sets, and their load; RERANK_DATA names the folder of the data
+	$(BIN)/python benchmarks/quality.py
+	$(BIN)/python benchmarks/load_memory.py
 
 # The core alone, without torch, on another Python: make test-core PYTHON=python3.13 VENV=.venv-3.13
 test-core: | $(VENV)/bin/python  ## run the core's own tests without torch, for other Python versions

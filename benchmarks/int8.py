@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from dl19 import ndcg10, requests
-from ir_measures import ScoredDoc
+from parts.dl19 import judged_queries
+from parts.ndcg import Judgements, ndcg10
 from scipy.stats import kendalltau
 
 import rerank_core
@@ -28,30 +28,30 @@ DTYPES = ("float32", "int8")
 def measure(data: Path, model: str, queries: int) -> dict[str, Any]:
     """Metrics and timings of one model, as plain data."""
     rerankers = {dtype: rerank_core.load(model, device="cpu", dtype=dtype) for dtype in DTYPES}
-    runs: dict[str, list[ScoredDoc]] = {dtype: [] for dtype in DTYPES}
     ratios, taus, drifts = [], [], []
-    judged_queries = requests(data)[:queries]
-    for number, query, documents in judged_queries:
-        seconds, scores = {}, {}
+    chosen = judged_queries(data)[:queries]
+    scores: dict[str, list[list[float]]] = {dtype: [] for dtype in DTYPES}
+    for one in chosen:
+        seconds = {}
         for dtype, reranker in rerankers.items():
             started = time.perf_counter()
-            ranking = reranker.rerank(query, documents)
+            ranking = reranker.rerank(one.query, one.passages)
             seconds[dtype] = time.perf_counter() - started
-            scores[dtype] = ranking.scores()
-            runs[dtype] += [ScoredDoc(number, str(hit.document.id), hit.score) for hit in ranking]
+            scores[dtype].append(ranking.scores())
         ratios.append(seconds["float32"] / seconds["int8"])
-        taus.append(float(kendalltau(scores["float32"], scores["int8"]).statistic))
-        drifts += [abs(a - b) for a, b in zip(scores["float32"], scores["int8"], strict=True)]
-    judged = {number for number, _, _ in judged_queries}
+        exact, approximate = (scores[dtype][-1] for dtype in DTYPES)
+        taus.append(float(kendalltau(exact, approximate).statistic))
+        drifts += [abs(a - b) for a, b in zip(exact, approximate, strict=True)]
+    judgements = [Judgements(one.grades, one.others) for one in chosen]
     return {
         "model": model,
-        "queries": len(judged_queries),
+        "queries": len(chosen),
         "times_float32": round(median(ratios), 2),
         "kendall_tau": round(mean(taus), 4),
         "kendall_tau_least": round(min(taus), 4),
         "drift_mean": round(mean(drifts), 5),
         "drift_most": round(max(drifts), 5),
-        "ndcg10": {dtype: round(ndcg10(data, runs[dtype], judged), 4) for dtype in DTYPES},
+        "ndcg10": {dtype: round(mean(ndcg10(scores[dtype], judgements)), 4) for dtype in DTYPES},
     }
 
 

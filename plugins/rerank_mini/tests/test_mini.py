@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 from scipy.stats import kendalltau
@@ -14,9 +14,8 @@ from helpers.scripts import module_of
 from rerank_core import Ranking, Reranker
 from rerank_core.testing import ScorerConformance
 
-dl19 = module_of(Path(__file__).resolve().parents[3] / "benchmarks" / "dl19.py")
-# Query id, query and documents of some queries.
-Requests = list[tuple[str, str, list[dict[str, str]]]]
+PARTS = Path(__file__).resolve().parents[3] / "benchmarks" / "parts"
+dl19, ndcg = (module_of(PARTS / f"{name}.py") for name in ("dl19", "ndcg"))
 
 
 @pytest.fixture(scope="module")
@@ -49,40 +48,34 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="module")
-def sample(data: Path) -> Requests:
+def sample(data: Path) -> list[Any]:
     """The first queries of TREC DL19."""
-    first: Requests = dl19.requests(data)[:2]
-    return first
+    return list(dl19.judged_queries(data)[:2])
 
 
 @pytest.fixture(scope="module")
-def rankings(reranker: Reranker, sample: Requests) -> list[Ranking]:
-    return reranker.rerank_many([(query, docs) for _, query, docs in sample])
+def rankings(reranker: Reranker, sample: list[Any]) -> list[Ranking]:
+    return reranker.rerank_many([(one.query, one.passages) for one in sample])
 
 
 @pytest.mark.data
-def test_dl19_sample_is_ranked_better_than_by_bm25(data: Path, sample: Requests, rankings: list[Ranking]) -> None:
+def test_dl19_sample_is_ranked_better_than_by_bm25(sample: list[Any], rankings: list[Ranking]) -> None:
     """On the first queries of TREC DL19, nDCG@10 is well above the order of the file: 0.90 and 0.65
-    (benchmarks/dl19.py has all of them)."""
-    judged = {query for query, _, _ in sample}
-    ours = [
-        dl19.ScoredDoc(query, str(hit.document.id), hit.score)
-        for (query, _, _), ranking in zip(sample, rankings, strict=True)
-        for hit in ranking
-    ]
-    bm25 = [dl19.ScoredDoc(query, doc["id"], -float(n)) for query, _, docs in sample for n, doc in enumerate(docs)]
-    scores = [dl19.ndcg10(data, run, judged) for run in (ours, bm25)]
+    (benchmarks/quality.py has all of them)."""
+    judgements = [ndcg.Judgements(one.grades, one.others) for one in sample]
+    ours = ndcg.ndcg10([ranking.scores() for ranking in rankings], judgements)
+    bm25 = ndcg.ndcg10([[-float(position) for position in range(len(one.passages))] for one in sample], judgements)
 
-    assert scores[0] > scores[1] + 0.15, json.dumps(scores)
+    assert sum(ours) / 2 > sum(bm25) / 2 + 0.15, (ours, bm25)
 
 
 @pytest.mark.data
-def test_int8_ranks_as_float32(sample: Requests, rankings: list[Ranking]) -> None:
+def test_int8_ranks_as_float32(sample: list[Any], rankings: list[Ranking]) -> None:
     """Kendall's tau over TREC DL19 queries with real weights; 0.979 over all of them."""
     int8 = rerank_core.load("mini", device="cpu", dtype="int8")
     taus = [
-        kendalltau(ranking.scores(), int8.rerank(query, docs).scores()).statistic
-        for (_, query, docs), ranking in zip(sample, rankings, strict=True)
+        kendalltau(ranking.scores(), int8.rerank(one.query, one.passages).scores()).statistic
+        for one, ranking in zip(sample, rankings, strict=True)
     ]
 
     assert sum(taus) / len(taus) >= 0.97
