@@ -80,7 +80,7 @@ def test_one_that_fails_keeps_no_other_from_a_directory(body: str, tmp_path: Pat
 def test_where_nobody_takes_a_directory_the_failure_is_named(body: str, tmp_path: Path, discover: Discover) -> None:
     """A directory that nobody knows is a CheckpointError that names the plugin which could not say."""
     plugin(tmp_path, "bad", MATCH.format(body=body))
-    with pytest.raises(CheckpointError, match=r"no reranker.*'bad' (could not open|opened)"):
+    with pytest.raises(CheckpointError, match=r"(?s)no reranker.*'bad' (could not open|opened)"):
         discover().resolve(str(folder_of(tmp_path, {"architectures": ["BertModel"]})))
 
 
