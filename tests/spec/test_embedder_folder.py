@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytest.importorskip("torch", reason="a model is built and loaded")
+
 import rerank_core
 from rerank_core import CheckpointError, Head
 from rerank_core.testing import tiny_encoder
