@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import argparse
 import importlib.metadata
+import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -102,7 +103,11 @@ def main() -> None:
     }
     for name in options.only or SETS:
         measure(name, SETS[name](data), rerankers, state)
-        write(options.json, {**result, "reference": REFERENCE, "sets": summary(read(state))})
+        # Sets that this run does not measure keep the figures that they have.
+        kept = options.json.is_file() and not options.fresh
+        before = json.loads(options.json.read_text("utf-8"))["sets"] if kept else {}
+        sets = {**before, **summary(read(state))}
+        write(options.json, {**result, "reference": REFERENCE, "sets": {one: sets[one] for one in SETS if one in sets}})
     from quality_table import quality  # in tools, whose folder parts.run adds to the path
 
     print(quality(options.json))
