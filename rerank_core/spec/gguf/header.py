@@ -1,6 +1,6 @@
 """Reads the header of a GGUF file: its metadata, and the type, shape and place of each tensor. No tensor is read.
 
-The layout is that of ggml's ``docs/gguf.md``, versions 2 and 3. A header comes from anybody, so each length, count and
+The layout is that of ggml's ``docs/gguf.md``, versions 2 and 3. A header is untrusted: each length, count and
 offset is compared with the size of the file before anything is allocated for it.
 """
 

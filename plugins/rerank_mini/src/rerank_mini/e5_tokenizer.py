@@ -22,8 +22,11 @@ def tokenizer_of(file: E5File) -> Tokenizer:
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=ids.unk, byte_fallback=False))
     tokenizer.normalizer = normalizers.Sequence(
         [
-            normalizers.Replace(Regex(_any_of(file.deleted)), ""),
-            normalizers.Replace(Regex(_any_of(file.spaces)), " "),
+            *(
+                normalizers.Replace(Regex(_any_of(characters)), replacement)
+                for characters, replacement in ((file.deleted, ""), (file.spaces, " "))
+                if characters  # an empty class is no regular expression
+            ),
             normalizers.Replace(_KEPT, _STAND_IN),
             normalizers.NFKC(),
             normalizers.Replace(_STAND_IN, _KEPT),
