@@ -101,6 +101,13 @@ def test_fullwidth_tilde_is_kept(small: Path) -> None:
     assert normalizer.normalize_str("１～２") == "1～2"
 
 
+def test_a_file_may_normalise_no_character(small: Path) -> None:
+    """Without removed characters and spaces in the table, the tokenizer works and leaves both as they are."""
+    tokenizer = tokenizer_of(replace(open_e5(small), deleted="", spaces=""))
+
+    assert tokenizer.normalizer.normalize_str("a\x01b") == "a\x01b"
+
+
 def attempt(path: Path) -> str:
     """What comes of a file: its error, or "read"."""
     try:
