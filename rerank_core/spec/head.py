@@ -31,20 +31,20 @@ class Head:
 
     Attributes:
         kind: ``classifier`` (one-label sequence classification), ``maxsim`` (late interaction), ``cosine`` (the cosine
-            of two text vectors), ``last_token`` (a causal language model's logit of a word) or ``layers`` (a causal
+            of two text vectors), ``last_token`` (a causal language model's logit of a token) or ``layers`` (a causal
             model with a score at every layer).
         reduce: for ``maxsim``, how the maximum similarities of the query's tokens are combined: ``sum`` or ``mean``.
         vectors: for ``maxsim``, how hidden states become token vectors.
         pooling: for ``cosine``, how the last hidden states of a text become its vector: their ``mean``, the first
             (``cls``) or the ``last``. With ``maxsim``, the cosine is computed too (`score_option`).
-        positive, negative: for ``last_token``, the words whose logits give the score.
+        positive, negative: for ``last_token``, the words whose logits give the score, or their token ids.
         first, step, weights: for ``layers``, see `layers`.
     """
 
     kind: HeadKind
     reduce: Literal["mean", "sum"] | None = None
-    positive: str | None = None
-    negative: str | None = None
+    positive: str | int | None = None
+    negative: str | int | None = None
     first: int | None = None
     step: int | None = None
     weights: str | None = None
@@ -70,14 +70,18 @@ class Head:
                 )
         if self.pooling is not None or self.kind == "cosine":
             one_of(self.pooling, get_args(Pooling), "Head.pooling")
-        for name in ("positive", "negative"):
-            if getattr(self, name) is not None and not isinstance(getattr(self, name), str):
-                raise InputError(f"Head.last_token({name}={short(getattr(self, name))}): it must be a string")
-        if self.kind == "last_token" and (not self.positive or self.positive == self.negative):
-            raise InputError(
-                f"Head.last_token(positive={short(self.positive)}, negative={short(self.negative)}): "
-                "positive must be a label, and negative a different one or None"
-            )
+        if self.kind == "last_token":
+            for name in ("positive", "negative"):
+                label = getattr(self, name)
+                if not (_is_label(label) or (name == "negative" and label is None)):
+                    raise InputError(
+                        f"Head.last_token({name}={short(label)}): it must be a word, or a token id as an integer from 0"
+                    )
+            if self.positive == self.negative:
+                raise InputError(
+                    f"Head.last_token(positive={short(self.positive)}, negative={short(self.negative)}): "
+                    "negative must be a label other than positive, or None"
+                )
         if self.kind == "layers":
             for name in ("first", "step"):
                 value = getattr(self, name)
@@ -122,9 +126,13 @@ class Head:
         return cls("cosine", pooling=pooling)
 
     @classmethod
-    def last_token(cls, positive: str, negative: str | None = None) -> Head:
+    def last_token(cls, positive: str | int, negative: str | int | None = None) -> Head:
         """The logit that a causal language model gives ``positive`` as the next token of a row; with ``negative``,
-        the log-odds of the two. Each must be a single token (monoT5, Nogueira et al., 2020; here decoder-only)."""
+        the log-odds of the two (monoT5, Nogueira et al., 2020; here decoder-only).
+
+        Args:
+            positive, negative: each a word that is a single token of the model's tokenizer, or the token's id.
+        """
         return cls("last_token", positive=positive, negative=negative)
 
     @classmethod
@@ -143,3 +151,8 @@ class Head:
         if self.kind == "maxsim" or self.kind == "cosine":
             return self.kind
         return "logit"
+
+
+def _is_label(value: object) -> bool:
+    """Whether a value names a token: a word, or an id."""
+    return bool(value) if isinstance(value, str) else type(value) is int and value >= 0

@@ -28,6 +28,7 @@ def no_base(name: str) -> ModelSpec:
         fake_spec(
             template=Template(before=("{bos}", "x"), after=("\n", "{prompt}")), head=Head.last_token("Yes", "No")
         ),
+        fake_spec(template=Template(), head=Head.last_token(0, 9454)),
         fake_spec(template=Template(), head=Head.layers(first=8, step=2)),
     ],
 )
@@ -143,6 +144,11 @@ def test_plain_classifier_folder_gets_a_spec(tmp_path: Path, limit: float | None
         lambda: fake_spec(head=Head.maxsim()),
         lambda: Head("maxsim"),
         lambda: Head("classifier", reduce="sum"),
+        lambda: Head.last_token(True),
+        lambda: Head.last_token("Yes", False),
+        lambda: Head.last_token(-1),
+        lambda: Head.last_token(0, 0),
+        lambda: Head.last_token(""),
         lambda: Template(query="query"),
         lambda: Template(doc="{doc} {doc}"),
         lambda: Template(before="[CLS]", wrap="pair"),

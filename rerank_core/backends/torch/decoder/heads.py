@@ -10,6 +10,7 @@ from typing import Any, Protocol
 import torch
 
 from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.backends.torch.decoder.output_layer import TokenLogits
 from rerank_core.backends.torch.decoder.soft_cap import final_cap, soft_cap
@@ -90,21 +91,31 @@ class LayerHeads:
         return "score" if len(self.layers) == 1 else f"layer_{layer}"
 
 
-def label_ids(head: Head, tokenizer: TextTokenizer, model: str) -> tuple[int, ...]:
+def label_ids(head: Head, tokenizer: TextTokenizer, model: str, *, rows: int | None = None) -> tuple[int, ...]:
     """Token ids of a head's labels.
 
+    Args:
+        rows: how many rows the model's output layer has; an id above that is refused.
+
     Raises:
-        CheckpointError: a label that is not exactly one token for this tokenizer.
+        CheckpointError: a word that is not exactly one token for this tokenizer, or an id without a row.
     """
     labels = []
     for label in (head.positive, head.negative):
         if label is None:
             continue
+        if isinstance(label, int):
+            if rows is not None and label >= rows:
+                raise CheckpointError(
+                    f"model {model!r}: the label is the token id {label}, and the model's output layer has {rows} rows"
+                )
+            labels.append(label)
+            continue
         ids = tokenizer.encode([label])[0].ids
         if len(ids) != 1:
             raise CheckpointError(
                 f"model {model!r}: the label {label!r} is {len(ids)} tokens here, {list(ids)!r}; a label must be one "
-                "token. Choose labels that this tokenizer has whole"
+                "token. Choose labels that this tokenizer has whole, or give token ids"
             )
         labels.append(ids[0])
     if len(set(labels)) != len(labels):
@@ -118,7 +129,7 @@ def label_head(directory: Path, module: Any, head: Head, tokenizer: TextTokenize
     Raises:
         CheckpointError: no output layer, or labels that are not single tokens.
     """
-    ids = label_ids(head, tokenizer, model)
+    ids = label_ids(head, tokenizer, model, rows=packing.embedding_rows(module))
     layer = TokenLogits.of(directory, module, ids, model)
     layer.check(module)
     return LabelHead((module.config.num_hidden_layers,), ids, layer)
@@ -130,7 +141,7 @@ def live_label_head(module: Any, head: Head, tokenizer: TextTokenizer, model: st
     Raises:
         CheckpointError: a module without an output layer, or labels that are not single tokens.
     """
-    rows = label_ids(head, tokenizer, model)
+    rows = label_ids(head, tokenizer, model, rows=packing.embedding_rows(module))
     layer = TokenLogits(module, rows, model)
     layer.check(module.base_model)
     return LabelHead((module.config.num_hidden_layers,), rows, layer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from hypothesis import strategies as st
 import rerank_core
 from helpers.causal import PROMPT, SPEC, load, pieces, scorer
 from helpers.plain import DOCUMENTS, LONG, PARAGRAPH, QUERIES, TEXTS, PlainCausal, assert_close, cut
-from rerank_core import Head, InputError, ModelSpec, Reranker, Template
+from rerank_core import CheckpointError, Head, InputError, ModelSpec, Reranker, Template
 from rerank_core.testing import ScorerConformance, tiny_causal_lm
 
 # transformers' name of the family, and what its tiny model has beside the usual.
@@ -182,6 +183,37 @@ def test_one_label_is_its_logit_and_two_are_log_odds(made: Callable[[str], Path]
     one = load(made("qwen3"), rerank_core.ModelSpec(**{**vars(SPEC), "head": Head.last_token("Yes")}))
     expected = [plain.score(pieces(plain, QUERIES[0], text), "Yes") for text in DOCUMENTS]
     assert_close(expected, one.rerank(QUERIES[0], DOCUMENTS).scores())
+
+
+def test_a_label_may_be_a_token_id(made: Callable[[str], Path]) -> None:
+    """Id 0 is a token like any other; an id and a word can be mixed."""
+    plain = PlainCausal(made("qwen3"))
+    (yes,), (no,) = plain.ids("yes"), plain.ids("no")
+    zero = plain.tokenizer.convert_ids_to_tokens(0)
+    for labels in ((yes, no), (yes, "no"), ("yes", no)):
+        found = load(made("qwen3"), replace(SPEC, head=Head.last_token(*labels))).rerank(QUERIES[0], DOCUMENTS)
+        expected = [plain.score(pieces(plain, QUERIES[0], text), "yes", "no") for text in DOCUMENTS]
+        assert_close(expected, found.scores())
+    parts = [
+        [plain.ids(piece) if isinstance(piece, str) else piece for piece in pieces(plain, QUERIES[0], text)]
+        for text in DOCUMENTS
+    ]
+    rows = [[id_ for piece in row for id_ in piece] for row in parts]
+    with torch.inference_mode():
+        logits = [float(plain.model(input_ids=torch.tensor([row])).logits[0, -1, 0]) for row in rows]
+    assert zero == "<|endoftext|>"
+    assert_close(
+        logits, load(made("qwen3"), replace(SPEC, head=Head.last_token(0))).rerank(QUERIES[0], DOCUMENTS).scores()
+    )
+
+
+@pytest.mark.parametrize(("labels", "message"), [((10**6,), "token id 1000000"), (("yes", "id of yes"), "both labels")])
+def test_token_ids_are_checked(labels: tuple[Any, ...], message: str, made: Callable[[str], Path]) -> None:
+    """An id without a row of the output layer, and an id that is the other label's token."""
+    (yes,) = PlainCausal(made("qwen3")).ids("yes")
+    given = [yes if label == "id of yes" else label for label in labels]
+    with pytest.raises(CheckpointError, match=message):
+        load(made("qwen3"), replace(SPEC, head=Head.last_token(*given)))
 
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_scores(

@@ -116,5 +116,5 @@ def _guessed(directory: Path, spec: ModelSpec) -> ModelConfig:
     settings = replace(settings, max_query_length=spec.max_query_length, first_layer=head.first or settings.first_layer)
     if head.kind == "classifier":
         return settings
-    answers = tuple(word for word in (head.positive, head.negative) if word is not None)
+    answers: Any = tuple(label for label in (head.positive, head.negative) if label is not None)  # words or token ids
     return replace(settings, template=asdict(spec.template), answers=answers)

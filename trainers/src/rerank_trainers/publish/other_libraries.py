@@ -80,8 +80,13 @@ def plain_use(spec: ModelSpec) -> list[str]:
         note = f"sentence-transformers loads it as a `CrossEncoder`{remark}. {note}"
     else:
         assert spec.head is not None
-        words = [word for word in (spec.head.positive, spec.head.negative) if word is not None]
-        ids = [f"logits[tokenizer.encode({word!r}, add_special_tokens=False)[0]]" for word in words]
+        labels = [label for label in (spec.head.positive, spec.head.negative) if label is not None]
+        ids = [
+            f"logits[{label}]"
+            if isinstance(label, int)
+            else f"logits[tokenizer.encode({label!r}, add_special_tokens=False)[0]]"
+            for label in labels
+        ]
         code += [
             f"pieces = [{shown}]  # each is tokenized on its own",
             "ids = [id for piece in pieces for id in tokenizer.encode(piece, add_special_tokens=False)]",
