@@ -47,7 +47,7 @@ TRAINERS_USE = """
     errors loading options pipeline.ranking planning.longdoc planning.row_plan plugins plugins.registry progress
     records.document_options records.documents records.fields records.label_scale records.parquet records.paths
     records.record_files records.row_converters records.row_formats records.training_row reranker scorer
-    spec.adapter_folder spec.hub_or_folder spec.reranker_json spec.template spec.untrusted_files types
+    spec.folders.adapter spec.hub_or_folder spec.reranker_json spec.template spec.untrusted_files types
 """
 
 

@@ -24,7 +24,7 @@ from rerank_core.plugins.discovery import (
 )
 from rerank_core.plugins.entry_points import entry_points, normalized_name
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.adapter_folder import spec_of_adapter
+from rerank_core.spec.folders.adapter import spec_of_adapter
 from rerank_core.spec.gguf.choice import gguf_of
 from rerank_core.spec.gguf.rank_spec import spec_of_gguf
 from rerank_core.spec.hub_or_folder import directory_of, hub_file_of, is_hub_id, is_path

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rerank_core.errors import CheckpointError, InputError, short
-from rerank_core.spec.embedder_folder import reranker_json_of_embedder
+from rerank_core.spec.folders.embedder import reranker_json_of_embedder
 from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import file_path_of, model_name_of
 from rerank_core.spec.model_spec import ModelSpec

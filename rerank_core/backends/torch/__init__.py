@@ -44,7 +44,7 @@ from rerank_core.backends.try_in_child import try_template
 from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec, TokenVectors
-from rerank_core.spec.adapter_folder import is_adapter
+from rerank_core.spec.folders.adapter import is_adapter
 from rerank_core.spec.untrusted_files import reading
 
 if TYPE_CHECKING:

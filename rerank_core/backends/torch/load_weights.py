@@ -20,7 +20,7 @@ from rerank_core.backends.torch.pickle_conversion import conversion_code
 from rerank_core.backends.torch.safe_config import check_config, with_safe_settings
 from rerank_core.backends.torch.safetensors_reader import check_weights
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
-from rerank_core.spec.adapter_folder import is_adapter
+from rerank_core.spec.folders.adapter import is_adapter
 from rerank_core.spec.untrusted_files import read_json, reason
 
 __all__ = ["configuration", "from_files", "load_module", "max_positions", "move", "position_offset", "quiet"]

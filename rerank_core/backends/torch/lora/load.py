@@ -16,7 +16,7 @@ from rerank_core.backends.torch.safetensors_reader import tensors_of
 from rerank_core.errors import CheckpointError, short
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec
-from rerank_core.spec.adapter_folder import CONFIG, WEIGHTS, base_directory, base_name, is_adapter
+from rerank_core.spec.folders.adapter import CONFIG, WEIGHTS, base_directory, base_name, is_adapter
 from rerank_core.spec.hub_or_folder import is_hub_id
 from rerank_core.spec.untrusted_files import read_json
 

@@ -11,7 +11,7 @@ from rerank_core import CheckpointError, InputError, ModelSpec
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.lora.load import merge_into
 from rerank_core.plugins import registry
-from rerank_core.spec.adapter_folder import CONFIG, is_adapter
+from rerank_core.spec.folders.adapter import CONFIG, is_adapter
 from rerank_core.spec.hub_or_folder import file_path_of
 from rerank_core.spec.reranker_json import FILE_NAME
 from rerank_core.spec.untrusted_files import read_json

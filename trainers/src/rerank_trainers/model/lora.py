@@ -11,7 +11,7 @@ import torch
 
 from rerank_core import CheckpointError, InputError, MissingDependencyError
 from rerank_core.backends.torch.lora.merge import adapter_tensors
-from rerank_core.spec.adapter_folder import WEIGHTS
+from rerank_core.spec.folders.adapter import WEIGHTS
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import DEFAULT
 

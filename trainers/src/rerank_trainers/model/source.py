@@ -14,7 +14,7 @@ from rerank_core.backends.tokenizer import check_tokenizer_files
 from rerank_core.backends.torch.load_weights import quiet
 from rerank_core.options import Options
 from rerank_core.plugins import registry
-from rerank_core.spec.adapter_folder import is_adapter
+from rerank_core.spec.folders.adapter import is_adapter
 from rerank_core.spec.hub_or_folder import is_hub_id
 from rerank_core.spec.reranker_json import FILE_NAME
 from rerank_core.spec.untrusted_files import read_json, reading

@@ -1,0 +1,1 @@
+"""Specs of folders without a reranker.json: an adapter, an embedding model."""
