@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import MutableMapping, Sequence
 from dataclasses import dataclass
 
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.errors import CheckpointError
 from rerank_core.scorer import Batch, QueryRow, Row, Tokens
+from rerank_core.spec.template import RenderedTemplate
 
 __all__ = [
     "PairFrame",
     "PrefixFrame",
     "SingleFrame",
     "behind_prefixes",
+    "literal_frame",
+    "literal_ids",
     "pair_frame",
     "single_frame",
     "stacked_frame",
@@ -157,6 +160,39 @@ def pair_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
         after=ids[d:],
         types=(types[:a], types[a], types[b:c], types[c], types[d:]) if typed else None,
     )
+
+
+def literal_ids(
+    tokenizer: TextTokenizer, wording: RenderedTemplate, known: MutableMapping[str, tuple[int, ...]]
+) -> dict[str, tuple[int, ...]]:
+    """The token ids of a template's ``before``, ``between`` and ``after``, each piece tokenized on its own.
+
+    Special tokens are recognized in the template's text, never in the value of an option.
+
+    Args:
+        known: ids of pieces by text. New pieces are added, so that a piece is tokenized once: `TextTokenizer.literal`
+            changes a setting of the tokenizer, which other threads may be using later.
+    """
+    ids = {}
+    for name, pieces in wording.literal.items():
+        tokens: list[int] = []
+        for text, is_template in pieces:
+            if is_template and text not in known:
+                known[text] = tokenizer.literal(text)
+            tokens += known[text] if is_template else tokenizer.encode([text])[0].ids
+        ids[name] = tuple(tokens)
+    return ids
+
+
+def literal_frame(
+    tokenizer: TextTokenizer, wording: RenderedTemplate, known: MutableMapping[str, tuple[int, ...]]
+) -> PairFrame:
+    """Query and document in one row between the literal pieces of a template; all tokens are of the first type.
+
+    Args:
+        known: see `literal_ids`.
+    """
+    return PairFrame(**literal_ids(tokenizer, wording, known), types=None)
 
 
 def stacked_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:

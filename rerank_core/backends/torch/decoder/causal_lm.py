@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from rerank_core.backends.frames import PrefixFrame, behind_prefixes
+from rerank_core.backends.frames import PrefixFrame, behind_prefixes, literal_ids
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
@@ -80,16 +80,7 @@ class DecoderScorer(TorchScorer):
     def _configure(self) -> None:
         wording = RenderedTemplate.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
         self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
-        ids = {}
-        for name, pieces in wording.literal.items():
-            tokens: list[int] = []
-            for text, is_template in pieces:
-                if is_template and text not in self._literal:
-                    self._literal[text] = self.tokenizer.literal(text)
-                # The value of an option never becomes a special token.
-                tokens += self._literal[text] if is_template else self.tokenizer.encode([text])[0].ids
-            ids[name] = tuple(tokens)
-        self._frame = PrefixFrame(**ids)
+        self._frame = PrefixFrame(**literal_ids(self.tokenizer, wording, self._literal))
         self._plan_cascade(self._values.get("cascade"))
 
     def _plan_cascade(self, cascade: Mapping[int, int] | None) -> None:
