@@ -7,12 +7,16 @@ before it is used. Tensors of 4 bits are blocks of 32 numbers (ggml's ``Q4_0``).
 
 from __future__ import annotations
 
+import itertools
 import mmap
+import operator
 import struct
+import sys
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rerank_core import CheckpointError
 
@@ -75,8 +79,8 @@ class E5File:
     deleted: str
     spaces: str
     tensors: Mapping[str, Tensor]
-    _offsets: tuple[int, ...]
-    _scores: tuple[float, ...]
+    _offsets: array[int]
+    _scores: array[float]
     _blob: tuple[int, int]
 
     def pieces(self) -> list[tuple[str, float]]:
@@ -86,7 +90,7 @@ class E5File:
             CheckpointError: pieces that are not UTF-8, empty, or equal.
         """
         blob = self.data[slice(*self._blob)]
-        bounds = zip(self._offsets, self._offsets[1:], strict=False)
+        bounds = itertools.pairwise(self._offsets)
         try:
             words = [blob[start:stop].decode() for start, stop in bounds]
         except UnicodeDecodeError as error:
@@ -105,6 +109,11 @@ class E5File:
         if tensor is None or tensor.four_bits != four_bits or tensor.count != count:
             raise wrong(self.path, f"has for {name!r} {tensor!r}, not {count} values in {_TYPES[four_bits]}")
         return memoryview(self.data)[tensor.start : tensor.stop]
+
+    def drop_pages(self) -> None:
+        """Let the system take back the pages that were read; what is read again comes from the file."""
+        if hasattr(mmap, "MADV_DONTNEED"):  # not on Windows
+            self.data.madvise(mmap.MADV_DONTNEED)
 
 
 def open_e5(path: Path) -> E5File:
@@ -152,13 +161,13 @@ class _Reader:
         deleted, spaces = self._normalization()
         return E5File(self._path, self._data, settings, deleted, spaces, self._tensors(), *where)
 
-    def _pieces(self, count: int) -> tuple[tuple[int, ...], tuple[float, ...], tuple[int, int]]:
+    def _pieces(self, count: int) -> tuple[array[int], array[float], tuple[int, int]]:
         (length,) = self._numbers("<Q", "length of the pieces")
-        offsets = self._numbers(f"<{count + 1}I", "offsets of the pieces")
-        scores = self._numbers(f"<{count}f", "scores of the pieces")
+        offsets: array[int] = self._array("I", count + 1, "offsets of the pieces")
+        scores: array[float] = self._array("f", count, "scores of the pieces")
         start = self._position
         self._bytes(length, "pieces")
-        if offsets[0] != 0 or offsets[-1] != length or any(map(int.__gt__, offsets, offsets[1:])):
+        if offsets[0] != 0 or offsets[-1] != length or any(map(operator.gt, offsets, offsets[1:])):
             raise self._wrong("has pieces whose offsets do not follow each other")
         if not all(-1e6 < score <= 0 for score in scores):  # false for NaN
             raise self._wrong("has a piece whose score is no log probability")
@@ -203,6 +212,13 @@ class _Reader:
 
     def _numbers(self, layout: str, what: str) -> tuple[Any, ...]:
         return struct.unpack(layout, self._bytes(struct.calcsize(layout), what))
+
+    def _array(self, code: Literal["I", "f"], count: int, what: str) -> array[Any]:
+        """Numbers of four bytes in compact form; as Python objects they take ten times the memory."""
+        values: array[Any] = array(code, self._bytes(4 * count, what))
+        if sys.byteorder == "big":
+            values.byteswap()
+        return values
 
     def _bytes(self, length: int, what: str) -> bytes:
         stop = self._position + length

@@ -6,7 +6,7 @@ import torch
 
 from rerank_mini.e5_file import BLOCK, BLOCK_BYTES
 
-__all__ = ["FourBitEmbedding", "dequantized"]
+__all__ = ["FourBitEmbedding", "dequantized", "scales"]
 
 
 def dequantized(blocks: torch.Tensor) -> torch.Tensor:
@@ -18,10 +18,14 @@ def dequantized(blocks: torch.Tensor) -> torch.Tensor:
     Returns:
         float32 ``[..., 32]``.
     """
-    scales = blocks[..., :2].contiguous().view(torch.float16).float()
     nibbles = blocks[..., 2:]
-    both = torch.cat([nibbles & 15, nibbles >> 4], dim=-1).to(torch.int8) - 8
-    return both.float() * scales
+    both = torch.cat([nibbles & 15, nibbles >> 4], dim=-1).to(torch.float32)
+    return both.sub_(8).mul_(scales(blocks))
+
+
+def scales(blocks: torch.Tensor) -> torch.Tensor:
+    """The scales of 4-bit blocks, float32 ``[..., 1]``; the numbers are finite where these are."""
+    return blocks[..., :2].contiguous().view(torch.float16).float()
 
 
 class FourBitEmbedding(torch.nn.Module):

@@ -10,7 +10,7 @@ from rerank_core import ModelSpec, Options
 from rerank_core.backends.torch import TextTokenizer, TorchScorer, encoder_of, encoder_scorer, locate
 from rerank_mini.e5_file import BLOCK, BLOCK_BYTES, E5File, open_e5, wrong
 from rerank_mini.e5_tokenizer import tokenizer_of
-from rerank_mini.four_bit_embedding import FourBitEmbedding, dequantized
+from rerank_mini.four_bit_embedding import FourBitEmbedding, dequantized, scales
 
 __all__ = ["FILE", "build", "encoder", "weights_of"]
 
@@ -37,6 +37,7 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
         file = open_e5(directory / FILE)
         tokenizer = TextTokenizer(tokenizer_of(file), parse_special_tokens=options.parse_special_tokens)
         module: torch.nn.Module = encoder(file)
+        file.drop_pages()
     else:
         module, tokenizer = encoder_of(spec, options, directory)
     return encoder_scorer(module, tokenizer, spec, options)
@@ -97,29 +98,22 @@ def _names(file: E5File) -> dict[str, tuple[str, tuple[int, ...]]]:
 def weights_of(file: E5File) -> dict[str, torch.Tensor]:
     """The weights of the BERT but the word embeddings, in float32.
 
-    The matrices of the layers, which are stored in 4 bits, share one allocation: when all of them have been replaced by
-    prepared products, its memory goes back to the system, which many small allocations would keep.
+    Raises:
+        CheckpointError: a tensor that is missing, of another size, or with NaN or infinity.
     """
-    names = _names(file)
-    sizes = {name: torch.Size(shape).numel() for name, (key, shape) in names.items() if _is_matrix(key, shape)}
-    parts = dict(zip(sizes, torch.empty(sum(sizes.values())).split(list(sizes.values())), strict=True))
     weights = {}
-    for name, (key, shape) in names.items():
-        part = parts.get(name)
+    for name, (key, shape) in _names(file).items():
+        four_bits = key.startswith("l") and len(shape) == 2  # the matrices of the layers
         count = torch.Size(shape).numel()
-        data = torch.frombuffer(bytearray(file.values(key, count, four_bits=part is not None)), dtype=torch.uint8)
-        if part is None:
-            weights[name] = data.view(torch.float32).view(shape)
+        data = torch.frombuffer(bytearray(file.values(key, count, four_bits=four_bits)), dtype=torch.uint8)
+        if four_bits:
+            blocks = data.view(-1, BLOCK_BYTES)
+            finite, weights[name] = scales(blocks), dequantized(blocks).view(shape)
         else:
-            weights[name] = part.copy_(dequantized(data.view(-1, BLOCK_BYTES)).view(-1)).view(shape)
-        if not bool(torch.isfinite(weights[name]).all()):
+            finite = weights[name] = data.view(torch.float32).view(shape)
+        if not bool(torch.isfinite(finite).all()):
             raise wrong(file.path, f"holds NaN or infinity in {key!r}")
     return weights
-
-
-def _is_matrix(key: str, shape: tuple[int, ...]) -> bool:
-    """Whether a weight is a matrix of a layer."""
-    return key.startswith("l") and len(shape) == 2
 
 
 def _table(file: E5File) -> torch.Tensor:

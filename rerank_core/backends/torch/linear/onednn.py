@@ -28,6 +28,14 @@ class PrepackedLinear(torch.nn.Module):
         self._epilogue: tuple[str, list[float], str] = (activation, [], algorithm)
         self.in_features, self.out_features = linear.in_features, linear.out_features
 
+    def plain(self) -> torch.nn.Linear:
+        """The linear layer that this one replaced, with equal weights; without the activation."""
+        linear = torch.nn.Linear(self.in_features, self.out_features, bias=self._bias is not None, device="meta")
+        linear.weight = torch.nn.Parameter(self._weight.to_dense(), requires_grad=False)
+        if self._bias is not None:
+            linear.bias = torch.nn.Parameter(self._bias, requires_grad=False)
+        return linear
+
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         result: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, *self._epilogue)
         return result
@@ -41,22 +49,24 @@ def available(module: torch.nn.Module) -> bool:
 
 
 def prepack(module: torch.nn.Module) -> list[tuple[torch.nn.Module, str, Any]]:
-    """Replace the linear layers inside a module; the original weights are freed with the returned list.
+    """Replace the linear layers inside a module. Each layer's weights are freed before the next layer is prepared, so
+    that they are in memory once and not twice.
 
     A GELU after a layer (BERT's ``intermediate.dense`` and ``intermediate_act_fn``) is computed inside the product.
 
     Returns:
-        the replaced parts as ``(parent, name, original)``, for `restore`.
+        the replaced parts as ``(parent, name, original activation or None for a linear layer)``, for `restore`.
     """
     replaced: list[tuple[torch.nn.Module, str, Any]] = []
-    for parent in list(module.modules()):
-        for name, child in list(parent.named_children()):
-            if type(child) is not torch.nn.Linear or child.out_features == 1:
+    # The list must not hold the linear layers themselves.
+    for parent in [part for part in module.modules() if type(part) is not torch.nn.Linear]:
+        for name in [name for name, _ in parent.named_children()]:
+            linear = getattr(parent, name)
+            if type(linear) is not torch.nn.Linear or linear.out_features == 1:
                 continue
             fused = gelu_after(parent, name)
-            new = PrepackedLinear(child, "gelu", "none") if fused else PrepackedLinear(child)
-            replaced.append((parent, name, child))
-            setattr(parent, name, new)
+            setattr(parent, name, PrepackedLinear(linear, "gelu", "none") if fused else PrepackedLinear(linear))
+            replaced.append((parent, name, None))
             if fused:
                 replaced.append((parent, "intermediate_act_fn", parent.intermediate_act_fn))
                 parent.intermediate_act_fn = torch.nn.Identity()
@@ -64,9 +74,9 @@ def prepack(module: torch.nn.Module) -> list[tuple[torch.nn.Module, str, Any]]:
 
 
 def restore(replaced: list[tuple[torch.nn.Module, str, Any]]) -> None:
-    """Undo `prepack`."""
-    for parent, name, original in reversed(replaced):
-        setattr(parent, name, original)
+    """Undo `prepack`. The weights are read back from their prepared form, which holds the same numbers."""
+    for parent, name, activation in reversed(replaced):
+        setattr(parent, name, getattr(parent, name).plain() if activation is None else activation)
 
 
 def gelu_after(parent: torch.nn.Module, name: str) -> bool:
