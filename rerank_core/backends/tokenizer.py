@@ -18,6 +18,7 @@ from typing import Any
 from tokenizers import Encoding, Tokenizer
 
 from rerank_core.backends.config_checks import check_files
+from rerank_core.backends.custom_code import check_tokenizer_code
 from rerank_core.backends.fork_safety import Lock
 from rerank_core.backends.try_in_child import try_tokenizer
 from rerank_core.errors import CheckpointError, short
@@ -160,7 +161,7 @@ class TextTokenizer:
 
 
 def check_tokenizer_files(directory: Path) -> None:
-    """Refuse tokenizer files that are damaged or would crash this process.
+    """Refuse tokenizer files that are damaged, would crash this process, or need code of the model's authors.
 
     Raises:
         CheckpointError: names the file.
@@ -168,7 +169,7 @@ def check_tokenizer_files(directory: Path) -> None:
     check_files(directory)
     for name in _SETTINGS:
         if (directory / name).is_file():
-            read_json(directory / name)
+            check_tokenizer_code(read_json(directory / name))
     if (directory / "tokenizer.json").is_file():
         try_tokenizer(directory / "tokenizer.json")
 

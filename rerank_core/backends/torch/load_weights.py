@@ -13,6 +13,7 @@ from typing import Any
 import torch
 
 from rerank_core.backends.config_checks import check_files, check_sizes
+from rerank_core.backends.custom_code import check_model_code
 from rerank_core.backends.fork_safety import Lock
 from rerank_core.backends.gguf.folder import gguf_tensors
 from rerank_core.backends.torch.gguf_reader import lazy_tensors
@@ -185,19 +186,15 @@ def configuration(directory: Path) -> Any:
     """The transformers configuration of a directory.
 
     Raises:
-        CheckpointError: it cannot be read, or the installed transformers does not know the model type.
+        CheckpointError: it cannot be read, the installed transformers does not know the model type, or the model is
+            code of its authors that transformers does not have.
     """
+    import transformers
     from transformers import CONFIG_MAPPING, AutoConfig
 
     check_files(directory)
     settings = read_json(directory / "config.json")
-    kind = settings.of("model_type", str, "")
-    if settings.inner("auto_map") and kind not in CONFIG_MAPPING:
-        raise CheckpointError(
-            f"{settings.file}: a model of type {kind!r} is code in the folder itself (auto_map), which is never run, "
-            "and this transformers has no model of that type. Load it by the name that a plugin gives it, as `rerank "
-            "models` lists them, with checkpoint=<this directory>; or upgrade transformers, if it has the type by now"
-        )
+    check_model_code(settings, CONFIG_MAPPING, lambda name: isinstance(getattr(transformers, name, None), type))
     try:
         return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     except Exception as error:  # transformers raises dozens of error types for invalid settings
