@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias, get_args
 
@@ -10,14 +10,17 @@ from rerank_core.errors import InputError, one_of, short
 from rerank_core.spec.token_vectors import TokenVectors
 from rerank_core.types import ScoreSpace
 
-__all__ = ["Head", "HeadKind", "Pooling"]
+__all__ = ["MOST_LABELS", "Head", "HeadKind", "Pooling"]
 
 HeadKind: TypeAlias = Literal["classifier", "maxsim", "cosine", "last_token", "layers"]
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
 
+MOST_LABELS = 1000
+"""Labels that a classifier may have; rerankers have one or two."""
+
 # The fields that each kind uses; `Head` refuses the other fields.
 _FIELDS: dict[str, tuple[str, ...]] = {
-    "classifier": (),
+    "classifier": ("labels", "label"),
     "maxsim": ("reduce", "vectors", "pooling"),
     "cosine": ("pooling",),
     "last_token": ("positive", "negative"),
@@ -30,9 +33,11 @@ class Head:
     """How a score is computed from the model's output. Use the constructors, one per kind.
 
     Attributes:
-        kind: ``classifier`` (one-label sequence classification), ``maxsim`` (late interaction), ``cosine`` (the cosine
+        kind: ``classifier`` (sequence classification), ``maxsim`` (late interaction), ``cosine`` (the cosine
             of two text vectors), ``last_token`` (a causal language model's logit of a token) or ``layers`` (a causal
             model with a score at every layer).
+        labels: for ``classifier``, the names of the labels by number where there are several; empty for a single logit.
+        label: for ``classifier``, the label of `labels` whose log-odds is the score; None where the caller must say.
         reduce: for ``maxsim``, how the maximum similarities of the query's tokens are combined: ``sum`` or ``mean``.
         vectors: for ``maxsim``, how hidden states become token vectors.
         pooling: for ``cosine``, how the last hidden states of a text become its vector: their ``mean``, the first
@@ -50,12 +55,15 @@ class Head:
     weights: str | None = None
     vectors: TokenVectors | None = None
     pooling: Pooling | None = None
+    labels: tuple[str, ...] = ()
+    label: str | None = None
 
     def __post_init__(self) -> None:
         one_of(self.kind, tuple(_FIELDS), "Head.kind")
         for name in sorted(set().union(*_FIELDS.values()) - set(_FIELDS[self.kind])):
-            if getattr(self, name) is not None:
+            if getattr(self, name) not in (None, (), []):
                 raise InputError(f"Head(kind={self.kind!r}) takes no {name}={getattr(self, name)!r}")
+        self._check_labels()
         if self.kind == "maxsim":
             one_of(self.reduce, ("mean", "sum"), "Head.reduce")
             vectors: Any = self.vectors
@@ -90,10 +98,35 @@ class Head:
             if not isinstance(self.weights, str) or self.weights.count("{i}") != 1:
                 raise InputError(f"Head.layers(weights={short(self.weights)}): it must hold {{i}} exactly once")
 
+    def _check_labels(self) -> None:
+        """Make ``labels`` a tuple of different names, with ``label`` among them."""
+        labels: Any = self.labels
+        if not isinstance(labels, (tuple, list)) or not all(isinstance(name, str) and name for name in labels):
+            raise InputError(f"Head.classifier(labels={short(labels)}): they must be a list of names")
+        if len(labels) > MOST_LABELS or len(set(labels)) != len(labels):
+            raise InputError(
+                f"Head.classifier(labels={short(labels)}): they must be different names, at most {MOST_LABELS}"
+            )
+        object.__setattr__(self, "labels", tuple(labels))
+        if self.label is not None and (len(labels) < 2 or self.label not in labels):
+            raise InputError(
+                f"Head.classifier(label={short(self.label)}): it must be one of several labels, which are "
+                f"{short(list(labels))}"
+            )
+
     @classmethod
-    def classifier(cls) -> Head:
-        """The single logit of a sequence classifier (a cross-encoder; Nogueira & Cho, 2019)."""
-        return cls("classifier")
+    def classifier(cls, labels: Sequence[str] = (), label: str | None = None) -> Head:
+        """The logit of a sequence classifier (a cross-encoder; Nogueira & Cho, 2019): the single one, or with several
+        labels the log-odds of one of them against all others, which for two is the difference of their logits.
+
+        Args:
+            labels: the names of the labels, by number. A model with several has the option ``label``, a name or a
+                number.
+            label: the default of that option; without it ``load`` refuses a model whose caller does not say which
+                label is the score.
+        """
+        given: Any = labels  # checked there
+        return cls("classifier", labels=given, label=label)
 
     @classmethod
     def maxsim(

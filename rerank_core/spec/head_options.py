@@ -1,10 +1,13 @@
-"""`layer_options`: the model options of a head with a score at several layers."""
+"""The model options that a head brings: layers, kinds of score, labels."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from rerank_core.errors import short
 from rerank_core.spec.model_option import ModelOption
 
-__all__ = ["layer_options", "score_option"]
+__all__ = ["label_option", "layer_options", "score_option"]
 
 
 def layer_options(default: int | None = None) -> tuple[ModelOption, ModelOption]:
@@ -38,4 +41,19 @@ def score_option() -> ModelOption:
         default="maxsim",
         when="call",
         choices=("maxsim", "cosine", "both"),
+    )
+
+
+def label_option(labels: Sequence[str], default: str | None) -> ModelOption:
+    """The option ``label`` (fixed at load) of a classifier with several labels; `ModelSpec` adds it.
+
+    Args:
+        labels: their names, by number.
+        default: the label that is the score where the caller names none.
+    """
+    return ModelOption(
+        "label",
+        "name",
+        f"the label whose log-odds against all others is the score, by name or number: {short(list(labels))}",
+        default=default,
     )

@@ -11,12 +11,13 @@ from rerank_core.errors import InputError, one_of, short
 
 __all__ = ["ModelOption", "OptionType", "Secret"]
 
-OptionType: TypeAlias = Literal["int", "float", "str", "bool", "ints", "counts"]
+OptionType: TypeAlias = Literal["int", "float", "str", "name", "bool", "ints", "counts"]
 
 _TYPE_TEXT: dict[str, str] = {
     "int": "an integer",
     "float": "a number",
     "str": "a string",
+    "name": "a string, or an integer",
     "bool": "True or False",
     "ints": "an integer or a list of integers",
     "counts": "a mapping of integers to positive integers",
@@ -37,7 +38,8 @@ class ModelOption:
     """An option of one model beyond the common ones, validated and listed by ``rerank models NAME``.
 
     Attributes:
-        type: ``ints`` takes an integer or a list of integers, ``counts`` a mapping such as ``{8: 30}``.
+        type: ``ints`` takes an integer or a list of integers, ``counts`` a mapping such as ``{8: 30}``, ``name`` a
+            string, or an integer, which becomes its decimal text (a command line reads a number as one).
         when: ``load`` (fixed when the model is loaded) or ``call`` (can also be passed to ``rerank``).
         choices: the valid values; empty where every value of the type is valid.
         written: the text that replaces a non-empty value's placeholder in a template; ``{}`` stands for the value.
@@ -103,7 +105,15 @@ def _converted(kind: OptionType, value: Any) -> Any:
         if not all(isinstance(count, int) and not isinstance(count, bool) and count > 0 for count in counts.values()):
             raise TypeError
         return counts
-    types: dict[str, tuple[type, ...]] = {"int": (int,), "float": (int, float), "str": (str,), "bool": (bool,)}
+    if kind == "name" and isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    types: dict[str, tuple[type, ...]] = {
+        "int": (int,),
+        "float": (int, float),
+        "str": (str,),
+        "name": (str,),
+        "bool": (bool,),
+    }
     if not isinstance(value, types[kind]) or (kind != "bool" and isinstance(value, bool)):
         raise TypeError
     if isinstance(value, float) and not math.isfinite(value):

@@ -11,7 +11,7 @@ from rerank_core.errors import InputError, one_of, short
 from rerank_core.planning.longdoc import longdoc_of
 from rerank_core.spec.compat import CompatProfile
 from rerank_core.spec.head import Head
-from rerank_core.spec.head_options import layer_options, score_option
+from rerank_core.spec.head_options import label_option, layer_options, score_option
 from rerank_core.spec.hub_or_folder import is_hub_id
 from rerank_core.spec.model_option import ModelOption
 from rerank_core.spec.template import Template
@@ -49,7 +49,8 @@ class ModelSpec:
             The factory takes ``(spec, options)`` and returns a Scorer, TextScorer or ListRanker.
         score_space: the kind of the raw score; by default that of the head.
         options: options beyond the common ones; a spec with `Head.layers` and no ``scorer`` also gets ``layer`` and
-            ``cascade``, one with ``Head.maxsim(pooling=...)`` gets ``score``.
+            ``cascade``, one with ``Head.maxsim(pooling=...)`` gets ``score``, a classifier with several labels gets
+            ``label``.
         compat: rules of other frameworks for this model, by the name given to ``compat=``; they are added to those
             known for the kind of head.
     """
@@ -130,6 +131,8 @@ class ModelSpec:
             return ()
         if self.head.kind == "layers" and self.scorer is None:
             return layer_options()
+        if len(self.head.labels) > 1 and self.scorer is None:
+            return (label_option(self.head.labels, self.head.label),)
         return (score_option(),) if self.head.kind == "maxsim" and self.head.pooling is not None else ()
 
     @property

@@ -18,6 +18,7 @@ from rerank_core.errors import CheckpointError, InputError, short
 from rerank_core.spec.folders.embedder import reranker_json_of_embedder
 from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import file_path_of, model_name_of
+from rerank_core.spec.labels import classifier_head
 from rerank_core.spec.model_spec import ModelSpec
 from rerank_core.spec.template import Template
 from rerank_core.spec.untrusted_files import read_json, reading
@@ -150,8 +151,8 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
         )
     config = read_json(path / "config.json")
     architectures = config.get("architectures") or []
-    if not isinstance(architectures, list) or not isinstance(config.get("id2label", {}), Mapping):
-        raise CheckpointError(f"{path / 'config.json'}: architectures must be a list and id2label an object")
+    if not isinstance(architectures, list):
+        raise config.wrong("architectures", "it must be a list")
     if not any(str(name).endswith("ForSequenceClassification") for name in architectures):
         advice = reranker_json_of_embedder(path, max_length_of(path, config))
         raise CheckpointError(
@@ -161,17 +162,12 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
             f"vectors with this {FILE_NAME} in the folder:\n{advice}\n"
             'or by late interaction, with "head": {"kind": "maxsim", "reduce": "mean"} in it instead'
         )
-    labels = len(config["id2label"]) if "id2label" in config else config.get("num_labels", 2)
-    if labels != 1:
-        raise CheckpointError(
-            f"{str(directory)!r} classifies into {labels} labels; a reranker has one. Fine-tune it with num_labels=1"
-        )
     with reading(path, inputs=False):
         return ModelSpec(
             name=model_name_of(path),
             checkpoint=str(path.resolve()),
             template=Template.pair(),
-            head=Head.classifier(),
+            head=classifier_head(config),
             max_length=max_length_of(path, config),
             description=f"{architectures[0]} from a directory",
         )

@@ -78,7 +78,8 @@ def tiny_cross_encoder(
         positions: number of position embeddings; by default 514 for XLM-RoBERTa, of which 512 are usable, and 512 for
             BERT.
         types: number of token types; by default 1 for XLM-RoBERTa and 2 for BERT.
-        labels: number of outputs; 1 for a reranker. Any other number makes a checkpoint that ``load`` must refuse.
+        labels: number of outputs; 1 for a reranker. With several, named ``LABEL_0`` and so on, ``load`` needs the
+            option ``label``.
         head: False omits the weights of the score head, so that ``load`` must refuse the checkpoint.
         seed: seed of the random weights.
         std: standard deviation of the random weights.

@@ -45,6 +45,7 @@ from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec, TokenVectors
 from rerank_core.spec.folders.adapter import is_adapter
+from rerank_core.spec.labels import label_index
 from rerank_core.spec.untrusted_files import reading
 
 if TYPE_CHECKING:
@@ -105,10 +106,11 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
 
     Raises:
         CheckpointError: missing, wrong or incomplete files; a head without trained weights.
-        InputError: a device that is not available, or a layer without a head.
+        InputError: a device that is not available, a layer without a head, or no label where there are several.
     """
-    directory = locate(spec, options)
     head = _head(spec)
+    label_index(head, options.model.get("label"), spec.name)  # refuses a missing label before a download
+    directory = locate(spec, options)
     if head.kind in ("last_token", "layers"):
         return decoder_of(spec, options, directory)
     module, tokenizer = encoder_of(spec, options, directory)

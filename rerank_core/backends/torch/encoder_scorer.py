@@ -17,6 +17,7 @@ from rerank_core.backends.torch.load_weights import move
 from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import ModelSpec
+from rerank_core.spec.labels import label_index
 
 __all__ = ["encoder_scorer", "scorer_with"]
 
@@ -57,7 +58,8 @@ def scorer_with(
     if head is None:
         raise InputError(f"model {spec.name!r} has no head, so the torch backend cannot score with it")
     if head.kind == "classifier":
-        return ClassifierScorer(module, tokenizer, spec, execution=execution)
+        label = label_index(head, options.get("label"), spec.name)
+        return ClassifierScorer(module, tokenizer, spec, execution=execution, label=label)
     if head.kind == "cosine":
         return CosineScorer(module, tokenizer, spec, execution=execution)
     if head.kind != "maxsim":

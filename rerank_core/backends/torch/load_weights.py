@@ -85,8 +85,6 @@ def load_module(
     if mismatched:
         shapes = [f"{key} {list(saved)} not {list(expected)}" for key, saved, expected in mismatched]
         raise CheckpointError(f"{directory}: the shapes of weights differ from config.json: {', '.join(shapes)}")
-    if kind == "classifier" and module.config.num_labels != 1:
-        raise CheckpointError(f"{directory} has {module.config.num_labels} labels; a reranker has one")
     loaded: torch.nn.Module = module.to(target).eval()
     return loaded
 

@@ -97,10 +97,10 @@ def test_an_embedding_model_is_no_reranker(family: Family, tmp_path: Path) -> No
 
 
 def test_three_labels_are_no_score(tmp_path: Path) -> None:
-    """A classifier of three classes is refused, by its directory and under a named spec."""
+    """A classifier of three classes is refused by its directory until a label is chosen, and under a named spec."""
     directory = tiny_cross_encoder(tmp_path / "nli", "bert", labels=3)
 
-    with pytest.raises(CheckpointError, match="3 labels"):
+    with pytest.raises(InputError, match=r"3 labels.*label="):
         load(directory)
     with pytest.raises(CheckpointError, match="3 labels"):
         build(CLASSIFIER, Options(checkpoint=str(directory), device="cpu"))

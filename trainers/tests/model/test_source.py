@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from rerank_core import CheckpointError, ModelSpec
+from rerank_core import CheckpointError, Head, ModelSpec, Reranker, load, write_spec
 from rerank_core.plugins import registry
-from rerank_core.testing import tiny_causal_lm
+from rerank_core.testing import fake_spec, tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model import source as source_module
 from rerank_trainers.model.source import source_of
+from rerank_trainers.model.trained_model import open_model
 from rerank_trainers.publish.card import public_name
 
 
@@ -69,3 +71,39 @@ def test_a_tokenizer_that_ends_processes_ends_no_training(name: str, value: obje
 
     with pytest.raises(CheckpointError, match=r"tokenizer\.json"):
         source_module.tokenizer_of(folder)
+
+
+@pytest.mark.parametrize("family", ["bert", "xlm-roberta"])
+def test_a_reranker_with_two_labels_starts_with_its_scores(tmp_path: Path, family: Any) -> None:
+    """The rows of its two labels become one row, their difference; other classifiers start with a random head."""
+    folder = tiny_cross_encoder(tmp_path / "two", family, labels=2)
+    pairs = [("what is a panda?", "a bear"), ("what is a panda?", "竹子")]
+    fresh = open_model(ModelConfig(checkpoint=str(folder), kind="cross-encoder"), name="x").fresh
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    config["id2label"], config["label2id"] = {"0": "yes", "1": "no"}, {"yes": 0, "no": 1}
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    expected = load(folder, device="cpu").score(pairs)
+    model = open_model(ModelConfig(checkpoint=str(folder), kind="cross-encoder"), name="x")
+    model.module.eval()
+
+    assert any("classifier" in name for name in fresh)
+    assert (model.fresh, model.spec.head, model.spec.options, model.plain.config.num_labels) == (
+        (),
+        Head.classifier(),
+        (),
+        1,
+    )
+    assert Reranker.from_scorer(model.scorer, model.spec).score(pairs) == pytest.approx(expected, abs=1e-5)
+
+
+def test_the_label_of_a_reranker_json_is_the_start_too(tmp_path: Path) -> None:
+    """The file says which of two labels without names is the score; the trained model has no such option."""
+    folder = tiny_cross_encoder(tmp_path / "two", "bert", labels=2)
+    head = Head.classifier(labels=("LABEL_0", "LABEL_1"), label="LABEL_0")
+    write_spec(fake_spec("two", head=head), folder)
+    expected = load(folder, device="cpu").score([("a", "bear")])
+    model = open_model(ModelConfig(checkpoint=str(folder), kind="cross-encoder"), name="x")
+    model.module.eval()
+
+    assert (model.fresh, model.spec.head, model.spec.options) == ((), Head.classifier(), ())
+    assert Reranker.from_scorer(model.scorer, model.spec).score([("a", "bear")]) == pytest.approx(expected, abs=1e-5)

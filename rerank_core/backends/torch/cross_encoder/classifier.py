@@ -1,4 +1,4 @@
-"""Cross-encoders: a sequence classifier with one label reads query and document together."""
+"""Cross-encoders: a sequence classifier reads query and document together."""
 
 from __future__ import annotations
 
@@ -13,15 +13,24 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.last_layer import gather_cls, last_layer_for_cls_only
 from rerank_core.backends.torch.execution import Execution
-from rerank_core.errors import CheckpointError, InputError
+from rerank_core.backends.torch.label_score import label_score
+from rerank_core.errors import CheckpointError, InputError, short
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
+from rerank_core.spec.labels import is_unnamed
 
 __all__ = ["ClassifierScorer"]
 
 
 class ClassifierScorer(TorchScorer):
-    """Scores a row by its single logit, converted to float32."""
+    """Scores a row by its single logit, or by the log-odds of one label against all others; in float32.
+
+    Args:
+        label: the number of the label that is the score, where there are several; see `labels.label_index`.
+
+    Raises:
+        CheckpointError: a module whose labels are not those of the spec's head.
+    """
 
     layout: Layout = "joint"
 
@@ -32,10 +41,10 @@ class ClassifierScorer(TorchScorer):
         spec: ModelSpec,
         *,
         execution: Execution,
+        label: int = 0,
     ) -> None:
-        labels = getattr(module.config, "num_labels", None)
-        if labels != 1:
-            raise CheckpointError(f"model {spec.name!r}: the module has {labels} labels; a reranker has one")
+        _check_labels(module, spec)
+        self._label = label
         if spec.template.wrap != "pair":
             raise InputError(f"model {spec.name!r}: a classifier takes Template.pair(), not {spec.template!r}")
         if hasattr(module, "score") and getattr(module.config, "pad_token_id", None) is None:
@@ -70,17 +79,32 @@ class ClassifierScorer(TorchScorer):
         return self.module_inputs([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=packed)
 
     def scores_from(self, output: Any) -> torch.Tensor:
-        logits: torch.Tensor = output.logits[:, 0].float()
-        return logits
+        return label_score(output.logits, self._label)
 
     def score(self, batch: Batch) -> Output:
-        logits = self.read([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=self.packed)
-        scores: list[float] = logits.float().tolist()
-        return Output({"score": scores})
+        scores = self.read([row.ids for row in batch.rows], [row.types for row in batch.rows], packed=self.packed)
+        return Output({"score": scores.tolist()})
 
     def read(
         self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool
     ) -> torch.Tensor:
-        """Logits ``[len(rows)]``."""
-        logits: torch.Tensor = self.outputs(rows, types, packed=packed).logits[:, 0]
-        return logits
+        """Scores ``[len(rows)]``."""
+        return label_score(self.outputs(rows, types, packed=packed).logits, self._label)
+
+
+def _check_labels(module: Any, spec: ModelSpec) -> None:
+    """Refuse a module whose labels are not those of the spec's head: the score would be that of another label."""
+    count = getattr(module.config, "num_labels", None)
+    expected = spec.head.labels if spec.head is not None else ()
+    if count != max(1, len(expected)):
+        raise CheckpointError(
+            f"model {spec.name!r}: the module has {count} labels, and the model's head has {max(1, len(expected))}. "
+            "Load the folder by its path; of several labels, the option label= names the one that is the score"
+        )
+    names = getattr(module.config, "id2label", None) or {}
+    found = tuple(str(names.get(number)) for number in range(len(expected)))
+    if found != expected and not is_unnamed(found) and not is_unnamed(expected):
+        raise CheckpointError(
+            f"model {spec.name!r}: its head has the labels {short(list(expected))}, and the module's config has "
+            f"{short(list(found))}"
+        )

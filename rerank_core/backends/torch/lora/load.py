@@ -68,7 +68,7 @@ def merged(
     tensors = adapter_tensors(directory, directory / WEIGHTS)
     config = config or load_weights.configuration(base)
     if kind == "classifier":
-        config.num_labels = 1
+        config.num_labels = max(1, len(head.labels))
         config.pad_token_id = _padding(directory, config.pad_token_id)
     brought = frozenset(tensors.whole)
     module: Any = load_weights.load_module(

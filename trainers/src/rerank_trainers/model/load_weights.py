@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from rerank_core import CheckpointError, InputError, MissingDependencyError
+from rerank_core import CheckpointError, Head, InputError, MissingDependencyError
 from rerank_core.backends.torch.load_weights import configuration, from_files
 from rerank_trainers.config.schema import ModelConfig
 
@@ -18,8 +18,16 @@ __all__ = ["configured", "decoder", "language_model", "load_classifier"]
 _HEADS = ("classifier", "score", "pooler", "head", "sequence_summary", "pre_classifier")
 
 
-def load_classifier(directory: Path, config: ModelConfig, tokenizer: Any) -> tuple[Any, list[str]]:
+def load_classifier(
+    directory: Path, config: ModelConfig, tokenizer: Any, head: Head | None = None
+) -> tuple[Any, list[str]]:
     """A one-label sequence classifier, and the names of the weights that start at random.
+
+    A reranker with two labels starts as it scores: the rows of its last layer become their difference. Any other head
+    with several labels is replaced by a random one.
+
+    Args:
+        head: the score head of the checkpoint; None for a base model.
 
     Raises:
         CheckpointError: files that cannot be loaded, or missing weights other than those of the head.
@@ -28,7 +36,8 @@ def load_classifier(directory: Path, config: ModelConfig, tokenizer: Any) -> tup
     from transformers import AutoModelForSequenceClassification
 
     hf_config = configured(configuration(directory), config)
-    hf_config.num_labels = 1
+    two = head.labels if head is not None and head.label is not None and len(head.labels) == 2 else ()
+    hf_config.num_labels = len(two) or 1
     hf_config.problem_type = None
     if tokenizer.pad_token_id is None:
         raise InputError(f"{directory}: the tokenizer has no padding token; set one before training a classifier")
@@ -36,7 +45,28 @@ def load_classifier(directory: Path, config: ModelConfig, tokenizer: Any) -> tup
     module, fresh = _loaded(AutoModelForSequenceClassification, directory, hf_config, config)
     missing = [name for name in fresh if not any(part in _HEADS for part in name.split("."))]
     _refuse(directory, missing)
+    if two and head is not None:
+        _subtract(module, two.index(head.label or ""), directory)
     return module, fresh
+
+
+def _subtract(module: Any, label: int, directory: Path) -> None:
+    """Replace the last layer's two rows by one: that of ``label`` less the other.
+
+    Raises:
+        CheckpointError: not exactly one linear layer with two outputs.
+    """
+    layers = [part for part in module.modules() if isinstance(part, torch.nn.Linear) and part.out_features == 2]
+    if len(layers) != 1:
+        raise CheckpointError(
+            f"{directory} has two labels, and {len(layers)} layers with two outputs; it cannot be made a model with one"
+        )
+    (layer,) = layers
+    layer.out_features = 1
+    layer.weight = torch.nn.Parameter((layer.weight[label] - layer.weight[1 - label]).detach()[None])
+    if layer.bias is not None:
+        layer.bias = torch.nn.Parameter((layer.bias[label] - layer.bias[1 - label]).detach()[None])
+    module.config.num_labels = module.num_labels = 1
 
 
 def language_model(directory: Path, config: ModelConfig) -> Any:

@@ -21,7 +21,7 @@ from rerank_core.spec.untrusted_files import read_json, reading
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import DEFAULT, check_kind
 
-__all__ = ["Source", "base_name", "source_of", "spec_to_train", "tokenizer_of"]
+__all__ = ["Source", "base_name", "source_of", "spec_to_train", "start_head", "tokenizer_of"]
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,14 @@ def _serves(spec: ModelSpec, kind: str) -> bool:
     return spec.head is not None and spec.head.kind in _HEADS[kind]
 
 
+def start_head(source: Source) -> Head | None:
+    """The score head of the checkpoint that training starts from; None for a base model."""
+    try:
+        return registry.default().resolve(str(source.directory)).head
+    except CheckpointError:
+        return None
+
+
 def spec_to_train(source: Source, config: ModelConfig, name: str) -> ModelSpec:
     """The spec of the model in training; it is published with it.
 
@@ -142,7 +150,9 @@ def spec_to_train(source: Source, config: ModelConfig, name: str) -> ModelSpec:
     if kind == "layerwise":
         changed["scorer"] = None  # its layers run in the core
     pieces = _pieces(template)
-    written = like.options if config.template is None else (o for o in like.options if _mark(o) in pieces)
+    # The model in training has one label, so it has no option of that name.
+    theirs = tuple(o for o in like.options if o.name != "label" or like.head is None or not like.head.labels)
+    written = theirs if config.template is None else (o for o in theirs if _mark(o) in pieces)
     changed["options"] = tuple(o for o in written if kind != "layerwise" or _mark(o) in pieces)
     return replace(like, **changed)
 

@@ -18,7 +18,7 @@ from rerank_trainers.model.kind import DEFAULT
 from rerank_trainers.model.layer_heads import load_layerwise
 from rerank_trainers.model.load_weights import language_model, load_classifier
 from rerank_trainers.model.lora import plain_module, with_lora
-from rerank_trainers.model.source import base_name, source_of, spec_to_train, tokenizer_of
+from rerank_trainers.model.source import base_name, source_of, spec_to_train, start_head, tokenizer_of
 
 __all__ = ["Model", "open_model"]
 
@@ -79,7 +79,7 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
     module: Any
     fresh: list[str] = []
     if config.kind == "cross-encoder":
-        module, fresh = load_classifier(source.directory, config, tokenizer)
+        module, fresh = load_classifier(source.directory, config, tokenizer, start_head(source))
     elif config.kind == "llm":
         module = language_model(source.directory, config)
     else:
