@@ -151,6 +151,18 @@ def test_altered_files_are_refused_or_read(small: Path, tmp_path: Path) -> None:
     assert after - before < 100_000, "kilobytes"
 
 
+def test_a_scale_that_is_no_number_is_refused(small: Path, tmp_path: Path) -> None:
+    """A block of 4-bit numbers whose scale is NaN or infinite makes every one of them so."""
+    tensor = open_e5(small).tensors["l0.q.w"]
+    for scale in (b"\x00\x7e", b"\x00\x7c"):  # NaN and infinity in half precision
+        copy = tmp_path / "scale.bin"
+        data = bytearray(small.read_bytes())
+        data[tensor.start : tensor.start + 2] = scale
+        copy.write_bytes(data)
+
+        assert "holds NaN or infinity in 'l0.q.w'" in attempt(copy)
+
+
 @pytest.fixture(scope="module")
 def real() -> Path:
     """The real file."""
