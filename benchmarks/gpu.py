@@ -31,9 +31,9 @@ from typing import Any
 
 import torch
 import transformers
-from parts.gpu_subjects import QUICK, SHAPES, Subject, generated, linears, passages, subject
-from parts.gpu_timing import Way, matmul_peak, measure
-from parts.gpu_ways import from_texts, hugging_face, least_tokens, ours, sentence_transformers
+from parts.gpu.subjects import QUICK, SHAPES, Subject, generated, linears, passages, subject
+from parts.gpu.timing import Way, matmul_peak, measure
+from parts.gpu.ways import from_texts, hugging_face, least_tokens, ours, sentence_transformers
 
 from rerank_core.planning.row_plan import Job
 from rerank_core.types import Document

@@ -31,7 +31,7 @@ FAMILIES: dict[str, tuple[Any, dict[str, Any]]] = {
 @pytest.fixture(scope="session")
 def family(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """The checkpoint of a family, not to be changed."""
-    from helpers.gguf_tokenizers import with_all_merges
+    from helpers.gguf.tokenizers import with_all_merges
 
     root = tmp_path_factory.mktemp("families")
 

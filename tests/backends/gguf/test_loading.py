@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 
 import rerank_core
 from helpers.causal import SPEC, load
-from helpers.gguf_files import write_gguf
+from helpers.gguf.files import write_gguf
 from helpers.hub_cache import snapshot
 from helpers.plain import assert_close
 from rerank_core import CheckpointError, MissingDependencyError, UnknownModelError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from tokenizers import Tokenizer
 
-from helpers.gguf_tokenizers import sentencepiece_pieces, tokenizer_metadata
+from helpers.gguf.tokenizers import sentencepiece_pieces, tokenizer_metadata
 from helpers.plain import TEXTS
 from rerank_core import CheckpointError
 from rerank_core.backends.gguf.tokenizer import tokenizer_files

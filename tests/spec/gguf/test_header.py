@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helpers.gguf_bytes import gguf_bytes, text, value
+from helpers.gguf.raw import gguf_bytes, text, value
 from rerank_core import CheckpointError
 from rerank_core.spec.gguf.choice import gguf_of
 from rerank_core.spec.gguf.header import read_header

@@ -9,8 +9,8 @@ from typing import Any
 
 import torch
 
-from parts.gpu_subjects import Subject
-from parts.gpu_timing import Way
+from parts.gpu.subjects import Subject
+from parts.gpu.timing import Way
 from parts.qwen3_card import SETTINGS
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer

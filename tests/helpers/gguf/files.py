@@ -14,7 +14,7 @@ import gguf
 import numpy as np
 from safetensors.numpy import load_file, save_file
 
-from helpers.gguf_tokenizers import tokenizer_metadata
+from helpers.gguf.tokenizers import tokenizer_metadata
 
 __all__ = [
     "QWEN3_PROMPT",
