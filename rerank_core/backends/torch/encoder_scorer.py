@@ -59,7 +59,7 @@ def scorer_with(
         raise InputError(f"model {spec.name!r} has no head, so the torch backend cannot score with it")
     if head.kind == "classifier":
         label = label_index(head, options.get("label"), spec.name)
-        return ClassifierScorer(module, tokenizer, spec, execution=execution, label=label)
+        return ClassifierScorer(module, tokenizer, spec, execution=execution, label=label, options=options)
     if head.kind == "cosine":
         return CosineScorer(module, tokenizer, spec, execution=execution)
     if head.kind != "maxsim":

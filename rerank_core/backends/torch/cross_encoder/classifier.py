@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 
-from rerank_core.backends.frames import pair_frame, stacked_frame
+from rerank_core.backends.frames import literal_frame, pair_frame, stacked_frame
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.last_layer import gather_cls, last_layer_for_cls_only
@@ -18,6 +18,7 @@ from rerank_core.errors import CheckpointError, InputError, short
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.labels import is_unnamed
+from rerank_core.spec.template import RenderedTemplate
 
 __all__ = ["ClassifierScorer"]
 
@@ -27,6 +28,7 @@ class ClassifierScorer(TorchScorer):
 
     Args:
         label: the number of the label that is the score, where there are several; see `labels.label_index`.
+        options: values of the model's options that are named in the template.
 
     Raises:
         CheckpointError: a module whose labels are not those of the spec's head.
@@ -42,11 +44,14 @@ class ClassifierScorer(TorchScorer):
         *,
         execution: Execution,
         label: int = 0,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         _check_labels(module, spec)
         self._label = label
-        if spec.template.wrap != "pair":
-            raise InputError(f"model {spec.name!r}: a classifier takes Template.pair(), not {spec.template!r}")
+        if spec.template.wrap == "each":
+            raise InputError(
+                f"model {spec.name!r}: a classifier reads query and document in one row, not {spec.template!r}"
+            )
         if hasattr(module, "score") and getattr(module.config, "pad_token_id", None) is None:
             raise CheckpointError(
                 f"model {spec.name!r}: a decoder classifier needs pad_token_id to find the last token of a row, and "
@@ -55,7 +60,23 @@ class ClassifierScorer(TorchScorer):
         if execution.pack:
             gather_cls(module)
         super().__init__(module, tokenizer, spec, execution=execution)
-        self._frame = pair_frame(tokenizer, typed=self.typed)
+        self._values = {option.name: option.default for option in spec.options} | dict(options or {})
+        self._literal: dict[str, tuple[int, ...]] = {}
+        self._configure()
+
+    def configured(self, options: Mapping[str, Any]) -> ClassifierScorer:
+        other = copy.copy(self)
+        other._values = self._values | dict(options)
+        other._configure()
+        return other
+
+    def _configure(self) -> None:
+        wording = RenderedTemplate.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
+        self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
+        if self.spec.template.wrap == "pair":
+            self._frame = pair_frame(self.tokenizer, typed=self.typed)
+        else:
+            self._frame = literal_frame(self.tokenizer, wording, self._literal)
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
         return self._frame.overhead(query, doc)
@@ -67,7 +88,15 @@ class ClassifierScorer(TorchScorer):
         return self._frame.row(query, doc, start, stop, owner)
 
     def stacked(self) -> ClassifierScorer:
-        """A copy of this scorer with BCEmbedding's layout (`stacked_frame`)."""
+        """A copy of this scorer with BCEmbedding's layout (`stacked_frame`).
+
+        Raises:
+            InputError: a template with literal pieces, which that layout does not have.
+        """
+        if self.spec.template.wrap != "pair":
+            raise InputError(
+                f"compat: rows of BCEmbedding have no literal text, and {self.spec.template!r} has; leave compat out"
+            )
         other = copy.copy(self)
         other._frame = stacked_frame(self.tokenizer, typed=self.typed)
         return other
