@@ -1,4 +1,4 @@
-"""`encoder_scorer`: the scorer of an encoder in memory, chosen by the spec's head."""
+"""`encoder_scorer`: the scorer of an encoder or sequence classifier in memory, chosen by the spec's head."""
 
 from __future__ import annotations
 
@@ -10,7 +10,10 @@ import torch
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.decoder.classifier_scorer import DecoderClassifier
+from rerank_core.backends.torch.decoder.heads import class_head, is_decoder_classifier
 from rerank_core.backends.torch.execution import Execution
+from rerank_core.backends.torch.label_score import check_labels
 from rerank_core.backends.torch.late_interaction.cosine_scorer import CosineScorer
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import LateInteractionScorer
 from rerank_core.backends.torch.load_weights import move
@@ -59,7 +62,14 @@ def scorer_with(
         raise InputError(f"model {spec.name!r} has no head, so the torch backend cannot score with it")
     if head.kind == "classifier":
         label = label_index(head, options.get("label"), spec.name)
-        return ClassifierScorer(module, tokenizer, spec, execution=execution, label=label, options=options)
+        if not is_decoder_classifier(module):
+            return ClassifierScorer(module, tokenizer, spec, execution=execution, label=label, options=options)
+        check_labels(module, spec)
+        live: Any = module
+        score_head = class_head(live, label)
+        return DecoderClassifier(
+            live.base_model, tokenizer, spec, score_head=score_head, execution=execution, options=options
+        )
     if head.kind == "cosine":
         return CosineScorer(module, tokenizer, spec, execution=execution)
     if head.kind != "maxsim":

@@ -13,11 +13,10 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.last_layer import gather_cls, last_layer_for_cls_only
 from rerank_core.backends.torch.execution import Execution
-from rerank_core.backends.torch.label_score import label_score
-from rerank_core.errors import CheckpointError, InputError, short
+from rerank_core.backends.torch.label_score import check_labels, label_score
+from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.labels import is_unnamed
 from rerank_core.spec.template import RenderedTemplate
 
 __all__ = ["ClassifierScorer"]
@@ -46,7 +45,7 @@ class ClassifierScorer(TorchScorer):
         label: int = 0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        _check_labels(module, spec)
+        check_labels(module, spec)
         self._label = label
         if spec.template.wrap == "each":
             raise InputError(
@@ -119,21 +118,3 @@ class ClassifierScorer(TorchScorer):
     ) -> torch.Tensor:
         """Scores ``[len(rows)]``."""
         return label_score(self.outputs(rows, types, packed=packed).logits, self._label)
-
-
-def _check_labels(module: Any, spec: ModelSpec) -> None:
-    """Refuse a module whose labels are not those of the spec's head: the score would be that of another label."""
-    count = getattr(module.config, "num_labels", None)
-    expected = spec.head.labels if spec.head is not None else ()
-    if count != max(1, len(expected)):
-        raise CheckpointError(
-            f"model {spec.name!r}: the module has {count} labels, and the model's head has {max(1, len(expected))}. "
-            "Load the folder by its path; of several labels, the option label= names the one that is the score"
-        )
-    names = getattr(module.config, "id2label", None) or {}
-    found = tuple(str(names.get(number)) for number in range(len(expected)))
-    if found != expected and not is_unnamed(found) and not is_unnamed(expected):
-        raise CheckpointError(
-            f"model {spec.name!r}: its head has the labels {short(list(expected))}, and the module's config has "
-            f"{short(list(found))}"
-        )

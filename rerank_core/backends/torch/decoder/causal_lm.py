@@ -21,7 +21,7 @@ from rerank_core.backends.torch.execution import Execution
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.template import RenderedTemplate
+from rerank_core.spec.template import RenderedTemplate, Wrap
 
 __all__ = ["DecoderScorer"]
 
@@ -39,6 +39,7 @@ class DecoderScorer(TorchScorer):
     """
 
     layout: Layout = "prefix"
+    wraps: tuple[Wrap, ...] = ("none",)
     # The prefix is computed once per batch: in a batch of 8,192 tokens it is under 1 % of the work. On two CPU cores
     # such a batch takes longer nevertheless (8 x 512, DL19: 13 % more time than 4,096 tokens). On an H200 with the
     # shape of Qwen3-0.6B, 8,192 tokens took 9 % more time than 65,536, and 32,768 took 1 % more.
@@ -55,7 +56,7 @@ class DecoderScorer(TorchScorer):
         runner: LayerRunner | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
-        if spec.template.wrap != "none":
+        if spec.template.wrap not in self.wraps:
             raise InputError(f"model {spec.name!r}: a causal model takes Template(...), not {spec.template!r}")
         self.score_head = score_head
         self.runner = runner or LayerRunner(module)
@@ -80,8 +81,12 @@ class DecoderScorer(TorchScorer):
     def _configure(self) -> None:
         wording = RenderedTemplate.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
         self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
-        self._frame = PrefixFrame(**literal_ids(self.tokenizer, wording, self._literal))
+        self._frame = self.frame(wording)
         self._plan_cascade(self._values.get("cascade"))
+
+    def frame(self, wording: RenderedTemplate) -> PrefixFrame:
+        """The template's tokens around those of the texts."""
+        return PrefixFrame(**literal_ids(self.tokenizer, wording, self._literal))
 
     def _plan_cascade(self, cascade: Mapping[int, int] | None) -> None:
         """Set the layers that each stage scores, and how many documents go on to the next stage.
@@ -264,7 +269,7 @@ class DecoderScorer(TorchScorer):
     def can_pad(self) -> bool:
         if not super().can_pad():
             return False
-        if not self.execution.live or isinstance(self.score_head, LayerHeads):
+        if not self.execution.live or not isinstance(self.score_head, LabelHead):
             return True
         # A trainer pads on the left.
         rows = packing.probe_rows(self.module)

@@ -1,4 +1,5 @@
-"""Score heads of causal models: the logits of one or two label tokens, or a linear head at each scored layer."""
+"""Score heads of causal models: the logits of one or two label tokens, a linear head at each scored layer, or the layer
+of a sequence classifier."""
 
 from __future__ import annotations
 
@@ -8,22 +9,27 @@ from pathlib import Path
 from typing import Any, Protocol
 
 import torch
+from transformers.modeling_layers import GenericForSequenceClassification
 
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.backends.torch.decoder.output_layer import TokenLogits
 from rerank_core.backends.torch.decoder.soft_cap import final_cap, soft_cap
+from rerank_core.backends.torch.label_score import label_score
 from rerank_core.backends.torch.safetensors_reader import tensors_of
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.spec import Head
 
 __all__ = [
+    "ClassHead",
     "LabelHead",
     "LayerHeads",
     "ScoreHead",
     "check_layers",
+    "class_head",
     "head_layers",
+    "is_decoder_classifier",
     "label_head",
     "label_ids",
     "layer_heads_of",
@@ -89,6 +95,45 @@ class LayerHeads:
 
     def name(self, layer: int) -> str:
         return "score" if len(self.layers) == 1 else f"layer_{layer}"
+
+
+@dataclass(frozen=True)
+class ClassHead:
+    """The linear layer of a sequence classifier. Its weights are read at each call, so the scores follow training.
+
+    Attributes:
+        classify: gives ``[rows, labels]`` for hidden states ``[rows, width]``.
+        label: the number of the label that is the score, where there are several.
+    """
+
+    layers: tuple[int, ...]
+    classify: Any
+    label: int
+
+    def scores(self, hidden: torch.Tensor, layer: int) -> torch.Tensor:
+        if type(self.classify) is not torch.nn.Linear:
+            # A wrapper around the layer, such as an adapter: only its own forward is right.
+            return self.one_score(self.classify(hidden))
+        bias = None if self.classify.bias is None else self.classify.bias.float()
+        return self.one_score(torch.nn.functional.linear(hidden.float(), self.classify.weight.float(), bias))
+
+    def one_score(self, logits: torch.Tensor) -> torch.Tensor:
+        """Scores ``[rows]`` in float32 of logits ``[rows, labels]``."""
+        return label_score(logits, self.label)
+
+    def name(self, layer: int) -> str:
+        return "score"
+
+
+def is_decoder_classifier(module: Any) -> bool:
+    """Whether a module classifies by one linear layer on the last token of a decoder with a list of layers, as
+    transformers' classes for Llama, Mistral, Qwen, Gemma and others do."""
+    return isinstance(module, GenericForSequenceClassification) and hasattr(module.base_model, "layers")
+
+
+def class_head(module: Any, label: int) -> ClassHead:
+    """The score head of a decoder classifier in memory; ``label`` is the number of the label that is the score."""
+    return ClassHead((module.base_model.config.num_hidden_layers,), module.score, label)
 
 
 def label_ids(head: Head, tokenizer: TextTokenizer, model: str, *, rows: int | None = None) -> tuple[int, ...]:
