@@ -16,6 +16,7 @@ from rerank_core.reranker import Reranker
 from rerank_core.scorer import Scorer
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.hub_or_folder import hub_file_of, is_hub_id, text_of
+from rerank_core.spec.license import is_non_commercial
 from rerank_core.spec.untrusted_files import reading
 
 __all__ = ["load"]
@@ -51,11 +52,25 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
         except CheckpointError as absent:
             raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
     load_options = Options.of(spec, options)
+    _say_license(spec)
     reranker = Reranker(build(spec, load_options), spec, load_options, loaded=True)
     source = load_options.checkpoint or spec.checkpoint
     if source and not source.startswith("package:"):
         _trial_call(reranker, source)
     return reranker
+
+
+_licenses_said: set[str] = set()
+
+
+def _say_license(spec: ModelSpec) -> None:
+    """Log once a process that a model's licence allows no commercial use."""
+    if is_non_commercial(spec.license) and spec.name not in _licenses_said:
+        _licenses_said.add(spec.name)
+        import logging  # most loads need it not
+
+        log = logging.getLogger("rerank_core")
+        log.warning("the weights of %r have the licence %s, which allows no commercial use", spec.name, spec.license)
 
 
 def _spec_from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:

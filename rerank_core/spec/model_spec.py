@@ -13,6 +13,7 @@ from rerank_core.spec.compat import CompatProfile
 from rerank_core.spec.head import Head
 from rerank_core.spec.head_options import label_option, layer_options, score_option
 from rerank_core.spec.hub_or_folder import is_hub_id
+from rerank_core.spec.license import is_non_commercial
 from rerank_core.spec.model_option import ModelOption
 from rerank_core.spec.template import Template
 from rerank_core.types import ScoreSpace
@@ -53,6 +54,8 @@ class ModelSpec:
             ``label``.
         compat: rules of other frameworks for this model, by the name given to ``compat=``; they are added to those
             known for the kind of head.
+        license: the licence of the weights, by its SPDX identifier where it has one.
+        parameters: the number of the model's weights, to about three digits; None where it is unknown.
     """
 
     name: str
@@ -74,6 +77,7 @@ class ModelSpec:
     description: str = ""
     languages: tuple[str, ...] = ()
     license: str = ""
+    parameters: int | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not (_is_name(self.name) or is_hub_id(self.name)):
@@ -81,7 +85,7 @@ class ModelSpec:
         if self.head is None and self.scorer is None:
             raise InputError(f"model {self.name!r} has neither a head nor a scorer; give one of them")
         prefix = f"model {self.name!r}: "
-        for name, optional in (("max_length", False), ("max_query_length", True)):
+        for name, optional in (("max_length", False), ("max_query_length", True), ("parameters", True)):
             value = getattr(self, name)
             if (isinstance(value, bool) or not isinstance(value, int) or value < 1) and not (
                 optional and value is None
@@ -163,6 +167,8 @@ class ModelSpec:
             "activation": self.activation,
             "languages": list(self.languages),
             "license": self.license,
+            "non_commercial": is_non_commercial(self.license),
+            "parameters": self.parameters,
             "options": [
                 {
                     "name": option.name,

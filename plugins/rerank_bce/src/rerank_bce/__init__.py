@@ -19,7 +19,8 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             max_length=512,
             longdoc="maxp",
             license="Apache-2.0",
-            description="XLM-R base cross-encoder, bilingual and cross-lingual, 279M parameters",
+            description="XLM-R base cross-encoder, bilingual and cross-lingual",
+            parameters=278_000_000,
             languages=("zh", "en", "ja", "ko"),
         )
     )

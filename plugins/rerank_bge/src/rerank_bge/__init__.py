@@ -13,7 +13,9 @@ PROMPT = (
 SHORT_PROMPT = "Predict whether passage B contains an answer to query A."
 
 
-def _cross_encoder(name: str, revision: str, terms: str, description: str, languages: tuple[str, ...]) -> ModelSpec:
+def _cross_encoder(
+    name: str, revision: str, terms: str, description: str, languages: tuple[str, ...], parameters: int
+) -> ModelSpec:
     # The revisions are those that public projects pin (for v2-m3, MTEB's model registry).
     return ModelSpec(
         name=name,
@@ -26,6 +28,7 @@ def _cross_encoder(name: str, revision: str, terms: str, description: str, langu
         license=terms,
         description=description,
         languages=languages,
+        parameters=parameters,
     )
 
 
@@ -67,6 +70,7 @@ _LLM = (
         license="Apache-2.0",
         description="Gemma 2B that answers Yes or No; the score is the logit of Yes",
         languages=("multilingual",),
+        parameters=2_510_000_000,
     ),
     ModelSpec(
         name="bge-llm-layerwise",
@@ -85,6 +89,7 @@ _LLM = (
         license="Apache-2.0",
         description="MiniCPM 2B with a score at every layer from 8 to 40",
         languages=("multilingual",),
+        parameters=2_720_000_000,
     ),
     ModelSpec(
         name="bge-llm-lightweight",
@@ -115,6 +120,7 @@ _LLM = (
         license="Gemma",
         description="Gemma 2 9B with a score at every layer from 8 to 42, and document tokens averaged between layers",
         languages=("multilingual",),
+        parameters=9_240_000_000,
     ),
 )  # fmt: skip
 
@@ -126,8 +132,9 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             "bge-reranker-base",
             "2cfc18c9415c912f9d8155881c133215df768a70",
             "MIT",
-            "XLM-R base cross-encoder, 278M parameters",
+            "XLM-R base cross-encoder",
             ("zh", "en"),
+            278_000_000,
         )
     )
     register(
@@ -135,8 +142,9 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             "bge-reranker-large",
             "55611d7bca2a7133960a6d3b71e083071bbfc312",
             "MIT",
-            "XLM-R large cross-encoder, 560M parameters",
+            "XLM-R large cross-encoder",
             ("zh", "en"),
+            560_000_000,
         )
     )
     register(
@@ -144,8 +152,9 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             "bge-reranker-v2-m3",
             "953dc6f6f85a1b2dbfca4c34a2796e7dde08d41e",
             "Apache-2.0",
-            "bge-m3 based cross-encoder, 568M parameters; up to max_length=8192",
+            "bge-m3 based cross-encoder; up to max_length=8192",
             ("multilingual",),
+            568_000_000,
         )
     )
     for spec in _LLM:

@@ -37,7 +37,8 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             scorer="rerank_colbert.m3:build",
             options=_M3_OPTIONS,
             license="MIT",
-            description="BGE-M3: late interaction, dense and sparse scores of one XLM-R, 568M parameters",
+            description="BGE-M3: late interaction, dense and sparse scores of one XLM-R",
+            parameters=568_000_000,
             languages=("zh", "en", "multilingual"),
         )
     )
@@ -57,7 +58,8 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             ),
             max_length=220,
             license="MIT",
-            description="ColBERTv2: late interaction over BERT base, 110M parameters",
+            description="ColBERTv2: late interaction over BERT base",
+            parameters=110_000_000,
             languages=("en",),
         )
     )

@@ -24,6 +24,7 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             max_length=256,
             longdoc="maxp",
             languages=("en",),
+            parameters=22_700_000,
             license="Apache-2.0",
         )
     )
@@ -39,6 +40,7 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             longdoc="maxp",
             scorer="rerank_mini.multilingual:build",
             languages=("zh", "en", "multilingual"),
+            parameters=118_000_000,
             license="MIT",
         )
     )
