@@ -11,14 +11,17 @@ from typing import Any
 
 import rerank_core
 from rerank_core import ModelSpec
+from rerank_core.cli.model_filters import size_text
 from rerank_core.plugins import registry
+from rerank_core.spec.hub_or_folder import is_hub_id
+from rerank_core.spec.license import is_non_commercial
 
 # How each model is tested: a level (docs/proof.md defines the levels) and a sentence, or the name of a model with the
 # same level and sentence.
 PROOF: dict[str, dict[str, Any]] = json.loads((Path(__file__).parent / "proof.json").read_text(encoding="utf-8"))
 TITLES = {
-    "en": ("name", "package", "kind", "languages", "tokens per row", "licence", "tested"),
-    "zh": ("名字", "安装包", "类型", "语言", "每行词元", "许可证", "验证"),
+    "en": ("models", "package", "kind", "languages", "licence", "tested"),
+    "zh": ("模型", "安装包", "类型", "语言", "许可证", "验证"),
 }
 KINDS = {
     "en": {"classifier": "cross-encoder", "maxsim": "late interaction", "cosine": "embedding",
@@ -28,16 +31,38 @@ KINDS = {
 }  # fmt: skip
 
 
-def models(*, chinese: bool = False) -> str:
-    """A Markdown table of every first-party model, with the level of its tests."""
+def families(*, chinese: bool = False) -> str:
+    """A Markdown table of the first-party models, with a row for those of a package that are of one kind and tested
+    alike."""
     language = "zh" if chinese else "en"
+    groups: dict[tuple[str, str, int], list[ModelSpec]] = {}
+    for spec in sorted(rerank_core.models(), key=_package):
+        groups.setdefault((_package(spec), _kind(spec, language), proof_of(spec.name)["level"]), []).append(spec)
     rows = []
-    for spec in rerank_core.models():
-        tokens = str(spec.max_length) if spec.head else ""
-        mark = "✓" * proof_of(spec.name)["level"]
-        names = (f"`{spec.name}`", f"`{_package(spec)}`")
-        rows.append((*names, _kind(spec, language), _languages(spec, language), tokens, spec.license, mark))
+    for (package, kind, level), specs in groups.items():
+        names = ", ".join(f"`{spec.name}`" for spec in specs)
+        languages = "; ".join(dict.fromkeys(_languages(spec, language) for spec in specs))
+        licenses = "; ".join(dict.fromkeys(spec.license for spec in specs))
+        rows.append((names, f"`{package}`", kind, languages, licenses, "✓" * level))
     return _table(TITLES[language], rows)
+
+
+def models() -> str:
+    """A Markdown table of every first-party model and its facts."""
+    rows = [
+        (
+            f"`{spec.name}`",
+            f"`{spec.checkpoint}`" if is_hub_id(spec.checkpoint) else "",
+            _kind(spec, "en"),
+            size_text(spec.parameters),
+            _languages(spec, "en"),
+            str(spec.max_length) if spec.head else "",
+            f"{spec.license} (non-commercial)" if is_non_commercial(spec.license) else spec.license,
+            "✓" * proof_of(spec.name)["level"],
+        )
+        for spec in rerank_core.models()
+    ]
+    return _table(("name", "hub id", "kind", "size", "languages", "tokens per row", "licence", "tested"), rows)
 
 
 def package_models(package: str) -> str:
