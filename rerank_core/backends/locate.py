@@ -21,8 +21,12 @@ from rerank_core.spec.untrusted_files import sha256_of
 
 __all__ = ["fetch", "fetch_file", "locate"]
 
-# The last three belong to late-interaction models: two small files of tensors, and ColBERT's settings.
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "colbert_linear.pt", "sparse_linear.pt", "artifact.metadata"]
+# `*` also matches `/`, so the modules of sentence-transformers, such as 1_Dense/config.json, are among them, and
+# additional_chat_templates/NAME.jinja.
+_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+# Of late-interaction models: two small files of tensors, and ColBERT's settings.
+_WANTED += ["colbert_linear.pt", "sparse_linear.pt", "artifact.metadata"]
+_HUB = "https://huggingface.co"
 _PICKLED = "pytorch_model.bin"
 _UNWANTED = ["onnx/*", "openvino/*"]
 
@@ -97,7 +101,7 @@ def _inside_package(path: str) -> Path:
 
 
 def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = False) -> Path:
-    """Download a model from the hub: configuration, tokenizer and safetensors files.
+    """Download a model from the hub: configuration, tokenizer, chat template and safetensors files.
 
     Args:
         pickled: also download ``pytorch_model.bin``; only for an installed spec that says there is no safetensors file.
@@ -137,18 +141,28 @@ def _downloading(name: str, revision: str | None, offline: bool) -> Iterator[Any
     """The hub's library; its errors about a model or file of this name become CheckpointErrors."""
     try:
         import huggingface_hub
-        from huggingface_hub.errors import HfHubHTTPError
+        from huggingface_hub import constants, errors
     except ModuleNotFoundError as error:
         raise MissingDependencyError(
             f"{name!r} is on the hub, which needs {error.name!r}: pip install 'rerank-core[torch]'"
         ) from error
     try:
         yield huggingface_hub
-    except (OSError, ValueError, HfHubHTTPError) as error:
-        where = "in the local cache (offline=True)" if offline else "on the hub"
-        first_line = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    except Exception as error:  # a lost connection raises an error of the HTTP library that this version uses
+        hub = "on the hub" if constants.ENDPOINT == _HUB else f"on {constants.ENDPOINT} (HF_ENDPOINT)"
         at = repr(name) if revision is None else f"{name!r} at revision {revision!r}"
-        raise CheckpointError(f"{at} was not found {where}: {first_line}") from error
+        if offline:
+            failed = "was not found in the local cache (offline=True)"
+        elif isinstance(error, errors.GatedRepoError):
+            failed = f"is gated {hub}: agree to its terms on its page, and give a token (`hf auth login`, or HF_TOKEN)"
+        elif isinstance(error, errors.LocalEntryNotFoundError) or not isinstance(
+            error, (errors.EntryNotFoundError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError, ValueError)
+        ):
+            failed = f"cannot be downloaded {hub.replace('on', 'from', 1)}, and is not in the local cache"
+        else:
+            failed = f"was not found {hub}"
+        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+        raise CheckpointError(f"{at} {failed}: {' '.join(lines[:2]) or type(error).__name__}") from error
 
 
 def _check_digest(path: Path, expected: str, model: str) -> None:

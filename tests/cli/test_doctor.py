@@ -141,12 +141,23 @@ def test_hub_cache_follows_the_environment(tmp_path: Path, monkeypatch: pytest.M
 def test_environment_variables_are_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     """Offline switches are shown, and a plugin that is disabled without being installed warns."""
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    monkeypatch.setenv("HF_ENDPOINT", "https://mirror.example")
     monkeypatch.setenv("RERANK_DISABLE_PLUGINS", "a, typo")
     found = checks(plugin("a"))
 
-    assert "HF_HUB_OFFLINE=1" in found["hub settings"].detail
+    assert found["hub settings"].status == "ok"
+    assert "HF_HUB_OFFLINE=1, HF_ENDPOINT=https://mirror.example" in found["hub settings"].detail
     assert found["RERANK_DISABLE_PLUGINS"].status == "warn"
     assert "typo" in found["RERANK_DISABLE_PLUGINS"].detail
+
+
+def test_an_endpoint_without_a_scheme_warns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """HF_ENDPOINT=mirror.example fails at the first download, so the doctor gives the URL."""
+    monkeypatch.setenv("HF_ENDPOINT", "mirror.example")
+    check = checks()["hub settings"]
+
+    assert check.status == "warn"
+    assert check.fix == "set HF_ENDPOINT=https://mirror.example"
 
 
 def test_model_is_loaded_and_tried() -> None:

@@ -12,7 +12,7 @@ __all__ = ["push"]
 def push(directory: str | PathLike[str], repo: str, *, private: bool = False) -> str:
     """Upload a folder to ``owner/name``, creating the repository if needed, and return its URL.
 
-    Uses the token of ``hf auth login`` or HF_TOKEN.
+    Uses the token of ``hf auth login`` or HF_TOKEN, and the hub that HF_ENDPOINT names.
 
     Raises:
         PublishError: the hub cannot be reached, or refuses the upload; the local folder stays.
@@ -26,4 +26,4 @@ def push(directory: str | PathLike[str], repo: str, *, private: bool = False) ->
     except Exception as error:  # a lost connection raises an error of the hub's HTTP library
         first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
         raise PublishError(f"{fspath(directory)!r} is published here, but not pushed to {repo!r}: {first}") from error
-    return f"https://huggingface.co/{repo}"
+    return f"{api.endpoint}/{repo}"
