@@ -36,6 +36,7 @@ def base_rules(scorer: AnyScorer, spec: ModelSpec, options: Options) -> tuple[Ru
     if any(
         (compat.stacked and not isinstance(scorer, Stackable))
         or (compat.extra_budget and not isinstance(scorer, Templated))
+        or (compat.longest_first and spec.template.repeats_query)
         for compat in both
     ):
         raise InputError(

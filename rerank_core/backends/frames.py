@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.errors import CheckpointError
-from rerank_core.scorer import Batch, QueryRow, Row, Tokens
-from rerank_core.spec.template import RenderedTemplate
+from rerank_core.scorer import QueryRow, Row, Tokens
 
 __all__ = [
     "PairFrame",
-    "PrefixFrame",
     "SingleFrame",
-    "behind_prefixes",
-    "literal_frame",
-    "literal_ids",
     "pair_frame",
     "single_frame",
     "stacked_frame",
@@ -96,49 +91,6 @@ class SingleFrame:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class PrefixFrame:
-    """Causal layout: the prefix ``before query between``, shared by the rows of a query, and a row ``doc after``."""
-
-    before: tuple[int, ...]
-    between: tuple[int, ...]
-    after: tuple[int, ...]
-
-    def overhead(self, doc: Tokens) -> int:
-        return len(doc.lead) + len(doc.tail) + len(self.after)
-
-    def query_row(self, query: Tokens) -> QueryRow:
-        return QueryRow([*self.before, *query.lead, *query.ids, *query.tail, *self.between])
-
-    def row(self, doc: Tokens, start: int, stop: int, owner: Owner) -> Row:
-        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail]
-        span = len(doc.lead)
-        return Row(
-            *owner,
-            ids=[*segment, *self.after],
-            types=None,
-            segment=(0, len(segment)),
-            span=(span, span + stop - start),
-        )
-
-
-def behind_prefixes(
-    batch: Batch,
-) -> tuple[dict[int, Sequence[int]], list[Sequence[int]], list[int], list[tuple[int, int]]]:
-    """The parts of a batch: prefixes by query, rows, the query of each row, and the document's position in each row.
-
-    A row without tokens (an empty document without template text after it) is scored at the last token of its prefix.
-    If a query has such a row, that token moves from the prefix to the start of each of its rows.
-    """
-    owners = [row.query for row in batch.rows]
-    prefixes: dict[int, Sequence[int]] = {owner: batch.queries[owner].ids for owner in dict.fromkeys(owners)}
-    moved = {row.query: list(prefixes[row.query][-1:]) for row in batch.rows if not row.ids}
-    rows = [[*moved[row.query], *row.ids] if row.query in moved else row.ids for row in batch.rows]
-    segments = [(row.segment[0] + (row.query in moved), row.segment[1] + (row.query in moved)) for row in batch.rows]
-    prefixes.update({owner: prefixes[owner][:-1] for owner in moved})
-    return prefixes, rows, owners, segments
-
-
 def pair_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
     """The pair layout of a tokenizer, read from one encoded pair.
 
@@ -160,39 +112,6 @@ def pair_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:
         after=ids[d:],
         types=(types[:a], types[a], types[b:c], types[c], types[d:]) if typed else None,
     )
-
-
-def literal_ids(
-    tokenizer: TextTokenizer, wording: RenderedTemplate, known: MutableMapping[str, tuple[int, ...]]
-) -> dict[str, tuple[int, ...]]:
-    """The token ids of a template's ``before``, ``between`` and ``after``, each piece tokenized on its own.
-
-    Special tokens are recognized in the template's text, never in the value of an option.
-
-    Args:
-        known: ids of pieces by text. New pieces are added, so that a piece is tokenized once: `TextTokenizer.literal`
-            changes a setting of the tokenizer, which other threads may be using later.
-    """
-    ids = {}
-    for name, pieces in wording.literal.items():
-        tokens: list[int] = []
-        for text, is_template in pieces:
-            if is_template and text not in known:
-                known[text] = tokenizer.literal(text)
-            tokens += known[text] if is_template else tokenizer.encode([text])[0].ids
-        ids[name] = tuple(tokens)
-    return ids
-
-
-def literal_frame(
-    tokenizer: TextTokenizer, wording: RenderedTemplate, known: MutableMapping[str, tuple[int, ...]]
-) -> PairFrame:
-    """Query and document in one row between the literal pieces of a template; all tokens are of the first type.
-
-    Args:
-        known: see `literal_ids`.
-    """
-    return PairFrame(**literal_ids(tokenizer, wording, known), types=None)
 
 
 def stacked_frame(tokenizer: TextTokenizer, *, typed: bool) -> PairFrame:

@@ -5,15 +5,16 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias
 
 from rerank_core.errors import InputError, one_of, short
 from rerank_core.spec.model_option import ModelOption
 
-__all__ = ["Pieces", "RenderedTemplate", "Template", "Wrap"]
+__all__ = ["LiteralPiece", "Order", "Pieces", "RenderedTemplate", "Template", "Wrap"]
 
 Wrap: TypeAlias = Literal["none", "pair", "each"]
 Pieces: TypeAlias = str | Sequence[str]
+Order: TypeAlias = Literal["query_first", "doc_first"]
 
 
 @dataclass(frozen=True)
@@ -23,8 +24,11 @@ class Template:
     ``{query}`` and ``{doc}`` are replaced by the caller's text, which is tokenized together with the literal text of
     its piece; these pieces contain no special tokens. ``before``, ``between`` and ``after`` are literal and may name
     special tokens; user text is never parsed for them. Each piece is tokenized on its own, so that the tokenizer never
-    merges tokens of two pieces; a tuple gives several pieces. All rows of a query share ``before``, ``query`` and
-    ``between``.
+    merges tokens of two pieces; a tuple gives several pieces. An element of such a tuple that equals ``query`` stands
+    for the query once more.
+
+    A causal model computes what comes before the document once for all documents of a query. Where the document comes
+    first, nothing is shared.
 
     In any piece ``{NAME}`` is replaced by the value of the model's option of that name, and in ``before`` ``{bos}`` by
     the tokenizer's beginning-of-sequence token (by nothing if it has none).
@@ -33,6 +37,7 @@ class Template:
         wrap: the special tokens that the tokenizer adds. ``pair``: those of its pair template, around query and
             document in one row. ``each``: those of its single template, around query and document in separate rows.
             ``none``: no others than the template names.
+        order: which text comes first. ``doc_first``: ``before``, ``doc``, ``between``, ``query``, ``after``.
         query_marker, doc_marker: for ``each``, one token of the vocabulary that is put before the piece (ColBERT's
             ``[unused0]`` and ``[unused1]``).
     """
@@ -45,9 +50,11 @@ class Template:
     wrap: Wrap = "none"
     query_marker: str = ""
     doc_marker: str = ""
+    order: Order = "query_first"
 
     def __post_init__(self) -> None:
         one_of(self.wrap, ("none", "pair", "each"), "Template.wrap")
+        one_of(self.order, ("query_first", "doc_first"), "Template.order")
         for piece, field in ((self.query, "{query}"), (self.doc, "{doc}")):
             if not isinstance(piece, str) or piece.count(field) != 1:
                 raise InputError(f"the template piece {short(piece)} must be a string that holds {field} exactly once")
@@ -57,6 +64,16 @@ class Template:
             if not isinstance(pieces, (tuple, list)) or not all(isinstance(piece, str) for piece in pieces):
                 raise InputError(f"Template.{name} is {short(value)}; it must be a string or a tuple of strings")
             object.__setattr__(self, name, tuple(filter(None, pieces)))
+            for piece in pieces:
+                if piece != self.query and ("{query}" in piece or "{doc}" in piece):
+                    raise InputError(
+                        f"Template.{name} holds {short(piece)}; there {{query}} is only in a piece that equals "
+                        f"Template.query ({short(self.query)}) and repeats it, and {{doc}} only in Template.doc"
+                    )
+        if self.wrap != "none" and self.order != "query_first":
+            raise InputError(
+                f"Template(wrap={self.wrap!r}, order={self.order!r}): only a template of literal text has an order"
+            )
         if self.wrap != "none" and (self.before or self.between or self.after):
             raise InputError(f"Template(wrap={self.wrap!r}) takes its literal text from the tokenizer; leave it out")
 
@@ -77,6 +94,24 @@ class Template:
         """Query and document each in the tokenizer's single layout, such as ``[CLS] doc [SEP]``."""
         return cls(query=query, doc=doc, wrap="each", query_marker=query_marker, doc_marker=doc_marker)
 
+    @property
+    def repeats_query(self) -> bool:
+        """Whether a row has the query more than once."""
+        return self.query in (*self.before, *self.between, *self.after)
+
+
+class LiteralPiece(NamedTuple):
+    """A piece of a template with the values of options filled in.
+
+    Attributes:
+        text: its text; empty for the query.
+        origin: ``template``: text of the template alone, which may name special tokens. ``option``: it contains the
+            value of an option. ``query``: the query's piece stands here once more.
+    """
+
+    text: str
+    origin: Literal["template", "option", "query"]
+
 
 @dataclass(frozen=True)
 class RenderedTemplate:
@@ -84,12 +119,13 @@ class RenderedTemplate:
 
     Attributes:
         around: for ``query`` and ``doc``, the literal text before and after the caller's text.
-        literal: the pieces of ``before``, ``between`` and ``after``, each with a flag: True where it contains no option
-            value. Only such pieces may name special tokens.
+        literal: the pieces of ``before``, ``between`` and ``after``.
+        order: see `Template`.
     """
 
     around: Mapping[str, tuple[str, str]]
-    literal: Mapping[str, Sequence[tuple[str, bool]]]
+    literal: Mapping[str, Sequence[LiteralPiece]]
+    order: Order
 
     @classmethod
     def of(
@@ -105,19 +141,34 @@ class RenderedTemplate:
         texts = {option.name: option.text(values.get(option.name)) for option in options}
         around = {}
         for side, piece in (("query", template.query), ("doc", template.doc)):
-            before, after = (_filled(part, texts)[0] for part in piece.split("{" + side + "}"))
+            before, after = (_filled(part, texts).text for part in piece.split("{" + side + "}"))
             around[side] = (before, after)
         literal = {}
         for name in ("before", "between", "after"):
-            pieces = [_filled(piece.replace("{bos}", bos or ""), texts) for piece in getattr(template, name)]
-            literal[name] = [(text, literal_only) for text, literal_only in pieces if text]
-        return cls(around, literal)
+            pieces = [
+                LiteralPiece("", "query")
+                if piece == template.query
+                else _filled(piece.replace("{bos}", bos or ""), texts)
+                for piece in getattr(template, name)
+            ]
+            literal[name] = [piece for piece in pieces if piece.text or piece.origin == "query"]
+        return cls(around, literal, template.order)
+
+    def pieces(self, query: str, doc: str) -> list[str]:
+        """The pieces of a row in order, the texts in theirs."""
+        asked, read = (text.join(self.around[side]) for side, text in (("query", query), ("doc", doc)))
+        first, second = (asked, read) if self.order == "query_first" else (read, asked)
+        before, between, after = (
+            [asked if piece.origin == "query" else piece.text for piece in self.literal[name]]
+            for name in ("before", "between", "after")
+        )
+        return [*before, first, *between, second, *after]
 
 
-def _filled(piece: str, texts: Mapping[str, str]) -> tuple[str, bool]:
-    """A piece with option values filled in, and whether it has no option. Values are not scanned for ``{NAME}``."""
+def _filled(piece: str, texts: Mapping[str, str]) -> LiteralPiece:
+    """A piece with option values filled in. Values are not scanned for ``{NAME}``."""
     names = [name for name in texts if "{" + name + "}" in piece]
     if not names:
-        return piece, True
+        return LiteralPiece(piece, "template")
     pattern = re.compile("|".join(re.escape("{" + name + "}") for name in names))
-    return pattern.sub(lambda match: texts[match.group()[1:-1]], piece), False
+    return LiteralPiece(pattern.sub(lambda match: texts[match.group()[1:-1]], piece), "option")

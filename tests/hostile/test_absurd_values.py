@@ -117,7 +117,7 @@ CALLS: dict[str, Callable[[Any], object]] = {
     "spec name": fake_spec,
     **{
         f"template {name}": lambda value, name=name: Template(**{name: value})
-        for name in ("before", "query", "between", "doc", "after", "wrap", "query_marker")
+        for name in ("before", "query", "between", "doc", "after", "wrap", "order", "query_marker")
     },
     "layers": lambda value: Head.layers(value),
     "label": lambda value: Head.last_token(value),

@@ -29,6 +29,7 @@ def no_base(name: str) -> ModelSpec:
             template=Template(before=("{bos}", "x"), after=("\n", "{prompt}")), head=Head.last_token("Yes", "No")
         ),
         fake_spec(template=Template(), head=Head.last_token(0, 9454)),
+        fake_spec(template=Template(before=("Q {query}", "x"), query="Q {query}", doc="{doc}", order="doc_first")),
         fake_spec(template=Template(), head=Head.layers(first=8, step=2)),
         fake_spec(head=Head.classifier(labels=("irrelevant", "partly", "relevant"))),
     ],
@@ -152,6 +153,10 @@ def test_plain_classifier_folder_gets_a_spec(tmp_path: Path, limit: float | None
         lambda: Template(doc="{doc} {doc}"),
         lambda: Template(before="[CLS]", wrap="pair"),
         lambda: Template(wrap="both"),  # type: ignore[arg-type]
+        lambda: Template(order="query_last"),  # type: ignore[arg-type]
+        lambda: Template(order="doc_first", wrap="pair"),
+        lambda: Template(query="Q: {query}", after="Query: {query}"),
+        lambda: Template(between="{doc}"),
     ],
 )
 def test_specs_that_cannot_work_are_refused_where_they_are_written(make: Any) -> None:

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from rerank_core.backends.frames import literal_frame, pair_frame, stacked_frame
+from rerank_core.backends.frames import PairFrame, pair_frame, stacked_frame
+from rerank_core.backends.literal_frame import LiteralFrame, literal_frame
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.last_layer import gather_cls, last_layer_for_cls_only
@@ -72,6 +73,7 @@ class ClassifierScorer(TorchScorer):
     def _configure(self) -> None:
         wording = RenderedTemplate.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
         self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
+        self._frame: PairFrame | LiteralFrame
         if self.spec.template.wrap == "pair":
             self._frame = pair_frame(self.tokenizer, typed=self.typed)
         else:

@@ -9,7 +9,7 @@ from typing import Any, TypeAlias
 
 import torch
 
-from rerank_core.backends.frames import PrefixFrame, behind_prefixes, literal_ids
+from rerank_core.backends.literal_frame import LiteralFrame, behind_prefixes, literal_frame
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
@@ -38,7 +38,7 @@ class DecoderScorer(TorchScorer):
         options: values of the model's options: those named in the template, and ``cascade``.
     """
 
-    layout: Layout = "prefix"
+    layout: Layout
     wraps: tuple[Wrap, ...] = ("none",)
     # The prefix is computed once per batch: in a batch of 8,192 tokens it is under 1 % of the work. On two CPU cores
     # such a batch takes longer nevertheless (8 x 512, DL19: 13 % more time than 4,096 tokens). On an H200 with the
@@ -82,11 +82,12 @@ class DecoderScorer(TorchScorer):
         wording = RenderedTemplate.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
         self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
         self._frame = self.frame(wording)
+        self.layout = self._frame.layout
         self._plan_cascade(self._values.get("cascade"))
 
-    def frame(self, wording: RenderedTemplate) -> PrefixFrame:
+    def frame(self, wording: RenderedTemplate) -> LiteralFrame:
         """The template's tokens around those of the texts."""
-        return PrefixFrame(**literal_ids(self.tokenizer, wording, self._literal))
+        return literal_frame(self.tokenizer, wording, self._literal, shared=True)
 
     def _plan_cascade(self, cascade: Mapping[int, int] | None) -> None:
         """Set the layers that each stage scores, and how many documents go on to the next stage.
@@ -117,17 +118,16 @@ class DecoderScorer(TorchScorer):
     # ------------------------------------------------------------------ rows
     @property
     def parts(self) -> Mapping[str, int]:
-        frame = self._frame
-        return {"before": len(frame.before), "between": len(frame.between), "after": len(frame.after)}
+        return self._frame.lengths
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
-        return self._frame.overhead(doc)
+        return self._frame.overhead(query, doc)
 
     def query_row(self, query: Tokens) -> QueryRow | None:
         return self._frame.query_row(query)
 
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
-        return self._frame.row(doc, start, stop, owner)
+        return self._frame.row(query, doc, start, stop, owner)
 
     # ------------------------------------------------------------------ scores
     def score(self, batch: Batch) -> Output:
@@ -185,12 +185,12 @@ class DecoderScorer(TorchScorer):
         return f"layer_{layer}" if self.keep else self.score_head.name(layer)
 
     def _lengths(self, batch: Batch) -> list[int]:
-        return [len(batch.queries[row.query].ids) + len(row.ids) for row in batch.rows]
+        shared = _shared(batch)
+        return [shared.get(row.query, 0) + len(row.ids) for row in batch.rows]
 
     def _tokens(self, batch: Batch) -> int:
-        shared = {row.query: len(batch.queries[row.query].ids) for row in batch.rows}
         if self.packed:
-            return sum(shared.values()) + sum(len(row.ids) for row in batch.rows)
+            return sum(_shared(batch).values()) + sum(len(row.ids) for row in batch.rows)
         return len(batch.rows) * max(self._lengths(batch))
 
     # ------------------------------------------------------------------ training
@@ -292,3 +292,8 @@ class DecoderScorer(TorchScorer):
             return list(self._hidden(prefixes, rows, owners, packed=packed))
         alone = zip(rows, owners, strict=True)
         return [self._hidden(prefixes, [row], [owner], packed=False)[0] for row, owner in alone]
+
+
+def _shared(batch: Batch) -> dict[int, int]:
+    """The number of tokens of the prefix of each query with a row in the batch."""
+    return {row.query: len(batch.queries[row.query].ids) for row in batch.rows if row.query in batch.queries}

@@ -8,7 +8,8 @@ from typing import Any
 
 import torch
 
-from rerank_core.backends.frames import PrefixFrame, behind_prefixes, pair_frame
+from rerank_core.backends.frames import pair_frame
+from rerank_core.backends.literal_frame import LiteralFrame, behind_prefixes
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
 from rerank_core.backends.torch.decoder.heads import ClassHead
 from rerank_core.errors import CheckpointError
@@ -25,11 +26,11 @@ class DecoderClassifier(DecoderScorer):
     wraps = ("none", "pair")
     score_head: ClassHead
 
-    def frame(self, wording: RenderedTemplate) -> PrefixFrame:
+    def frame(self, wording: RenderedTemplate) -> LiteralFrame:
         if self.spec.template.wrap == "none":
             return super().frame(wording)
         pair = pair_frame(self.tokenizer, typed=False)
-        return PrefixFrame(pair.before, pair.between, pair.after)
+        return LiteralFrame((pair.before,), (pair.between,), (pair.after,), shared=True)
 
     def score(self, batch: Batch) -> Output:
         return super().score(without_padding(batch, self._padding))
@@ -67,20 +68,23 @@ def without_padding(batch: Batch, filler: int | None) -> Batch:
     """The batch with each row cut after the last token that is not ``filler``.
 
     transformers reads a classifier there, so a row that ends with the padding token, which may be the end-of-sequence
-    token, is read before it. Later tokens do not change the hidden state of an earlier one.
+    token, is read before it. Later tokens do not change the hidden state of an earlier one. Of a row that is padding
+    alone, transformers reads the first token.
 
     Args:
         filler: the id of the padding token; None if the model has none.
     """
-    if filler is None or not any(_ends_with(row.ids, filler) for row in batch.rows):
+    if filler is None or not any(not row.ids or _ends_with(row.ids, filler) for row in batch.rows):
         return batch
     queries, rows = dict(batch.queries), []
     for row in batch.rows:
         ids, owner = _cut(row.ids, filler), row.query
         if not ids and owner in queries and _ends_with(queries[owner].ids, filler):
             # Another prefix under another key: the query's other rows need the whole one.
-            rest, owner = _cut(queries[owner].ids, filler), -1 - owner
-            queries[owner] = QueryRow(rest)
+            prefix, owner = queries[owner].ids, -1 - owner
+            queries[owner] = QueryRow(_cut(prefix, filler) or prefix[:1])
+        elif not ids and (owner not in queries or not queries[owner].ids):
+            ids = row.ids[:1]
         segment, span = ((min(start, len(ids)), min(stop, len(ids))) for start, stop in (row.segment, row.span))
         rows.append(replace(row, query=owner, ids=ids, segment=segment, span=span))
     return Batch(queries, rows)

@@ -32,10 +32,10 @@ def plain_scores(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> dict[s
     """
     if not _has_plain_way(spec):
         return {}
-    classifies = spec.template.wrap == "pair"
+    paired = spec.template.wrap == "pair"
     ways: dict[str, Callable[[Path, ModelSpec, Sequence[Pair]], list[float]]] = {}
-    ways["transformers"] = _classified if classifies else _answered
-    if classifies and _has_sentence_transformers():
+    ways["transformers"] = _classified if paired else _by_pieces
+    if paired and _has_sentence_transformers():
         ways["sentence-transformers"] = _crossed
     from transformers import AutoTokenizer
 
@@ -60,8 +60,8 @@ def plain_use(spec: ModelSpec) -> list[str]:
             "Scoring needs rerank-core: transformers reads the weights, but has no head or row layout of this kind."
         ]
     marked = [f"\0{name}\0" for name in ("query", "doc", "tokenizer.bos_token or str()")]
-    classifies = spec.template.wrap == "pair"
-    texts = _written(spec, (marked[0], marked[1])) if classifies else _pieces(spec, marked[2], (marked[0], marked[1]))
+    paired, classifies = spec.template.wrap == "pair", spec.head is not None and spec.head.kind == "classifier"
+    texts = _written(spec, (marked[0], marked[1])) if paired else _pieces(spec, marked[2], (marked[0], marked[1]))
     shown = ", ".join(_as_code(text) for text in texts)
     kind = "AutoModelForSequenceClassification" if classifies else "AutoModelForCausalLM"
     code = [
@@ -73,28 +73,32 @@ def plain_use(spec: ModelSpec) -> list[str]:
         f"model = {kind}.from_pretrained(folder, dtype=torch.float32)",
     ]
     note = "Neither library reads a long document in windows, and both parse special tokens in texts."
-    if classifies:
+    if paired:
         code += [f'inputs = tokenizer({shown}, truncation=True, return_tensors="pt")']
         code += ["score = model(**inputs).logits.item()"]
         remark = "" if texts == (marked[0], marked[1]) else ", with query and document written as in that call"
         note = f"sentence-transformers loads it as a `CrossEncoder`{remark}. {note}"
     else:
-        assert spec.head is not None
-        labels = [label for label in (spec.head.positive, spec.head.negative) if label is not None]
-        ids = [
-            f"logits[{label}]"
-            if isinstance(label, int)
-            else f"logits[tokenizer.encode({label!r}, add_special_tokens=False)[0]]"
-            for label in labels
-        ]
         code += [
             f"pieces = [{shown}]  # each is tokenized on its own",
             "ids = [id for piece in pieces for id in tokenizer.encode(piece, add_special_tokens=False)]",
-            "logits = model(torch.tensor([ids])).logits[0, -1]",
-            f"score = ({' - '.join(ids)}).item()",
         ]
+        code += ["score = model(torch.tensor([ids])).logits.item()"] if classifies else _label_code(spec)
     indented = [f"    {line}".rstrip() for line in code]
     return ["In plain transformers the raw score of one document is:\n", *indented, "", note]
+
+
+def _label_code(spec: ModelSpec) -> list[str]:
+    """The score of a language model from its logits, as Python code."""
+    assert spec.head is not None
+    labels = [label for label in (spec.head.positive, spec.head.negative) if label is not None]
+    ids = [
+        f"logits[{label}]"
+        if isinstance(label, int)
+        else f"logits[tokenizer.encode({label!r}, add_special_tokens=False)[0]]"
+        for label in labels
+    ]
+    return ["logits = model(torch.tensor([ids])).logits[0, -1]", f"score = ({' - '.join(ids)}).item()"]
 
 
 def _as_code(text: str) -> str:
@@ -121,10 +125,7 @@ def _written(spec: ModelSpec, pair: Pair) -> Pair:
 
 def _pieces(spec: ModelSpec, bos: str | None, pair: Pair) -> list[str]:
     """The pieces of a language model's row; each is tokenized separately."""
-    literal = _rendered(spec, bos).literal
-    before, between, after = ([text for text, _ in literal[name]] for name in ("before", "between", "after"))
-    query, doc = _written(spec, pair)
-    return [*before, query, *between, doc, *after]
+    return _rendered(spec, bos).pieces(*pair)
 
 
 def _rendered(spec: ModelSpec, bos: str | None) -> RenderedTemplate:
@@ -163,18 +164,22 @@ def _classified(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> list[fl
     return scores
 
 
-def _answered(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> list[float]:
-    """The logit of the positive word after a row, minus that of the negative word."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+def _by_pieces(folder: Path, spec: ModelSpec, pairs: Sequence[Pair]) -> list[float]:
+    """The logit of a classifier for a row; of a language model the logit of the positive label after it, minus that of
+    the negative label."""
+    from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
     assert spec.head is not None
+    classifies = spec.head.kind == "classifier"
+    auto = AutoModelForSequenceClassification if classifies else AutoModelForCausalLM
     tokenizer = AutoTokenizer.from_pretrained(str(folder))
-    module = AutoModelForCausalLM.from_pretrained(str(folder), dtype=torch.float32).eval()
-    words = label_ids(spec.head, TextTokenizer.from_directory(folder), spec.name)
+    module = auto.from_pretrained(str(folder), dtype=torch.float32).eval()
+    words = [0] if classifies else label_ids(spec.head, TextTokenizer.from_directory(folder), spec.name)
     scores = []
     for pair in pairs:
         with torch.no_grad():
-            logits = module(input_ids=torch.tensor([_row(tokenizer, spec, pair)])).logits[0, -1]
+            output = module(input_ids=torch.tensor([_row(tokenizer, spec, pair)])).logits[0]
+        logits = output if classifies else output[-1]
         scores.append(float(logits[words[0]] - (logits[words[1]] if len(words) == 2 else 0.0)))
     return scores
 
