@@ -66,6 +66,7 @@ pictures: $(VENV)/.dev  ## draw the pictures of the READMEs: a terminal, and the
 bench: $(VENV)/.dev  ## compare the speed with other libraries, each in its own environment (up to an hour; continues an interrupted run)
 	$(BIN)/python benchmarks/bench.py
 	$(BIN)/python benchmarks/llm.py
+	$(BIN)/python benchmarks/families.py
 	$(BIN)/python benchmarks/late.py
 	$(BIN)/python benchmarks/training.py
 

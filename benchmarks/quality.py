@@ -94,11 +94,13 @@ def main() -> None:
     if options.fresh:
         state.unlink(missing_ok=True)
     figures = check_metric(data)
-    rerankers = {model: rerank_core.load(model, device="cpu") for model in MODELS}
+    # The reference first, so that an interrupted run has it.
+    order = sorted(MODELS, key=lambda model: model != REFERENCE)
+    rerankers = {model: rerank_core.load(model, device="cpu") for model in order}
     result: dict[str, Any] = {
         "machine": machine(),
         "versions": {name: importlib.metadata.version(name) for name in ("rerank-core", "transformers", "bm25s")},
-        "max_length": {model: reranker.spec.max_length for model, reranker in rerankers.items()},
+        "max_length": {model: rerankers[model].spec.max_length for model in MODELS},
         "published_orders": figures,
     }
     for name in options.only or SETS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ __all__ = ["GpuTiming", "gpu", "gpu_timings", "late", "llm", "speed", "training"
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "cpu.json"
 LLM = RESULTS.with_name("llm.json")
+FAMILIES = RESULTS.with_name("families.json")
 LATE = RESULTS.with_name("late.json")
 TRAINING = RESULTS.with_name("training.json")
 GPU = RESULTS.with_name("gpu.json")
@@ -82,10 +84,14 @@ SHAPES = {
     "en": {
         "qwen3-8x512": "Qwen3, 8 × 512, Qwen3-Reranker's template",
         "gemma-18x256": "Gemma, 18 × 256, BGE's template",
+        "modernbert-mean": "ModernBERT classifier, 8 × 512, mean of all tokens",
+        "qwen3-classifier": "Qwen3 classifier, 8 × 512, chat template",
     },
     "zh": {
         "qwen3-8x512": "Qwen3，8 × 512，Qwen3-Reranker 模板",
         "gemma-18x256": "Gemma，18 × 256，BGE 模板",
+        "modernbert-mean": "ModernBERT 分类器，8 × 512，取所有词元的平均",
+        "qwen3-classifier": "Qwen3 分类器，8 × 512，对话模板",
     },
 }
 PEERS = {
@@ -95,12 +101,10 @@ PEERS = {
 }
 
 
-def llm(file: Path = LLM, *, chinese: bool = False) -> str:
-    """A row for each causal shape: how many times as long the others take."""
-    if not file.exists():
-        return ""
+def llm(files: Sequence[Path] = (LLM, FAMILIES), *, chinese: bool = False) -> str:
+    """A row for each causal shape, and for other families of classifiers: how many times as long the others take."""
     language = "zh" if chinese else "en"
-    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    cells = [cell for file in files if file.exists() for cell in json.loads(file.read_text(encoding="utf-8"))["cells"]]
     rows = ["| " + " | ".join([*WORDS[language][:2], *PEERS.values()]) + " |", "|---|---|" + "--:|" * len(PEERS)]
     for cell in cells:
         ratios = [cell["engines"].get(name, {}).get("ratio") for name in PEERS]

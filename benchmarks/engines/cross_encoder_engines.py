@@ -30,7 +30,7 @@ def pairs(requests: Requests) -> list[list[str]]:
 def ours(directory: str, dtype: str = "float32") -> Score:
     import rerank_core
 
-    model = rerank_core.load(directory, device="cpu", longdoc="firstp", dtype=dtype)
+    model = rerank_core.load(directory, device="cpu", longdoc="firstp", dtype=dtype, activation="none")
     return lambda requests: [score for ranking in model.rerank_many(requests) for score in ranking.scores()]
 
 
