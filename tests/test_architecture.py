@@ -38,7 +38,7 @@ LAWS: dict[str, list[str]] = {
     "rerank_core.backends.torch": [
         "execution gguf_reader kernel_caches label_score pickle_conversion safe_config trainable",
         "safetensors_reader",
-        "load_weights check_tokenizer linear",
+        "load_weights check_tokenizer linear side_layers",
         "attention",
         "base",
         "cross_encoder decoder late_interaction",

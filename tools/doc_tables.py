@@ -24,10 +24,10 @@ TITLES = {
     "zh": ("模型", "安装包", "类型", "语言", "许可证", "验证"),
 }
 KINDS = {
-    "en": {"classifier": "cross-encoder", "maxsim": "late interaction", "cosine": "embedding",
+    "en": {"classifier": "cross-encoder", "dense": "cross-encoder", "maxsim": "late interaction", "cosine": "embedding",
            "last_token": "LLM, yes or no", "layers": "LLM, by layer", "listwise": "LLM, listwise"},
-    "zh": {"classifier": "交叉编码器", "maxsim": "延迟交互", "cosine": "向量", "last_token": "LLM，答是或否",
-           "layers": "LLM，逐层打分", "listwise": "LLM，列表式"},
+    "zh": {"classifier": "交叉编码器", "dense": "交叉编码器", "maxsim": "延迟交互", "cosine": "向量",
+           "last_token": "LLM，答是或否", "layers": "LLM，逐层打分", "listwise": "LLM，列表式"},
 }  # fmt: skip
 
 

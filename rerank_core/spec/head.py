@@ -12,15 +12,18 @@ from rerank_core.types import ScoreSpace
 
 __all__ = ["MOST_LABELS", "Head", "HeadKind", "Pooling"]
 
-HeadKind: TypeAlias = Literal["classifier", "maxsim", "cosine", "last_token", "layers"]
+HeadKind: TypeAlias = Literal["classifier", "dense", "maxsim", "cosine", "last_token", "layers"]
 Pooling: TypeAlias = Literal["mean", "cls", "last"]
 
 MOST_LABELS = 1000
 """Labels that a classifier may have; rerankers have one or two."""
 
+_MOST_MODULES = 32
+
 # The fields that each kind uses; `Head` refuses the other fields.
 _FIELDS: dict[str, tuple[str, ...]] = {
     "classifier": ("labels", "label"),
+    "dense": ("pooling", "modules"),
     "maxsim": ("reduce", "vectors", "pooling"),
     "cosine": ("pooling",),
     "last_token": ("positive", "negative"),
@@ -33,15 +36,16 @@ class Head:
     """How a score is computed from the model's output. Use the constructors, one per kind.
 
     Attributes:
-        kind: ``classifier`` (sequence classification), ``maxsim`` (late interaction), ``cosine`` (the cosine
-            of two text vectors), ``last_token`` (a causal language model's logit of a token) or ``layers`` (a causal
-            model with a score at every layer).
+        kind: ``classifier`` (sequence classification), ``dense`` (layers beside an encoder), ``maxsim`` (late
+            interaction), ``cosine`` (the cosine of two text vectors), ``last_token`` (a causal language model's logit
+            of a token) or ``layers`` (a causal model with a score at every layer).
         labels: for ``classifier``, the names of the labels by number where there are several; empty for a single logit.
         label: for ``classifier``, the label of `labels` whose log-odds is the score; None where the caller must say.
         reduce: for ``maxsim``, how the maximum similarities of the query's tokens are combined: ``sum`` or ``mean``.
         vectors: for ``maxsim``, how hidden states become token vectors.
-        pooling: for ``cosine``, how the last hidden states of a text become its vector: their ``mean``, the first
-            (``cls``) or the ``last``. With ``maxsim``, the cosine is computed too (`score_option`).
+        modules: for ``dense``, the folders of the layers after the pooling.
+        pooling: for ``cosine`` and ``dense``, how the last hidden states of a row become its vector: their ``mean``,
+            the first (``cls``) or the ``last``. With ``maxsim``, the cosine is computed too (`score_option`).
         positive, negative: for ``last_token``, the words whose logits give the score, or their token ids.
         first, step, weights: for ``layers``, see `layers`.
     """
@@ -57,6 +61,7 @@ class Head:
     pooling: Pooling | None = None
     labels: tuple[str, ...] = ()
     label: str | None = None
+    modules: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         one_of(self.kind, tuple(_FIELDS), "Head.kind")
@@ -64,6 +69,7 @@ class Head:
             if getattr(self, name) not in (None, (), []):
                 raise InputError(f"Head(kind={self.kind!r}) takes no {name}={getattr(self, name)!r}")
         self._check_labels()
+        self._check_modules()
         if self.kind == "maxsim":
             one_of(self.reduce, ("mean", "sum"), "Head.reduce")
             vectors: Any = self.vectors
@@ -76,7 +82,7 @@ class Head:
                     f"Head.maxsim(pooling={self.pooling!r}) would pool the tokens that fill up a query "
                     f"(expand_to={self.vectors.expand_to!r}); leave one of the two out"
                 )
-        if self.pooling is not None or self.kind == "cosine":
+        if self.pooling is not None or self.kind in ("cosine", "dense"):
             one_of(self.pooling, get_args(Pooling), "Head.pooling")
         if self.kind == "last_token":
             for name in ("positive", "negative"):
@@ -114,6 +120,15 @@ class Head:
                 f"{short(list(labels))}"
             )
 
+    def _check_modules(self) -> None:
+        """Make ``modules`` a tuple of names, of which ``dense`` has one at least."""
+        modules: Any = self.modules
+        if not isinstance(modules, (tuple, list)) or not all(isinstance(name, str) and name for name in modules):
+            raise InputError(f"Head.dense(modules={short(modules)}): they must be a list of folder names")
+        if len(modules) > _MOST_MODULES or (self.kind == "dense" and not modules):
+            raise InputError(f"Head.dense(modules={short(modules)}): there must be 1 to {_MOST_MODULES} of them")
+        object.__setattr__(self, "modules", tuple(modules))
+
     @classmethod
     def classifier(cls, labels: Sequence[str] = (), label: str | None = None) -> Head:
         """The logit of a sequence classifier (a cross-encoder; Nogueira & Cho, 2019): the single one, or with several
@@ -127,6 +142,19 @@ class Head:
         """
         given: Any = labels  # checked there
         return cls("classifier", labels=given, label=label)
+
+    @classmethod
+    def dense(cls, pooling: Pooling, modules: Sequence[str]) -> Head:
+        """Layers beside an encoder that make one number from its pooled hidden states, as sentence-transformers >= 5.4
+        saves a `CrossEncoder` of modules (the ettin rerankers).
+
+        Args:
+            pooling: how the last hidden states of a row become one vector: the first token (``cls``), the ``last``
+                one, or the ``mean`` of all, special tokens included.
+            modules: the folders of the modules after the pooling, in order, such as ``2_Dense`` and ``3_LayerNorm``.
+        """
+        given: Any = modules  # checked there
+        return cls("dense", pooling=pooling, modules=given)
 
     @classmethod
     def maxsim(

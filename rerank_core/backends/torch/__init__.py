@@ -37,9 +37,10 @@ from rerank_core.backends.torch.encoder_scorer import encoder_scorer, scorer_wit
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, LateInteractionScorer
-from rerank_core.backends.torch.late_interaction.projection import linear_of_file, load_projection
 from rerank_core.backends.torch.lora import load
 from rerank_core.backends.torch.lora.load import model_folder, tokenizer_folder
+from rerank_core.backends.torch.side_layers.projection import linear_of_file, load_projection
+from rerank_core.backends.torch.side_layers.score_layers import load_score_layers
 from rerank_core.backends.try_in_child import try_template
 from rerank_core.errors import InputError
 from rerank_core.options import Options
@@ -114,7 +115,9 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     if head.kind in ("last_token", "layers"):
         return decoder_of(spec, options, directory)
     module, tokenizer = encoder_of(spec, options, directory)
-    project = None
+    project: torch.nn.Module | None = None
+    if head.kind == "dense":
+        project = _score_layers(module, model_folder(directory, spec, options), head)
     if head.vectors is not None:
         project = projection_of(module, model_folder(directory, spec, options), head.vectors)
     return encoder_scorer(module, tokenizer, spec, options, project=project)
@@ -146,6 +149,12 @@ def projection_of(module: torch.nn.Module, directory: Path, vectors: TokenVector
     width = live.config.hidden_size
     with reading(directory):
         return load_projection(directory, vectors.projection, width, device=live.device, dtype=live.dtype)
+
+
+def _score_layers(module: Any, directory: Path, head: Head) -> torch.nn.Module:
+    """The layers of ``Head.dense`` in a checkpoint folder, on the encoder's device."""
+    with reading(directory):
+        return load_score_layers(directory, head.modules, module.config.hidden_size, device=module.device)
 
 
 @_reading
@@ -249,7 +258,8 @@ def scorer_of(
         module: a transformers model of the class that the head needs; for ``layers`` a `LayeredModel`. Its layers are
             not replaced. Rows are packed if its attention implementation is ``packing.NAME``.
         tokenizer: a `TextTokenizer`, or a transformers tokenizer or ``tokenizers.Tokenizer``, which is copied.
-        project: for late interaction, the linear layers that the spec's ``projection`` names.
+        project: for late interaction, the linear layers that the spec's ``projection`` names; for ``Head.dense`` the
+            layers that make the score.
 
     Raises:
         InputError: a spec without a head, or layer heads for a module that is not a `LayeredModel`.

@@ -10,6 +10,7 @@ import torch
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.cross_encoder.dense_scorer import DenseScorer
 from rerank_core.backends.torch.decoder.classifier_scorer import DecoderClassifier
 from rerank_core.backends.torch.decoder.heads import class_head, is_decoder_classifier
 from rerank_core.backends.torch.execution import Execution
@@ -38,7 +39,8 @@ def encoder_scorer(
     Args:
         module: a transformers model of the class that the spec's head needs, in float32; it is moved to the options'
             device and dtype.
-        project: for late interaction, the linear layers that the spec's ``projection`` names.
+        project: for late interaction, the linear layers that the spec's ``projection`` names; for ``Head.dense`` the
+            layers that make the score.
 
     Raises:
         CheckpointError: module, tokenizer and template do not fit each other.
@@ -70,6 +72,8 @@ def scorer_with(
         return DecoderClassifier(
             live.base_model, tokenizer, spec, score_head=score_head, execution=execution, options=options
         )
+    if head.kind == "dense":
+        return DenseScorer(module, tokenizer, spec, layers=project, execution=execution, options=options)
     if head.kind == "cosine":
         return CosineScorer(module, tokenizer, spec, execution=execution)
     if head.kind != "maxsim":

@@ -17,7 +17,7 @@ import rerank_core
 from helpers.late import saved
 from helpers.plain import QUERIES
 from rerank_core import CheckpointError, Head, ModelSpec, Template, TokenVectors, write_spec
-from rerank_core.backends.torch.late_interaction.projection import load_projection
+from rerank_core.backends.torch.side_layers.projection import load_projection
 from rerank_core.spec.reranker_json import inside, read_spec
 from rerank_core.testing.checkpoints import Family
 

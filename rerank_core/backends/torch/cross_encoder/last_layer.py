@@ -15,8 +15,10 @@ import torch
 from rerank_core.backends.torch.attention import varlen
 from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.packing import Packing
+from rerank_core.backends.torch.attention.row_pooling import pool_packed
+from rerank_core.spec.head import Pooling
 
-__all__ = ["gather_cls", "last_layer_for_cls_only"]
+__all__ = ["gather_pooled", "last_layer_for_cls_only"]
 
 
 class FirstTokenLayer(torch.nn.Module):
@@ -108,10 +110,14 @@ def last_layer_for_cls_only(module: Any, *, live: bool = False) -> Callable[[], 
     return lambda: vars(last).pop("forward")
 
 
-def gather_cls(module: Any) -> None:
-    """Let a classifier's base model return the first tokens of a packed batch, ``[rows, 1, width]``.
+def gather_pooled(module: Any, pooling: Pooling = "cls") -> None:
+    """Let a classifier's base model return the pooled rows of a packed batch, ``[rows, 1, width]``.
 
-    The head reads them as ``hidden[:, 0]``, as in a padded batch. Calls without a packing do not change.
+    The head reads them as ``hidden[:, 0]``, as in a padded batch, or as the mean of one token. Calls without a packing
+    do not change.
+
+    Args:
+        pooling: the tokens that the head reads: the first one (``cls``), or all of them (``mean``).
     """
     base: Any = getattr(module, "base_model", None)
     if base is None or base is module or getattr(base, "_rerank_core_gathers", False):
@@ -123,7 +129,7 @@ def gather_cls(module: Any) -> None:
             return output
         hidden = output.last_hidden_state[0]
         if len(hidden) == sum(packing.lengths):  # otherwise the last layer has gathered first tokens already
-            hidden = hidden[packing.row_starts]
+            hidden = hidden[packing.row_starts] if pooling == "cls" else pool_packed(hidden, packing.lengths, pooling)
         output.last_hidden_state = hidden[:, None]
         if getattr(output, "pooler_output", None) is not None:
             output.pooler_output = base.pooler(output.last_hidden_state)

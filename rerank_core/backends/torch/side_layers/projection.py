@@ -1,4 +1,4 @@
-"""The linear layers beside an encoder, such as ColBERT's projection, in the file formats of several frameworks."""
+"""Linear layers beside a model, such as ColBERT's projection, in the file formats of several frameworks."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from rerank_core.backends.torch.safetensors_reader import names_of, tensors_of
 from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.untrusted_files import read_json, reason, regular_file
 
-__all__ = ["Projection", "linear_of_file", "load_projection"]
+__all__ = ["Projection", "dense_layer", "linear_of_file", "load_projection"]
 
-# Activations of sentence-transformers' Dense, by class name without the module.
+# Activations of sentence-transformers' Dense, with their default settings, by class name without the module.
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "Identity": lambda x: x,
     "Tanh": torch.tanh,
@@ -23,6 +23,13 @@ _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
     "GELU": torch.nn.functional.gelu,
     "SiLU": torch.nn.functional.silu,
     "Sigmoid": torch.sigmoid,
+    "ELU": torch.nn.functional.elu,
+    "LeakyReLU": torch.nn.functional.leaky_relu,
+    "Mish": torch.nn.functional.mish,
+    "ReLU6": torch.nn.functional.relu6,
+    "SELU": torch.nn.functional.selu,
+    "Softplus": torch.nn.functional.softplus,
+    "Softsign": torch.nn.functional.softsign,
 }
 
 
@@ -95,7 +102,7 @@ def load_projection(
     layers = []
     for source in sources:
         if (directory / source).is_dir():
-            layer = _dense(directory / source, width)
+            layer = dense_layer(directory / source, width)
         elif source.endswith(".pt"):
             layer = linear_of_file(directory / source, width)
         else:
@@ -133,8 +140,15 @@ def linear_of_file(path: Path, width_in: int, width_out: int | None = None) -> P
     return layer
 
 
-def _dense(folder: Path, width_in: int) -> Projection:
-    """A layer from a folder that sentence-transformers or PyLate saved."""
+def dense_layer(folder: Path, width_in: int) -> Projection:
+    """A ``Dense`` module from a folder that sentence-transformers or PyLate saved.
+
+    Args:
+        width_in: width of the input.
+
+    Raises:
+        CheckpointError: weights that are missing, not in safetensors or of other shapes, or an unknown activation.
+    """
     config = read_json(folder / "config.json")
     activation = config.of("activation_function", str, "Tanh").rpartition(".")[2]
     if activation not in _ACTIVATIONS:

@@ -1,0 +1,38 @@
+"""Pools the hidden states of each row into one vector: the first token, the last one, or the mean of all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from rerank_core.spec.head import Pooling
+
+__all__ = ["pool_packed", "pool_padded"]
+
+
+def pool_packed(hidden: torch.Tensor, lengths: Sequence[int], pooling: Pooling) -> torch.Tensor:
+    """``[rows, width]`` in the dtype of ``hidden``; a mean is added up in float32.
+
+    Args:
+        hidden: ``[total, width]``, the rows end to end.
+        lengths: tokens of each row, at least one.
+    """
+    counts = torch.tensor(lengths, device=hidden.device)
+    if pooling == "mean":
+        return torch.segment_reduce(hidden.float(), "mean", lengths=counts, axis=0, unsafe=True).to(hidden.dtype)
+    ends = counts.cumsum(0)
+    return hidden[ends - 1 if pooling == "last" else ends - counts]
+
+
+def pool_padded(hidden: torch.Tensor, lengths: Sequence[int], pooling: Pooling) -> torch.Tensor:
+    """`pool_packed` for rows padded on the right, ``[rows, longest, width]``."""
+    if pooling == "cls":
+        return hidden[:, 0]
+    counts = torch.tensor(lengths, device=hidden.device)
+    if pooling == "last":
+        return hidden[torch.arange(len(lengths), device=hidden.device), counts - 1]
+    inside = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < counts[:, None]
+    # Not a product: the hidden state of a padding token may be NaN.
+    kept = torch.where(inside[:, :, None], hidden.float(), 0.0)
+    return (kept.sum(dim=1) / counts[:, None]).to(hidden.dtype)

@@ -1,0 +1,1 @@
+"""Layers that a checkpoint keeps beside its model: projections, and the stack that makes a score."""
