@@ -43,6 +43,7 @@ LAWS: dict[str, list[str]] = {
         "base",
         "cross_encoder decoder late_interaction",
         "encoder_scorer lora",
+        "encoder_decoder",
     ],
     "rerank_trainers": [
         "errors",

@@ -34,7 +34,7 @@ PUBLIC = {
     """,
     "rerank_core.testing": """
         FakeCascade FakeListRanker FakeScorer FakeSeparate FakeTextScorer ScorerConformance fake_spec tiny_causal_lm
-        tiny_cross_encoder tiny_encoder
+        tiny_cross_encoder tiny_encoder tiny_encoder_decoder
     """,
 }
 

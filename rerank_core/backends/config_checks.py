@@ -87,10 +87,11 @@ def check_sizes(directory: Path) -> None:
 
 
 def _all(config: JsonObject) -> Iterator[JsonObject]:
-    """The settings of a model and of nested models (``text_config``)."""
+    """The settings of a model and of nested models (``text_config``; T5Gemma's ``encoder`` and ``decoder``)."""
     yield config
     for name, value in config.items():
-        if name.endswith("_config") and name != "quantization_config" and isinstance(value, dict):
+        nested = name in ("encoder", "decoder") or (name.endswith("_config") and name != "quantization_config")
+        if nested and isinstance(value, dict):
             yield JsonObject(value, config.file)
 
 

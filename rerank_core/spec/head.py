@@ -188,8 +188,8 @@ class Head:
 
     @classmethod
     def last_token(cls, positive: str | int, negative: str | int | None = None) -> Head:
-        """The logit that a causal language model gives ``positive`` as the next token of a row; with ``negative``,
-        the log-odds of the two (monoT5, Nogueira et al., 2020; here decoder-only).
+        """The logit that a causal language model gives ``positive`` as the next token of a row, or an encoder-decoder
+        as the first token of its answer; with ``negative``, the log-odds of the two (monoT5, Nogueira et al., 2020).
 
         Args:
             positive, negative: each a word that is a single token of the model's tokenizer, or the token's id.

@@ -16,13 +16,14 @@ The conformance suite tests what every reranker of this library must do. Subclas
 
 - `FakeScorer`, `FakeSeparate`, `FakeCascade`, `FakeTextScorer` and `FakeListRanker` implement each scorer protocol
   without a model and without torch; `fake_spec` makes a `ModelSpec` for them.
-- `tiny_cross_encoder`, `tiny_encoder` and `tiny_causal_lm` write checkpoints with random weights in about a second.
-  They need ``pip install 'rerank-core[torch]'``.
+- `tiny_cross_encoder`, `tiny_encoder`, `tiny_causal_lm` and `tiny_encoder_decoder` write checkpoints with random
+  weights in about a second. They need ``pip install 'rerank-core[torch]'``.
 """
 
 from rerank_core.testing.checkpoints import tiny_cross_encoder, tiny_encoder
 from rerank_core.testing.conformance import ScorerConformance
 from rerank_core.testing.decoders import tiny_causal_lm
+from rerank_core.testing.encoder_decoders import tiny_encoder_decoder
 from rerank_core.testing.fakes import (
     FakeCascade,
     FakeListRanker,
@@ -43,4 +44,5 @@ __all__ = [
     "tiny_causal_lm",
     "tiny_cross_encoder",
     "tiny_encoder",
+    "tiny_encoder_decoder",
 ]

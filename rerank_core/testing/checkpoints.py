@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Family", "tiny_cross_encoder", "tiny_encoder", "tiny_tokenizer"]
+__all__ = ["Family", "tiny_cross_encoder", "tiny_encoder", "tiny_tokenizer", "word_pieces"]
 
 Family: TypeAlias = Literal["xlm-roberta", "bert"]
 
@@ -140,7 +140,7 @@ def _unigram() -> Tokenizer:
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
     )
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
-    pieces = _pieces(tokenizer)
+    pieces = word_pieces(tokenizer)
     total = math.log(sum(pieces.values()))
     vocab = [(special, 0.0) for special in _SPECIALS["xlm-roberta"]]
     vocab += [(piece, math.log(count) - total) for piece, count in pieces.items()]
@@ -158,7 +158,7 @@ def _wordpiece() -> Tokenizer:
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     tokenizer.decoder = decoders.WordPiece()
-    pieces = _pieces(tokenizer)
+    pieces = word_pieces(tokenizer)
     words = [*_SPECIALS["bert"], *pieces, *("##" + piece for piece in pieces)]
     tokenizer.model = models.WordPiece({word: id_ for id_, word in enumerate(words)}, unk_token="[UNK]")
     tokenizer.add_special_tokens(list(_SPECIALS["bert"]))
@@ -166,7 +166,7 @@ def _wordpiece() -> Tokenizer:
     return tokenizer
 
 
-def _pieces(tokenizer: Tokenizer) -> dict[str, int]:
+def word_pieces(tokenizer: Tokenizer) -> dict[str, int]:
     """All characters, then the substrings of the corpus's words that save most characters, with their counts.
 
     The trainers of ``tokenizers`` are not used because their vocabulary differs from run to run.

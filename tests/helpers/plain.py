@@ -7,7 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
 SHORT = ("a bear", "Pandas eat bamboo for most of the day.", "paris", "A", "1998!", "what is a panda?")
 CHINESE = ("大熊猫主要以竹子为食。", "熊貓", "法国的首都是巴黎，1998年举办了世界杯决赛。")
@@ -142,3 +148,23 @@ class PlainCausal(Plain):
         logits = self.model(input_ids=torch.tensor([ids]), use_cache=False).logits[0, -1]
         found = float(logits[self.ids(positive)[0]])
         return found if negative is None else found - float(logits[self.ids(negative)[0]])
+
+
+class PlainEncoderDecoder(Plain):
+    """An encoder-decoder, one row at a time, every logit of its vocabulary computed at the first decoder step."""
+
+    def __init__(self, directory: Path, start: int = 0) -> None:
+        super().__init__(directory)
+        auto: Any = AutoModelForSeq2SeqLM
+        self.model = auto.from_pretrained(str(directory), dtype=torch.float32, attn_implementation="eager").eval()
+        self.start = start
+
+    @torch.inference_mode()
+    def score(self, prompt: str | Sequence[int], positive: str | int, negative: str | int | None = None) -> float:
+        """The logit of a label after a prompt, less that of another. A text is tokenized whole, with ``</s>`` at its
+        end."""
+        ids = self.tokenizer(prompt)["input_ids"] if isinstance(prompt, str) else list(prompt)
+        step = torch.tensor([[self.start]])
+        logits = self.model(input_ids=torch.tensor([ids]), decoder_input_ids=step).logits[0, 0]
+        rows = [label if isinstance(label, int) else self.ids(label)[0] for label in (positive, negative) if label]
+        return float(logits[rows[0]]) if negative is None else float(logits[rows[0]] - logits[rows[1]])

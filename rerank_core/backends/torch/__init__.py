@@ -33,6 +33,8 @@ from rerank_core.backends.torch.decoder.heads import (
 from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.backends.torch.decoder.output_layer import TokenLogits
+from rerank_core.backends.torch.encoder_decoder.load import encoder_decoder_of, is_encoder_decoder
+from rerank_core.backends.torch.encoder_decoder.scorer import EncoderDecoderScorer
 from rerank_core.backends.torch.encoder_scorer import encoder_scorer, scorer_with
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
@@ -112,6 +114,8 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     head = _head(spec)
     label_index(head, options.model.get("label"), spec.name)  # refuses a missing label before a download
     directory = locate(spec, options)
+    if head.kind == "last_token" and is_encoder_decoder(model_folder(directory, spec, options)):
+        return _reading(encoder_decoder_of)(spec, options, directory)
     if head.kind in ("last_token", "layers"):
         return decoder_of(spec, options, directory)
     module, tokenizer = encoder_of(spec, options, directory)
@@ -272,6 +276,8 @@ def scorer_of(
     head = _head(spec)
     if head.kind not in ("last_token", "layers"):
         return scorer_with(module, tokenizer, spec, execution, {}, project)
+    if head.kind == "last_token" and getattr(live.config, "is_encoder_decoder", False):
+        return EncoderDecoderScorer(live, tokenizer, spec, execution=execution)
     if head.kind == "layers" and not isinstance(live, LayeredModel):
         raise InputError(
             f"model {spec.name!r}: a {type(live).__name__} has no heads at its layers; give a LayeredModel"

@@ -29,6 +29,12 @@ __all__ = ["configuration", "from_files", "load_module", "max_positions", "move"
 # While it loads, transformers changes torch's default dtype for the whole process; `quiet` changes log levels.
 _LOADING = Lock()
 
+# transformers' classes of the kinds of model whose weights must all be in the files.
+_CLASSES = {
+    "classifier": "AutoModelForSequenceClassification",
+    "causal": "AutoModelForCausalLM",
+    "seq2seq": "AutoModelForSeq2SeqLM",
+}
 
 # Names of the weights of queries and keys, alone or together with values.
 _QUERY_OR_KEY = re.compile(
@@ -52,7 +58,7 @@ def load_module(
 
     Args:
         kind: ``classifier`` loads a sequence classifier, ``causal`` a causal language model with its output layer,
-            any other kind the base model.
+            ``seq2seq`` an encoder-decoder with its output layer, any other kind the base model.
         config: a transformers configuration that replaces the directory's config.json.
         depth: number of layers to load; by default all.
         pickled: without a safetensors file, read the tensors of ``pytorch_model.bin`` (``weights_only``).
@@ -63,18 +69,17 @@ def load_module(
         MissingDependencyError: a checkpoint whose format needs a package that is not installed.
         InputError: a device that cannot be used.
     """
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForSequenceClassification
+    import transformers
 
     target = _device(device)
-    whole: dict[str, Any] = {"classifier": AutoModelForSequenceClassification, "causal": AutoModelForCausalLM}
-    auto = whole.get(kind, AutoModel)
+    auto = getattr(transformers, _CLASSES.get(kind, "AutoModel"))
     config = config or configuration(directory)
     if depth is not None:
         _cut(config, depth)
     torch_dtype = getattr(torch, dtype or "float32")
     module, report = from_files(auto, directory, config, torch_dtype, depth=depth, pickled=pickled)
     missing = sorted(
-        key for key in report["missing_keys"] if key not in brought and (kind in whole or not _pooler(key))
+        key for key in report["missing_keys"] if key not in brought and (kind in _CLASSES or not _pooler(key))
     )
     if missing:
         raise CheckpointError(

@@ -17,7 +17,7 @@ from rerank_core.backends.torch.attention import varlen
 from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.ragged import KeyIndex, concat_ranges
 
-__all__ = ["CausalPacking", "capped"]
+__all__ = ["CausalPacking", "attend_rows", "capped"]
 
 
 @dataclass(frozen=True)
@@ -123,7 +123,7 @@ class CausalPacking:
             inside = slice(group.start, group.start + group.rows * group.length)
             q = _split_rows(query[0, :, inside], group)
             k, v = (_prefix_and_rows(part[0], group) for part in (key, value))
-            attended = _attend(q, k, v, self._mask(group, call.sliding_window), call)
+            attended = attend_rows(q, k, v, self._mask(group, call.sliding_window), call)
             out[inside].view(group.rows, group.length, *out.shape[1:]).copy_(attended.transpose(1, 2))
         return out[None]
 
@@ -148,7 +148,7 @@ class CausalPacking:
                     torch.cat([part[prefix].expand(group.rows, *part[prefix].shape), row], dim=2)
                     for part, row in ((cut[1], k), (cut[2], v))
                 )
-            attended = _attend(q, k, v, self._mask(group, call.sliding_window), call)
+            attended = attend_rows(q, k, v, self._mask(group, call.sliding_window), call)
             out.append(attended.transpose(1, 2).flatten(0, 1))
         return torch.cat(out)
 
@@ -169,7 +169,7 @@ class CausalPacking:
             k, v = (_prefix_and_rows(part, group) for part in (key, value))
             # The last token attends to all of prefix and row, so a mask is needed only for a sliding window.
             mask = None if call.sliding_window is None else self._mask(group, call.sliding_window)[-1:]
-            out[numbers] = _attend(query[numbers][:, :, None], k, v, mask, call)[:, :, 0]
+            out[numbers] = attend_rows(query[numbers][:, :, None], k, v, mask, call)[:, :, 0]
         return out
 
     def _attend_varlen(
@@ -235,26 +235,35 @@ def capped(
     value: torch.Tensor,
     mask: torch.Tensor | None,
     call: AttentionCall,
+    *,
+    causal: bool,
 ) -> torch.Tensor:
-    """Attention of padded causal rows with a soft cap, ``[rows, length, heads, width]``.
+    """Attention of padded rows with a soft cap, ``[rows, length, heads, width]``.
 
     Args:
         mask: transformers' mask for SDPA, ``[rows, 1, length, length]``; None where nothing is padded.
+        causal: whether a token attends only to itself and to earlier tokens, where there is no mask.
     """
-    causal = query.new_ones((query.shape[2], query.shape[2]), dtype=torch.bool).tril()
-    # Padding on the left attends to no key, which would give NaN; let it attend to all keys.
-    mask = causal if mask is None else (mask | ~mask.any(-1, keepdim=True))[:, :, None]
-    return _attend(query, key, value, mask, call).transpose(1, 2).contiguous()
+    if mask is not None:
+        # Padding on the left attends to no key, which would give NaN; let it attend to all keys.
+        mask = (mask | ~mask.any(-1, keepdim=True))[:, :, None]
+    elif causal:
+        mask = query.new_ones((query.shape[2], query.shape[2]), dtype=torch.bool).tril()
+    return attend_rows(query, key, value, mask, call).transpose(1, 2).contiguous()
 
 
-def _attend(
+def attend_rows(
     query: torch.Tensor,
     key: torch.Tensor,
     value: torch.Tensor,
     mask: torch.Tensor | None,
     call: AttentionCall,
 ) -> torch.Tensor:
-    """``[rows, heads, length, width]``; key and value may have fewer heads."""
+    """``[rows, heads, length, width]``; key and value may have fewer heads.
+
+    Args:
+        mask: True where a token attends to a key, or numbers to add to the products where there is no soft cap.
+    """
     rows, heads, length, width = query.shape
     shared = heads // key.shape[1]
     if call.softcap is None:

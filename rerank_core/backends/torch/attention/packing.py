@@ -21,7 +21,7 @@ from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 from rerank_core.backends.torch.attention import dropout as dropout_attention
 from rerank_core.backends.torch.attention import varlen
 from rerank_core.backends.torch.attention.attention_call import AttentionCall
-from rerank_core.backends.torch.attention.causal_packing import CausalPacking, capped
+from rerank_core.backends.torch.attention.causal_packing import CausalPacking, attend_rows, capped
 from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows
 from rerank_core.backends.torch.load_weights import quiet
 
@@ -70,19 +70,18 @@ class Packing:
         return self.allow_varlen and varlen.serves(query.device, query.dtype, query.shape[-1])
 
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
-        """``[1, total, heads, width]`` for ``[1, heads, total, width]``."""
-        if call.softcap is not None:
-            raise NotImplementedError("packed encoders do not support a soft cap on attention logits")
+        """``[1, total, heads, width]`` for ``[1, heads, total, width]``; key and value may have fewer heads."""
         _, heads, total, _ = query.shape
-        if self.uses_varlen(query):
+        plain = call.softcap is None and call.bias is None
+        if plain and self.uses_varlen(query):
             q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
             longest = (max(self.lengths),) * 2
             return varlen.attend(
                 q, k, v, call, cu_seqlens_q=self.cu_seqlens, cu_seqlens_k=self.cu_seqlens, longest=longest
             )[None]
         # A trainer may compute scores with dropout and without gradients first, so dropout alone is enough.
-        if call.dropout or torch.is_grad_enabled():
-            return self._attend_in_training(query, key, value, call)
+        if not plain or key.shape[1] != heads or call.dropout or torch.is_grad_enabled():
+            return self._attend_by_group(query, key, value, call)[None]
         out = torch.empty((total, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
         products = query.device.type == "cpu" and query.dtype == torch.float32
         for start, rows, length in self.groups:
@@ -99,24 +98,25 @@ class Packing:
             out[inside].view(rows, length, heads, -1).copy_(attended.transpose(1, 2))
         return out[None]
 
-    def _attend_in_training(
+    def _attend_by_group(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall
     ) -> torch.Tensor:
-        """`attend` with one split and one concatenation: the backward pass of a slice allocates the whole tensor, for
-        every slice."""
-        if dropout_attention.serves(query, call.dropout):
-            return dropout_attention.attend(query[0], key[0], value[0], self.groups, call)[None]
+        """``[total, heads, width]`` for training, a bias, a soft cap, or key heads that query heads share. With one
+        split and one concatenation: the backward pass of a slice allocates the whole tensor, for every slice."""
+        shared = key.shape[1] != query.shape[1]
+        if call.bias is None and call.softcap is None and not shared and dropout_attention.serves(query, call.dropout):
+            return dropout_attention.attend(query[0], key[0], value[0], self.groups, call)
         sizes = [rows * length for _, rows, length in self.groups]
         parts = zip(self.groups, *(torch.split(part[0], sizes, dim=1) for part in (query, key, value)), strict=True)
         out = []
         for (_, rows, length), *cut in parts:
             q, k, v = (part.view(part.shape[0], rows, length, -1).transpose(0, 1) for part in cut)
             mask = _window(length, call.sliding_window, query.device)
-            attended = torch.nn.functional.scaled_dot_product_attention(
-                q, k, v, attn_mask=mask, scale=call.scale, dropout_p=call.dropout
-            )
-            out.append(attended.transpose(1, 2).flatten(0, 1))
-        return torch.cat(out)[None]
+            if call.bias is not None:
+                bias = call.bias[..., :length, :length]
+                mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+            out.append(attend_rows(q, k, v, mask, call).transpose(1, 2).flatten(0, 1))
+        return torch.cat(out)
 
 
 # Up to this number of attention weights a row, two plain products on a CPU take two thirds of the time of the fused
@@ -154,7 +154,8 @@ def _attention(
     """Attention of ``[1, heads, total, width]`` inside each row; returns ``[1, total, heads, width]``."""
     call = AttentionCall.from_kwargs(kwargs)
     if packing is None and call.softcap is not None:
-        return capped(query, key, value, attention_mask, call), None
+        causal = bool(getattr(module, "is_causal", True))
+        return capped(query, key, value, attention_mask, call, causal=causal), None
     if packing is None:
         plain: Any = ALL_ATTENTION_FUNCTIONS["sdpa"]
         result: tuple[torch.Tensor, None] = plain(module, query, key, value, attention_mask, **kwargs)
@@ -216,11 +217,12 @@ def embedding_rows(module: Any) -> int:
 def probe_rows(module: Any) -> list[list[int]]:
     """A few short rows of token ids for comparing two ways to compute. If the model has local attention, one row is
     longer than its window."""
-    window = getattr(module.config, "sliding_window", None) or getattr(module.config, "local_attention", None) or 0
+    config = getattr(module.config, "encoder", module.config)
+    window = getattr(config, "sliding_window", None) or getattr(config, "local_attention", None) or 0
     size = embedding_rows(module)
     # A decoder's window of thousands of tokens would make this comparison slow; tests use a short window.
     local = 0 < window <= 1024
-    longest = min(window + 40, getattr(module.config, "max_position_embeddings", 512) - 8) if local else 12
+    longest = min(window + 40, getattr(config, "max_position_embeddings", 512) - 8) if local else 12
     return [[5 + (7 * i * i + 3 * length) % (size - 5) for i in range(length)] for length in (longest, 7, 7, 3)]
 
 

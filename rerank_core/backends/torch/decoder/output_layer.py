@@ -24,7 +24,7 @@ from rerank_core.backends.torch.load_weights import quiet
 from rerank_core.backends.torch.safetensors_reader import names_of, rows_of, tensors_of
 from rerank_core.errors import CheckpointError
 
-__all__ = ["TokenLogits"]
+__all__ = ["LabelRows", "TokenLogits", "path_of", "with_part"]
 
 
 class TokenLogits:
@@ -46,8 +46,8 @@ class TokenLogits:
                 f"model {model!r}: a {type(whole).__name__} has no output layer; give the causal model"
             )
         self._model = model
-        self._cut = _with(whole, _path_of(whole, layer), _Rows(layer, rows))
-        self._shell = _with(self._cut, whole.base_model_prefix, _Body(whole.base_model))
+        self._cut = with_part(whole, path_of(whole, layer), LabelRows(layer, rows))
+        self._shell = with_part(self._cut, whole.base_model_prefix, _Body(whole.base_model))
 
     @classmethod
     def of(cls, directory: Path, module: Any, rows: Sequence[int], model: str) -> TokenLogits:
@@ -63,7 +63,7 @@ class TokenLogits:
         layer = whole.get_output_embeddings()
         if layer is None:
             raise CheckpointError(f"model {model!r}: a {type(whole).__name__} has no output layer to read labels of")
-        name = _path_of(whole, layer)
+        name = path_of(whole, layer)
         names = _FileNames(directory, whole)
         weight = _label_rows(directory, names, module, name, rows)
         if weight.shape[1] != layer.weight.shape[1]:
@@ -75,7 +75,7 @@ class TokenLogits:
             if bias is None:
                 raise CheckpointError(f"{directory} lacks {name}.bias, which its kind of model adds to its logits")
             small.bias = _parameter(bias.to(weight))
-        whole = _with(_with(whole, name, small), whole.base_model_prefix, module)
+        whole = with_part(with_part(whole, name, small), whole.base_model_prefix, module)
         _fill(whole, directory, names)
         return cls(whole, range(len(rows)), model)
 
@@ -118,13 +118,23 @@ class TokenLogits:
         )
 
 
-class _Rows(torch.nn.Module):
+class LabelRows(torch.nn.Module):
     """An output layer with only some of its rows, in float32."""
 
     def __init__(self, layer: torch.nn.Module, rows: Sequence[int]) -> None:
         super().__init__()
         self._layer: Any = (layer,)  # in a tuple, so that it does not become a submodule
         self._rows = list(rows)
+
+    @classmethod
+    def copied(cls, layer: torch.nn.Module, rows: Sequence[int]) -> LabelRows:
+        """The rows copied, so that the whole layer can be freed."""
+        source: Any = layer
+        small = torch.nn.Linear(1, 1, bias=False)
+        small.weight = _parameter(source.weight.detach()[list(rows)].float())
+        if getattr(source, "bias", None) is not None:
+            small.bias = _parameter(source.bias.detach()[list(rows)].float())
+        return cls(small, range(len(rows)))
 
     @property
     def weight(self) -> torch.Tensor:
@@ -247,15 +257,15 @@ def _parameter(tensor: torch.Tensor) -> torch.nn.Parameter:
     return torch.nn.Parameter(tensor, requires_grad=False)
 
 
-def _path_of(whole: torch.nn.Module, layer: torch.nn.Module) -> str:
+def path_of(whole: torch.nn.Module, layer: torch.nn.Module) -> str:
     """The dotted name of a submodule."""
     (name,) = (str(name) for name, part in whole.named_modules() if part is layer)
     return name
 
 
-def _with(module: Any, path: str, part: torch.nn.Module) -> Any:
+def with_part(module: Any, path: str, part: torch.nn.Module) -> Any:
     """A copy of a module with the submodule at ``path`` replaced; everything else is shared."""
     name, _, rest = path.partition(".")
     changed = copy.copy(module)
-    changed._modules = {**module._modules, name: _with(module._modules[name], rest, part) if rest else part}
+    changed._modules = {**module._modules, name: with_part(module._modules[name], rest, part) if rest else part}
     return changed

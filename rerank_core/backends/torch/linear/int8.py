@@ -26,6 +26,8 @@ _LAST = threading.local()
 class Int8Linear(torch.nn.Module):
     """``x @ weight.T + bias`` for float32 ``[..., in]``; replaces a ``torch.nn.Linear``."""
 
+    weight = None  # T5 reads the dtype of a layer's weight, where it is a tensor
+
     def __init__(self, linear: torch.nn.Linear) -> None:
         super().__init__()
         weight = linear.weight.detach()

@@ -20,6 +20,8 @@ _ROWS = 2048
 class PrepackedLinear(torch.nn.Module):
     """``activation(x @ weight.T + bias)`` for float32 ``[..., in]``; replaces a ``torch.nn.Linear``."""
 
+    weight = None  # T5 reads the dtype of a layer's weight, where it is a tensor
+
     def __init__(self, linear: torch.nn.Linear, activation: str = "none", algorithm: str = "") -> None:
         super().__init__()
         weight, bias = linear.weight.detach(), linear.bias

@@ -28,7 +28,7 @@ _WITHOUT_EFFECT = frozenset(
 # Other initializations change the base model's weights before training, which the saved tensors do not contain.
 _INITIAL = (True, False, None, "gaussian", "orthogonal", "eva")
 _BIASES = ("none", "all", "lora_only")
-_TASKS = (None, "SEQ_CLS", "CAUSAL_LM", "FEATURE_EXTRACTION")
+_TASKS = (None, "SEQ_CLS", "CAUSAL_LM", "SEQ_2_SEQ_LM", "FEATURE_EXTRACTION")
 
 # Time limit for all regular expressions of a file together; ordinary ones take milliseconds.
 _SECONDS = 1.0
@@ -54,7 +54,7 @@ class LoraSettings:
         magnitudes: adapted weights have trained norms (DoRA; ``use_dora``).
         up_biases: the second matrix has a bias (``lora_bias``).
         biases: which biases were trained: ``none``, ``all`` or ``lora_only`` (``bias``).
-        task: ``SEQ_CLS``, ``CAUSAL_LM``, ``FEATURE_EXTRACTION`` or None (``task_type``).
+        task: ``SEQ_CLS``, ``CAUSAL_LM``, ``SEQ_2_SEQ_LM``, ``FEATURE_EXTRACTION`` or None (``task_type``).
         spent: seconds spent on regular expressions so far.
     """
 
