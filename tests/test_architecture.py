@@ -36,7 +36,7 @@ LAWS: dict[str, list[str]] = {
         "__main__",
     ],
     "rerank_core.backends.torch": [
-        "execution gguf_reader kernel_caches label_score pickle_conversion safe_config trainable",
+        "configuration execution gguf_reader kernel_caches label_score pickle_conversion safe_config trainable",
         "safetensors_reader",
         "load_weights check_tokenizer linear side_layers",
         "attention",

@@ -27,6 +27,7 @@ LOCAL = {"local_attention": 16, "global_attn_every_n_layers": 2, "cls_token_id":
 FAMILIES: dict[str, dict[str, Any]] = {
     "bert": SMALL,
     "modernbert": {**SMALL, **LOCAL, "bos_token_id": 2, "eos_token_id": 3},
+    "gte": SMALL,
     "eurobert": {**SMALL, "num_key_value_heads": 2, "bos_token_id": 2, "eos_token_id": 3, "mask_token_id": 4},
     "deberta-v2": {**SMALL, "relative_attention": True, "pos_att_type": ["p2c", "c2p"], "type_vocab_size": 0},
 }

@@ -12,17 +12,17 @@ from typing import Any
 
 import torch
 
-from rerank_core.backends.config_checks import check_files, check_sizes
-from rerank_core.backends.custom_code import check_model_code
+from rerank_core.backends.config_checks import check_sizes
 from rerank_core.backends.fork_safety import Lock
 from rerank_core.backends.gguf.folder import gguf_tensors
+from rerank_core.backends.torch.configuration import configuration
 from rerank_core.backends.torch.gguf_reader import lazy_tensors
 from rerank_core.backends.torch.pickle_conversion import conversion_code
 from rerank_core.backends.torch.safe_config import check_config, with_safe_settings
 from rerank_core.backends.torch.safetensors_reader import check_weights
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
 from rerank_core.spec.folders.adapter import is_adapter
-from rerank_core.spec.untrusted_files import read_json, reason
+from rerank_core.spec.untrusted_files import reason
 
 __all__ = ["configuration", "from_files", "load_module", "max_positions", "move", "position_offset", "quiet"]
 
@@ -183,25 +183,6 @@ def _check_finite(module: torch.nn.Module, directory: Path) -> None:
     ]
     if bad and all(_QUERY_OR_KEY.search(name) for name in bad):
         raise CheckpointError(f"{directory}: {bad[0]} holds NaN or infinity; download the checkpoint again")
-
-
-def configuration(directory: Path) -> Any:
-    """The transformers configuration of a directory.
-
-    Raises:
-        CheckpointError: it cannot be read, the installed transformers does not know the model type, or the model is
-            code of its authors that transformers does not have.
-    """
-    import transformers
-    from transformers import CONFIG_MAPPING, AutoConfig
-
-    check_files(directory)
-    settings = read_json(directory / "config.json")
-    check_model_code(settings, CONFIG_MAPPING, lambda name: isinstance(getattr(transformers, name, None), type))
-    try:
-        return AutoConfig.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # transformers raises dozens of error types for invalid settings
-        raise CheckpointError(f"{directory / 'config.json'} cannot be loaded: {reason(error)}") from error
 
 
 def _cut(config: Any, depth: int) -> None:
