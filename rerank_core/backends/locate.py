@@ -1,34 +1,23 @@
-"""Finds the files of a checkpoint: in a directory, in an installed package, or on the hub, and downloads them."""
+"""Finds the files of a checkpoint: in a directory, in an installed package, or on a hub."""
 
 from __future__ import annotations
 
 import importlib.util
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from rerank_core.backends.config_checks import check_settings
+from rerank_core.backends.downloads import hugging_face, modelscope
 from rerank_core.backends.gguf.folder import prepared
 from rerank_core.backends.try_in_child import trust
-from rerank_core.errors import CheckpointError, InputError, MissingDependencyError
+from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, short
 from rerank_core.options import Options
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.gguf.choice import gguf_of
-from rerank_core.spec.hub_or_folder import SUFFIX, hub_file_of, is_hub_id
+from rerank_core.spec.hub_or_folder import SUFFIX, is_hub_id, remote_of
 from rerank_core.spec.reranker_json import differences
 from rerank_core.spec.untrusted_files import sha256_of
 
-__all__ = ["fetch", "fetch_file", "locate"]
-
-# `*` also matches `/`, so the modules of sentence-transformers, such as 1_Dense/config.json, are among them, and
-# additional_chat_templates/NAME.jinja.
-_WANTED = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
-# Of late-interaction models: two small files of tensors, and ColBERT's settings.
-_WANTED += ["colbert_linear.pt", "sparse_linear.pt", "artifact.metadata"]
-_HUB = "https://huggingface.co"
-_PICKLED = "pytorch_model.bin"
-_UNWANTED = ["onnx/*", "openvino/*"]
+__all__ = ["fetch", "locate"]
 
 
 def locate(spec: ModelSpec, options: Options) -> Path:
@@ -44,7 +33,12 @@ def locate(spec: ModelSpec, options: Options) -> Path:
     if options.revision is not None and (source.startswith("package:") or Path(source).is_absolute()):
         raise InputError(f"revision={options.revision!r} names a commit of the hub, and {source!r} is not on the hub")
     if options.checkpoint is not None:
-        directory = _elsewhere(options.checkpoint, options.revision, options.offline)
+        model = remote_of(options.checkpoint)
+        copied = model is not None and model.on_modelscope and model.id == spec.checkpoint
+        pickled = copied and spec.pickled
+        directory = _elsewhere(options.checkpoint, options.revision, options.offline, pickled=pickled)
+        if copied:
+            _check_digests(directory, spec)
         if changed := differences(spec, directory):
             lines = "; ".join(f"{name}: {ours!r} here, {theirs!r} there" for name, (ours, theirs) in changed.items())
             raise CheckpointError(
@@ -53,8 +47,7 @@ def locate(spec: ModelSpec, options: Options) -> Path:
             )
         return _checked(directory)
     directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline, pickled=spec.pickled)
-    for name, digest in spec.sha256.items():
-        _check_digest(directory / name, digest, spec.name)
+    _check_digests(directory, spec)
     # The files of a pinned commit are the publisher's, and an installed package could run code anyway.
     pinned = spec.revision is not None and options.revision is None and is_hub_id(spec.checkpoint)
     if pinned or spec.checkpoint.startswith("package:"):
@@ -80,12 +73,6 @@ def _elsewhere(source: str, revision: str | None, offline: bool, *, pickled: boo
         return _inside_package(source.removeprefix("package:"))
     if Path(source).is_absolute() and Path(source).exists():
         return Path(source)
-    if (on_hub := hub_file_of(source)) is not None:
-        return fetch_file(*on_hub, revision=revision, offline=offline)
-    if not is_hub_id(source):
-        raise CheckpointError(
-            f"checkpoint {source!r} is neither an existing directory or .gguf file nor a hub id like 'owner/name'"
-        )
     return fetch(source, revision=revision, offline=offline, pickled=pickled)
 
 
@@ -100,77 +87,45 @@ def _inside_package(path: str) -> Path:
     return Path(module.submodule_search_locations[0]) / folder
 
 
-def fetch(hub_id: str, *, revision: str | None, offline: bool, pickled: bool = False) -> Path:
-    """Download a model from the hub: configuration, tokenizer, chat template and safetensors files.
+def fetch(source: str, *, revision: str | None, offline: bool, pickled: bool = False) -> Path:
+    """The files of a model of a hub, downloaded unless they are in its cache: configuration, tokenizer, chat template
+    and safetensors files.
 
     Args:
+        source: ``owner/name`` or ``owner/name/file.gguf``, of ModelScope with ``modelscope:`` before it.
         pickled: also download ``pytorch_model.bin``; only for an installed spec that says there is no safetensors file.
 
+    Returns:
+        the folder of the files, or the path of the GGUF file.
+
     Raises:
         CheckpointError: not on the hub, not in the cache while offline, or the hub cannot be reached.
+        MissingDependencyError: the library of the hub is not installed.
     """
-    with _downloading(hub_id, revision, offline) as hub:
-        folder = Path(
-            hub.snapshot_download(
-                hub_id,
-                revision=revision,
-                local_files_only=offline,
-                allow_patterns=[*_WANTED, _PICKLED] if pickled else _WANTED,
-                ignore_patterns=_UNWANTED,
+    model = remote_of(source)
+    if model is None:
+        raise CheckpointError(
+            f"checkpoint {short(source)} is neither an existing directory or {SUFFIX} file nor a hub id like "
+            "'owner/name' or 'modelscope:owner/name'"
+        )
+    download = modelscope.download if model.on_modelscope else hugging_face.download
+    path = download(model, revision=revision, offline=offline, pickled=pickled)
+    if "gguf" in model.id.lower() and model.file is None and not any(path.glob("*.safetensors")):
+        raise CheckpointError(
+            f"{source!r} holds no safetensors; of a repository of GGUF files, give one: '{source}/FILE{SUFFIX}'"
+        )
+    return path
+
+
+def _check_digests(directory: Path, spec: ModelSpec) -> None:
+    """Compare files with the digests of a spec."""
+    for name, expected in spec.sha256.items():
+        path = directory / name
+        if not path.is_file():
+            raise CheckpointError(f"{spec.name!r} needs {path}, which is missing; install its package again")
+        digest = sha256_of(path)
+        if digest != expected:
+            raise CheckpointError(
+                f"{path} has sha256 {digest}, and {spec.name!r} expects {expected}; "
+                "the file is damaged or not the original: install its package again"
             )
-        )
-    if "gguf" in hub_id.lower() and not any(folder.glob("*.safetensors")):
-        raise CheckpointError(
-            f"{hub_id!r} holds no safetensors; of a repository of GGUF files, give one: '{hub_id}/FILE{SUFFIX}'"
-        )
-    return folder
-
-
-def fetch_file(hub_id: str, file: str, *, revision: str | None, offline: bool) -> Path:
-    """Download one file from the hub.
-
-    Raises:
-        CheckpointError: not on the hub, not in the cache while offline, or the hub cannot be reached.
-    """
-    with _downloading(f"{hub_id}/{file}", revision, offline) as hub:
-        return Path(hub.hf_hub_download(hub_id, file, revision=revision, local_files_only=offline))
-
-
-@contextmanager
-def _downloading(name: str, revision: str | None, offline: bool) -> Iterator[Any]:
-    """The hub's library; its errors about a model or file of this name become CheckpointErrors."""
-    try:
-        import huggingface_hub
-        from huggingface_hub import constants, errors
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError(
-            f"{name!r} is on the hub, which needs {error.name!r}: pip install 'rerank-core[torch]'"
-        ) from error
-    try:
-        yield huggingface_hub
-    except Exception as error:  # a lost connection raises an error of the HTTP library that this version uses
-        hub = "on the hub" if constants.ENDPOINT == _HUB else f"on {constants.ENDPOINT} (HF_ENDPOINT)"
-        at = repr(name) if revision is None else f"{name!r} at revision {revision!r}"
-        if offline:
-            failed = "was not found in the local cache (offline=True)"
-        elif isinstance(error, errors.GatedRepoError):
-            failed = f"is gated {hub}: agree to its terms on its page, and give a token (`hf auth login`, or HF_TOKEN)"
-        elif isinstance(error, errors.LocalEntryNotFoundError) or not isinstance(
-            error, (errors.EntryNotFoundError, errors.RepositoryNotFoundError, errors.RevisionNotFoundError, ValueError)
-        ):
-            failed = f"cannot be downloaded {hub.replace('on', 'from', 1)}, and is not in the local cache"
-        else:
-            failed = f"was not found {hub}"
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise CheckpointError(f"{at} {failed}: {' '.join(lines[:2]) or type(error).__name__}") from error
-
-
-def _check_digest(path: Path, expected: str, model: str) -> None:
-    if not path.is_file():
-        raise CheckpointError(f"{model!r} needs {path}, which is missing; install its package again")
-    digest = sha256_of(path)
-    if digest != expected:
-        raise CheckpointError(
-            f"{path} has sha256 {digest}, and {model!r} expects {expected}; "
-            "the file is damaged or not the original: install its package again"
-        )

@@ -27,7 +27,7 @@ from rerank_core.spec import ModelSpec
 from rerank_core.spec.folders.adapter import spec_of_adapter
 from rerank_core.spec.gguf.choice import gguf_of
 from rerank_core.spec.gguf.rank_spec import spec_of_gguf
-from rerank_core.spec.hub_or_folder import directory_of, hub_file_of, is_hub_id, is_path
+from rerank_core.spec.hub_or_folder import Remote, directory_of, is_path, remote_of
 from rerank_core.spec.reranker_json import has_spec, spec_of_directory
 
 __all__ = ["Registry", "default", "first_party"]
@@ -125,8 +125,8 @@ class Registry:
         return None
 
     def checkpoint(self, source: str) -> str:
-        """The value of ``checkpoint=`` in an unambiguous form: the absolute path of a directory or GGUF file, a hub
-        id, the path of a GGUF file on the hub, or ``package:NAME/FOLDER``.
+        """The value of ``checkpoint=`` in an unambiguous form: the absolute path of a directory or GGUF file, a model
+        or GGUF file of a hub (`remote_of`), or ``package:NAME/FOLDER``.
 
         Raises:
             CheckpointError: ``source`` is none of these.
@@ -134,12 +134,12 @@ class Registry:
         directory = self.directory(source)
         if directory is not None:
             return str(directory.absolute())
-        if is_hub_id(source) or hub_file_of(source) or source.startswith("package:"):
+        if remote_of(source) is not None or source.startswith("package:"):
             return source
         known = f" {short(source)} is a model's name." if self._claims(source) else ""
         raise CheckpointError(
-            f"checkpoint {short(source)} is neither an existing directory or .gguf file nor a hub id like 'owner/name'."
-            f"{known}"
+            f"checkpoint {short(source)} is neither an existing directory or .gguf file nor a hub id like 'owner/name' "
+            f"or 'modelscope:owner/name'.{known}"
         )
 
     def named(self, name: str) -> ModelSpec:
@@ -166,6 +166,17 @@ class Registry:
                 raise UnknownModelError(self._unknown(name))
             return opened
         return claims[0][1]
+
+    def copied(self, remote: Remote) -> ModelSpec | None:
+        """The model that a repository of ModelScope copies: the one with the same id on the hub of Hugging Face. Its
+        spec says what the files of many models do not, such as their template. None for any other repository.
+
+        Raises:
+            DuplicateModelError: several plugins register the hub id.
+            UnknownModelError: its plugin is not installed; the message has the command that installs it.
+        """
+        known = remote.on_modelscope and (self._claims(remote.id) or first_party(remote.id))
+        return self.named(remote.id) if known else None
 
     def _claims(self, name: str) -> list[tuple[PluginRecord, ModelSpec]]:
         """The models registered as ``name``, or as ``plugin:name`` with the name of an entry point or distribution."""

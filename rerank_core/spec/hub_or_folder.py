@@ -7,19 +7,21 @@ from __future__ import annotations
 
 import os
 import re
+from dataclasses import dataclass
 from pathlib import Path
 
 from rerank_core.errors import CheckpointError, InputError, short
 
 __all__ = [
     "SUFFIX",
+    "Remote",
     "directory_of",
     "file_path_of",
-    "hub_file_of",
     "hub_name_of",
     "is_hub_id",
     "is_path",
     "model_name_of",
+    "remote_of",
     "text_of",
 ]
 
@@ -28,8 +30,26 @@ _PATH = re.compile(r"\.{1,2}(?:$|[/\\])|[/\\~]|[A-Za-z]:[/\\]")
 _HUB_ID = re.compile(r"(?!.*(?:--|\.\.))\w(?:[\w.-]*\w)?/\w(?:[\w.-]*\w)?", re.ASCII)
 _HUB_ID_CHARACTERS = 96
 SUFFIX = ".gguf"
+_MODELSCOPE = "modelscope:"
 # The longest names and paths that the file systems of Linux, macOS and Windows allow.
 _NAME_BYTES, _PATH_BYTES = 255, 4095
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A model, or one GGUF file of it, that a string names on a hub.
+
+    Attributes:
+        name: the string.
+        id: ``owner/name`` of the model.
+        file: path of the GGUF file in the repository; None for the whole model.
+        on_modelscope: whether it is on ModelScope, not on the hub of Hugging Face.
+    """
+
+    name: str
+    id: str
+    file: str | None
+    on_modelscope: bool
 
 
 def is_path(text: str) -> bool:
@@ -50,19 +70,32 @@ def is_hub_id(text: str) -> bool:
     return len(text) <= _HUB_ID_CHARACTERS and _HUB_ID.fullmatch(text) is not None
 
 
-def hub_file_of(text: str) -> tuple[str, str] | None:
-    """The hub id and the file of a GGUF file on the hub, ``owner/name/file.gguf``; None for any other string.
+def remote_of(text: str) -> Remote | None:
+    """The model or file of a hub that a string names, which need not exist; None for any other string.
 
-    >>> hub_file_of("Qwen/Qwen3-Reranker-0.6B-GGUF/q8/model.gguf")
-    ('Qwen/Qwen3-Reranker-0.6B-GGUF', 'q8/model.gguf')
+    ``owner/name`` and ``owner/name/file.gguf`` are on the hub of Hugging Face, ``modelscope:owner/name`` and
+    ``modelscope:owner/name/file.gguf`` on ModelScope.
+
+    >>> remote_of("modelscope:Qwen/Qwen3-Reranker-0.6B").id
+    'Qwen/Qwen3-Reranker-0.6B'
+    >>> remote_of("Qwen/Qwen3-Reranker-0.6B-GGUF/q8/model.gguf").file
+    'q8/model.gguf'
+    >>> remote_of("./BAAI/bge-m3") is None
+    True
     """
-    parts = text.split("/")
-    hub_id, path = "/".join(parts[:2]), parts[2:]
-    if not path or not is_hub_id(hub_id) or not text.endswith(SUFFIX):
+    path = text.removeprefix(_MODELSCOPE)
+    owner, _, rest = path.partition("/")
+    name, _, file = rest.partition("/")
+    model = f"{owner}/{name}"
+    if not is_hub_id(model) or (path != model and not _is_inside(file)):
         return None
-    if any(part in ("", ".", "..") or "\\" in part or ":" in part for part in path):
-        return None
-    return hub_id, "/".join(path)
+    return Remote(text, model, file or None, on_modelscope=path != text)
+
+
+def _is_inside(file: str) -> bool:
+    """Whether a string is the path of a GGUF file inside a repository."""
+    parts = file.split("/")
+    return file.endswith(SUFFIX) and not any(p in ("", ".", "..") or "\\" in p or ":" in p for p in parts)
 
 
 def text_of(source: object, what: str) -> str:

@@ -19,7 +19,7 @@ from urllib.parse import unquote, urlsplit
 
 import pytest
 
-__all__ = ["COMMIT", "Hub", "pointed_at", "serving"]
+__all__ = ["COMMIT", "Hub", "Quiet", "pointed_at", "serving"]
 
 COMMIT = "c" * 40  # of a model that is served at no revision of its own
 
@@ -53,9 +53,13 @@ class Hub:
 
 
 @contextmanager
-def serving(models: Mapping[str, Path], commits: Mapping[str, str] | None = None) -> Iterator[Hub]:
-    """Serve folders under hub ids until the block ends."""
-    server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
+def serving(
+    models: Mapping[str, Path],
+    commits: Mapping[str, str] | None = None,
+    handler: type[BaseHTTPRequestHandler] | None = None,
+) -> Iterator[Hub]:
+    """Serve folders under hub ids until the block ends, by default as the hub of Hugging Face does."""
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler or _Handler)
     hub = Hub(f"http://127.0.0.1:{server.server_address[1]}", models, commits or {})
     server.hub = hub  # type: ignore[attr-defined]
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True)
@@ -81,12 +85,16 @@ def pointed_at(endpoint: str, cache: Path, monkeypatch: pytest.MonkeyPatch) -> N
         monkeypatch.setattr(constants, name, value)
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Quiet(BaseHTTPRequestHandler):
+    """A handler that writes nothing to stderr."""
+
     protocol_version = "HTTP/1.1"
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 - the base class's name
-        """Write nothing to stderr."""
+        """Write nothing."""
 
+
+class _Handler(Quiet):
     def do_HEAD(self) -> None:
         self._answer(body=False)
 

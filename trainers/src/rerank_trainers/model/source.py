@@ -15,7 +15,7 @@ from rerank_core.backends.torch.load_weights import quiet
 from rerank_core.options import Options
 from rerank_core.plugins import registry
 from rerank_core.spec.folders.adapter import is_adapter
-from rerank_core.spec.hub_or_folder import is_hub_id
+from rerank_core.spec.hub_or_folder import remote_of
 from rerank_core.spec.reranker_json import FILE_NAME
 from rerank_core.spec.untrusted_files import read_json, reading
 from rerank_trainers.config.schema import ModelConfig
@@ -62,10 +62,10 @@ def source_of(config: ModelConfig) -> Source:
         try:
             named = known.named(config.checkpoint)
         except UnknownModelError:
-            directory = _fetched(config)
+            directory, named = _fetched(config, known)
         else:
             check_kind(config, known, named)  # before a download
-            directory = locate(named, Options.of(named, {"revision": config.revision} if config.revision else {}))
+            directory = _located(named, config, None)
     if not (directory / "config.json").is_file() and not is_adapter(directory):
         raise CheckpointError(
             f"model.checkpoint {config.checkpoint!r}: {str(directory)!r} has no config.json; a model to train is a "
@@ -89,13 +89,25 @@ def source_of(config: ModelConfig) -> Source:
     return Source(directory.resolve(), like, base)
 
 
-def _fetched(config: ModelConfig) -> Path:
-    if not is_hub_id(config.checkpoint):
+def _fetched(config: ModelConfig, known: registry.Registry) -> tuple[Path, ModelSpec | None]:
+    """The files of a model of a hub that no plugin registers under this name, and for a repository of ModelScope the
+    installed model that it copies."""
+    remote = remote_of(config.checkpoint)
+    if remote is None or remote.file is not None:
         raise CheckpointError(
             f"model.checkpoint is {config.checkpoint!r}: no directory, no model that is installed (`rerank models`), "
-            "and not a hub id like 'owner/name'"
+            "and not a hub id like 'owner/name' or 'modelscope:owner/name'"
         )
-    return fetch(config.checkpoint, revision=config.revision, offline=False)
+    named = known.copied(remote)
+    if named is None:
+        return fetch(config.checkpoint, revision=config.revision, offline=False), None
+    check_kind(config, known, named)
+    return _located(named, config, config.checkpoint), named
+
+
+def _located(named: ModelSpec, config: ModelConfig, checkpoint: str | None) -> Path:
+    given = {"revision": config.revision, "checkpoint": checkpoint}
+    return locate(named, Options.of(named, {name: value for name, value in given.items() if value}))
 
 
 # A layerwise model may follow the template of a model that answers with a word.
