@@ -45,6 +45,8 @@ class Tokens:
         starts, stops: ``starts[i]:stops[i]`` are the characters of token ``i`` in the caller's raw text.
         lead, tail: token ids of the template piece's literal text before and after the caller's text; the piece is
             tokenized as one string.
+        inner_tail: what ``tail`` is after any token but the last, where the tokenizer merges the last one with literal
+            text (a full stop with a line break); None where it merges nothing.
     """
 
     ids: array[int]
@@ -52,13 +54,24 @@ class Tokens:
     stops: array[int]
     lead: Sequence[int] = ()
     tail: Sequence[int] = ()
+    inner_tail: Sequence[int] | None = None
 
     def __len__(self) -> int:
         return len(self.ids)
 
     def first(self, count: int) -> Tokens:
         """The first ``count`` tokens, with the literal text around them."""
-        return replace(self, ids=self.ids[:count], starts=self.starts[:count], stops=self.stops[:count])
+        starts, stops, tail = self.starts[:count], self.stops[:count], self.tail_after(count)
+        return replace(self, ids=self.ids[:count], starts=starts, stops=stops, tail=tail)
+
+    def tail_after(self, stop: int) -> Sequence[int]:
+        """The literal text after tokens that end at ``stop``."""
+        return self.tail if stop >= len(self) or self.inner_tail is None else self.inner_tail
+
+    @property
+    def literal_length(self) -> int:
+        """The most tokens of literal text around any of the text's tokens."""
+        return len(self.lead) + max(len(self.tail), len(self.inner_tail or ()))
 
 
 NO_TOKENS = Tokens(array("i"), array("I"), array("I"))

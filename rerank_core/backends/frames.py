@@ -32,11 +32,11 @@ class PairFrame:
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
         frame = len(self.before) + len(self.between) + len(self.after)
-        return frame + len(query.lead) + len(query) + len(query.tail) + len(doc.lead) + len(doc.tail)
+        return frame + len(query.lead) + len(query) + len(query.tail) + doc.literal_length
 
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: Owner) -> Row:
         left = [*self.before, *query.lead, *query.ids, *query.tail, *self.between]
-        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail]
+        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail_after(stop)]
         types = None
         if self.types is not None:
             before, first, between, second, after = self.types
@@ -67,7 +67,7 @@ class SingleFrame:
     attend: bool = True
 
     def overhead(self, doc: Tokens) -> int:
-        return len(self.before) + len(doc.lead) + len(doc.tail) + len(self.after)
+        return len(self.before) + doc.literal_length + len(self.after)
 
     def query_row(self, query: Tokens) -> QueryRow:
         ids = [*self.before, *query.lead, *query.ids, *query.tail, *self.after]
@@ -79,7 +79,7 @@ class SingleFrame:
         )
 
     def row(self, doc: Tokens, start: int, stop: int, owner: Owner) -> Row:
-        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail]
+        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail_after(stop)]
         first = len(self.before)
         span = first + len(doc.lead)
         return Row(

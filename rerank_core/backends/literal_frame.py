@@ -45,7 +45,7 @@ class LiteralFrame:
     def overhead(self, query: Tokens, doc: Tokens) -> int:
         """The tokens of a row that are not the document's, without those of a query row."""
         left = 0 if self.layout == "prefix" else len(self._left(query))
-        return left + len(doc.lead) + len(doc.tail) + len(self._right(query))
+        return left + doc.literal_length + len(self._right(query))
 
     def query_row(self, query: Tokens) -> QueryRow | None:
         """The tokens that all rows of a query share; None where the layout is ``joint``."""
@@ -53,7 +53,7 @@ class LiteralFrame:
 
     def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
         left = [] if self.layout == "prefix" else self._left(query)
-        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail]
+        segment = [*doc.lead, *doc.ids[start:stop], *doc.tail_after(stop)]
         span = len(left) + len(doc.lead)
         return Row(
             *owner,

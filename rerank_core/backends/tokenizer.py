@@ -11,6 +11,7 @@ import hashlib
 import re
 from array import array
 from collections.abc import Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,20 @@ class TextTokenizer:
             result.extend(
                 self._tokens(encoding, len(before), len(text)) for encoding, text in zip(encodings, chunk, strict=True)
             )
-        return result
+        return self._with_inner_tails(result, texts, after) if after else result
+
+    def _with_inner_tails(self, tokens: Sequence[Tokens], texts: Sequence[str], after: str) -> list[Tokens]:
+        """Set `Tokens.inner_tail` where the tokenizer merges the end of a text with ``after``."""
+        # A digit is a token of its own in the tokenizers of language models.
+        with reading("the tokenizer", "fails on a text"):
+            encoding = self.raw.encode("0" + after, add_special_tokens=False)
+        alone = tuple(id_ for id_, (start, _) in zip(encoding.ids, encoding.offsets, strict=True) if start >= 1)
+
+        def merged(one: Tokens, text: str) -> bool:
+            return len(one) > 0 and len(one.tail) < len(alone) and one.stops[-1] == len(text)
+
+        pairs = zip(tokens, texts, strict=True)
+        return [replace(one, inner_tail=alone) if merged(one, text) else one for one, text in pairs]
 
     def literal(self, text: str) -> tuple[int, ...]:
         """Token ids of a template's literal text, in which special tokens are recognized.

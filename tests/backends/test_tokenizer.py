@@ -242,3 +242,17 @@ def test_the_largest_id_is_found_across_gaps(ids: dict[str, int]) -> None:
     assert largest_id(raw) == max(ids.values())
     raw.add_special_tokens(["<x>", "a"])
     assert largest_id(raw) == max(raw.get_vocab(with_added_tokens=True).values()) >= max(ids.values())
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("text", "merged"), [("The end.", True), ("The end", False), ("a \n", True)])
+def test_a_text_cut_before_its_last_token_keeps_the_literal_text(text: str, merged: bool, data: Path) -> None:
+    """Qwen's tokenizer has a full stop and a line break as one token; what comes before it ends with the line break."""
+    tokenizer = TextTokenizer(Tokenizer.from_file(str(data / "tokenizers" / "qwen" / "tokenizer.json")))
+    (tokens,) = tokenizer.encode([text], " ", "\n")
+    line = tuple(tokenizer.encode(["\n"])[0].ids)
+    assert (tokens.tail == ()) is merged
+    assert tuple(tokens.tail_after(len(tokens) - 1)) == line
+    assert tuple(tokens.tail_after(len(tokens))) == (() if merged else line)
+    assert tokens.literal_length == len(tokens.lead) + 1
+    assert tuple(tokens.first(max(0, len(tokens) - 1)).tail) == line

@@ -262,7 +262,7 @@ def test_text_never_becomes_a_special_token(made: Callable[[str], Path]) -> None
         ({"prompt": "{doc} {query}"}, InputError, "then {doc}"),
         ({"prompt": "{query}"}, InputError, "each once"),
         ({"positive": "certainly"}, CheckpointError, "'certainly' is"),
-        ({"negative": "yes"}, InputError, "negative a different one"),
+        ({"negative": "yes"}, InputError, "negative must be a label"),
         ({"language": "fr"}, InputError, "must be one of"),
     ],
 )

@@ -1,4 +1,4 @@
-"""LLM rerankers: Qwen3-Reranker, mxbai-rerank-v2, any chat model without training, and listwise ranking."""
+"""LLM rerankers: Qwen3-Reranker, mxbai, zerank, ctxl, any chat model without training, and listwise ranking."""
 
 from collections.abc import Callable
 

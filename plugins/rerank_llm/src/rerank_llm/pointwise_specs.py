@@ -1,5 +1,7 @@
 """The specs of the models that answer yes or no for one document at a time."""
 
+from dataclasses import replace
+
 from rerank_core import FirstP, Head, ModelOption, ModelSpec, Template
 from rerank_core.spec import CompatProfile, CompatRules
 
@@ -82,7 +84,95 @@ def _mxbai(size: str, base: str) -> ModelSpec:
     )  # fmt: skip
 
 
-POINTWISE = (*map(_qwen3, ("0.6B", "4B", "8B")), _mxbai("base", "0.5B"), _mxbai("large", "1.5B"))
+# Each seam is at a special token, so the pieces have the tokens of the whole string.
+_ZERANK = Template(
+    before="<|im_start|>",
+    query="system\n{query}",
+    between="<|im_end|>\n<|im_start|>",
+    doc="user\n{doc}",
+    after="<|im_end|>\n<|im_start|>assistant\n",
+)
+
+
+def _zerank(name: str, base: str, *, revision: str, parameters: int, languages: tuple[str, ...]) -> ModelSpec:
+    """A model of ZeroEntropy. The card of zerank-2 (May 2026) gives raw logits and ``sigmoid(score / 5)``; the code of
+    the others applied the latter."""
+    return ModelSpec(
+        name=name,
+        checkpoint=f"zeroentropy/{name}-reranker",
+        aliases=(f"zeroentropy/{name}",),
+        revision=revision,
+        template=_ZERANK,
+        head=Head.last_token("Yes"),
+        max_length=8192,
+        license="Apache-2.0",
+        description=f"{base} that answers Yes; sigmoid(score / 5) is the score of ZeroEntropy's API",
+        languages=languages,
+        parameters=parameters,
+    )
+
+
+# On the model card this is one string. Tokenizers do not merge across these seams: a line break is in the document's
+# piece because it is one token with a full stop before it, and a blank because it is one with the word after it.
+_CTXL = Template(
+    before="Check whether a given document contains information helpful to answer the query.\n<Document>",
+    doc=" {doc}\n",
+    between="<Query>",
+    query=" {query}{instruction} ??",
+    order="doc_first",
+)
+
+
+def _ctxl(size: str, base: str, *, revision: str, parameters: int | None = None, begin: str = "") -> ModelSpec:
+    """A model of ContextualAI, whose score is the logit of token 0: "!" in Qwen's vocabulary, "<unk>" in Mistral's."""
+    return ModelSpec(
+        name=f"ctxl-rerank-v2-{size}",
+        checkpoint=f"ContextualAI/ctxl-rerank-v2-instruct-multilingual-{size}",
+        revision=revision,
+        template=replace(_CTXL, before=(begin, *_CTXL.before)),
+        head=Head.last_token(0),
+        max_length=8192,
+        options=(
+            ModelOption(
+                "instruction", "str", "which documents to prefer, such as recent ones; after the query", default="",
+                when="call", written=" {}",
+            ),
+        ),
+        license="CC-BY-NC-SA-4.0",
+        description=f"{base} that reads the document before the query; takes an instruction",
+        languages=("multilingual",),
+        parameters=parameters,
+    )  # fmt: skip
+
+
+POINTWISE = (
+    *map(_qwen3, ("0.6B", "4B", "8B")),
+    _mxbai("base", "0.5B"),
+    _mxbai("large", "1.5B"),
+    _zerank(
+        "zerank-1-small",
+        "Qwen3 1.7B",
+        revision="a65fd51c450e9b47fdddab98e31166ecad21af8d",
+        parameters=1_720_000_000,
+        languages=("en",),
+    ),
+    _zerank(
+        "zerank-2",
+        "Qwen3 4B",
+        revision="5eae30d5ee3c6b2df2ef6d723bde45172d761c4c",
+        parameters=4_020_000_000,
+        languages=("multilingual",),
+    ),
+    _ctxl("1b", "Qwen3", revision="8fd1edf6a98564cb712064f884b8ef7df5c1b876", parameters=1_640_000_000),
+    _ctxl("2b", "Qwen3", revision="6ffef5dc552583b8db58dc4a87f79f7aee78d2d9"),
+    _ctxl(
+        "6b",
+        "Mistral",
+        revision="f14ca1a2fc204dc0934c84a3d2e278f8ff646b80",
+        parameters=6_800_000_000,
+        begin="<s>",
+    ),
+)
 
 
 def zero_shot_spec(checkpoint: str) -> ModelSpec:

@@ -1,0 +1,223 @@
+"""zerank and ContextualAI's rerankers: one logit after a prompt, equal to plain transformers on the whole string."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tokenizers import Tokenizer
+from transformers import AutoModelForCausalLM
+
+import rerank_core
+from rerank_core import Reranker
+from rerank_core.testing import ScorerConformance, tiny_causal_lm
+
+QUERY = "what does a panda eat?"
+DOCS = [
+    "Pandas eat bamboo for most of the day.",
+    "a",
+    "",
+    "大熊猫吃竹子。",
+    "  two  blanks \n",
+    "bear " * 40,
+    "e\u0301",
+    "a",
+]
+
+
+def zerank(query: str, doc: str) -> str:
+    """The chat template of zerank: the query is the system's turn, the document the user's."""
+    return f"<|im_start|>system\n{query}<|im_end|>\n<|im_start|>user\n{doc}<|im_end|>\n<|im_start|>assistant\n"
+
+
+def ctxl(query: str, doc: str, instruction: str = "") -> str:
+    """The prompt of ContextualAI's model card."""
+    query = f"{query} {instruction}" if instruction else query
+    check = "Check whether a given document contains information helpful to answer the query."
+    return f"{check}\n<Document> {doc}\n<Query> {query} ??"
+
+
+class Plain:
+    """A causal language model that reads one string, special tokens in it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+        auto: Any = AutoModelForCausalLM
+        self.model = auto.from_pretrained(str(directory), dtype=torch.float32).eval()
+
+    def ids(self, text: str) -> list[int]:
+        found: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
+        return found
+
+    @torch.inference_mode()
+    def logit(self, ids: list[int], label: int) -> float:
+        return float(self.model(input_ids=torch.tensor([ids])).logits[0, -1, label])
+
+
+def near(expected: list[float], found: Any) -> None:
+    assert max(abs(a - b) / max(1.0, abs(a)) for a, b in zip(expected, found, strict=True)) <= 1e-5
+
+
+def row_ids(reranker: Reranker, query: str, doc: str) -> list[int]:
+    """All tokens that the model reads of a document."""
+    scorer: Any = reranker.scorer
+    (asked,), (read,) = scorer.tokenize([query], "query"), scorer.tokenize([doc], "doc")
+    prefix = scorer.query_row(asked)
+    return [*(prefix.ids if prefix else ()), *scorer.row(asked, read, 0, len(read), (0, 0, 0)).ids]
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen3, as zerank and the small ctxl models are."""
+    return tiny_causal_lm(tmp_path_factory.mktemp("qwen3"), "qwen3")
+
+
+@pytest.fixture(scope="module")
+def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen3 with Qwen's own tokenizer."""
+    folder = os.environ.get("RERANK_DATA")
+    if not folder:
+        pytest.skip("RERANK_DATA is not set: it names the folder with the real tokenizers")
+    tokenizer = Path(folder) / "tokenizers" / "qwen"
+    return tiny_causal_lm(tmp_path_factory.mktemp("real"), "qwen3", tokenizer=tokenizer, layers=2, hidden=8)
+
+
+@pytest.mark.parametrize("name", ["zerank-1-small", "zerank-2"])
+def test_zerank_is_the_logit_of_yes(name: str, tiny: Path) -> None:
+    """After the chat template; a classifier of two words would give another score."""
+    plain, reranker = Plain(tiny), rerank_core.load(name, checkpoint=tiny, device="cpu")
+    (yes,) = plain.ids("Yes")
+    expected = [plain.logit(plain.ids(zerank(QUERY, doc)), yes) for doc in DOCS]
+    ranking = reranker.rerank(QUERY, DOCS)
+    near(expected, ranking.scores())
+    assert (ranking.score_space, ranking.activation) == ("logit", "none")
+
+
+@pytest.mark.parametrize("name", ["ctxl-rerank-v2-1b", "ctxl-rerank-v2-2b"])
+def test_ctxl_is_the_logit_of_token_0(name: str, tiny: Path) -> None:
+    """The document comes before the query, so nothing is shared; the instruction comes after the query."""
+    plain, reranker = Plain(tiny), rerank_core.load(name, checkpoint=tiny, device="cpu")
+    for more in ({}, {"instruction": "Prefer recent ones."}):
+        expected = [plain.logit(plain.ids(ctxl(QUERY, doc, **more)), 0) for doc in DOCS]
+        near(expected, reranker.rerank(QUERY, DOCS, **more).scores())
+    assert reranker.scorer.layout == "joint"  # type: ignore[union-attr]
+
+
+def test_the_largest_ctxl_begins_with_a_token_of_its_own(tmp_path: Path) -> None:
+    """It is a Mistral, whose tokenizer puts <s> before the prompt."""
+    plain = Plain(tiny_causal_lm(tmp_path, "mistral", tokenizer="sentencepiece"))
+    reranker = rerank_core.load("ctxl-rerank-v2-6b", checkpoint=tmp_path, device="cpu")
+    head = "Check whether a given document contains information helpful to answer the query.\n<Document>"
+    texts = [["<s>", head, f" {doc}\n", "<Query>", f" {QUERY} ??"] for doc in DOCS]
+    rows = [[id_ for text in pieces for id_ in plain.ids(text)] for pieces in texts]
+    assert row_ids(reranker, QUERY, DOCS[0]) == rows[0]
+    assert rows[0][0] == 1
+    near([plain.logit(row, 0) for row in rows], reranker.rerank(QUERY, DOCS).scores())
+
+
+_PIECES = [
+    "a panda",
+    "?",
+    " ",
+    "\n",
+    "\r\n",
+    ":",
+    "<",
+    ">",
+    "'s",
+    "１２",
+    "大熊猫",
+    "\u0301",
+    "\u3000",
+    ".",
+    "12",
+    "??",
+    "/",
+]
+_ANY = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30)
+_ODD_TEXT = _ANY | st.lists(st.sampled_from(_PIECES), max_size=6).map("".join)
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "string"), [("zerank-2", zerank), ("ctxl-rerank-v2-1b", ctxl)])
+def test_ids_equal_the_whole_string_at_every_seam(name: str, string: Callable[[str, str], str], real: Path) -> None:
+    """Texts may begin and end with punctuation, blanks, line breaks and combining marks."""
+    plain, reranker = Plain(real), rerank_core.load(name, checkpoint=real, device="cpu")
+
+    @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
+    @given(query=_ODD_TEXT, doc=_ODD_TEXT)
+    def check(query: str, doc: str) -> None:
+        assert row_ids(reranker, query, doc) == plain.ids(string(query, doc))
+
+    check()
+    label = plain.ids("Yes")[0] if name == "zerank-2" else 0
+    near([plain.logit(plain.ids(string(QUERY, doc)), label) for doc in DOCS], reranker.rerank(QUERY, DOCS).scores())
+
+
+@pytest.mark.data
+def test_windows_of_a_long_document_keep_the_line_break(real: Path) -> None:
+    """A full stop and the line break after the document are one token; windows before the last have the line break."""
+    plain = Plain(real)
+    reranker = rerank_core.load("ctxl-rerank-v2-1b", checkpoint=real, device="cpu", max_length=100)
+    text = "A giant panda eats bamboo, and sleeps. " * 30 + "The end."
+    (hit,) = reranker.rerank(QUERY, [text])
+    head = plain.ids("Check whether a given document contains information helpful to answer the query.\n<Document>")
+    ids, tail = plain.ids(f" {text}\n"), plain.ids(f"\n<Query> {QUERY} ??")
+    assert ids[-1] != plain.ids("\n")[0]
+    room = 100 - len(head) - len(tail)
+    step, windows = room - room // 4, []
+    for start in range(0, len(ids), step):
+        last = start + room >= len(ids)
+        end = tail[1:] if last else tail
+        windows.append([*head, *ids[start : start + room], *end])
+        if last:
+            break
+    assert len(windows) > 3
+    assert max(map(len, windows)) <= 100
+    near([plain.logit(window, 0) for window in windows], [passage.score for passage in hit.passages])
+
+
+# The model cards: zerank-2's of May 2026 and ContextualAI's of the 6b, both in bfloat16.
+HEALTH = ("What are the health benefits of exercise?", {"instruction": "Prioritize recent medical research"})
+PUBLISHED = [
+    ("zerank-2", {}, [("What is 2+2?", "4"), ("What is 2+2?", "The answer is definitely 1 million")], [5.4062, -4.5]),
+    (
+        "ctxl-rerank-v2-6b",
+        HEALTH[1],
+        [
+            (HEALTH[0], "A 2024 study shows exercise enhances cognitive function in older adults."),
+            (HEALTH[0], "Regular exercise reduces risk of heart disease and improves mental health."),
+            (HEALTH[0], "Ancient Greeks valued physical fitness for military training."),
+        ],
+        [-2.2969, -4.6875, -12.375],
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.weights
+@pytest.mark.parametrize(("name", "options", "pairs", "published"), PUBLISHED)
+def test_real_weights_give_the_published_scores(
+    name: str, options: dict[str, Any], pairs: list[tuple[str, str]], published: list[float]
+) -> None:
+    folder = os.environ.get("RERANK_WEIGHTS")
+    if not folder or not (Path(folder) / name).is_dir():
+        pytest.skip(f"RERANK_WEIGHTS has no folder {name}: the real weights are needed")
+    reranker = rerank_core.load(name, checkpoint=Path(folder) / name, device="cpu", dtype="bfloat16")
+    scores = reranker.score(pairs, **options)
+    assert scores == pytest.approx(published, abs=0.1), json.dumps(scores)
+
+
+@pytest.fixture(scope="module", params=["zerank-2", "ctxl-rerank-v2-1b"])
+def reranker(request: pytest.FixtureRequest, tiny: Path) -> Reranker:
+    return rerank_core.load(request.param, checkpoint=tiny, device="cpu", max_length=300)
+
+
+class TestConformance(ScorerConformance):
+    """The conformance suite over tiny models."""
