@@ -25,9 +25,11 @@ TITLES = {
 }
 KINDS = {
     "en": {"classifier": "cross-encoder", "dense": "cross-encoder", "maxsim": "late interaction", "cosine": "embedding",
-           "last_token": "LLM, yes or no", "layers": "LLM, by layer", "listwise": "LLM, listwise"},
+           "last_token": "LLM, yes or no", "layers": "LLM, by layer", "listwise": "LLM, listwise",
+           "encoder-decoder": "encoder-decoder"},
     "zh": {"classifier": "交叉编码器", "dense": "交叉编码器", "maxsim": "延迟交互", "cosine": "向量",
-           "last_token": "LLM，答是或否", "layers": "LLM，逐层打分", "listwise": "LLM，列表式"},
+           "last_token": "LLM，答是或否", "layers": "LLM，逐层打分", "listwise": "LLM，列表式",
+           "encoder-decoder": "编码器-解码器"},
 }  # fmt: skip
 
 
@@ -109,6 +111,8 @@ def _package(spec: ModelSpec) -> str:
 
 def _kind(spec: ModelSpec, language: str) -> str:
     kind = spec.head.kind if spec.head else "listwise" if spec.raw_space == "rank" else "text"
+    if _package(spec) == "rerank-t5":
+        kind = "encoder-decoder"
     return KINDS[language].get(kind, kind)
 
 

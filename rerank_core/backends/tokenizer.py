@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import hashlib
+import importlib.util
 import re
 from array import array
 from collections.abc import Sequence
@@ -22,7 +23,7 @@ from rerank_core.backends.config_checks import check_files
 from rerank_core.backends.custom_code import check_tokenizer_code
 from rerank_core.backends.fork_safety import Lock
 from rerank_core.backends.try_in_child import try_tokenizer
-from rerank_core.errors import CheckpointError, short
+from rerank_core.errors import CheckpointError, MissingDependencyError, short
 from rerank_core.scorer import Tokens
 from rerank_core.spec.untrusted_files import read_json, reading
 
@@ -33,6 +34,9 @@ __all__ = ["TextTokenizer", "check_tokenizer_files", "largest_id"]
 _CHUNK = 256
 
 _SETTINGS = ("tokenizer_config.json", "special_tokens_map.json")
+
+# The modules with which transformers converts a SentencePiece file, and the packages that have them.
+_SENTENCEPIECE = {"sentencepiece": "sentencepiece", "google.protobuf": "protobuf"}
 
 _LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
@@ -234,10 +238,24 @@ def _first_token(directory: Path) -> str | None:
     return None
 
 
+def _installed(module: str) -> bool:
+    try:
+        return importlib.util.find_spec(module) is not None
+    except ModuleNotFoundError:  # the package around it
+        return False
+
+
 def _converted(directory: Path) -> Tokenizer:
     """The tokenizer of a checkpoint without ``tokenizer.json``; transformers converts its vocabulary."""
     from transformers import AutoTokenizer
 
+    # Without these packages transformers reads the file as another format, and reports that.
+    missing = [name for name in _SENTENCEPIECE if not _installed(name)]
+    if missing and (file := next(directory.glob("*.model"), None)) is not None:
+        raise MissingDependencyError(
+            f"{directory} has its tokenizer only as {file.name}, which is converted with packages that are not "
+            f"installed here: pip install {' '.join(_SENTENCEPIECE.values())}"
+        )
     loaded = AutoTokenizer.from_pretrained(str(directory), local_files_only=True, trust_remote_code=False)
     raw: Tokenizer = loaded.backend_tokenizer
     return raw

@@ -16,6 +16,7 @@ from typing import Any
 
 from rerank_core.errors import CheckpointError, InputError, short
 from rerank_core.spec.folders.embedder import reranker_json_of_embedder
+from rerank_core.spec.folders.encoder_decoder import encoder_decoder_advice
 from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import file_path_of, model_name_of
 from rerank_core.spec.labels import classifier_head
@@ -154,6 +155,8 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
     if not isinstance(architectures, list):
         raise config.wrong("architectures", "it must be a list")
     if not any(str(name).endswith("ForSequenceClassification") for name in architectures):
+        if (how := encoder_decoder_advice(path, config, max_length_of(path, config))) is not None:
+            raise CheckpointError(how)
         advice = reranker_json_of_embedder(path, max_length_of(path, config))
         raise CheckpointError(
             f"{str(directory)!r} is no reranker that can be recognised: its architectures are {architectures!r}, not a "

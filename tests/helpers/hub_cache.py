@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder
+from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder, tiny_encoder_decoder
 
 __all__ = ["fill", "snapshot"]
 
@@ -19,15 +19,20 @@ def snapshot(cache: Path, hub_id: str, revision: str) -> Path:
     return folder
 
 
+_LOADED = ("bge-reranker-v2-m3", "bce-reranker-base", "qwen3-reranker-0.6b", "bge-m3-colbert", "monot5-base")
+
+
 def fill(cache: Path) -> None:
     """Write a tiny checkpoint for each model that the package pages load by its name."""
     import rerank_core
 
     for spec in rerank_core.models():
-        if spec.name in ("bge-reranker-v2-m3", "bce-reranker-base", "qwen3-reranker-0.6b", "bge-m3-colbert"):
+        if spec.name in _LOADED:
             folder = snapshot(cache, spec.checkpoint, spec.revision or "a" * 40)
             if spec.name == "qwen3-reranker-0.6b":
                 tiny_causal_lm(folder, "qwen3", max_position_embeddings=8192)
+            elif spec.name == "monot5-base":
+                tiny_encoder_decoder(folder, "t5", pickled=True)
             elif spec.name == "bge-m3-colbert":
                 _bge_m3(folder)
             else:

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-__all__ = ["sentencepiece_pieces", "tokenizer_metadata", "with_all_merges"]
+__all__ = ["fields", "sentencepiece_pieces", "tokenizer_metadata", "with_all_merges"]
 
 
 def tokenizer_metadata(folder: Path, architecture: str = "") -> dict[str, Any]:
@@ -105,14 +105,14 @@ def _unigram(whole: dict[str, Any], texts: list[str], types: list[int]) -> dict[
 
 def sentencepiece_pieces(data: bytes) -> Iterator[tuple[str, float, int]]:
     """Text, score and type of the pieces in a SentencePiece model: the messages of field 1, with fields 1, 2 and 3."""
-    for number, value in _fields(data):
+    for number, value in fields(data):
         if number == 1 and isinstance(value, bytes):
-            piece = dict(_fields(value))
+            piece = dict(fields(value))
             (score,) = struct.unpack("<f", piece.get(2, b"\0\0\0\0"))
             yield piece[1].decode("utf-8"), score, piece.get(3, 1)
 
 
-def _fields(data: bytes) -> Iterator[tuple[int, Any]]:
+def fields(data: bytes) -> Iterator[tuple[int, Any]]:
     """The fields of a protobuf message."""
 
     def varint(at: int) -> tuple[int, int]:
