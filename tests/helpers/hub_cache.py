@@ -19,7 +19,10 @@ def snapshot(cache: Path, hub_id: str, revision: str) -> Path:
     return folder
 
 
-_LOADED = ("bge-reranker-v2-m3", "bce-reranker-base", "qwen3-reranker-0.6b", "bge-m3-colbert", "monot5-base")
+_LOADED = (
+    "bge-reranker-v2-m3", "bce-reranker-base", "qwen3-reranker-0.6b", "bge-m3-colbert", "monot5-base",
+    "ms-marco-minilm-l6",
+)  # fmt: skip
 
 
 def fill(cache: Path) -> None:
@@ -36,7 +39,7 @@ def fill(cache: Path) -> None:
             elif spec.name == "bge-m3-colbert":
                 _bge_m3(folder)
             else:
-                tiny_cross_encoder(folder, "xlm-roberta")
+                tiny_cross_encoder(folder, "bert" if spec.name == "ms-marco-minilm-l6" else "xlm-roberta")
 
 
 def _bge_m3(folder: Path) -> None:
