@@ -55,7 +55,14 @@ def answering(folder: Path, decoder: Path) -> Path:
     return folder
 
 
-@pytest.mark.parametrize("kind", ["mini", "late", "broken", "embedding", "answering"])
+def dense(folder: Path) -> Path:
+    """An encoder whose score comes from layers beside it."""
+    made = tiny_encoder(folder, "bert")
+    write_spec(ModelSpec(name="own", checkpoint=str(made), head=Head.dense("cls", ["2_Dense"])), made)
+    return made
+
+
+@pytest.mark.parametrize("kind", ["mini", "late", "broken", "embedding", "answering", "dense"])
 def test_another_kind_of_model_needs_its_kind_said(
     kind: str, tmp_path: Path, decoder: Path, prepared: Callable[..., Run]
 ) -> None:
@@ -64,6 +71,7 @@ def test_another_kind_of_model_needs_its_kind_said(
         "late": late,
         "embedding": embedding,
         "broken": broken,
+        "dense": dense,
         "answering": lambda folder: answering(folder, decoder),
     }
     checkpoint = "mini" if kind == "mini" else str(made[kind](tmp_path / kind))
@@ -71,6 +79,7 @@ def test_another_kind_of_model_needs_its_kind_said(
         "embedding": "an embedding model",
         "answering": "answers with a word",
         "broken": "modules.json is missing",
+        "dense": "layers beside it",
     }
     what = told.get(kind, "late-interaction model")
     with pytest.raises(InputError, match=what) as refused:

@@ -101,6 +101,16 @@ def test_a_decoder_with_layers_beside_it_scores_too(tmp_path: Path) -> None:
     assert_close(expected, loaded.rerank(QUERIES[0], ["a bear", "x", ""]).scores())
 
 
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
+def test_other_precisions_stay_near(dtype: str, tmp_path: Path) -> None:
+    """Packed rows in each of them; the layers of the head compute in float32."""
+    directory = folder(tmp_path, ETTIN, std=0.1)
+    expected, loaded = scores(directory), rerank_core.load(str(directory), device="cpu", dtype=dtype)
+
+    assert loaded.scorer.packed
+    assert loaded.rerank(QUERIES[0], list(DOCUMENTS)).scores() == pytest.approx(expected, abs=0.05)
+
+
 def broken(directory: Path, **changes: Any) -> Path:
     """The config of the first module with changes; a value None removes a setting."""
     file = directory / "2_Dense" / "config.json"

@@ -17,6 +17,7 @@ DEFAULT: Literal["cross-encoder"] = "cross-encoder"
 
 # By kind of head: a description of such a model, and how to train it without changing its kind.
 _OTHERS = {
+    "dense": ("a cross-encoder whose score comes from layers beside it (Head.dense), which are not trained here", ""),
     "maxsim": ("a late-interaction model, which cannot be trained as such here", ""),
     "cosine": ("an embedding model, which cannot be trained as such here", ""),
     "last_token": (
