@@ -37,12 +37,12 @@ def fill(cache: Path) -> None:
             elif spec.name == "monot5-base":
                 tiny_encoder_decoder(folder, "t5", pickled=True)
             elif spec.name == "bge-m3-colbert":
-                _bge_m3(folder)
+                bge_m3(folder)
             else:
                 tiny_cross_encoder(folder, "bert" if spec.name == "ms-marco-minilm-l6" else "xlm-roberta")
 
 
-def _bge_m3(folder: Path) -> None:
+def bge_m3(folder: Path) -> None:
     """An encoder with BGE-M3's two linear layers."""
     import torch
 
