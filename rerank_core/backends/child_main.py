@@ -42,8 +42,8 @@ def tokenizer(file: str) -> None:
             raw.decode(raw.encode(text).ids)
 
 
-def template(source: str, values: dict[str, object]) -> None:
-    """Render a chat template as transformers does."""
+def template(source: str, values: list[dict[str, object]]) -> None:
+    """Render a chat template with each of these values, as transformers does."""
     from datetime import datetime
 
     from jinja2 import TemplateError, ext, nodes, sandbox
@@ -66,7 +66,9 @@ def template(source: str, values: dict[str, object]) -> None:
     )
     environment.globals["raise_exception"] = raise_exception
     environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    environment.from_string(source).render(**values)
+    compiled = environment.from_string(source)
+    for each in values:
+        compiled.render(**each)
 
 
 def main() -> None:

@@ -63,21 +63,22 @@ def try_tokenizer(file: Path) -> None:
         _passed.add(digest)
 
 
-def try_template(source: str, values: dict[str, Any], file: Path) -> None:
-    """Check that a chat template can be rendered with these values within seconds.
+def try_template(source: str, values: Sequence[dict[str, Any]], file: Path) -> None:
+    """Check that a chat template can be rendered within seconds, with each of these values.
 
     Args:
+        values: the template's variables, once for each text.
         file: the file or folder of the template, for messages.
 
     Raises:
         CheckpointError: it cannot be rendered, or rendering does not end.
     """
-    mark = (source, json.dumps(values, sort_keys=True))
-    if mark in _passed:
+    marks = {(source, json.dumps(each, sort_keys=True)) for each in values}
+    if marks <= _passed:
         return
-    _tried(file, "template", "jinja2", [source, values], len(source))
+    _tried(file, "template", "jinja2", [source, list(values)], len(source))
     with _lock:
-        _passed.add(mark)
+        _passed.update(marks)
 
 
 def _digest(file: Path) -> str:

@@ -25,6 +25,7 @@ from rerank_core.plugins.discovery import (
 from rerank_core.plugins.entry_points import entry_points, normalized_name
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.folders.adapter import spec_of_adapter
+from rerank_core.spec.folders.cross_encoder import spec_of_cross_encoder
 from rerank_core.spec.gguf.choice import gguf_of
 from rerank_core.spec.gguf.rank_spec import spec_of_gguf
 from rerank_core.spec.hub_or_folder import Remote, directory_of, is_path, remote_of
@@ -95,7 +96,11 @@ class Registry:
             if isinstance(error, CheckpointError):  # the plugin reads files of this kind, and these are damaged
                 raise error
         try:
-            return spec_of_adapter(directory, self.named) or spec_of_directory(directory, self.named)
+            return (
+                spec_of_adapter(directory, self.named)
+                or spec_of_cross_encoder(directory)
+                or spec_of_directory(directory, self.named)
+            )
         except CheckpointError as error:
             if not failures:
                 raise

@@ -17,6 +17,7 @@ from typing import Any
 from rerank_core.errors import CheckpointError, InputError, short
 from rerank_core.spec.folders.embedder import reranker_json_of_embedder
 from rerank_core.spec.folders.encoder_decoder import encoder_decoder_advice
+from rerank_core.spec.folders.transformer_settings import layout_of
 from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import file_path_of, model_name_of
 from rerank_core.spec.labels import classifier_head
@@ -169,7 +170,7 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
         return ModelSpec(
             name=model_name_of(path),
             checkpoint=str(path.resolve()),
-            template=Template.pair(),
+            template=layout_of(path),
             head=classifier_head(config),
             max_length=max_length_of(path, config),
             description=f"{architectures[0]} from a directory",

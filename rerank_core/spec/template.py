@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple, TypeAlias
+from typing import Any, Literal, NamedTuple, TypeAlias, get_args
 
 from rerank_core.errors import InputError, one_of, short
 from rerank_core.spec.model_option import ModelOption
 
-__all__ = ["LiteralPiece", "Order", "Pieces", "RenderedTemplate", "Template", "Wrap"]
+__all__ = ["LiteralPiece", "MessageFormat", "Order", "Pieces", "RenderedTemplate", "Template", "Wrap"]
 
-Wrap: TypeAlias = Literal["none", "pair", "each"]
+Wrap: TypeAlias = Literal["none", "pair", "each", "chat"]
+MessageFormat: TypeAlias = Literal["auto", "flat", "structured"]
 Pieces: TypeAlias = str | Sequence[str]
 Order: TypeAlias = Literal["query_first", "doc_first"]
 
@@ -36,10 +37,14 @@ class Template:
     Attributes:
         wrap: the special tokens that the tokenizer adds. ``pair``: those of its pair template, around query and
             document in one row. ``each``: those of its single template, around query and document in separate rows.
-            ``none``: no others than the template names.
+            ``none``: no others than the template names. ``chat``: the checkpoint's chat template writes the row; see
+            `chat`.
         order: which text comes first. ``doc_first``: ``before``, ``doc``, ``between``, ``query``, ``after``.
         query_marker, doc_marker: for ``each``, one token of the vocabulary that is put before the piece (ColBERT's
             ``[unused0]`` and ``[unused1]``).
+        message_format: for ``chat``, the content of a message: ``flat``, the text; ``structured``, a list with one text
+            part; ``auto``, as the chat template's own text shows, by the rule of sentence-transformers.
+        variables: for ``chat``, names and values of the chat template's variables, such as ``add_generation_prompt``.
     """
 
     before: Pieces = ()
@@ -51,10 +56,18 @@ class Template:
     query_marker: str = ""
     doc_marker: str = ""
     order: Order = "query_first"
+    message_format: MessageFormat = "auto"
+    variables: tuple[tuple[str, bool | int | float | str | None], ...] = ()
 
     def __post_init__(self) -> None:
-        one_of(self.wrap, ("none", "pair", "each"), "Template.wrap")
-        one_of(self.order, ("query_first", "doc_first"), "Template.order")
+        one_of(self.wrap, get_args(Wrap), "Template.wrap")
+        one_of(self.order, get_args(Order), "Template.order")
+        one_of(self.message_format, get_args(MessageFormat), "Template.message_format")
+        object.__setattr__(self, "variables", _variables(self.variables))
+        if self.wrap != "chat" and (self.message_format != "auto" or self.variables):
+            raise InputError(f"Template(wrap={self.wrap!r}) takes no message_format and variables; leave them out")
+        if self.wrap == "chat" and (self.query, self.doc) != ("{query}", "{doc}"):
+            raise InputError("Template.chat() takes its text from the checkpoint's template; leave query and doc out")
         for piece, field in ((self.query, "{query}"), (self.doc, "{doc}")):
             if not isinstance(piece, str) or piece.count(field) != 1:
                 raise InputError(f"the template piece {short(piece)} must be a string that holds {field} exactly once")
@@ -93,6 +106,17 @@ class Template:
     ) -> Template:
         """Query and document each in the tokenizer's single layout, such as ``[CLS] doc [SEP]``."""
         return cls(query=query, doc=doc, wrap="each", query_marker=query_marker, doc_marker=doc_marker)
+
+    @classmethod
+    def chat(
+        cls,
+        message_format: MessageFormat = "auto",
+        variables: Mapping[str, bool | int | float | str | None] | None = None,
+    ) -> Template:
+        """The row that the checkpoint's chat template writes for two messages with the roles ``query`` and
+        ``document``, after one with the role ``system`` where the option ``instruction`` is not empty. It becomes
+        literal pieces when the model is loaded (sentence-transformers' layout of pairs, from release 5.4 on)."""
+        return cls(wrap="chat", message_format=message_format, variables=tuple((variables or {}).items()))
 
     @property
     def repeats_query(self) -> bool:
@@ -163,6 +187,21 @@ class RenderedTemplate:
             for name in ("before", "between", "after")
         )
         return [*before, first, *between, second, *after]
+
+
+def _variables(value: Any) -> tuple[tuple[str, Any], ...]:
+    """The variables as sorted pairs; a JSON file has lists."""
+    pairs = value.items() if isinstance(value, Mapping) else value
+    if not isinstance(pairs, (str, bytes)) and isinstance(pairs, Iterable):
+        pairs = [tuple(pair) if isinstance(pair, (list, tuple)) else pair for pair in pairs]
+        if all(isinstance(pair, tuple) and len(pair) == 2 and _is_variable(*pair) for pair in pairs):
+            return tuple(sorted(pairs))
+    raise InputError(f"Template.variables is {short(value)}; it must name variables and give each a plain value")
+
+
+def _is_variable(name: object, value: object) -> bool:
+    plain = value is None or isinstance(value, (bool, int, float, str))
+    return isinstance(name, str) and name.isidentifier() and plain
 
 
 def _filled(piece: str, texts: Mapping[str, str]) -> LiteralPiece:

@@ -28,7 +28,7 @@ for line in sys.stdin:
         if template is None:
             TextTokenizer.from_directory(folder)
         else:
-            try_template(template, {"messages": [{"role": "user", "content": "x"}]}, pathlib.Path(folder))
+            try_template(template, [{"messages": [{"role": "user", "content": "x"}]}], pathlib.Path(folder))
         answer = "fine"
     except rerank_core.CheckpointError as error:
         answer = str(error)
@@ -159,9 +159,9 @@ def test_templates_are_rendered_as_transformers_renders_them(causal: Path) -> No
         "{{ strftime_now('%Y') }}{% set n = namespace(a=1) %}{% set n.a = 2 %}{{ n.a }}{{ dict(a=1).a }}"
     )
 
-    try_in_child.try_template(source, {"messages": [{"role": "user", "content": "x"}]}, causal)
+    try_in_child.try_template(source, [{"messages": [{"role": "user", "content": "x"}]}], causal)
     with pytest.raises(CheckpointError, match=r"the template cannot be read: .*none"):
-        try_in_child.try_template(source, {"messages": []}, causal)
+        try_in_child.try_template(source, [{"messages": []}], causal)
 
 
 @pytest.mark.usefixtures("nothing_passed")

@@ -15,7 +15,8 @@ import torch
 
 import rerank_core
 from rerank_core import CheckpointError, NonFiniteScoreError
-from rerank_llm.chat import ChatTemplate, open_tokenizer
+from rerank_core.backends.torch import open_tokenizer
+from rerank_llm.chat import ChatTemplate
 from rerank_llm.listwise.api import _content
 from rerank_llm.listwise.permutation import parse
 from rerank_llm.thoughts import end_of_reasoning, without_reasoning

@@ -13,7 +13,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Concatenate, ParamSpec, TypeVar
 
+from rerank_core.backends.chat_template import MessageTemplate, open_tokenizer
 from rerank_core.backends.locate import locate
+from rerank_core.backends.pair_template import with_literal_template
 from rerank_core.backends.tokenizer import TextTokenizer, check_tokenizer_files
 from rerank_core.backends.torch import kernel_caches, load_weights
 from rerank_core.backends.torch.attention import packing
@@ -43,7 +45,6 @@ from rerank_core.backends.torch.lora import load
 from rerank_core.backends.torch.lora.load import model_folder, tokenizer_folder
 from rerank_core.backends.torch.side_layers.projection import linear_of_file, load_projection
 from rerank_core.backends.torch.side_layers.score_layers import load_score_layers
-from rerank_core.backends.try_in_child import try_template
 from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec, TokenVectors
@@ -67,6 +68,7 @@ __all__ = [
     "LateInteractionScorer",
     "LayerRunner",
     "LayerState",
+    "MessageTemplate",
     "RowRef",
     "TextTokenizer",
     "TokenLogits",
@@ -80,10 +82,10 @@ __all__ = [
     "linear_of_file",
     "locate",
     "model_folder",
+    "open_tokenizer",
     "projection_of",
     "scorer_of",
     "tokenizer_folder",
-    "try_template",
 ]
 
 
@@ -114,6 +116,7 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     head = _head(spec)
     label_index(head, options.model.get("label"), spec.name)  # refuses a missing label before a download
     directory = locate(spec, options)
+    spec = with_literal_template(spec, options.model, tokenizer_folder(directory, spec, options))
     if head.kind == "last_token" and is_encoder_decoder(model_folder(directory, spec, options)):
         return _reading(encoder_decoder_of)(spec, options, directory)
     if head.kind in ("last_token", "layers"):

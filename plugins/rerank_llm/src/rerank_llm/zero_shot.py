@@ -11,8 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from rerank_core import Head, InputError, ModelSpec, Options, Template
-from rerank_core.backends.torch import DecoderScorer, decoder_of, locate, tokenizer_folder
-from rerank_llm.chat import ChatTemplate, beginning, open_tokenizer
+from rerank_core.backends.torch import DecoderScorer, decoder_of, locate, open_tokenizer, tokenizer_folder
+from rerank_llm.chat import ChatTemplate, beginning
 
 __all__ = ["PROMPTS", "scorer", "template_of"]
 

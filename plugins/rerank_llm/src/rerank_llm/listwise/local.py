@@ -10,9 +10,16 @@ import torch
 from transformers import GenerationConfig, LogitsProcessorList
 
 from rerank_core import CheckpointError, InputError, ModelSpec, NonFiniteScoreError, Options
-from rerank_core.backends.torch import TextTokenizer, TokenLogits, language_model_of, locate, tokenizer_folder
+from rerank_core.backends.torch import (
+    TextTokenizer,
+    TokenLogits,
+    language_model_of,
+    locate,
+    open_tokenizer,
+    tokenizer_folder,
+)
 from rerank_core.spec import reading
-from rerank_llm.chat import ChatTemplate, Message, PlainText, open_tokenizer
+from rerank_llm.chat import ChatTemplate, Message, PlainText
 from rerank_llm.listwise.permutation import Answer, parse
 from rerank_llm.listwise.prompts import PROMPTS, first_token, letter, shortened, shown
 from rerank_llm.listwise.sliding import SlidingRanker, check_at_least
