@@ -28,6 +28,8 @@ OFFICIAL = {
     "qwen3-reranker-0.6b": config(1024, 3072, 28, 16, 8, tie_word_embeddings=True, **QWEN3),
     "qwen3-reranker-4b": config(2560, 9728, 36, 32, 8, tie_word_embeddings=True, **QWEN3),
     "qwen3-reranker-8b": config(4096, 12288, 36, 32, 8, tie_word_embeddings=False, **QWEN3),
+    "zerank-1-small": config(2048, 6144, 28, 16, 8, tie_word_embeddings=True, **QWEN3),
+    "zerank-2": config(2560, 9728, 36, 32, 8, tie_word_embeddings=True, **QWEN3),
     "mxbai-rerank-base-v2": config(896, 4864, 24, 14, 2, **QWEN2),
     "mxbai-rerank-large-v2": config(1536, 8960, 28, 12, 2, **QWEN2),
 }

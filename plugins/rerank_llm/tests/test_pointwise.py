@@ -247,6 +247,9 @@ def test_zero_shot_in_chinese_and_in_your_own_words(made: Callable[[str], Path])
     )
     rows = [[before, f"Q {QUERY}", f" D {doc}", " ?", after] for doc in DOCS]
     near([plain.odds(row, "Yes", "No") for row in rows], own.score([(QUERY, doc) for doc in DOCS]))
+    last = rerank_core.load(f"llm:{made('gemma')}", device="cpu", prompt="D {doc}\n\nQ {query} ?")
+    rows = [[before, f"D {doc}", "\n\n", f"Q {QUERY}", " ?", after] for doc in DOCS]
+    near([plain.odds(row, "yes", "no") for row in rows], last.score([(QUERY, doc) for doc in DOCS]))
 
 
 def test_text_never_becomes_a_special_token(made: Callable[[str], Path]) -> None:
@@ -259,7 +262,7 @@ def test_text_never_becomes_a_special_token(made: Callable[[str], Path]) -> None
 @pytest.mark.parametrize(
     ("options", "error", "said"),
     [
-        ({"prompt": "{doc} {query}"}, InputError, "then {doc}"),
+        ({"prompt": "{doc} {query} {doc}"}, InputError, "each once"),
         ({"prompt": "{query}"}, InputError, "each once"),
         ({"positive": "certainly"}, CheckpointError, "'certainly' is"),
         ({"negative": "yes"}, InputError, "negative must be a label"),

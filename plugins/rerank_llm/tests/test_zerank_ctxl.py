@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -159,6 +160,62 @@ def test_ids_equal_the_whole_string_at_every_seam(name: str, string: Callable[[s
     check()
     label = plain.ids("Yes")[0] if name == "zerank-2" else 0
     near([plain.logit(plain.ids(string(QUERY, doc)), label) for doc in DOCS], reranker.rerank(QUERY, DOCS).scores())
+
+
+# The templates of both families' folders for sentence-transformers, written from their prompts.
+CHAT = {
+    "zerank-2": (
+        "{% for m in messages %}{% if m.role == 'query' %}<|im_start|>system\n{{ m.content }}<|im_end|>\n"
+        "{% elif m.role == 'document' %}<|im_start|>user\n{{ m.content }}<|im_end|>\n{% endif %}{% endfor %}"
+        "{% if add_generation_prompt %}<|im_start|>assistant\n{{ '' }}{% endif %}"
+    ),
+    "ctxl-rerank-v2-1b": (
+        "{% set ns = namespace(query='', document='') %}{% for m in messages %}{% if m.role == 'query' %}"
+        "{% set ns.query = m.content %}{% elif m.role == 'document' %}{% set ns.document = m.content %}{% endif %}"
+        "{% endfor %}Check whether a given document contains information helpful to answer the query.\n"
+        "<Document> {{ ns.document }}\n<Query> {{ ns.query }} ??"
+    ),
+}
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("name", "label"), [("zerank-2", 9454), ("ctxl-rerank-v2-1b", 0)])
+def test_scores_equal_those_of_sentence_transformers(name: str, label: int, real: Path, tmp_path: Path) -> None:
+    """A folder with LogitScore and a chat template, as their authors publish them since 2026."""
+    sentence_transformers = pytest.importorskip("sentence_transformers", reason="sentence-transformers is missing")
+    folder = Path(shutil.copytree(real, tmp_path / "folder"))
+    score = folder / "1_LogitScore"
+    score.mkdir()
+    forward = {"method": "forward", "method_output_name": "logits"}
+    files = {
+        "modules.json": [
+            {"idx": 0, "name": "0", "path": "", "type": "sentence_transformers.base.modules.transformer.Transformer"},
+            {
+                "idx": 1, "name": "1", "path": score.name,
+                "type": "sentence_transformers.cross_encoder.modules.logit_score.LogitScore",
+            },
+        ],
+        "sentence_bert_config.json": {
+            "transformer_task": "text-generation",
+            "modality_config": {"text": forward, "message": {**forward, "format": "flat"}},
+            "module_output_name": "causal_logits",
+            "processing_kwargs": {"chat_template": {"add_generation_prompt": True}},
+        },
+        "1_LogitScore/config.json": {"true_token_id": label, "false_token_id": None},
+        "config_sentence_transformers.json": {
+            "model_type": "CrossEncoder", "activation_fn": "torch.nn.modules.linear.Identity"
+        },
+    }  # fmt: skip
+    for file, content in files.items():
+        (folder / file).write_text(json.dumps(content), encoding="utf-8")
+    (folder / "chat_template.jinja").write_text(CHAT[name], encoding="utf-8")
+    settings_file = folder / "tokenizer_config.json"
+    told = {**json.loads(settings_file.read_text(encoding="utf-8")), "pad_token": "<|endoftext|>"}
+    settings_file.write_text(json.dumps(told), encoding="utf-8")
+    model = sentence_transformers.CrossEncoder(str(folder), device="cpu", model_kwargs={"dtype": torch.float32})
+    pairs = [(QUERY, doc) for doc in DOCS]
+    expected = model.predict(pairs, show_progress_bar=False).tolist()
+    near(expected, rerank_core.load(name, checkpoint=real, device="cpu").score(pairs))
 
 
 @pytest.mark.data

@@ -44,7 +44,8 @@ def training_scores(run: Run) -> dict[str, list[float]]:
     ("family", "told"),
     [
         ("qwen3", OWN), ("llama", OWN), ("gemma2", OWN), ("qwen3", ("like", "qwen3-reranker-0.6b")),
-        ("gemma", ("like", "bge-llm-gemma")), ("qwen3", (*OWN, "model.layout=padded")),
+        ("gemma", ("like", "bge-llm-gemma")), ("qwen3", ("like", "ctxl-rerank-v2-1b")),
+        ("qwen3", (*OWN, "model.layout=padded")),
     ],
 )  # fmt: skip
 def test_training_lowers_the_loss(family: str, told: Sequence[str], prepared: Prepared, make: Make) -> None:

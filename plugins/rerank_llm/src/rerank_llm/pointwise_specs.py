@@ -186,7 +186,7 @@ def zero_shot_spec(checkpoint: str) -> ModelSpec:
         options=(
             ModelOption("language", "str", "language of the prompt and the labels", default="en", choices=("en", "zh")),
             ModelOption(
-                "prompt", "str", "a prompt of your own: {query} before {doc}, {instruction} if wanted; the whole text "
+                "prompt", "str", "a prompt of your own with {query} and {doc}, {instruction} if wanted; the whole text "
                 "for a base model, which has no chat template",
             ),
             ModelOption("positive", "str", "the answer for a relevant document; by default yes or 是"),

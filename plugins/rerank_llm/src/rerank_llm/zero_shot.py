@@ -45,20 +45,22 @@ def scorer(spec: ModelSpec, options: Options) -> DecoderScorer:
 
 def template_of(own: str | None, language: str, directory: Path) -> Template:
     """The template of a prompt as the user's message; for a base model, which has no chat template, the caller's own
-    prompt is the whole text. The query comes first, so that all its documents share it.
+    prompt is the whole text. Where the query comes first, all its documents share it.
 
     Args:
         own: the caller's prompt; by default the one of the language.
 
     Raises:
-        InputError: a prompt without {query} and {doc}, or with {doc} first.
+        InputError: a prompt without {query} and {doc}, or with one of them twice.
         CheckpointError: no chat template, and no prompt of the caller.
     """
     prompt = own or PROMPTS[language]
-    question, has_query, rest = prompt.partition("{query}")
-    middle, has_doc, end = rest.partition("{doc}")
-    if not has_query or not has_doc or prompt.count("{query}") != 1 or prompt.count("{doc}") != 1:
-        raise InputError(f"prompt is {prompt!r}; it must hold {{query}} and then {{doc}}, each once")
+    if prompt.count("{query}") != 1 or prompt.count("{doc}") != 1:
+        raise InputError(f"prompt is {prompt!r}; it must hold {{query}} and {{doc}}, each once")
+    query_first = prompt.index("{query}") < prompt.index("{doc}")
+    first, second = ("{query}", "{doc}") if query_first else ("{doc}", "{query}")
+    start, _, rest = prompt.partition(first)
+    middle, _, end = rest.partition(second)
     tokenizer = open_tokenizer(directory)
     if own and not tokenizer.chat_template:
         before, after = beginning(directory, tokenizer), ""
@@ -68,12 +70,15 @@ def template_of(own: str | None, language: str, directory: Path) -> Template:
         parts = chat.parts([("user", "\0")])
         message = parts.index(("\0", False))
         before, after = ("".join(text for text, _ in side) for side in (parts[:message], parts[message + 1 :]))
-    # Text on the document's own line is tokenized with the document; the lines before it are shared.
+    # Text on the second text's own line is tokenized with it; the lines before it are shared where it is the document.
     cut = middle.rfind("\n") + 1
+    pieces = (start + first, middle[cut:] + second)
+    query, doc = pieces if query_first else pieces[::-1]
     return Template(
         before=before,
-        query=question + "{query}",
+        query=query,
         between=middle[:cut],
-        doc=middle[cut:] + "{doc}",
+        doc=doc,
         after=(end, after),
+        order="query_first" if query_first else "doc_first",
     )
