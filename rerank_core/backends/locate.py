@@ -12,6 +12,7 @@ from rerank_core.backends.try_in_child import trust
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, short
 from rerank_core.options import Options
 from rerank_core.spec import ModelSpec
+from rerank_core.spec.folders.cross_encoder import contradiction
 from rerank_core.spec.gguf.choice import gguf_of
 from rerank_core.spec.hub_or_folder import SUFFIX, is_hub_id, remote_of
 from rerank_core.spec.reranker_json import differences
@@ -44,6 +45,11 @@ def locate(spec: ModelSpec, options: Options) -> Path:
             raise CheckpointError(
                 f"the reranker.json in {options.checkpoint!r} contradicts {spec.name!r} ({lines}). "
                 f"Load the directory by itself, rerank_core.load({options.checkpoint!r}), to follow its file"
+            )
+        if said := contradiction(spec, directory):
+            raise CheckpointError(
+                f"{options.checkpoint!r} is a CrossEncoder that contradicts {spec.name!r}, which scores plain pairs: "
+                f"{said}. Load it by itself, rerank_core.load({options.checkpoint!r}), to follow its files"
             )
         return _checked(directory)
     directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline, pickled=spec.pickled)

@@ -43,13 +43,14 @@ _PLACEHOLDERS = (_QUERY, _DOC, _OPTION, "{bos}")
 _SEAMS = 400
 
 
-def with_literal_template(spec: ModelSpec, values: Mapping[str, Any], directory: Path) -> ModelSpec:
+def with_literal_template(spec: ModelSpec, values: Mapping[str, Any], directory: Path, model: Path) -> ModelSpec:
     """The spec with the pieces that the folder's chat template writes in place of ``Template.chat()``; any other spec
     unchanged.
 
     Args:
         values: the options' values; ``instruction`` becomes the system message.
         directory: the folder of the tokenizer.
+        model: the folder of config.json.
 
     Raises:
         CheckpointError: no chat template, or one that cannot be followed; the message says why.
@@ -57,7 +58,7 @@ def with_literal_template(spec: ModelSpec, values: Mapping[str, Any], directory:
     """
     if spec.template.wrap != "chat":
         return spec
-    config = directory / "config.json"
+    config = model / "config.json"
     chat = MessageTemplate(
         directory,
         tokenizer := open_tokenizer(directory),

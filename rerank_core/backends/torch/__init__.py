@@ -42,9 +42,9 @@ from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, LateInteractionScorer
 from rerank_core.backends.torch.lora import load
-from rerank_core.backends.torch.lora.load import model_folder, tokenizer_folder
+from rerank_core.backends.torch.lora.load import check_base, model_folder, tokenizer_folder
 from rerank_core.backends.torch.side_layers.projection import linear_of_file, load_projection
-from rerank_core.backends.torch.side_layers.score_layers import load_score_layers
+from rerank_core.backends.torch.side_layers.score_layers import score_layers_of
 from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec, TokenVectors
@@ -116,17 +116,20 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     head = _head(spec)
     label_index(head, options.model.get("label"), spec.name)  # refuses a missing label before a download
     directory = locate(spec, options)
-    spec = with_literal_template(spec, options.model, tokenizer_folder(directory, spec, options))
-    if head.kind == "last_token" and is_encoder_decoder(model_folder(directory, spec, options)):
+    model = model_folder(directory, spec, options)
+    if options.checkpoint is None:
+        check_base(spec, directory, model)
+    spec = with_literal_template(spec, options.model, tokenizer_folder(directory, spec, options), model)
+    if head.kind == "last_token" and is_encoder_decoder(model):
         return _reading(encoder_decoder_of)(spec, options, directory)
     if head.kind in ("last_token", "layers"):
         return decoder_of(spec, options, directory)
     module, tokenizer = encoder_of(spec, options, directory)
     project: torch.nn.Module | None = None
     if head.kind == "dense":
-        project = _score_layers(module, model_folder(directory, spec, options), head)
+        project = score_layers_of(module, model, head)
     if head.vectors is not None:
-        project = projection_of(module, model_folder(directory, spec, options), head.vectors)
+        project = projection_of(module, model, head.vectors)
     return encoder_scorer(module, tokenizer, spec, options, project=project)
 
 
@@ -156,12 +159,6 @@ def projection_of(module: torch.nn.Module, directory: Path, vectors: TokenVector
     width = live.config.hidden_size
     with reading(directory):
         return load_projection(directory, vectors.projection, width, device=live.device, dtype=live.dtype)
-
-
-def _score_layers(module: Any, directory: Path, head: Head) -> torch.nn.Module:
-    """The layers of ``Head.dense`` in a checkpoint folder, on the encoder's device."""
-    with reading(directory):
-        return load_score_layers(directory, head.modules, module.config.hidden_size, device=module.device)
 
 
 @_reading

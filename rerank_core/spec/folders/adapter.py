@@ -8,11 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from rerank_core.errors import CheckpointError, UnknownModelError, short
+from rerank_core.spec.folders.cross_encoder import spec_of_cross_encoder
+from rerank_core.spec.folders.transformer_settings import layout_of
 from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import is_hub_id, model_name_of
 from rerank_core.spec.model_spec import ModelSpec
 from rerank_core.spec.reranker_json import FILE_NAME, max_length_of, read_spec
-from rerank_core.spec.template import Template
 from rerank_core.spec.untrusted_files import read_json
 
 __all__ = ["CONFIG", "WEIGHTS", "base_directory", "base_name", "is_adapter", "spec_of_adapter"]
@@ -86,8 +87,9 @@ def base_directory(directory: Path) -> Path | None:
 def spec_of_adapter(directory: Path, known: Callable[[str], ModelSpec]) -> ModelSpec | None:
     """The spec of an adapter's folder without ``reranker.json``; None for any other folder.
 
-    It is the spec of the adapter's base, where that is the name of an installed model or a folder with a
-    ``reranker.json``; else the spec of a classifier.
+    It is the spec of the adapter's base, where that is the name of an installed model, a folder with a
+    ``reranker.json`` or a CrossEncoder of sentence-transformers, whose settings in the adapter's folder come before
+    those of the base; else the spec of a classifier.
 
     Args:
         known: finds the installed spec of a model's name.
@@ -102,6 +104,7 @@ def spec_of_adapter(directory: Path, known: Callable[[str], ModelSpec]) -> Model
     if base is None:
         folder = base_directory(directory)
         base = read_spec(folder, known) if folder is not None and (folder / FILE_NAME).exists() else None
+        base = base or spec_of_cross_encoder(directory, folder) or (folder and spec_of_cross_encoder(folder)) or None
     if base is not None and base.head is not None and (task == "SEQ_CLS") <= (base.head.kind == "classifier"):
         # `revision` stays, because it pins the base; the other fields about files do not apply to the adapter.
         return replace(
@@ -126,7 +129,7 @@ def spec_of_adapter(directory: Path, known: Callable[[str], ModelSpec]) -> Model
     return ModelSpec(
         name=model_name_of(directory),
         checkpoint=str(directory.resolve()),
-        template=Template.pair(),
+        template=layout_of(tokenizer),
         head=Head.classifier(),
         max_length=max_length_of(tokenizer, config),
         description=f"an adapter of {name}",

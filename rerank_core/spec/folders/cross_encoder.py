@@ -12,6 +12,7 @@ from typing import Literal
 from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.folders.cross_encoder_modules import head_of_modules
 from rerank_core.spec.folders.transformer_settings import TransformerSettings, layout_of, transformer_settings
+from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import model_name_of
 from rerank_core.spec.labels import classifier_head
 from rerank_core.spec.model_option import ModelOption
@@ -20,7 +21,7 @@ from rerank_core.spec.reranker_json import has_spec, max_length_of
 from rerank_core.spec.template import Template
 from rerank_core.spec.untrusted_files import JsonObject, read_json, reading
 
-__all__ = ["spec_of_cross_encoder"]
+__all__ = ["contradiction", "spec_of_cross_encoder"]
 
 _SETTINGS = "config_sentence_transformers.json"
 _KNOWN = ("model_type", "__version__", "prompts", "default_prompt_name", "activation_fn", "similarity_fn_name",
@@ -33,14 +34,19 @@ _ACTIVATIONS: dict[str, Literal["none", "sigmoid"]] = {
 }
 
 
-def spec_of_cross_encoder(directory: Path) -> ModelSpec | None:
+def spec_of_cross_encoder(directory: Path, base: Path | None = None) -> ModelSpec | None:
     """The spec of a CrossEncoder folder without ``reranker.json``; None for any other folder.
+
+    Args:
+        base: for an adapter's folder, that of its base model, where it is a local one.
 
     Raises:
         CheckpointError: a setting that is invalid or not supported; the message names it.
     """
     saved = _optional(directory / _SETTINGS)
-    config = read_json(directory / "config.json") if os.path.lexists(directory / "config.json") else None
+    file = next((folder / "config.json" for folder in (directory, base or directory) if _has_config(folder)), None)
+    config = None if file is None else read_json(file)
+    adapts = file is None or file.parent != directory
     is_old = config is not None and _says_cross_encoder(config) and not os.path.lexists(directory / "modules.json")
     if has_spec(directory) or not (saved.get("model_type") == "CrossEncoder" or (is_old and not saved)):
         return None
@@ -51,11 +57,11 @@ def spec_of_cross_encoder(directory: Path) -> ModelSpec | None:
         )
     if os.path.lexists(directory / "modules.json"):
         settings = transformer_settings(directory)
-        head = head_of_modules(directory, settings, config)
+        head = head_of_modules(directory, settings, None if adapts else config)
     else:
         settings = TransformerSettings(None, layout_of(directory), None)
-        head = classifier_head(config or JsonObject({}, directory), cross_encoder=True)
-    if head.kind == "classifier":
+        head = Head.classifier() if adapts or config is None else classifier_head(config, cross_encoder=True)
+    if head.kind == "classifier" and not adapts and config is not None:
         _check_classifier(directory, config)
     template, option = _prompted(settings.template, saved)
     with reading(directory, inputs=False):
@@ -71,14 +77,39 @@ def spec_of_cross_encoder(directory: Path) -> ModelSpec | None:
         )
 
 
+def contradiction(spec: ModelSpec, directory: Path) -> str | None:
+    """How a CrossEncoder folder contradicts a spec of plain pairs whose weights it replaces; None where it does not.
+
+    A spec with a prompt of its own supplies it: that is what loading a name with ``checkpoint=`` is for.
+
+    Raises:
+        CheckpointError: see `spec_of_cross_encoder`.
+    """
+    if spec.head is None or spec.head.kind != "classifier" or spec.template != Template.pair():
+        return None
+    folder = spec_of_cross_encoder(directory)
+    if folder is None or folder.head is None:
+        return None
+    prompt = next((option.default for option in folder.options if option.name == "instruction"), None)
+    if folder.head.kind != "classifier":
+        return f"its score head is {folder.head!r}"
+    if folder.template.wrap == "chat":
+        return "it writes pairs with its chat template"
+    return f"its default prompt is {short(prompt)}" if prompt else None
+
+
+def _has_config(directory: Path) -> bool:
+    return os.path.lexists(directory / "config.json")
+
+
 def _says_cross_encoder(config: JsonObject) -> bool:
     return "sentence_transformers" in config or "sbert_ce_default_activation_function" in config
 
 
-def _check_classifier(directory: Path, config: JsonObject | None) -> None:
+def _check_classifier(directory: Path, config: JsonObject) -> None:
     """Refuse a folder without a classifier's weights, by its ``config.json``."""
-    names = (config.texts("architectures") if config is not None else None) or ()
-    if config is not None and not any(name.endswith("ForSequenceClassification") for name in names):
+    names = config.texts("architectures") or ()
+    if not any(name.endswith("ForSequenceClassification") for name in names):
         raise CheckpointError(
             f"{directory} says that it is a CrossEncoder, and its architectures are {list(names)!r}, without a "
             "sequence classifier; its score head would be random"

@@ -17,10 +17,12 @@ from rerank_core.errors import CheckpointError, short
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec
 from rerank_core.spec.folders.adapter import CONFIG, WEIGHTS, base_directory, base_name, is_adapter
+from rerank_core.spec.folders.cross_encoder import contradiction
 from rerank_core.spec.hub_or_folder import is_hub_id
+from rerank_core.spec.reranker_json import has_spec
 from rerank_core.spec.untrusted_files import read_json
 
-__all__ = ["merge_into", "merged", "model_folder", "tokenizer_folder"]
+__all__ = ["check_base", "merge_into", "merged", "model_folder", "tokenizer_folder"]
 
 
 def model_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
@@ -43,6 +45,23 @@ def model_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
         return local
     pinned = spec.revision if Path(spec.checkpoint) == directory else None
     return fetch(name, revision=revision or pinned, offline=options.offline)
+
+
+def check_base(spec: ModelSpec, directory: Path, base: Path) -> None:
+    """Refuse an adapter whose base on the hub is a CrossEncoder with a layout of its own: the spec of the adapter was
+    made before that was downloaded.
+
+    Raises:
+        CheckpointError: the base's layout is not the spec's.
+    """
+    if not is_adapter(directory) or has_spec(directory) or base_directory(directory) is not None:
+        return
+    if said := contradiction(spec, base):
+        raise CheckpointError(
+            f"{directory} adapts {base_name(directory)!r}, a CrossEncoder that does not score plain pairs: {said}. "
+            f"Write the path of the downloaded base, {str(base)!r}, into base_model_name_or_path of {CONFIG}, so that "
+            "its files are followed"
+        )
 
 
 def tokenizer_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
