@@ -72,20 +72,19 @@ class Packing:
     def attend(self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
         """``[1, total, heads, width]`` for ``[1, heads, total, width]``; key and value may have fewer heads."""
         _, heads, total, _ = query.shape
-        plain = call.softcap is None and call.bias is None
-        if plain and self.uses_varlen(query):
+        if call.softcap is None and call.bias is None and self.uses_varlen(query):
             q, k, v = (part[0].transpose(0, 1) for part in (query, key, value))
             longest = (max(self.lengths),) * 2
             return varlen.attend(
                 q, k, v, call, cu_seqlens_q=self.cu_seqlens, cu_seqlens_k=self.cu_seqlens, longest=longest
             )[None]
         # A trainer may compute scores with dropout and without gradients first, so dropout alone is enough.
-        if not plain or key.shape[1] != heads or call.dropout or torch.is_grad_enabled():
+        if call.softcap is not None or key.shape[1] != heads or call.dropout or torch.is_grad_enabled():
             return self._attend_by_group(query, key, value, call)[None]
         out = torch.empty((total, heads, value.shape[-1]), dtype=query.dtype, device=query.device)
         products = query.device.type == "cpu" and query.dtype == torch.float32
         for start, rows, length in self.groups:
-            mask = _window(length, call.sliding_window, query.device)
+            mask = _mask(length, call, query.device)
             if products and heads * length * length <= _SHORT and mask is None:
                 for first in range(start, start + rows * length, length):
                     q, k, v = (part[0, :, first : first + length] for part in (query, key, value))
@@ -101,8 +100,8 @@ class Packing:
     def _attend_by_group(
         self, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall
     ) -> torch.Tensor:
-        """``[total, heads, width]`` for training, a bias, a soft cap, or key heads that query heads share. With one
-        split and one concatenation: the backward pass of a slice allocates the whole tensor, for every slice."""
+        """``[total, heads, width]`` for training, a soft cap, or key heads that query heads share. With one split and
+        one concatenation: the backward pass of a slice allocates the whole tensor, for every slice."""
         shared = key.shape[1] != query.shape[1]
         if call.bias is None and call.softcap is None and not shared and dropout_attention.serves(query, call.dropout):
             return dropout_attention.attend(query[0], key[0], value[0], self.groups, call)
@@ -111,10 +110,7 @@ class Packing:
         out = []
         for (_, rows, length), *cut in parts:
             q, k, v = (part.view(part.shape[0], rows, length, -1).transpose(0, 1) for part in cut)
-            mask = _window(length, call.sliding_window, query.device)
-            if call.bias is not None:
-                bias = call.bias[..., :length, :length]
-                mask = bias if mask is None else bias.masked_fill(~mask, -torch.inf)
+            mask = _mask(length, call, query.device)
             out.append(attend_rows(q, k, v, mask, call).transpose(1, 2).flatten(0, 1))
         return torch.cat(out)
 
@@ -124,9 +120,15 @@ class Packing:
 _SHORT = 300_000
 
 
-def _window(length: int, sliding_window: int | None, device: torch.device) -> torch.Tensor | None:
-    """The mask for rows longer than the window; None for shorter rows, where every token attends to the whole row."""
-    return None if sliding_window is None or length <= sliding_window else _band(length, sliding_window, device)
+def _mask(length: int, call: AttentionCall, device: torch.device) -> torch.Tensor | None:
+    """The mask for rows longer than the window, and the numbers added to the products; None without both, where every
+    token attends to the whole row."""
+    window = call.sliding_window
+    mask = None if window is None or length <= window else _band(length, window, device)
+    if call.bias is None:
+        return mask
+    bias = call.bias[..., :length, :length]
+    return bias if mask is None else bias.masked_fill(~mask, -torch.inf)
 
 
 @functools.lru_cache(maxsize=64)
