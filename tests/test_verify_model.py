@@ -16,7 +16,7 @@ import rerank_core
 from helpers.hub_server import pointed_at, serving
 from helpers.scripts import module_of
 from rerank_core import Head, ModelSpec, Template, write_spec
-from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder
+from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder, tiny_encoder_decoder
 
 pytest.importorskip("sentence_transformers", reason="needs the package sentence-transformers")
 
@@ -53,6 +53,14 @@ def decoder(folder: Path) -> Path:
     return tiny_causal_lm(folder, "qwen3", max_position_embeddings=8192)
 
 
+def encoder_decoder(folder: Path) -> Path:
+    """A T5 with monoT5's prompt."""
+    from helpers.seq2seq import SPEC
+
+    write_spec(SPEC, tiny_encoder_decoder(folder))
+    return folder
+
+
 @pytest.mark.parametrize(
     ("name", "write", "framework"),
     [
@@ -62,6 +70,7 @@ def decoder(folder: Path) -> Path:
         ("ctxl-rerank-v2-1b", decoder, "transformers"),
         ("bge-m3-colbert", m3, "transformers"),
         (None, multi_vector, "sentence-transformers"),
+        (None, encoder_decoder, "transformers"),
     ],
 )
 def test_families(

@@ -1,7 +1,7 @@
-"""Rerankers that are T5 encoder-decoders: monoT5, its multilingual mT5, and RankT5.
+"""Rerankers that are T5 encoder-decoders: monoT5, InRanker, a multilingual mT5, and RankT5.
 
-Prompts and labels are those of castorini/pygaggle (``rerank/transformer.py``, ``prediction_tokens``), RankT5's those of
-soyoung97/ListT5 (``run_monot5_rankt5.py``).
+Prompts and labels are those of castorini/pygaggle (``rerank/transformer.py``, ``prediction_tokens``); for InRanker, of
+unicamp-dl/InRanker (``inranker/rankers.py``); for RankT5, of soyoung97/ListT5 (``run_monot5_rankt5.py``).
 """
 
 from collections.abc import Callable
@@ -79,6 +79,21 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             languages=("zh", "en", "multilingual"),
         )
     )
+    for size, parameters, revision in (
+        ("small", 60_500_000, "d8353c5c2ee47316a80acbfc3cf3bb0151147a70"),
+        ("base", _BASE, None),
+    ):
+        register(
+            _spec(
+                f"inranker-{size}",
+                f"unicamp-dl/InRanker-{size}",
+                parameters,
+                "monoT5, distilled from monot5-3b-10k on synthetic queries",
+                revision=revision,
+                activation="sigmoid",  # its library shows the probability of "true"
+                **_ENGLISH,
+            )
+        )
     for size, parameters in (("base", _BASE), ("large", _LARGE)):
         register(
             _spec(
