@@ -21,15 +21,14 @@ from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder
 pytest.importorskip("sentence_transformers", reason="needs the package sentence-transformers")
 
 ROOT = Path(__file__).resolve().parent.parent
-NAME = "bce-reranker-base"  # which has no published scores beside the script
+NAME = "bce-reranker-base"
 PAIRS = [("what is panda?", "hi"), ("熊猫吃什么？", "竹子")]
 
 
 @pytest.fixture
 def tool(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
-    """The script as a module, without published scores."""
+    """The script as a module."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.delenv("RERANK_DATA", raising=False)
     return module_of(ROOT / "tools" / "verify_model.py")
 
 
@@ -78,7 +77,7 @@ def test_families(
 ) -> None:
     """Scores of short, long and empty documents equal those of the original, whose name is reported."""
     folder = str(write(tmp_path))
-    report = tool.verify(folder) if name is None else tool.verify(name, folder)
+    report = tool.verify(folder) if name is None else tool.verify(name, folder, scores=())
 
     assert report.framework.startswith(f"{framework} ")
     assert report.ok
@@ -107,23 +106,22 @@ def test_scores_that_differ(tool: ModuleType, tmp_path: Path, capsys: pytest.Cap
         assert said in printed.out + printed.err
 
 
-def test_published_scores_are_compared(tool: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Those of RERANK_DATA in their own space, under their own options; one that is wrong makes the report fail."""
+def test_published_scores_are_compared(tool: ModuleType, tmp_path: Path) -> None:
+    """Each in its own space, the first of two that are equal; a wrong one makes the report fail."""
     folder = tiny_cross_encoder(tmp_path / "tiny")
     raw = rerank_core.load(NAME, checkpoint=folder, device="cpu").score(PAIRS)
     entry = {"model": "maidalun1020/bce-reranker-base_v1", "score_space": "logit", "pairs": PAIRS, "scores": raw,
              "source": "a card", "note": "", "tolerance": 1e-4}  # fmt: skip
-    (tmp_path / "golden").mkdir()
-    monkeypatch.setenv("RERANK_DATA", str(tmp_path))
+    file = tmp_path / "published.json"
     for change, ok in (
         ({}, True),
         ({"scores": [raw[0], raw[1] + 2e-4]}, False),
         ({"scores": [raw[0], raw[1] + 2e-4], "tolerance": None}, True),
         ({"score_space": "sigmoid of the logit"}, False),
     ):
-        rows = {"rerankers": [{**entry, **change}, {**entry, "model": "acme/unknown"}]}
-        (tmp_path / "golden" / "published_scores.json").write_text(json.dumps(rows), encoding="utf-8")
-        report = tool.verify(NAME, str(folder))
+        others = [{**entry, "model": "acme/unknown"}, {**entry, "verified": False, "scores": [9.0, 9.0]}]
+        file.write_text(json.dumps({"rerankers": [{**entry, **change}, *others]}), encoding="utf-8")
+        report = tool.verify(NAME, str(folder), scores=[file, file])
         assert [source for source, _, _ in report.published] == ["a card"]
         assert report.ok is ok
 
@@ -136,9 +134,12 @@ def test_a_download_from_a_mirror(
     spec = next(spec for spec in rerank_core.models() if spec.name == NAME)
     assert spec.revision is not None
     tiny = tiny_cross_encoder(tmp_path / "tiny")
-    proof = tmp_path / "proof.json"
+    proof, none = tmp_path / "proof.json", tmp_path / "none.json"
+    none.write_text('{"rerankers": []}', encoding="utf-8")
     proof.write_bytes((ROOT / "tools" / "proof.json").read_bytes())
-    monkeypatch.setattr(sys, "argv", ["verify_model.py", NAME, "--json", "--proof", str(proof)])
+    monkeypatch.setattr(
+        sys, "argv", ["verify_model.py", NAME, "--json", "--proof", str(proof), "--published", str(none)]
+    )
     with serving({spec.checkpoint: tiny}, {spec.checkpoint: spec.revision}) as hub:
         pointed_at(hub.url, tmp_path / "cache", monkeypatch)
         assert tool.main() == 0

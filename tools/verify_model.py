@@ -20,6 +20,7 @@ import gc
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,8 +102,12 @@ def verify(
     dtype: str = "float32",
     tolerance: float | None = None,
     remote_code: bool = False,
+    scores: Sequence[Path] | None = None,
 ) -> Report:
     """Load a model, score the pairs, and compare.
+
+    Args:
+        scores: files of published scores; by default those here and in RERANK_DATA.
 
     Raises:
         RerankError: the model cannot be loaded.
@@ -130,7 +135,8 @@ def verify(
     )  # fmt: skip
     gc.collect()  # a large model is in memory once
     if named is not None:
-        report.published = _published(named.name, given)
+        files = published.files_of(os.environ.get("RERANK_DATA")) if scores is None else scores
+        report.published = _published(named.name, given, files)
     try:
         reference = references.reference_of(folder, spec, options.model, limit, dtype, remote_code=remote_code)
     except references.NoReferenceError as error:
@@ -160,11 +166,10 @@ def _is_hub() -> bool:
     return str(constants.ENDPOINT).startswith("https://")
 
 
-def _published(name: str, given: dict[str, Any]) -> list[tuple[str, float, float]]:
+def _published(name: str, given: dict[str, Any], files: Sequence[Path]) -> list[tuple[str, float, float]]:
     """The published scores of a model beside ours."""
-    data = os.environ.get("RERANK_DATA")
     found = []
-    for entry in published.published(Path(data) if data else None):
+    for entry in published.published(files):
         if entry.model == name:
             reranker = rerank_core.load(name, **{**given, **entry.options})
             difference = published.largest_difference(entry, reranker.score(entry.pairs, **entry.call))
@@ -180,13 +185,15 @@ def main() -> int:
     parser.add_argument("--dtype", choices=list(_TOLERANCE), default="float32")
     parser.add_argument("--tolerance", type=float, help="largest difference, relative to scores above 1")
     parser.add_argument("--remote-code", action="store_true", help="let the original run code of its repository")
+    parser.add_argument("--published", type=Path, action="append", help="a file of published scores; repeatable")
     parser.add_argument("--json", action="store_true", help="print the report as JSON")
     parser.add_argument("--proof", type=Path, default=Path(__file__).with_name("proof.json"), help="file of the rows")
     asked = parser.parse_args()
     try:
         report = verify(
-            asked.model, asked.checkpoint, dtype=asked.dtype, tolerance=asked.tolerance, remote_code=asked.remote_code
-        )
+            asked.model, asked.checkpoint, dtype=asked.dtype, tolerance=asked.tolerance,
+            remote_code=asked.remote_code, scores=asked.published,
+        )  # fmt: skip
     except RerankError as error:
         print(error, file=sys.stderr)
         return 2

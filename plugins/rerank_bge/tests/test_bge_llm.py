@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import json
-import os
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -247,29 +246,3 @@ def test_missing_weights_are_named(name: str, without: str, tmp_path: Path) -> N
     write(tmp_path, {**config, "vocab_size": write_tokenizer(tmp_path, kind)}, without=without)
     with pytest.raises(CheckpointError, match=without.rstrip(".").replace(".", r"\.")):
         rerank_core.load(name, checkpoint=tmp_path, device="cpu", layer=12 if "layerwise" in name else 10)
-
-
-PANDA = (
-    "The giant panda (Ailuropoda melanoleuca), sometimes called a panda bear or simply panda, is a bear species "
-    "endemic to China."
-)
-PANDA_PAIRS = [("what is panda?", "hi"), ("what is panda?", PANDA)]
-# RAG-Retrieval's tests and FlagEmbedding's tutorial (scoring.md §10; the layers as its R14 reads them), in fp16.
-PUBLISHED = [
-    ("bge-llm-gemma", {}, PANDA_PAIRS, [-0.96026510, 10.73143005], 1e-3),
-    ("bge-llm-layerwise", {"layer": 28}, PANDA_PAIRS, [-9.953125, 1.7685546875], 5e-2),
-    ("bge-llm-layerwise", {"layer": 40}, PANDA_PAIRS, [15.1171875, 27.453125], 5e-2),
-    ("bge-llm-lightweight", {"compat": "flagembedding"}, [("query", "passage")], [14.734375], 5e-2),
-]
-
-
-@pytest.mark.weights
-@pytest.mark.parametrize(("name", "options", "pairs", "published", "tolerance"), PUBLISHED)
-def test_real_weights_give_the_published_scores(
-    name: str, options: dict[str, Any], pairs: list[tuple[str, str]], published: list[float], tolerance: float
-) -> None:
-    folder = os.environ.get("RERANK_WEIGHTS")
-    if not folder or not (Path(folder) / name).is_dir():
-        pytest.skip(f"RERANK_WEIGHTS has no folder {name}: the real weights are needed")
-    scores = rerank_core.load(name, checkpoint=Path(folder) / name, device="cpu", **options).score(pairs)
-    assert scores == pytest.approx(published, abs=tolerance), json.dumps(scores)

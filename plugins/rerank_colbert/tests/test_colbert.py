@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -185,24 +183,3 @@ def test_a_named_model_takes_its_rules_to_other_weights(stanford: Callable[..., 
     """``colbertv2`` with a checkpoint needs its markers in the vocabulary, and says which is missing."""
     with pytest.raises(CheckpointError, match=r"\[unused1\]"):
         rerank_core.load("colbertv2", checkpoint=stanford(), device="cpu")
-
-
-@pytest.mark.weights
-def test_real_bge_m3_gives_the_published_scores() -> None:
-    """FlagEmbedding's README, computed in fp16: asked of fp32 within what fp16 loses."""
-    folder, data = os.environ.get("RERANK_WEIGHTS"), os.environ.get("RERANK_DATA")
-    if not folder or not (Path(folder) / "bge-m3").is_dir():
-        pytest.skip("RERANK_WEIGHTS has no folder bge-m3: the real weights are needed")
-    if not data:
-        pytest.skip("RERANK_DATA is not set: the published numbers are there")
-    published = json.loads((Path(data) / "golden" / "published_scores.json").read_text(encoding="utf-8"))["embedders"][
-        0
-    ]
-    pairs = [(query, doc) for query in published["sentences_1"] for doc in published["sentences_2"]]
-    reranker = rerank_core.load(
-        "bge-m3-colbert", checkpoint=Path(folder) / "bge-m3", device="cpu", max_length=128, longdoc="firstp",
-        dense_weight=0.4, sparse_weight=0.2, colbert_weight=0.4,
-    )  # fmt: skip
-    names = {"colbert": "colbert", "dense": "dense", "sparse": "sparse", "fused": "colbert_sparse_dense"}
-    for score, name in names.items():
-        assert reranker.score(pairs, score=score) == pytest.approx(published[name], abs=5e-3)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -189,56 +188,3 @@ _EXPECTED = {
         for size in ("xsmall", "base", "large")
     },
 }
-
-BERLIN = "How many people live in Berlin?"
-SORTING = "how to implement quick sort in python?"
-# From the models' cards: logits, of gte-reranker-modernbert also in the sigmoid that a ranking shows. Those of
-# gte-multilingual-reranker were computed in half precision.
-PUBLISHED: list[tuple[str, list[tuple[str, str]], list[float], float]] = [
-    (
-        "ms-marco-minilm-l6",
-        [
-            (
-                BERLIN,
-                "Berlin had a population of 3,520,031 registered inhabitants in an area of 891.82 square kilometers.",
-            ),
-            (BERLIN, "Berlin is well known for its museums."),
-        ],
-        [8.607138, -4.320078],
-        1e-4,
-    ),
-    (
-        "gte-reranker-modernbert",
-        [
-            ("what is the capital of China?", "Beijing"),
-            (SORTING, "Introduction of quick sort"),
-            (SORTING, "The weather is nice today"),
-        ],
-        [2.1387, 2.4609, -1.6729],
-        2e-2,
-    ),
-    (
-        "gte-multilingual-reranker",
-        [
-            ("中国的首都在哪儿", "北京"),
-            ("what is the capital of China?", "北京"),
-            (SORTING, "Introduction of quick sort"),
-        ],
-        [1.2315, 0.5923, 0.3041],
-        5e-3,
-    ),
-]
-
-
-@pytest.mark.weights
-@pytest.mark.parametrize(("name", "pairs", "published", "tolerance"), PUBLISHED)
-def test_real_weights_give_the_published_scores(
-    name: str, pairs: list[tuple[str, str]], published: list[float], tolerance: float
-) -> None:
-    """With the real checkpoint in RERANK_WEIGHTS/NAME, logits are those of the model's card."""
-    folder = os.environ.get("RERANK_WEIGHTS")
-    if not folder or not (Path(folder) / name).is_dir():
-        pytest.skip(f"RERANK_WEIGHTS has no folder {name}: the real weights are needed")
-    scores = rerank_core.load(name, checkpoint=Path(folder) / name, device="cpu").score(pairs)
-
-    assert scores == pytest.approx(published, abs=tolerance)

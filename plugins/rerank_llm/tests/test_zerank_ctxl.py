@@ -241,36 +241,6 @@ def test_windows_of_a_long_document_keep_the_line_break(real: Path) -> None:
     near([plain.logit(window, 0) for window in windows], [passage.score for passage in hit.passages])
 
 
-# The model cards: zerank-2's of May 2026 and ContextualAI's of the 6b, both in bfloat16.
-HEALTH = ("What are the health benefits of exercise?", {"instruction": "Prioritize recent medical research"})
-PUBLISHED = [
-    ("zerank-2", {}, [("What is 2+2?", "4"), ("What is 2+2?", "The answer is definitely 1 million")], [5.4062, -4.5]),
-    (
-        "ctxl-rerank-v2-6b",
-        HEALTH[1],
-        [
-            (HEALTH[0], "A 2024 study shows exercise enhances cognitive function in older adults."),
-            (HEALTH[0], "Regular exercise reduces risk of heart disease and improves mental health."),
-            (HEALTH[0], "Ancient Greeks valued physical fitness for military training."),
-        ],
-        [-2.2969, -4.6875, -12.375],
-    ),
-]  # fmt: skip
-
-
-@pytest.mark.weights
-@pytest.mark.parametrize(("name", "options", "pairs", "published"), PUBLISHED)
-def test_real_weights_give_the_published_scores(
-    name: str, options: dict[str, Any], pairs: list[tuple[str, str]], published: list[float]
-) -> None:
-    folder = os.environ.get("RERANK_WEIGHTS")
-    if not folder or not (Path(folder) / name).is_dir():
-        pytest.skip(f"RERANK_WEIGHTS has no folder {name}: the real weights are needed")
-    reranker = rerank_core.load(name, checkpoint=Path(folder) / name, device="cpu", dtype="bfloat16")
-    scores = reranker.score(pairs, **options)
-    assert scores == pytest.approx(published, abs=0.1), json.dumps(scores)
-
-
 @pytest.fixture(scope="module", params=["zerank-2", "ctxl-rerank-v2-1b"])
 def reranker(request: pytest.FixtureRequest, tiny: Path) -> Reranker:
     return rerank_core.load(request.param, checkpoint=tiny, device="cpu", max_length=300)
