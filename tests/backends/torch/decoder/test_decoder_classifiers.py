@@ -77,6 +77,22 @@ def test_a_folder_without_padding_token_scores_as_transformers(family: str, made
         assert max(expected) - min(expected) > 0.1, "a spread so small proves little"
 
 
+@pytest.mark.parametrize("family", ["phi", "ministral3", "nemotron"])
+def test_other_decoders_are_right_in_one_way_or_another(family: str, tmp_path: Path) -> None:
+    """In one forward pass of the decoder's own, or padded: tried out when they are loaded."""
+    plain = PlainClassifier(tiny_decoder_classifier(tmp_path, family))
+    expected = [plain.score(plain.pair(QUERIES[0], document)) for document in DOCUMENTS]
+    assert_close(expected, rerank_core.load(tmp_path, device="cpu").rerank(QUERIES[0], DOCUMENTS).scores())
+
+
+@pytest.mark.parametrize(("dtype", "share"), [("bfloat16", 0.1), ("float16", 0.02), ("int8", 0.3)])
+def test_lower_precision_is_near(dtype: str, share: float, made: Callable[..., Path]) -> None:
+    exact = rerank_core.load(made("qwen3"), device="cpu").rerank(QUERIES[0], DOCUMENTS).scores()
+    found = rerank_core.load(made("qwen3"), device="cpu", dtype=dtype).rerank(QUERIES[0], DOCUMENTS).scores()
+    worst = max(abs(a - b) for a, b in zip(exact, found, strict=True))
+    assert 0 < worst <= share * (max(exact) - min(exact))
+
+
 def test_ids_are_those_of_the_tokenizers_pair(made: Callable[..., Path]) -> None:
     for family in ("llama", "ministral", "qwen3"):
         plain, scorer = PlainClassifier(made(family)), own(rerank_core.load(made(family), device="cpu"))
