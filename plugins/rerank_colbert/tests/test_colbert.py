@@ -183,3 +183,26 @@ def test_a_named_model_takes_its_rules_to_other_weights(stanford: Callable[..., 
     """``colbertv2`` with a checkpoint needs its markers in the vocabulary, and says which is missing."""
     with pytest.raises(CheckpointError, match=r"\[unused1\]"):
         rerank_core.load("colbertv2", checkpoint=stanford(), device="cpu")
+
+
+@pytest.mark.parametrize("name", ["gte-moderncolbert", "lateon", "mxbai-edge-colbert-17m", "answerai-colbert-small"])
+def test_a_published_model_takes_its_rules_from_its_folder(
+    name: str, pylate: Callable[..., Path], stanford: Callable[..., Path]
+) -> None:
+    """The name brings the limit; markers, expansion, skipped tokens and projection are the folder's."""
+    folder = stanford() if name == "answerai-colbert-small" else pylate(query_prefix="the", do_query_expansion=False)
+    named = rerank_core.load(name, checkpoint=folder, device="cpu")
+    alone = rerank_core.load(folder, device="cpu")
+
+    assert named.rerank(QUERY, DOCS).scores() == pytest.approx(alone.rerank(QUERY, DOCS).scores(), abs=1e-6)
+    assert named.rerank(QUERY, named.index(DOCS)).scores() == pytest.approx(
+        alone.rerank(QUERY, DOCS).scores(), abs=1e-6
+    )
+    assert named.spec.raw_space == "maxsim"
+
+
+def test_a_published_name_refuses_other_folders(m3: Path, tmp_path: Path) -> None:
+    """A folder without settings of late interaction says nothing about markers."""
+    for folder in (m3, tiny_encoder(tmp_path / "encoder", "bert")):
+        with pytest.raises(CheckpointError, match="takes its markers"):
+            rerank_core.load("lateon", checkpoint=folder, device="cpu")

@@ -1,4 +1,4 @@
-"""Late interaction: BGE-M3, ColBERTv2, folders of sentence-transformers, PyLate, Stanford ColBERT and RAG-Retrieval."""
+"""Late interaction: BGE-M3, ColBERT models by name, and folders of four libraries."""
 
 import string
 from collections.abc import Callable
@@ -19,6 +19,64 @@ _M3_OPTIONS = (
     *(
         ModelOption(f"{name}_weight", "float", f"weight of {name} in the fused score", default=1.0, when="call")
         for name in ("dense", "sparse", "colbert")
+    ),
+)
+
+
+def _published(name: str, checkpoint: str, description: str, parameters: int, max_length: int) -> ModelSpec:
+    """A model whose folder says how its tokens become vectors; only its documents' length is set here."""
+    return ModelSpec(
+        name=name,
+        checkpoint=checkpoint,
+        aliases=(checkpoint.partition("/")[2],),
+        template=Template.each(),
+        head=Head.maxsim("sum"),
+        scorer="rerank_colbert.published:scorer",
+        max_length=max_length,
+        license="Apache-2.0",
+        description=description,
+        languages=("en",),
+        parameters=parameters,
+    )
+
+
+# Document lengths are those of the model cards (answerai's: of its PyLate conversion); the cards of mxbai-edge give
+# none, and HAKARI-Bench uses 512. The encoders read longer rows too.
+_PUBLISHED = (
+    _published(
+        "answerai-colbert-small",
+        "answerdotai/answerai-colbert-small-v1",
+        "late interaction over a BERT of MiniLM's size, 96 numbers a token",
+        33_000_000,
+        300,
+    ),
+    _published(
+        "gte-moderncolbert",
+        "lightonai/GTE-ModernColBERT-v1",
+        "late interaction over ModernBERT; documents of up to 8192 tokens with max_length=",
+        149_000_000,
+        300,
+    ),
+    _published(
+        "lateon",
+        "lightonai/LateOn",
+        "late interaction over ModernBERT; documents of up to 8192 tokens with max_length=",
+        149_000_000,
+        300,
+    ),
+    _published(
+        "mxbai-edge-colbert-17m",
+        "mixedbread-ai/mxbai-edge-colbert-v0-17m",
+        "late interaction over Ettin, 48 numbers a token",
+        17_000_000,
+        512,
+    ),
+    _published(
+        "mxbai-edge-colbert-32m",
+        "mixedbread-ai/mxbai-edge-colbert-v0-32m",
+        "late interaction over Ettin, 64 numbers a token",
+        32_000_000,
+        512,
     ),
 )
 
@@ -63,6 +121,8 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             languages=("en",),
         )
     )
+    for spec in _PUBLISHED:
+        register(spec)
 
 
 @hookimpl
