@@ -26,9 +26,16 @@ class NoReferenceError(Exception):
 
 
 class Reference:
-    """A model in its original framework."""
+    """A model in its original framework.
+
+    Attributes:
+        framework: its name and version.
+        cuts_documents: whether rows that are too long lose the document's end, as ours do. Where the document comes
+            first, sentence-transformers cuts the query.
+    """
 
     framework: str
+    cuts_documents = True
 
     def score(self, query: str, document: str) -> float:
         """The raw score of a pair, the document cut at the end where the row would be too long."""
@@ -75,7 +82,9 @@ def _opened(
         raise NoReferenceError(f"{spec.name} gives an order, no scores")
     saved = _saved_as(folder)
     if saved == "CrossEncoder" or (head.kind in ("classifier", "dense") and spec.template.wrap == "pair"):
-        return _CrossEncoder(folder, head, options, max_length, dtype, remote_code)
+        model = _CrossEncoder(folder, head, options, max_length, dtype, remote_code)
+        model.cuts_documents = spec.template.order == "query_first"
+        return model
     if head.kind in ("classifier", "last_token"):
         return _Rows(folder, spec, head, options, max_length, dtype, remote_code, config)
     if head.kind == "maxsim" and (folder / "colbert_linear.pt").is_file():

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import rerank_core
+from helpers.decoder_classifiers import tiny_decoder_classifier
 from helpers.hub_server import COMMIT, Hub, pointed_at, serving
 from rerank_core import CheckpointError, UnknownModelError
 from rerank_core.backends.locate import fetch
@@ -73,6 +74,21 @@ def test_every_file_that_changes_scores_is_fetched(tmp_path: Path, monkeypatch: 
         assert hub.fetched(MODEL) == wanted
         fetch(MODEL, revision=COMMIT, offline=False, pickled=True)
         assert hub.fetched(MODEL) == {*wanted, "pytorch_model.bin"}
+
+
+def test_a_download_has_the_scores_of_its_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A classifier with a chat template is scored through it, under its hub id as from its folder."""
+    folder = tiny_decoder_classifier(tmp_path / "model")
+    template = "{% for one in messages %}<{{ one.role }}>{{ one.content }}\n{% endfor %}Relevant?"
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    expected = rerank_core.load(folder, device="cpu")
+    with serving({MODEL: folder}) as hub:
+        pointed_at(hub.url, tmp_path / "cache", monkeypatch)
+        found = rerank_core.load(MODEL, device="cpu")
+
+    assert found.spec.template == expected.spec.template
+    assert "Relevant?" in str(found.spec.template)
+    assert found.score(PAIRS) == expected.score(PAIRS)
 
 
 def test_a_second_load_downloads_nothing(hub: Hub, folder: Path) -> None:
