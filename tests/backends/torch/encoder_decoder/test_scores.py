@@ -62,6 +62,18 @@ def test_padded_rows_agree(family: str, made: Callable[[str], Path]) -> None:
         assert_close(expected, reranker.rerank(QUERIES[0], texts).scores())
 
 
+def test_t5gemma_without_soft_caps(tmp_path: Path) -> None:
+    """Other kernels compute its attention, packed and padded; key heads are still shared by query heads."""
+    directory = tiny_encoder_decoder(tmp_path, "t5gemma", attn_logit_softcapping=None, final_logit_softcapping=None)
+    plain, reranker = PlainEncoderDecoder(directory, FAMILIES["t5gemma"]), load(directory)
+    texts = [*DOCUMENTS, PARAGRAPH * 4]
+    expected = [plain.score(prompt(QUERIES[0], text), "true", "false") for text in texts]
+    assert scorer(reranker).packed
+    for packed in (True, False):
+        scorer(reranker).packed = packed
+        assert_close(expected, reranker.rerank(QUERIES[0], texts).scores())
+
+
 @pytest.mark.parametrize("family", ["umt5", "bart"])
 def test_other_encoder_decoders_are_right_padded(family: str, tmp_path: Path) -> None:
     """umT5 has a bias of its own in every layer, BART one on its logits: their rows are padded, with right scores."""
