@@ -14,7 +14,10 @@ from helpers.llms import ADAM, Make, Prepared, alike, gradients, like, losses, m
 import rerank_core
 from rerank_core import CheckpointError, InputError
 from rerank_core.records.training_row import TrainingRow
+from rerank_core.testing import tiny_encoder_decoder
+from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.loop.prepare import Run, live_reranker
+from rerank_trainers.model.trained_model import open_model
 
 PIECES = {"query": "Q: {query}", "between": "\n", "doc": "D: {doc}", "after": "\nyes or no?"}
 OWN = (f"model.template={json.dumps(PIECES)}", 'model.answers=["yes", "no"]')
@@ -241,3 +244,12 @@ def test_gradient_checkpointing_changes_no_gradient(
         found.append(gradients(run))
         assert len(computed) == (2 if checkpointing == "true" else 1)
     alike(*found)
+
+
+def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
+    """It is served, not trained; the message says so, and does not list transformers' hundred causal models."""
+    config = ModelConfig(
+        checkpoint=str(tiny_encoder_decoder(tmp_path)), kind="llm", template=PIECES, answers=("yes", "no")
+    )
+    with pytest.raises(InputError, match=r"is an encoder-decoder \(model_type 't5'\), which cannot be trained here"):
+        open_model(config, name="x")

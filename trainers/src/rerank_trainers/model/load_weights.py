@@ -74,10 +74,17 @@ def language_model(directory: Path, config: ModelConfig) -> Any:
 
     Raises:
         CheckpointError: files that cannot be loaded, or missing weights.
+        InputError: an encoder-decoder.
     """
     from transformers import AutoModelForCausalLM
 
-    return _whole(AutoModelForCausalLM, directory, configured(configuration(directory), config), config)
+    hf_config = configured(configuration(directory), config)
+    if getattr(hf_config, "is_encoder_decoder", False):
+        raise InputError(
+            f"{directory} is an encoder-decoder (model_type {hf_config.model_type!r}), which cannot be trained here; "
+            "choose a causal language model, or an encoder with model.kind=cross-encoder"
+        )
+    return _whole(AutoModelForCausalLM, directory, hf_config, config)
 
 
 def decoder(directory: Path, hf_config: Any, config: ModelConfig) -> Any:
