@@ -48,6 +48,17 @@ def m3(folder: Path) -> Path:
     return folder
 
 
+def doc_first(folder: Path) -> Path:
+    """A decoder classifier whose chat template writes the document before the query."""
+    from helpers.decoder_classifiers import tiny_decoder_classifier
+
+    tiny_decoder_classifier(folder, padding=0)
+    chosen = "{% for one in messages %}{% if one.role == 'ROLE' %}{{ one.content }}\n{% endif %}{% endfor %}"
+    template = "".join(chosen.replace("ROLE", role) for role in ("document", "query"))
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    return folder
+
+
 def decoder(folder: Path) -> Path:
     return tiny_causal_lm(folder, "qwen3", max_position_embeddings=8192)
 
@@ -85,6 +96,17 @@ def test_families(
     assert {"en, long", "zh, long", "en, empty", "zh, en"} <= {label for label, _, _ in report.pairs}
     assert len({round(ours, 4) for _, ours, _ in report.pairs}) == len(report.pairs)
     assert not report.pinned
+
+
+def test_the_document_first(tool: ModuleType, tmp_path: Path) -> None:
+    """Long documents are left out there, because sentence-transformers cuts the query."""
+    report = tool.verify(str(doc_first(tmp_path)))
+
+    assert report.framework.startswith("sentence-transformers ")
+    assert "cuts the query" in report.reason
+    assert {label for label, _, _ in report.pairs} >= {"en, relevant", "zh, empty"}
+    assert not [label for label, _, _ in report.pairs if "long" in label]
+    assert report.ok
 
 
 def test_scores_that_differ(tool: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

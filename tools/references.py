@@ -81,10 +81,8 @@ def _opened(
     if head is None:
         raise NoReferenceError(f"{spec.name} gives an order, no scores")
     saved = _saved_as(folder)
-    if saved == "CrossEncoder" or (head.kind in ("classifier", "dense") and spec.template.wrap == "pair"):
-        model = _CrossEncoder(folder, head, options, max_length, dtype, remote_code)
-        model.cuts_documents = spec.template.order == "query_first"
-        return model
+    if saved == "CrossEncoder" or (head.kind in ("classifier", "dense") and spec.template.wrap != "none"):
+        return _CrossEncoder(folder, head, options, max_length, dtype, remote_code)
     if head.kind in ("classifier", "last_token"):
         return _Rows(folder, spec, head, options, max_length, dtype, remote_code, config)
     if head.kind == "maxsim" and (folder / "colbert_linear.pt").is_file():
@@ -122,6 +120,18 @@ def _log_odds(logits: Sequence[float], head: Head, options: Mapping[str, Any]) -
     return logits[chosen] - float(torch.logsumexp(torch.tensor(others, dtype=torch.float64), 0))
 
 
+def _begins_with_the_document(tokenizer: Any) -> bool:
+    """Whether a chat template writes the document before the query; contents are texts, or lists of parts."""
+    marks = {"query": "first mark", "document": "second mark"}
+    for written in (lambda text: text, lambda text: [{"type": "text", "text": text}]):
+        messages = [{"role": role, "content": written(mark)} for role, mark in marks.items()]
+        text = tokenizer.apply_chat_template(messages, tokenize=False) if tokenizer.chat_template else ""
+        places = [text.find(mark) for mark in marks.values()]
+        if min(places) >= 0:
+            return places[1] < places[0]
+    return False
+
+
 class _CrossEncoder(Reference):
     def __init__(
         self, folder: Path, head: Head, options: Mapping[str, Any], max_length: int, dtype: str, remote_code: bool
@@ -134,6 +144,7 @@ class _CrossEncoder(Reference):
             str(folder), device="cpu", max_length=max_length, trust_remote_code=remote_code,
             model_kwargs={"dtype": dtype},
         )  # fmt: skip
+        self.cuts_documents = not _begins_with_the_document(self._model.tokenizer)
 
     def score(self, query: str, document: str) -> float:
         import torch
