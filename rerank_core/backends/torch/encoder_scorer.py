@@ -12,6 +12,7 @@ from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
 from rerank_core.backends.torch.cross_encoder.dense_scorer import DenseScorer
 from rerank_core.backends.torch.decoder.classifier_scorer import DecoderClassifier
+from rerank_core.backends.torch.decoder.dense_decoder import DenseDecoder, is_decoder
 from rerank_core.backends.torch.decoder.heads import class_head, is_decoder_classifier
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.label_score import check_labels
@@ -72,6 +73,8 @@ def scorer_with(
         return DecoderClassifier(
             live.base_model, tokenizer, spec, score_head=score_head, execution=execution, options=options
         )
+    if head.kind == "dense" and head.pooling == "last" and project is not None and is_decoder(module):
+        return DenseDecoder(module, tokenizer, spec, stack=project, execution=execution, options=options)
     if head.kind == "dense":
         return DenseScorer(module, tokenizer, spec, layers=project, execution=execution, options=options)
     if head.kind == "cosine":

@@ -8,29 +8,19 @@ from typing import Any
 
 import torch
 
-from rerank_core.backends.frames import pair_frame
-from rerank_core.backends.literal_frame import LiteralFrame, behind_prefixes
-from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
+from rerank_core.backends.literal_frame import behind_prefixes
 from rerank_core.backends.torch.decoder.heads import ClassHead
+from rerank_core.backends.torch.decoder.paired import PairedDecoder
 from rerank_core.errors import CheckpointError
 from rerank_core.scorer import Batch, Output, QueryRow
-from rerank_core.spec.template import RenderedTemplate
 
 __all__ = ["DecoderClassifier"]
 
 
-class DecoderClassifier(DecoderScorer):
-    """Scores a row by the classifier's logit at its last token. A template of the tokenizer's pair layout is laid out
-    like one with literal text: what the pair layout has up to the second text is the shared prefix."""
+class DecoderClassifier(PairedDecoder):
+    """Scores a row by the classifier's logit at its last token."""
 
-    wraps = ("none", "pair")
     score_head: ClassHead
-
-    def frame(self, wording: RenderedTemplate) -> LiteralFrame:
-        if self.spec.template.wrap == "none":
-            return super().frame(wording)
-        pair = pair_frame(self.tokenizer, typed=False)
-        return LiteralFrame((pair.before,), (pair.between,), (pair.after,), shared=True)
 
     def score(self, batch: Batch) -> Output:
         return super().score(without_padding(batch, self._padding))

@@ -78,27 +78,56 @@ def test_modules_score_as_in_sentence_transformers(modules: Any, tmp_path: Path)
     assert_close(theirs(directory), scores(directory))
 
 
-def test_a_decoder_with_layers_beside_it_scores_too(tmp_path: Path) -> None:
-    """The last token of a causal model: its rows are not packed as an encoder's, and the scores are equal."""
-    rerank_core.testing.tiny_causal_lm(tmp_path, "qwen2")
-    width = json.loads((tmp_path / "config.json").read_text("utf-8"))["hidden_size"]
-    names = add_modules(tmp_path, "lasttoken", [dense(width, 1)])
-    write(tmp_path / "1_Pooling", {"embedding_dimension": width, "pooling_mode": "lasttoken"})
+def decoder(directory: Path, template: Template) -> Path:
+    """A causal model with a Dense over its last token."""
+    rerank_core.testing.tiny_causal_lm(directory, "qwen2")
+    width = json.loads((directory / "config.json").read_text("utf-8"))["hidden_size"]
+    names = add_modules(directory, "lasttoken", [dense(width, 8, "Tanh"), dense(8, 1)])
+    write(directory / "1_Pooling", {"embedding_dimension": width, "pooling_mode": "lasttoken"})
+    write_spec(ModelSpec(name="causal", template=template, head=Head.dense("last", names), max_length=512), directory)
+    return directory
+
+
+def test_a_decoder_with_layers_shares_its_prefix(tmp_path: Path) -> None:
+    """The last token of a causal model: packed rows behind the shared prefix, the scores of plain transformers."""
     template = Template(before="{bos}", query="Q: {query}", between="\n", doc="D: {doc}", after="\n?")
-    write_spec(ModelSpec(name="causal", template=template, head=Head.dense("last", names)), tmp_path)
+    directory = decoder(tmp_path, template)
     from transformers import AutoModel, AutoTokenizer
 
-    loaded = rerank_core.load(str(tmp_path), device="cpu")
-    model, tokenizer = AutoModel.from_pretrained(tmp_path).eval(), AutoTokenizer.from_pretrained(tmp_path)
-    layers = loaded.scorer._layers
-    expected = []
-    for document in ("a bear", "x", ""):
+    loaded = rerank_core.load(str(directory), device="cpu")
+    auto: Any = AutoModel
+    model, tokenizer = auto.from_pretrained(directory).eval(), AutoTokenizer.from_pretrained(directory)
+    stack, expected = loaded.scorer.score_head.stack, []
+    for document in DOCUMENTS:
         pieces = [tokenizer.bos_token or "", f"Q: {QUERIES[0]}", "\n", f"D: {document}", "\n?"]
         ids = [id_ for piece in pieces if piece for id_ in tokenizer.encode(piece, add_special_tokens=False)]
         with torch.inference_mode():
-            expected.append(float(layers(model(torch.tensor([ids])).last_hidden_state[:, -1])))
+            expected.append(float(stack(model(torch.tensor([ids])).last_hidden_state[:, -1])))
 
-    assert_close(expected, loaded.rerank(QUERIES[0], ["a bear", "x", ""]).scores())
+    assert (loaded.scorer.layout, loaded.scorer.packed) == ("prefix", True)
+    assert max(expected) - min(expected) > 0.1
+    assert_close(expected, loaded.rerank(QUERIES[0], list(DOCUMENTS)).scores())
+    loaded.scorer.packed = False
+    assert_close(expected, loaded.rerank(QUERIES[0], list(DOCUMENTS)).scores())
+
+
+def test_a_decoder_with_layers_scores_pairs_as_sentence_transformers(tmp_path: Path) -> None:
+    """The tokenizer's pair layout, without any text around."""
+    directory = decoder(tmp_path, Template.pair())
+    documents = tuple(document for document in DOCUMENTS if document)
+
+    assert_close(theirs(directory, documents), scores(directory, documents))
+
+
+@pytest.mark.parametrize("pooling", POOLINGS)
+def test_the_folder_is_recognised_without_a_reranker_json(pooling: str, tmp_path: Path) -> None:
+    """modules.json alone gives the same head, and so the same scores."""
+    directory = folder(tmp_path, (*ETTIN[:2], ("Dropout", {"dropout": 0.1}), ETTIN[2]), pooling)
+    expected = scores(directory)
+    (directory / "reranker.json").unlink()
+
+    assert_close(expected, scores(directory))
+    assert_close(theirs(directory), scores(directory))
 
 
 @pytest.mark.parametrize("dtype", ["bfloat16", "float16", "int8"])
