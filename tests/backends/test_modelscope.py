@@ -90,10 +90,14 @@ def test_without_the_package() -> None:
 
 
 # ---------------------------------------------------------------------- loading
-def test_only_a_models_files_are_fetched(hub: Hub, folders: dict[str, Path], tmp_path: Path) -> None:
-    """The files are those that come from the hub of Hugging Face, the weights last; a second load downloads nothing."""
+def test_only_a_models_files_are_fetched(
+    hub: Hub, folders: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The files are those that come from the hub of Hugging Face, the weights last, with a bar of their bytes; a second
+    load downloads nothing."""
     reranker = rerank_core.load(MODEL, device="cpu")
     files = fetched(hub)
+    assert "Downloading [model.safetensors]" in capsys.readouterr().err
 
     assert sorted(files) == [
         "config.json", "configuration.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json"

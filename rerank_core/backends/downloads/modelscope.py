@@ -14,7 +14,7 @@ from typing import Any
 
 from rerank_core.backends.downloads.files import PICKLED, is_wanted
 from rerank_core.errors import CheckpointError, MissingDependencyError, RerankError, short
-from rerank_core.spec.hub_or_folder import Remote
+from rerank_core.spec.hub_or_folder import SUFFIX, Remote
 
 __all__ = ["download"]
 
@@ -41,11 +41,21 @@ def download(model: Remote, *, revision: str | None, offline: bool, pickled: boo
         for weights in (False, True):
             part = [_entry(file) for file in wanted if _is_weights(file.path) is weights]
             if part:
-                folder = api.download_repo(model.id, "model", revision=revision, file_list=part)
+                bars = _bars() if weights else []
+                folder = api.download_repo(
+                    model.id, "model", revision=revision, file_list=part, progress_callbacks=bars
+                )
     if model.file is not None:
         return folder / model.file
     _check_leftovers(folder, {file.path for file in listed}, model, pickled)
     return folder
+
+
+def _bars() -> list[Any]:
+    """A bar of bytes for each file; by itself the library shows none for a large file."""
+    from modelscope_hub import TqdmCallback
+
+    return [TqdmCallback]
 
 
 def _cached(api: Any, model: Remote, revision: str | None) -> Path:
@@ -73,7 +83,7 @@ def _entry(file: Any) -> dict[str, Any]:
 
 
 def _is_weights(path: str) -> bool:
-    return path.endswith((".safetensors", PICKLED))
+    return path.endswith((".safetensors", PICKLED, SUFFIX))
 
 
 def _check_path(path: str, model: Remote) -> None:
