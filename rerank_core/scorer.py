@@ -70,8 +70,12 @@ class Tokens:
 
     @property
     def literal_length(self) -> int:
-        """The most tokens of literal text around any of the text's tokens."""
+        """The most tokens of literal text around any of the text's tokens: a row's overhead counts them."""
         return len(self.lead) + max(len(self.tail), len(self.inner_tail or ()))
+
+    def row_length(self, overhead: int, start: int, stop: int) -> int:
+        """The length of a row with tokens ``start:stop``, which may have less literal text than its overhead counts."""
+        return overhead - self.literal_length + len(self.lead) + stop - start + len(self.tail_after(stop))
 
 
 NO_TOKENS = Tokens(array("i"), array("I"), array("I"))

@@ -186,7 +186,7 @@ class RowPlan:
                 self._complete[query, doc] = covers_all(spans, len(tokens)) and not self._clipped(query, doc)
                 self._check_not_empty(query, doc, overhead + len(tokens))
                 for number, (start, stop) in enumerate(spans):
-                    yield Window(query, doc, number, start, stop, overhead + stop - start)
+                    yield Window(query, doc, number, start, stop, tokens.row_length(overhead, start, stop))
 
     def _check_not_empty(self, query: int, doc: int, length: int) -> None:
         """Refuse a row without any token, which has no position to read a score at."""
@@ -209,7 +209,8 @@ class RowPlan:
         if query_count < len(query_tokens):
             self._queries.truncated[query] = True
         self._complete[query, doc] = doc_count == len(tokens) and not self._clipped(query, doc)
-        return Window(query, doc, 0, 0, doc_count, template + query_count + doc_count, query_tokens=query_count)
+        length = tokens.row_length(template + query_count, 0, doc_count)
+        return Window(query, doc, 0, 0, doc_count, length, query_tokens=query_count)
 
     def _clipped(self, query: int, doc: int) -> bool:
         """Whether ``max_chars`` cut the document's text."""

@@ -238,6 +238,7 @@ def test_windows_of_a_long_document_keep_the_line_break(real: Path) -> None:
             break
     assert len(windows) > 3
     assert max(map(len, windows)) <= 100
+    assert reranker.rerank(QUERY, [text]).usage.tokens == sum(map(len, windows))
     near([plain.logit(window, 0) for window in windows], [passage.score for passage in hit.passages])
 
 
