@@ -82,14 +82,12 @@ def _system() -> Iterator[Check]:
     installed = _version("rerank-core")
     if installed == rerank_core.__version__:
         yield Check("rerank-core", "ok", installed)
-    else:
-        yield Check(
-            "rerank-core",
-            "warn",
-            f"the code is {rerank_core.__version__}, and the installed distribution is {installed or 'missing'}; "
-            "plugins are found only through installed distributions",
-            "pip install --upgrade rerank-core",
-        )
+        return
+    found = (
+        f"the code is {rerank_core.__version__}, and the installed distribution is {installed or 'missing'}; "
+        "plugins are found only through installed distributions"
+    )
+    yield Check("rerank-core", "warn", found, "pip install --upgrade rerank-core")
 
 
 def _version(distribution: str) -> str | None:

@@ -10,48 +10,19 @@ from typing import Any
 
 import pytest
 import torch
-from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import rerank_core
+from helpers.chat_templates import FLAT, STRUCTURED, TURNED, decoder_classifier
 from helpers.plain import assert_close
-from rerank_core import CheckpointError, InputError
+from rerank_core import CheckpointError, Head, ModelSpec, Options, Reranker, Template
+from rerank_core.backends import build
 from rerank_core.testing import ScorerConformance, tiny_causal_lm, tiny_cross_encoder, tiny_encoder
-from rerank_core.testing.decoders import write_tokenizer
 
 QUERY = "what do pandas eat?"
 DOCUMENTS = (
     "pandas eat bamboo", "Paris is a city.", "", " \n blank at both ends\n", "大熊猫吃竹子。", "pandas eat bamboo",
     "a long document about fish. " * 40, "x",
 )  # fmt: skip
-LOOP = "{% for m in messages %}{% if m.role == 'ROLE' %}TEXT{% endif %}{% endfor %}"
-# Query and document in one text between two special tokens, with a default instruction, and a generation prompt.
-FLAT = (
-    "<|im_start|>system\nJudge.<|im_end|>\n<|im_start|>user\n"
-    "{% set task = messages | selectattr('role', 'eq', 'system') | map(attribute='content') | first %}"
-    "<Instruct>: {{ task | default('the default task') }}\n<Query>: "
-    + LOOP.replace("ROLE", "query").replace("TEXT", "{{ m.content }}")
-    + "\n<Document>: "
-    + LOOP.replace("ROLE", "document").replace("TEXT", "{{ m.content }}")
-    + "<|im_end|>\n{% if add_generation_prompt %}<|im_start|>assistant\n{% if not enable_thinking %}<think>\n\n</think>"
-    "\n\n{% endif %}{% endif %}\n"
-)
-# Any role, as ChatML writes it; contents are lists of parts.
-STRUCTURED = (
-    "{% for m in messages %}<|im_start|>{{ m.role }}\n{% for part in m.content %}{% if part.type == 'text' %}"
-    "{{ part.text }}{% endif %}{% endfor %}<|im_end|>\n{% endfor %}"
-)
-
-
-def decoder_classifier(folder: Path, *, labels: int = 1) -> Path:
-    """A tiny sequence classifier of Qwen3."""
-    size = write_tokenizer(folder, "bytes")
-    torch.manual_seed(0)
-    config = AutoConfig.for_model(
-        "qwen3", vocab_size=size, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2,
-        num_key_value_heads=1, head_dim=16, num_labels=labels, pad_token_id=0, initializer_range=0.3,
-    )  # fmt: skip
-    AutoModelForSequenceClassification.from_config(config).save_pretrained(folder)
-    return folder
 
 
 @functools.cache
@@ -113,13 +84,6 @@ def test_two_labels(tmp_path: Path, saved: Callable[..., tuple[Path, Any]]) -> N
     assert_close((logits[:, 1] - logits[:, 0]).tolist(), loaded.rerank(QUERY, DOCUMENTS).scores())
 
 
-# The document first, and the instruction behind the query; no special token in between.
-TURNED = (
-    "Check.\n<Document> {{ messages[-1].content }}\n<Query> {{ messages[-2].content }}"
-    "{% if messages | length == 3 %} {{ messages[0].content }}{% endif %} ??"
-)
-
-
 @pytest.mark.parametrize("template", [FLAT, STRUCTURED, TURNED], ids=["flat", "structured", "document first"])
 @pytest.mark.parametrize("instruction", [None, "find answers: 12 "])
 def test_a_classifier_with_a_chat_template(
@@ -159,7 +123,7 @@ def test_a_language_model_with_two_or_one_token(
 
     assert_equal(folder, model)
     assert_equal(folder, model, instruction="find answers")
-    assert rerank_core.load(folder, device="cpu").spec.head == rerank_core.Head.last_token(
+    assert rerank_core.load(folder, device="cpu").spec.head == Head.last_token(
         ids("yes"), None if negative is None else ids(negative)
     )
 
@@ -217,42 +181,38 @@ def test_a_classifier_without_settings_follows_its_chat_template(tmp_path: Path)
     assert_equal(folder, model, documents=DOCUMENTS[:6])
 
 
-ROLES = "{% for m in messages %}{% if m.role == 'user' %}<|im_start|>{{ m.content }}<|im_end|>{% endif %}{% endfor %}"
+@pytest.mark.parametrize("activation", ["Identity", "Sigmoid"])
+@pytest.mark.parametrize("age", ["before 4", "4 and 5"])
+def test_a_folder_of_an_older_release(age: str, activation: str, tmp_path: Path) -> None:
+    """Its activation is in config.json, and its layout the tokenizer's pair."""
+    folder = tiny_cross_encoder(tmp_path, "bert")
+    name = type(getattr(torch.nn, activation)())
+    path = f"{name.__module__}.{name.__qualname__}"
+    config = json.loads((folder / "config.json").read_text("utf-8"))
+    older = {"sbert_ce_default_activation_function": path}
+    newer = {"sentence_transformers": {"activation_fn": path, "version": "4.1.0"}}
+    (folder / "config.json").write_text(json.dumps({**config, **(older if age == "before 4" else newer)}), "utf-8")
+
+    assert_equal(folder, library().CrossEncoder(str(folder), device="cpu"), documents=DOCUMENTS[:6])
 
 
-@pytest.mark.parametrize(
-    ("template", "said"),
-    [
-        (ROLES, "does not write each message once"),
-        (FLAT.replace("{{ m.content }}", "{{ m.content | trim }}"), "changes the texts or depends on them"),
-        (FLAT.replace("{{ m.content }}", "{{ m.content[:2000] }}"), "changes the texts or depends on them"),
-        (FLAT.replace("{{ m.content }}", "{{ m.content or 'none' }}"), "changes the texts or depends on them"),
-        (FLAT.replace("Judge.", "{% raw %}{doc}{% endraw %}"), r"writes '\{doc\}'"),
-        ("{{ raise_exception('no such role') }}", "no such role"),
-        ("{% for i in range(10**9) %}{{ i }}{% endfor %}", "Range too big"),
-    ],
-    ids=["roles", "trims", "cuts", "fills", "placeholder", "raises", "loops"],
-)
-def test_a_template_that_cannot_be_followed_is_refused(template: str, said: str, tmp_path: Path) -> None:
-    """The message says why, and what to write instead."""
-    folder = decoder_classifier(tmp_path)
-    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+def test_a_reranker_json_may_name_the_chat_template(tmp_path: Path) -> None:
+    """Format and variables are read back, and the scores are those of the spec that was written."""
+    folder = tiny_causal_lm(tmp_path, "qwen3")
+    (folder / "chat_template.jinja").write_text(FLAT, encoding="utf-8")
+    template = Template.chat("flat", {"add_generation_prompt": True, "enable_thinking": False})
+    spec = ModelSpec(name="own", checkpoint=str(folder), template=template, head=Head.last_token("yes", "no"))
+    options = Options.of(spec, {"device": "cpu"})
+    expected = Reranker.from_scorer(build(spec, options), spec).rerank(QUERY, DOCUMENTS[:6]).scores()
 
-    with pytest.raises(CheckpointError, match=said):
+    rerank_core.write_spec(spec, folder)
+    loaded = rerank_core.load(folder, device="cpu")
+
+    assert loaded.spec.template == template
+    assert_close(expected, loaded.rerank(QUERY, DOCUMENTS[:6]).scores())
+    (folder / "chat_template.jinja").unlink()
+    with pytest.raises(CheckpointError, match="its tokenizer has none"):
         rerank_core.load(folder, device="cpu")
-
-
-def test_an_instruction_that_would_change_nothing_is_refused(tmp_path: Path) -> None:
-    """A template without a place for a system message."""
-    folder = decoder_classifier(tmp_path)
-    text = FLAT.replace("selectattr('role', 'eq', 'system')", "selectattr('role', 'eq', 'none')")
-    (folder / "chat_template.jinja").write_text(text, encoding="utf-8")
-    settings = {"model_type": "CrossEncoder", "prompts": {}, "default_prompt_name": None}
-    (folder / "config_sentence_transformers.json").write_text(json.dumps(settings), encoding="utf-8")
-
-    assert rerank_core.load(folder, device="cpu").rerank(QUERY, ["x"])
-    with pytest.raises(InputError, match="an instruction would change nothing"):
-        rerank_core.load(folder, device="cpu", instruction="find answers")
 
 
 class TestChatClassifier(ScorerConformance):
@@ -260,7 +220,7 @@ class TestChatClassifier(ScorerConformance):
 
     @pytest.fixture(scope="class")
     @classmethod
-    def reranker(cls, tmp_path_factory: pytest.TempPathFactory) -> rerank_core.Reranker:
+    def reranker(cls, tmp_path_factory: pytest.TempPathFactory) -> Reranker:
         folder = decoder_classifier(tmp_path_factory.mktemp("chat"))
         (folder / "chat_template.jinja").write_text(FLAT, encoding="utf-8")
         return rerank_core.load(folder, device="cpu")
