@@ -79,6 +79,7 @@ def encoder_decoder(folder: Path) -> Path:
         ("zerank-1-small", decoder, "transformers"),
         ("ctxl-rerank-v2-1b", decoder, "transformers"),
         ("bge-m3-colbert", m3, "transformers"),
+        ("lateon", multi_vector, "sentence-transformers"),
         (None, multi_vector, "sentence-transformers"),
         (None, encoder_decoder, "transformers"),
     ],

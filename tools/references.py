@@ -60,7 +60,7 @@ def reference_of(
     weights = [*folder.glob("*.safetensors"), *folder.glob("pytorch_model*.bin")]
     if not (folder / "config.json").is_file() or not weights:
         raise NoReferenceError(f"{folder} is not a whole model; GGUF files and adapters are compared by the tests only")
-    if spec.scorer is not None and not (folder / "colbert_linear.pt").is_file():
+    if spec.scorer is not None and (spec.head is None or spec.head.kind != "maxsim"):
         raise NoReferenceError(
             f"{spec.name} has layers of its own; `make parity` compares it with its authors' library"
         )
@@ -92,7 +92,7 @@ def _opened(
             f"{spec.name} reads an embedding model as late interaction, which no framework here does"
         )
     if head.kind == "maxsim":
-        return _MultiVector(folder, dtype, remote_code)
+        return _MultiVector(folder, max_length, dtype, remote_code)
     raise NoReferenceError(f"no framework here computes a {head.kind!r} head")
 
 
@@ -156,13 +156,14 @@ class _CrossEncoder(Reference):
 
 
 class _MultiVector(Reference):
-    def __init__(self, folder: Path, dtype: str, remote_code: bool) -> None:
+    def __init__(self, folder: Path, max_length: int, dtype: str, remote_code: bool) -> None:
         import sentence_transformers
 
         self.framework = f"sentence-transformers {sentence_transformers.__version__}"
         self._model = sentence_transformers.MultiVectorEncoder(
             str(folder), device="cpu", trust_remote_code=remote_code, model_kwargs={"dtype": dtype}
         )
+        self._model[0].document_length = max_length
 
     def score(self, query: str, document: str) -> float:
         asked = self._model.encode_query([query], show_progress_bar=False)

@@ -114,9 +114,7 @@ def verify(
         RerankError: the model cannot be loaded.
     """
     named = _named(model)
-    limit = named.max_length if named is not None else _LIMIT
-    if named is None or named.head is None or named.head.kind != "maxsim" or named.scorer is not None:
-        limit = min(limit, _LIMIT)
+    limit = min(_LIMIT, named.max_length if named is not None else _LIMIT)
     pairs = texts(limit)
     given: dict[str, Any] = {"checkpoint": checkpoint, "dtype": dtype, "device": "cpu"}
     reranker = rerank_core.load(model, max_length=limit, longdoc="firstp", **given)
