@@ -239,11 +239,9 @@ def _settings(known: Registry) -> Iterator[Check]:
     settings = {name: os.environ[name] for name in _HUB_VARIABLES if name in os.environ}
     values = ", ".join(f"{name}={value}" for name, value in settings.items())
     endpoint = settings.get("HF_ENDPOINT", "https://")
-    if endpoint.startswith(("https://", "http://")):
-        yield Check("hub settings", "ok", values or f"none of {', '.join(_HUB_VARIABLES)}")
-    else:
-        fix = f"set HF_ENDPOINT=https://{endpoint or 'huggingface.co'}"
-        yield Check("hub settings", "warn", f"{values}; HF_ENDPOINT is no URL", fix)
+    is_url = endpoint.startswith(("https://", "http://"))
+    fix = "" if is_url else f"HF_ENDPOINT is no URL: set HF_ENDPOINT=https://{endpoint or 'huggingface.co'}"
+    yield Check("hub settings", "ok" if is_url else "warn", values or f"none of {', '.join(_HUB_VARIABLES)}", fix)
     disabled = [name.strip() for name in os.environ.get(DISABLE, "").split(",") if name.strip()]
     installed = {name for plugin in known.plugins for name in (plugin.name, plugin.distribution)}
     if unknown := [name for name in disabled if name not in installed]:

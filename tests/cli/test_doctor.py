@@ -157,7 +157,7 @@ def test_an_endpoint_without_a_scheme_warns(monkeypatch: pytest.MonkeyPatch) -> 
     check = checks()["hub settings"]
 
     assert check.status == "warn"
-    assert check.fix == "set HF_ENDPOINT=https://mirror.example"
+    assert check.fix == "HF_ENDPOINT is no URL: set HF_ENDPOINT=https://mirror.example"
 
 
 def test_model_is_loaded_and_tried() -> None:
