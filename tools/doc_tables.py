@@ -68,12 +68,17 @@ def models() -> str:
 
 
 def package_models(package: str) -> str:
-    """A Markdown table of the models that one distribution brings, for its own README."""
-    rows = [
-        (f"`{spec.name}`", f"`{spec.checkpoint}`" if spec.head else "", spec.description, spec.license)
-        for spec in rerank_core.models()
-        if _package(spec) == package
-    ]
+    """A Markdown table of the models that one distribution brings, for its own README; models that are described alike
+    share a row."""
+    groups: dict[tuple[str, str], list[ModelSpec]] = {}
+    for spec in rerank_core.models():
+        if _package(spec) == package:
+            groups.setdefault((spec.description, spec.license), []).append(spec)
+    rows = []
+    for words, specs in groups.items():
+        specs.sort(key=lambda spec: spec.parameters or 0)
+        checkpoints = ", ".join(f"`{spec.checkpoint}`" for spec in specs if spec.head)
+        rows.append((", ".join(f"`{spec.name}`" for spec in specs), checkpoints, *words))
     return _table(("name", "checkpoint", "", "licence of the model"), rows)
 
 

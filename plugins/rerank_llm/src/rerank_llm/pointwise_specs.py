@@ -19,7 +19,7 @@ _QWEN3 = Template(
 )
 
 
-def _qwen3(size: str) -> ModelSpec:
+def _qwen3(size: str, parameters: int) -> ModelSpec:
     return ModelSpec(
         name=f"qwen3-reranker-{size.lower()}",
         checkpoint=f"Qwen/Qwen3-Reranker-{size}",
@@ -36,6 +36,7 @@ def _qwen3(size: str) -> ModelSpec:
         compat={"model-card": CompatProfile(pairs=_CUT, lists=_CUT)},
         license="Apache-2.0",
         description=f"Qwen3 {size} that answers yes or no; takes an instruction",
+        parameters=parameters,
         languages=("multilingual",),
     )  # fmt: skip
 
@@ -64,7 +65,7 @@ _MXBAI = Template(
 )
 
 
-def _mxbai(size: str, base: str) -> ModelSpec:
+def _mxbai(size: str, base: str, parameters: int) -> ModelSpec:
     return ModelSpec(
         name=f"mxbai-rerank-{size}-v2",
         checkpoint=f"mixedbread-ai/mxbai-rerank-{size}-v2",
@@ -80,6 +81,7 @@ def _mxbai(size: str, base: str) -> ModelSpec:
         compat={"model-card": CompatProfile(pairs=_MXBAI_CARD, lists=_MXBAI_CARD)},
         license="Apache-2.0",
         description=f"Qwen2.5 {base} that answers 1 or 0; takes an instruction",
+        parameters=parameters,
         languages=("multilingual",),
     )  # fmt: skip
 
@@ -146,9 +148,11 @@ def _ctxl(size: str, base: str, *, revision: str, parameters: int | None = None,
 
 
 POINTWISE = (
-    *map(_qwen3, ("0.6B", "4B", "8B")),
-    _mxbai("base", "0.5B"),
-    _mxbai("large", "1.5B"),
+    _qwen3("0.6B", 596_000_000),
+    _qwen3("4B", 4_020_000_000),
+    _qwen3("8B", 8_190_000_000),
+    _mxbai("base", "0.5B", 494_000_000),
+    _mxbai("large", "1.5B", 1_540_000_000),
     _zerank(
         "zerank-1-small",
         "Qwen3 1.7B",
