@@ -24,7 +24,7 @@ PUBLIC = {
     """,
     "rerank_core.spec": """
         CompatProfile CompatRules Head JsonObject ModelOption ModelSpec Template TokenVectors directory_of inside
-        layer_options max_length_of model_name_of read_json read_json_list reading
+        layer_options max_length_of model_name_of read_json optional_json read_json_list reading
     """,
     "rerank_core.backends.torch": """
         ClassifierScorer

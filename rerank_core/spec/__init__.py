@@ -1,7 +1,8 @@
 """A model as data, as a plugin author writes it (`ModelSpec`), and functions that read a checkpoint folder.
 
 Plain frozen data; nothing here imports torch. Files of a checkpoint folder are untrusted: read them with
-`read_json`, `read_json_list`, `inside` and `reading`, so that a damaged file is a `CheckpointError` about the folder.
+`read_json`, `optional_json`, `read_json_list`, `inside` and `reading`, so that a damaged file is a `CheckpointError`
+about the folder.
 """
 
 from rerank_core.spec.compat import CompatProfile, CompatRules
@@ -13,7 +14,7 @@ from rerank_core.spec.model_spec import ModelSpec
 from rerank_core.spec.reranker_json import inside, max_length_of
 from rerank_core.spec.template import Template
 from rerank_core.spec.token_vectors import TokenVectors
-from rerank_core.spec.untrusted_files import JsonObject, read_json, read_json_list, reading
+from rerank_core.spec.untrusted_files import JsonObject, optional_json, read_json, read_json_list, reading
 
 __all__ = [
     "CompatProfile",
@@ -29,6 +30,7 @@ __all__ = [
     "layer_options",
     "max_length_of",
     "model_name_of",
+    "optional_json",
     "read_json",
     "read_json_list",
     "reading",

@@ -23,7 +23,7 @@ from rerank_core.spec.hub_or_folder import file_path_of, model_name_of
 from rerank_core.spec.labels import classifier_head
 from rerank_core.spec.model_spec import ModelSpec
 from rerank_core.spec.template import Template
-from rerank_core.spec.untrusted_files import read_json, reading
+from rerank_core.spec.untrusted_files import optional_json, read_json, reading
 
 __all__ = [
     "FILE_NAME",
@@ -189,8 +189,7 @@ def max_length_of(path: Path, config: Mapping[str, Any]) -> int:
     Args:
         config: the settings in the folder's ``config.json``.
     """
-    file = path / "tokenizer_config.json"
-    tokenizer = read_json(file) if os.path.lexists(file) else {}
+    tokenizer = optional_json(path / "tokenizer_config.json")
     values = [tokenizer.get("model_max_length"), config.get("max_position_embeddings")]
     limits = [value for value in values if type(value) is int and 0 < value < 1_000_000]
     return min(limits, default=512)

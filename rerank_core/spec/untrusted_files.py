@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import stat
 from collections.abc import Iterator, Mapping
@@ -12,7 +13,16 @@ from typing import Any, TypeVar
 
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
 
-__all__ = ["JsonObject", "read_json", "read_json_list", "reading", "reason", "regular_file", "sha256_of"]
+__all__ = [
+    "JsonObject",
+    "optional_json",
+    "read_json",
+    "read_json_list",
+    "reading",
+    "reason",
+    "regular_file",
+    "sha256_of",
+]
 
 _T = TypeVar("_T")
 
@@ -93,6 +103,15 @@ def read_json(path: Path) -> JsonObject:
     if not isinstance(data, Mapping):
         raise CheckpointError(f"{path} holds {type(data).__name__}, not a JSON object")
     return JsonObject(data, path)
+
+
+def optional_json(path: Path) -> JsonObject:
+    """The object in a JSON file; an empty one where there is no such file. A broken link is an error.
+
+    Raises:
+        CheckpointError: see `read_json`.
+    """
+    return read_json(path) if os.path.lexists(path) else JsonObject({}, path)
 
 
 def read_json_list(path: Path) -> list[JsonObject]:

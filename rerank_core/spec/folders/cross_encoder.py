@@ -19,7 +19,7 @@ from rerank_core.spec.model_option import ModelOption
 from rerank_core.spec.model_spec import ModelSpec
 from rerank_core.spec.reranker_json import has_spec, max_length_of
 from rerank_core.spec.template import Template
-from rerank_core.spec.untrusted_files import JsonObject, read_json, reading
+from rerank_core.spec.untrusted_files import JsonObject, optional_json, read_json, reading
 
 __all__ = ["contradiction", "spec_of_cross_encoder"]
 
@@ -43,7 +43,7 @@ def spec_of_cross_encoder(directory: Path, base: Path | None = None) -> ModelSpe
     Raises:
         CheckpointError: a setting that is invalid or not supported; the message names it.
     """
-    saved = _optional(directory / _SETTINGS)
+    saved = optional_json(directory / _SETTINGS)
     file = next((folder / "config.json" for folder in (directory, base or directory) if _has_config(folder)), None)
     config = None if file is None else read_json(file)
     adapts = file is None or file.parent != directory
@@ -153,7 +153,3 @@ def _activation(saved: JsonObject, config: JsonObject | None, *, labels: int) ->
                 )
             return "none" if labels > 1 else _ACTIVATIONS[name]
     return "none" if labels > 1 else "sigmoid"
-
-
-def _optional(path: Path) -> JsonObject:
-    return read_json(path) if os.path.lexists(path) else JsonObject({}, path)

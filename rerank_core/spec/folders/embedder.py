@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import Any
 
-from rerank_core.spec.untrusted_files import JsonObject, read_json, read_json_list
+from rerank_core.spec.untrusted_files import optional_json, read_json_list
 
 __all__ = ["reranker_json_of_embedder"]
 
@@ -26,7 +26,7 @@ def reranker_json_of_embedder(directory: Path, max_length: int) -> str:
     Raises:
         CheckpointError: a settings file of the folder cannot be read.
     """
-    prompts = _optional(directory / "config_sentence_transformers.json").inner("prompts")
+    prompts = optional_json(directory / "config_sentence_transformers.json").inner("prompts")
     query = prompts.of("query", str, "")
     doc = next((text for key in ("document", "passage", "corpus") if (text := prompts.of(key, str, ""))), "")
     settings: dict[str, Any] = {
@@ -47,10 +47,6 @@ def _pooling(directory: Path) -> str:
     for module in read_json_list(directory / "modules.json"):
         path = module.of("path", str, "")
         if module.of("type", str, "").endswith(".Pooling") and ".." not in path and not path.startswith("/"):
-            settings = _optional(directory / path / "config.json")
+            settings = optional_json(directory / path / "config.json")
             return next((name for key, name in _POOLINGS.items() if settings.get(key) is True), "mean")
     return "mean"
-
-
-def _optional(path: Path) -> JsonObject:
-    return read_json(path) if os.path.lexists(path) else JsonObject({}, path)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from rerank_core.spec.untrusted_files import read_json
+from rerank_core.spec.untrusted_files import optional_json
 
 __all__ = ["encoder_decoder_advice"]
 
@@ -54,7 +53,6 @@ def encoder_decoder_advice(directory: Path, config: Mapping[str, Any], max_lengt
 
 def _last_token(directory: Path) -> str:
     """The token at the end of a text, by the tokenizer's settings; T5's where they do not name one."""
-    file = directory / _SETTINGS
-    token = read_json(file).get("eos_token") if os.path.lexists(file) else None
+    token = optional_json(directory / _SETTINGS).get("eos_token")
     content = token.get("content") if isinstance(token, Mapping) else token
     return content if isinstance(content, str) and content else "</s>"

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.template import Template
-from rerank_core.spec.untrusted_files import JsonObject, read_json
+from rerank_core.spec.untrusted_files import JsonObject, optional_json, read_json
 
 __all__ = ["TransformerSettings", "layout_of", "transformer_settings"]
 
@@ -92,7 +92,7 @@ def transformer_settings(directory: Path) -> TransformerSettings:
 def layout_of(directory: Path) -> Template:
     """The layout of a classifier's folder that has no settings of sentence-transformers: its chat template where it has
     one, else the tokenizer's pair layout."""
-    settings = read_json(file) if os.path.lexists(file := directory / "tokenizer_config.json") else {}
+    settings = optional_json(directory / "tokenizer_config.json")
     has_chat = os.path.lexists(directory / "chat_template.jinja") or bool(settings.get("chat_template"))
     return Template.chat() if has_chat else Template.pair()
 

@@ -6,14 +6,22 @@ RAG-Retrieval (``colbert_linear.pt``), read as their own loaders read them.
 
 from __future__ import annotations
 
-import os
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template, TokenVectors
-from rerank_core.spec import JsonObject, inside, max_length_of, model_name_of, read_json, read_json_list, reading
+from rerank_core.spec import (
+    JsonObject,
+    inside,
+    max_length_of,
+    model_name_of,
+    optional_json,
+    read_json,
+    read_json_list,
+    reading,
+)
 
 __all__ = ["spec_of"]
 
@@ -26,8 +34,8 @@ def spec_of(directory: Path, m3_options: tuple[ModelOption, ...]) -> ModelSpec |
     Raises:
         CheckpointError: a late-interaction checkpoint with settings that are invalid or not supported.
     """
-    saved = _optional(directory / "config_sentence_transformers.json")
-    config = _optional(directory / "config.json")
+    saved = optional_json(directory / "config_sentence_transformers.json")
+    config = optional_json(directory / "config.json")
     with reading(directory, inputs=False):
         if saved.get("model_type") == "MultiVectorEncoder":
             return _sentence_transformers(directory, saved, config)
@@ -42,7 +50,7 @@ def spec_of(directory: Path, m3_options: tuple[ModelOption, ...]) -> ModelSpec |
 
 def _sentence_transformers(directory: Path, saved: JsonObject, config: JsonObject) -> ModelSpec:
     dense, masks, normalize = _modules(directory)
-    settings = _optional(directory / "sentence_bert_config.json")
+    settings = optional_json(directory / "sentence_bert_config.json")
     if len(masks) > 1 or any(mask.get("keep_only_token_ids") for mask in masks):
         raise CheckpointError(f"{directory} keeps only some token ids, as image models do; that is not supported")
     mask = masks[0] if masks else JsonObject({}, directory)
@@ -104,7 +112,7 @@ def _pylate(directory: Path, saved: JsonObject) -> ModelSpec:
 
 
 def _stanford(directory: Path) -> ModelSpec:
-    settings = _optional(directory / "artifact.metadata")
+    settings = optional_json(directory / "artifact.metadata")
     if settings.get("similarity", "cosine") != "cosine":
         raise settings.wrong("similarity", "only 'cosine' is supported")
     attends = settings.of("attend_to_mask_tokens", bool, False)
@@ -165,7 +173,7 @@ def _modules(directory: Path) -> tuple[tuple[str, ...], list[JsonObject], bool]:
     modules = [(item.of("type", str, "").rpartition(".")[2], item.of("path", str, "")) for item in read_json_list(file)]
     if not modules or modules[0] != ("Transformer", ""):
         raise CheckpointError(f"{file}: the encoder must be a Transformer in the folder itself, not {modules[:1]!r}")
-    if _optional(directory / "sentence_bert_config.json").of("do_lower_case", bool, False):
+    if optional_json(directory / "sentence_bert_config.json").of("do_lower_case", bool, False):
         raise CheckpointError(f"{directory}: do_lower_case outside the tokenizer is not supported")
     known = ("Dense", "MultiVectorMask", "Normalize")
     for kind, path in modules[1:]:
@@ -173,7 +181,9 @@ def _modules(directory: Path) -> tuple[tuple[str, ...], list[JsonObject], bool]:
             raise CheckpointError(f"{file}: {path!r} is a {kind}, which changes the vectors; known are {known!r}")
     dense = tuple(path for kind, path in modules if kind == "Dense")
     masks = [
-        _optional(inside(directory, path, file) / "config.json") for kind, path in modules if kind == "MultiVectorMask"
+        optional_json(inside(directory, path, file) / "config.json")
+        for kind, path in modules
+        if kind == "MultiVectorMask"
     ]
     return dense, masks, any(kind == "Normalize" for kind, _ in modules)
 
@@ -214,13 +224,12 @@ def _expanded(directory: Path, length: int, token: str, attend: bool) -> dict[st
     if not length:
         return {}
     if not token:
-        names = {**_optional(directory / "special_tokens_map.json"), **_optional(directory / "tokenizer_config.json")}
+        names = {
+            **optional_json(directory / "special_tokens_map.json"),
+            **optional_json(directory / "tokenizer_config.json"),
+        }
         entry = names.get("mask_token") or names.get("eos_token")
         token = entry.get("content") if isinstance(entry, Mapping) else entry
     if not token or not isinstance(token, str):
         raise CheckpointError(f"{directory}: queries are filled up, and the tokenizer names neither mask nor eos token")
     return {"expand_to": length, "expand_with": token, "attend_expansion": attend}
-
-
-def _optional(path: Path) -> JsonObject:
-    return read_json(path) if os.path.lexists(path) else JsonObject({}, path)
