@@ -60,7 +60,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture(scope="session")
 def hub_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A hub cache with tiny random checkpoints of the models that the READMEs of the packages load."""
-    from helpers import hub_cache
+    from helpers.hubs import hub_cache
 
     cache = tmp_path_factory.mktemp("hub")
     hub_cache.fill(cache)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from helpers.two_models import DOCUMENTS, FIRST, QUERY, TEXTS, Short, fake, pair
+from helpers.models.two_models import DOCUMENTS, FIRST, QUERY, TEXTS, Short, fake, pair
 from rerank_core import Batch, Combine, Ensemble, InputError, ModelOption, Output, Tokens
 from rerank_core.testing import FakeCascade, FakeListRanker, FakeScorer, FakeSeparate, FakeTextScorer
 

@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
+from helpers.models.two_models import DOCUMENTS, QUERY, TEXTS, Short, fake
 from helpers.plugin_factory import install
-from helpers.two_models import DOCUMENTS, QUERY, TEXTS, Short, fake
 from rerank_core import (
     Batch,
     CheckpointError,

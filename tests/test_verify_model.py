@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 import rerank_core
-from helpers.hub_server import pointed_at, serving
+from helpers.hubs.hub_server import pointed_at, serving
 from helpers.scripts import module_of
 from rerank_core import Head, ModelSpec, Template, write_spec
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder, tiny_encoder_decoder
@@ -42,7 +42,7 @@ def multi_vector(folder: Path) -> Path:
 
 def m3(folder: Path) -> Path:
     """An encoder with the projection of BGE-M3."""
-    from helpers.hub_cache import bge_m3
+    from helpers.hubs.hub_cache import bge_m3
 
     bge_m3(folder)
     return folder
@@ -50,7 +50,7 @@ def m3(folder: Path) -> Path:
 
 def doc_first(folder: Path) -> Path:
     """A decoder classifier whose chat template writes the document before the query."""
-    from helpers.decoder_classifiers import tiny_decoder_classifier
+    from helpers.models.decoder_classifiers import tiny_decoder_classifier
 
     tiny_decoder_classifier(folder, padding=0)
     chosen = "{% for one in messages %}{% if one.role == 'ROLE' %}{{ one.content }}\n{% endif %}{% endfor %}"
@@ -65,7 +65,7 @@ def decoder(folder: Path) -> Path:
 
 def encoder_decoder(folder: Path) -> Path:
     """A T5 with monoT5's prompt."""
-    from helpers.seq2seq import SPEC
+    from helpers.models.seq2seq import SPEC
 
     write_spec(SPEC, tiny_encoder_decoder(folder))
     return folder

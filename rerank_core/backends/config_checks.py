@@ -16,7 +16,7 @@ from rerank_core.backends.gguf.folder import gguf_tensors
 from rerank_core.errors import CheckpointError
 from rerank_core.spec.untrusted_files import JsonObject, read_json, reading, regular_file
 
-__all__ = ["check_files", "check_settings", "check_sizes", "shapes_of"]
+__all__ = ["check_files", "check_settings", "check_sizes", "shapes_of", "with_nested"]
 
 # Extensions of the files that transformers, peft, tokenizers or rerank-core open.
 _OPENED = (".json", ".jinja", ".safetensors", ".txt", ".model", ".metadata", ".pt", ".bin")
@@ -67,7 +67,7 @@ def check_settings(directory: Path) -> None:
     """
     check_files(directory)
     if (directory / "config.json").is_file():
-        for settings in _all(read_json(directory / "config.json")):
+        for settings in with_nested(read_json(directory / "config.json")):
             _check_types(settings)
 
 
@@ -81,12 +81,12 @@ def check_sizes(directory: Path) -> None:
     config = read_json(directory / "config.json")
     shapes = shapes_of(directory)
     pickled = sum(path.stat().st_size for path in directory.glob("pytorch_model*.bin"))
-    for settings in _all(config):
+    for settings in with_nested(config):
         if shapes or pickled:
             _check_sizes(settings, shapes, sum(map(math.prod, shapes.values())) or pickled)
 
 
-def _all(config: JsonObject) -> Iterator[JsonObject]:
+def with_nested(config: JsonObject) -> Iterator[JsonObject]:
     """The settings of a model and of nested models (``text_config``; T5Gemma's ``encoder`` and ``decoder``)."""
     yield config
     for name, value in config.items():

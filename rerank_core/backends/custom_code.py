@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Container, Iterator
 from dataclasses import dataclass
 
+from rerank_core.backends.config_checks import with_nested
 from rerank_core.errors import CheckpointError
 from rerank_core.spec.untrusted_files import JsonObject
 
@@ -45,11 +46,7 @@ EQUAL: tuple[Port, ...] = (
         "transformers' gte was ported from this code (Alibaba-NLP/new-impl) and converts its weights",
         classes=("New", "Gte"),
     ),
-    Port(("nomic_bert",), "transformers' nomic_bert was ported from this code", classes=("NomicBert",)),
     Port(("eurobert",), "transformers' eurobert was written by the authors of this code", classes=("EuroBert",)),
-    Port(("phi3",), "transformers' phi3 was written by the authors of this code", classes=("Phi3",)),
-    Port(("deepseek_v2",), "transformers' deepseek_v2 was ported from this code", classes=("DeepseekV2",)),
-    Port(("deepseek_v3",), "transformers' deepseek_v3 was ported from this code", classes=("DeepseekV3",)),
     Port(
         ("qwen3",),
         "zerank's file changes how sentence-transformers writes the prompt, which our specs write too; the network is "
@@ -85,7 +82,7 @@ def check_model_code(settings: JsonObject, types: Container[str], known: Callabl
             "and this transformers has no model of that type. Load it by the name that a plugin gives it, as `rerank "
             "models` lists them, with checkpoint=<this directory>; or upgrade transformers, if it has the type by now"
         )
-    for config in _nested(settings):
+    for config in with_nested(settings):
         kind = config.of("model_type", str, "")
         for task, reference in _references(config):
             if task in _TOKENIZERS:
@@ -135,11 +132,3 @@ def _references(settings: JsonObject) -> Iterator[tuple[str, str]]:
                 raise settings.wrong("auto_map", "it must name classes")
             if reference:
                 yield task, reference
-
-
-def _nested(settings: JsonObject) -> Iterator[JsonObject]:
-    """The settings of a model and of the models nested in it (``text_config``)."""
-    yield settings
-    for name, value in settings.items():
-        if name.endswith("_config") and isinstance(value, dict):
-            yield JsonObject(value, settings.file)

@@ -100,7 +100,7 @@ def encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A tiny late-interaction model, not to be changed."""
-    from helpers.late import saved
+    from helpers.models.late import saved
 
     return saved(tmp_path_factory.mktemp("model") / "tiny")
 
@@ -114,7 +114,7 @@ def tiny(folder: Path) -> Reranker:
 @pytest.fixture(scope="session")
 def stored(tiny: Reranker, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """An index of TEXTS in a folder, not to be changed."""
-    from helpers.late import TEXTS
+    from helpers.models.late import TEXTS
 
     made = tmp_path_factory.mktemp("stored") / "index"
     tiny.index(TEXTS, made)

@@ -9,7 +9,7 @@ import pytest
 from huggingface_hub import constants
 
 import rerank_core
-from helpers.hub_cache import snapshot
+from helpers.hubs.hub_cache import snapshot
 from rerank_core import CheckpointError
 from rerank_core.testing import tiny_cross_encoder
 

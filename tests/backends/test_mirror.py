@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 import rerank_core
-from helpers.decoder_classifiers import tiny_decoder_classifier
-from helpers.hub_server import COMMIT, Hub, pointed_at, serving
+from helpers.hubs.hub_server import COMMIT, Hub, pointed_at, serving
+from helpers.models.decoder_classifiers import tiny_decoder_classifier
 from rerank_core import CheckpointError, UnknownModelError
 from rerank_core.backends.locate import fetch
 from rerank_core.testing import tiny_cross_encoder

@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 
 import rerank_core
-from helpers.hub_server import COMMIT, Hub, serving
-from helpers.modelscope_server import Handler
+from helpers.hubs.hub_server import COMMIT, Hub, serving
+from helpers.hubs.modelscope_server import Handler
 from rerank_core import CheckpointError, UnknownModelError
 from rerank_core.backends.locate import fetch
 from rerank_core.spec.hub_or_folder import remote_of

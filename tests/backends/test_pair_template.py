@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 import rerank_core
-from helpers.chat_templates import FLAT, decoder_classifier
+from helpers.models.chat_templates import FLAT, decoder_classifier
 from rerank_core import CheckpointError, Head, InputError, ModelSpec, Template
 from rerank_core.backends.pair_template import with_literal_template
 from rerank_core.backends.tokenizer import TextTokenizer

@@ -11,7 +11,7 @@ import torch
 from transformers import AutoModelForSequenceClassification
 
 import rerank_core
-from helpers.hub_cache import snapshot
+from helpers.hubs.hub_cache import snapshot
 from helpers.plain import assert_close
 from rerank_core import CheckpointError
 from rerank_core.testing import tiny_cross_encoder

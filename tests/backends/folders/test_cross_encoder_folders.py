@@ -12,7 +12,7 @@ import pytest
 import torch
 
 import rerank_core
-from helpers.chat_templates import FLAT, STRUCTURED, TURNED, decoder_classifier
+from helpers.models.chat_templates import FLAT, STRUCTURED, TURNED, decoder_classifier
 from helpers.plain import assert_close
 from rerank_core import CheckpointError, Head, ModelSpec, Options, Reranker, Template
 from rerank_core.backends import build

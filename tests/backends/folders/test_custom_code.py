@@ -105,20 +105,20 @@ def test_an_auto_map_that_names_no_classes_is_refused(copy: Path, value: object)
 
 def test_a_class_of_a_nested_model_is_refused() -> None:
     """text_config may name code too."""
-    nested = {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "auto_map": {"AutoModel": "m.Own"}}}
-    with pytest.raises(CheckpointError, match=r"m\.Own"):
-        check_model_code(JsonObject(nested, Path("config.json")), CONFIG_MAPPING, lambda name: True)
+    own = {"AutoModel": "m.Own"}
+    for nested in (
+        {"model_type": "gemma3", "text_config": {"model_type": "gemma3_text", "auto_map": own}},
+        {"model_type": "t5gemma", "encoder": {"model_type": "t5_gemma_module", "auto_map": own}},
+    ):
+        with pytest.raises(CheckpointError, match=r"m\.Own"):
+            check_model_code(JsonObject(nested, Path("config.json")), CONFIG_MAPPING, lambda name: True)
 
 
 # The authors' classes of published checkpoints, with their types.
 PUBLISHED = [
     ("gte", "Alibaba-NLP/new-impl--modeling.NewForSequenceClassification"),
     ("gte", "modeling_hf_alibaba_nlp_gte.GteModel"),
-    ("nomic_bert", "nomic-ai/nomic-bert-2048--modeling_hf_nomic_bert.NomicBertModel"),
     ("eurobert", "modeling_eurobert.EuroBertForSequenceClassification"),
-    ("phi3", "modeling_phi3.Phi3ForCausalLM"),
-    ("deepseek_v2", "modeling_deepseek.DeepseekV2ForCausalLM"),
-    ("deepseek_v3", "modeling_deepseek.DeepseekV3ForCausalLM"),
     ("qwen3", "modeling_zeranker.ZEConfig"),
 ]
 

@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 import rerank_core
-from helpers.late import saved
+from helpers.models.late import saved
 from helpers.plain import QUERIES
 from rerank_core import CheckpointError, Head, ModelSpec, Template, TokenVectors, write_spec
 from rerank_core.backends.torch.side_layers.projection import load_projection

@@ -16,9 +16,9 @@ from huggingface_hub import constants
 from typer.testing import CliRunner
 
 import rerank_core
-from helpers.causal import SPEC, load
 from helpers.gguf.files import write_gguf
-from helpers.hub_cache import snapshot
+from helpers.hubs.hub_cache import snapshot
+from helpers.models.causal import SPEC, load
 from helpers.plain import assert_close
 from rerank_core import CheckpointError, MissingDependencyError, UnknownModelError
 from rerank_core.backends.config_checks import check_sizes

@@ -13,8 +13,8 @@ import torch
 from safetensors.numpy import load_file
 
 import rerank_core
-from helpers.causal import SPEC, load
 from helpers.gguf.files import QWEN3_PROMPT, rounded_copy, write_gguf
+from helpers.models.causal import SPEC, load
 from helpers.plain import assert_close
 from rerank_core import CheckpointError, Head, Template
 from rerank_core.backends.gguf.folder import gguf_tensors, prepared

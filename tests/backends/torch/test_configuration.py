@@ -12,7 +12,7 @@ import transformers
 from safetensors.torch import load_file, save_file
 
 import rerank_core
-from helpers.encoder_folders import encoder_folder
+from helpers.models.encoder_folders import encoder_folder
 from helpers.plain import DOCUMENTS, LONG, QUERIES, assert_close
 from rerank_core import CheckpointError
 from rerank_core.backends.torch.configuration import configuration

@@ -11,7 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.processors import TemplateProcessing
 
 import rerank_core
-from helpers.causal import layered, loaded
+from helpers.models.causal import layered, loaded
 from helpers.plain import PlainCausal, assert_close
 from rerank_core import Head, InputError, ModelSpec, Reranker, Template
 from rerank_core.backends.torch import scorer_of

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import AutoConfig, AutoModelForSequenceClassification, MPNetConfig, MPNetModel
 
 import rerank_core
-from helpers.small_classifiers import LOCAL, SMALL
+from helpers.models.small_classifiers import LOCAL, SMALL
 from rerank_core import Head, ModelSpec, Reranker, Template, write_spec
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import scorer_of

@@ -12,9 +12,9 @@ import torch
 from transformers import AutoConfig, AutoModel, AutoModelForSequenceClassification
 
 import rerank_core
-from helpers.causal import YES_NO, loaded
+from helpers.models.causal import YES_NO, loaded
+from helpers.models.small_classifiers import SMALL, batch_of
 from helpers.plain import PlainCausal, assert_close
-from helpers.small_classifiers import SMALL, batch_of
 from rerank_core import Head, ModelSpec, Reranker, Template
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import scorer_of

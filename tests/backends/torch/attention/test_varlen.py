@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from helpers.small_classifiers import FAMILIES, HALF, ROWS, batch_of, classifier, scorer
+from helpers.models.small_classifiers import FAMILIES, HALF, ROWS, batch_of, classifier, scorer
 from rerank_core import Head, ModelSpec, Template
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing, varlen

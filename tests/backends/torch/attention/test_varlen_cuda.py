@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 
-from helpers.small_classifiers import FAMILIES, HALF, ROWS, batch_of, classifier, scorer
+from helpers.models.small_classifiers import FAMILIES, HALF, ROWS, batch_of, classifier, scorer
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing, varlen
 from rerank_core.backends.torch.attention.attention_call import AttentionCall

@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import rerank_core
-from helpers.encoder_folders import WIDTH, add_modules, dense, encoder_folder, write
+from helpers.models.encoder_folders import WIDTH, add_modules, dense, encoder_folder, write
 from helpers.plain import DOCUMENTS, LONG, QUERIES, assert_close
 from rerank_core import CheckpointError, Head, InputError, ModelSpec, Template, write_spec
 from rerank_core.testing import ScorerConformance

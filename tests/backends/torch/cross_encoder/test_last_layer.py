@@ -11,7 +11,7 @@ import pytest
 import torch
 
 import rerank_core
-from helpers.encoder_folders import encoder_folder
+from helpers.models.encoder_folders import encoder_folder
 from helpers.plain import assert_close
 from helpers.training import DOCS, QUERIES, apart, batch_of, gradients, live
 from rerank_core.testing import fake_spec, tiny_cross_encoder

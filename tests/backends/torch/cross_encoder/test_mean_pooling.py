@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rerank_core
-from helpers.encoder_folders import encoder_folder
+from helpers.models.encoder_folders import encoder_folder
 from helpers.plain import DOCUMENTS, LONG, QUERIES, assert_close
 from helpers.training import apart, gradients, live
 from rerank_core.testing import ScorerConformance, fake_spec

@@ -14,7 +14,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import rerank_core
-from helpers.causal import PROMPT, SPEC, load, pieces, scorer
+from helpers.models.causal import PROMPT, SPEC, load, pieces, scorer
 from helpers.plain import DOCUMENTS, LONG, PARAGRAPH, QUERIES, TEXTS, PlainCausal, assert_close, cut
 from rerank_core import CheckpointError, Head, InputError, ModelSpec, Reranker, Template
 from rerank_core.testing import ScorerConformance, tiny_causal_lm

@@ -10,8 +10,8 @@ import pytest
 import torch
 
 import rerank_core
-from helpers.causal import load
-from helpers.decoder_classifiers import PlainClassifier, tiny_decoder_classifier
+from helpers.models.causal import load
+from helpers.models.decoder_classifiers import PlainClassifier, tiny_decoder_classifier
 from helpers.plain import DOCUMENTS, LONG, PARAGRAPH, QUERIES, assert_close, cut
 from rerank_core import Head, InputError, ModelOption, ModelSpec, Reranker, Template
 from rerank_core.backends.torch.decoder.classifier_scorer import DecoderClassifier

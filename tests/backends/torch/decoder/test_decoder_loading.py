@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from tokenizers import Tokenizer
 from transformers import AutoModelForCausalLM
 
-from helpers.causal import PROMPT, SPEC, load, pieces, scorer
+from helpers.models.causal import PROMPT, SPEC, load, pieces, scorer
 from helpers.plain import DOCUMENTS, QUERIES, PlainCausal, assert_close
 from rerank_core import CheckpointError, Head, ModelSpec, Reranker, Template
 from rerank_core.backends.torch import scorer_of

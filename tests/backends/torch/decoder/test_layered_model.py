@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rerank_core
-from helpers.causal import layered
+from helpers.models.causal import layered
 from helpers.plain import DOCUMENTS, QUERIES, assert_close
 from rerank_core import CheckpointError, Head, InputError, ModelSpec, Reranker, Template, write_spec
 from rerank_core.backends.torch import scorer_of

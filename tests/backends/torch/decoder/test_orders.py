@@ -11,8 +11,8 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from helpers.causal import SPEC, load, scorer
-from helpers.decoder_classifiers import PlainClassifier, tiny_decoder_classifier
+from helpers.models.causal import SPEC, load, scorer
+from helpers.models.decoder_classifiers import PlainClassifier, tiny_decoder_classifier
 from helpers.plain import DOCUMENTS, LONG, PARAGRAPH, QUERIES, PlainCausal, assert_close, cut
 from helpers.training import apart, batch_of, gradients, live
 from rerank_core import Head, InputError, ModelSpec, Reranker, Template

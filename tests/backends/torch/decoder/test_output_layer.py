@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM
 
-from helpers.causal import YES_NO, loaded
+from helpers.models.causal import YES_NO, loaded
 from helpers.plain import PlainCausal, assert_close
 from rerank_core import CheckpointError, Reranker
 from rerank_core.backends.torch import scorer_of

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 import rerank_core
+from helpers.models.seq2seq import SPEC, load, prompt
 from helpers.plain import DOCUMENTS, QUERIES, PlainEncoderDecoder, assert_close
-from helpers.seq2seq import SPEC, load, prompt
 from rerank_core import CheckpointError, Head, InputError, Reranker, Template, write_spec
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.trainable import Trainable

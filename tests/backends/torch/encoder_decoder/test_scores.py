@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 import torch
 
+from helpers.models.seq2seq import SPEC, load, prompt, scorer
 from helpers.plain import DOCUMENTS, LONG, PARAGRAPH, QUERIES, TEXTS, PlainEncoderDecoder, assert_close, cut
-from helpers.seq2seq import SPEC, load, prompt, scorer
 from rerank_core import Head, Reranker, Template
 from rerank_core.testing import ScorerConformance, tiny_encoder_decoder
 

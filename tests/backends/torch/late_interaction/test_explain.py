@@ -15,7 +15,7 @@ import pytest
 from tokenizers import AddedToken
 
 import rerank_core
-from helpers.late import SPEC, TEXTS, reading, saved
+from helpers.models.late import SPEC, TEXTS, reading, saved
 from helpers.plain import DOCUMENTS, LONG, PARAGRAPH, QUERIES, Plain, PlainLateInteraction, assert_close
 from rerank_core import Head, Hit, InputError, Match, ModelSpec, Reranker, Template, TokenVectors
 from rerank_core.testing.checkpoints import Family, tiny_tokenizer

@@ -14,7 +14,7 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from helpers.late import LONG, TEXTS, saved, shards
+from helpers.models.late import LONG, TEXTS, saved, shards
 from helpers.plain import QUERIES
 from rerank_core import IndexStoreError, Reranker, load
 

@@ -13,7 +13,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 import rerank_core
-from helpers.late import NEW, SPEC, TEXTS, saved, shards
+from helpers.models.late import NEW, SPEC, TEXTS, saved, shards
 from helpers.plain import QUERIES, assert_close
 from rerank_core import Head, IndexStoreError, InputError, Reranker, Template, TokenVectors
 

@@ -12,8 +12,8 @@ import pytest
 
 import rerank_core
 from helpers.forked import run_python
-from helpers.late import NEW, TEXTS, reading, shards
 from helpers.limits import full_disk
+from helpers.models.late import NEW, TEXTS, reading, shards
 from helpers.plain import QUERIES, Plain, assert_close
 from rerank_core import IndexStoreError, InputError, Reranker
 from rerank_core.backends.torch.late_interaction import store_disk
@@ -87,7 +87,7 @@ KILLED = """
 import os, signal, sys
 import rerank_core
 from rerank_core.backends.torch.late_interaction import store_disk
-from helpers.late import NEW
+from helpers.models.late import NEW
 
 def dies(*given):
     os.kill(os.getpid(), signal.SIGKILL)

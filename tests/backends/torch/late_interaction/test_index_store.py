@@ -14,7 +14,7 @@ import torch
 
 import rerank_core
 from helpers.forked import run_python
-from helpers.late import NEW, TEXTS, reading, saved, shards
+from helpers.models.late import NEW, TEXTS, reading, saved, shards
 from helpers.plain import DOCUMENTS, LONG, QUERIES, Plain, assert_close
 from rerank_core import Head, InputError, ModelSpec, Reranker
 from rerank_core.index import index as index_module

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 import rerank_core
-from helpers.decoder_classifiers import PlainClassifier, tiny_decoder_classifier
+from helpers.models.decoder_classifiers import PlainClassifier, tiny_decoder_classifier
 from helpers.plain import DOCUMENTS, QUERIES, assert_close
 from rerank_core.backends.torch.decoder.classifier_scorer import DecoderClassifier
 from rerank_core.testing import tiny_causal_lm

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from helpers.hub_server import Hub, Quiet
+from helpers.hubs.hub_server import Hub, Quiet
 
 __all__ = ["Handler"]
 
@@ -20,7 +20,7 @@ BRANCH = "master"
 
 
 class Handler(Quiet):
-    """Handler of `helpers.hub_server.serving`: the only branch is ``master``, the only commit that of the `Hub`."""
+    """Of `helpers.hubs.hub_server.serving`: the only branch is ``master``, the only commit that of the `Hub`."""
 
     def do_GET(self) -> None:  # noqa: N802 - the base class's name
         hub: Hub = self.server.hub  # type: ignore[attr-defined]
