@@ -7,31 +7,29 @@ output layer is replaced by one with the labels' rows.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 import torch
 
-from rerank_core.backends.literal_frame import literal_frame
+from rerank_core.backends.literal_frame import LiteralFrame
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention.one_step_packing import OneStepPacking
-from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.cross_encoder.joint_scorer import JointScorer
 from rerank_core.backends.torch.decoder.heads import label_ids
 from rerank_core.backends.torch.decoder.output_layer import LabelRows, path_of, with_part
 from rerank_core.backends.torch.encoder_decoder.relative_bias import bias_per_row, has_relative_bias
 from rerank_core.backends.torch.execution import Execution
+from rerank_core.backends.torch.label_score import label_score
 from rerank_core.backends.torch.load_weights import max_positions
 from rerank_core.errors import CheckpointError, InputError, short
-from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.template import RenderedTemplate
 
 __all__ = ["EncoderDecoderScorer"]
 
 
-class EncoderDecoderScorer(TorchScorer):
+class EncoderDecoderScorer(JointScorer):
     """Scores a row by the logit of one label token at the first decoder step, or by the log-odds of two.
 
     Args:
@@ -42,8 +40,6 @@ class EncoderDecoderScorer(TorchScorer):
         CheckpointError: no output layer, no first decoder token, or labels that are not single tokens.
         InputError: a head or template that is not an encoder-decoder's.
     """
-
-    layout: Layout = "joint"
 
     def __init__(
         self,
@@ -77,54 +73,27 @@ class EncoderDecoderScorer(TorchScorer):
         window = getattr(encoder_config, "sliding_window", None)
         # transformers' mask for both directions lets tokens attend that are exactly this number of positions away.
         self._window = None if window is None else window + 1
-        super().__init__(module, tokenizer, spec, execution=execution)
+        super().__init__(module, tokenizer, spec, execution=execution, options=options)
         self.max_positions = max_positions(module.get_encoder())
-        self._values = {option.name: option.default for option in spec.options} | dict(options or {})
-        self._literal: dict[str, tuple[int, ...]] = {}
-        self._configure()
-
-    def configured(self, options: Mapping[str, Any]) -> EncoderDecoderScorer:
-        other = copy.copy(self)
-        other._values = self._values | dict(options)
-        other._configure()
-        return other
-
-    def _configure(self) -> None:
-        wording = RenderedTemplate.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
-        self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
-        self._frame = literal_frame(self.tokenizer, wording, self._literal)
 
     def packing_variants(self) -> list[dict[str, Any]]:
         # The variable-length kernel takes no bias. Without it, a GPU would attend to rows of each length in turn, so
         # that padding rows of similar lengths is the better layout there.
         return [] if self._biased and self.device.type == "cuda" else super().packing_variants()
 
-    # ------------------------------------------------------------------ rows
     @property
     def parts(self) -> Mapping[str, int]:
+        assert isinstance(self._frame, LiteralFrame)  # the template is one of literal pieces
         return self._frame.lengths
 
-    def overhead(self, query: Tokens, doc: Tokens) -> int:
-        return self._frame.overhead(query, doc)
-
-    def query_row(self, query: Tokens) -> QueryRow | None:
-        return None
-
-    def row(self, query: Tokens, doc: Tokens, start: int, stop: int, owner: tuple[int, int, int]) -> Row:
-        return self._frame.row(query, doc, start, stop, owner)
-
     # ------------------------------------------------------------------ scores
-    def score(self, batch: Batch) -> Output:
-        scores = self.read([row.ids for row in batch.rows], [None] * len(batch.rows), packed=self.packed)
-        return Output({"score": scores.tolist()})
-
     def read(
         self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool
     ) -> torch.Tensor:
         """Scores ``[len(rows)]`` in float32."""
         inputs = self.module_inputs(rows, types, packed=packed)
         with torch.inference_mode(), self._evaluating():
-            return _log_odds(self._forward(**inputs).logits.flatten(0, 1))
+            return label_score(self._forward(**inputs).logits.flatten(0, 1), 0)
 
     def module_inputs(
         self,
@@ -151,18 +120,9 @@ class EncoderDecoderScorer(TorchScorer):
         return inputs
 
     # ------------------------------------------------------------------ training
-    def forward_inputs(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
-        return self.module_inputs([row.ids for row in batch.rows], [None] * len(batch.rows), packed=packed)
-
     def scores_from(self, output: Any) -> torch.Tensor:
         """Scores ``[rows]`` from the output of a live module, whose logits are those of the whole vocabulary."""
-        return _log_odds(output.logits.flatten(0, 1)[:, list(self._labels)])
-
-
-def _log_odds(logits: torch.Tensor) -> torch.Tensor:
-    """``[rows]`` in float32 from the logits ``[rows, labels]`` of one label, or of a positive and a negative one."""
-    logits = logits.float()
-    return logits[:, 0] if logits.shape[1] == 1 else logits[:, 0] - logits[:, 1]
+        return label_score(output.logits.flatten(0, 1)[:, list(self._labels)], 0)
 
 
 def _with_bias_of(module: Any, labels: Sequence[int]) -> Any:
