@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
 
-__all__ = ["Family", "tiny_cross_encoder", "tiny_encoder", "tiny_tokenizer", "word_pieces"]
+__all__ = ["Family", "empty_unigram", "tiny_cross_encoder", "tiny_encoder", "tiny_tokenizer", "word_pieces"]
 
 Family: TypeAlias = Literal["xlm-roberta", "bert"]
 
@@ -129,8 +129,9 @@ def tiny_tokenizer(family: Family = "xlm-roberta") -> Tokenizer:
     return _unigram() if family == "xlm-roberta" else _wordpiece()
 
 
-def _unigram() -> Tokenizer:
-    from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+def empty_unigram() -> Tokenizer:
+    """A Unigram tokenizer with Metaspace, as SentencePiece's of XLM-R and T5, without a vocabulary."""
+    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
 
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Sequence(
@@ -140,6 +141,13 @@ def _unigram() -> Tokenizer:
         [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
     )
     tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    return tokenizer
+
+
+def _unigram() -> Tokenizer:
+    from tokenizers import AddedToken, models
+
+    tokenizer = empty_unigram()
     pieces = word_pieces(tokenizer)
     total = math.log(sum(pieces.values()))
     vocab = [(special, 0.0) for special in _SPECIALS["xlm-roberta"]]

@@ -9,7 +9,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from rerank_core.testing.checkpoints import word_pieces
+from rerank_core.testing.checkpoints import empty_unigram, word_pieces
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -69,17 +69,10 @@ def tiny_encoder_decoder(
 def tiny_t5_tokenizer() -> Tokenizer:
     """A Unigram tokenizer with Metaspace, as T5's: ``<pad>``, ``</s>`` and ``<unk>`` first, ``<extra_id_0>`` last, and
     the words true, false, yes and no as whole tokens."""
-    from tokenizers import Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers
+    from tokenizers import models
     from tokenizers.processors import TemplateProcessing
 
-    tokenizer = Tokenizer(models.Unigram())
-    tokenizer.normalizer = normalizers.Sequence(
-        [normalizers.Nmt(), normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
-        [pre_tokenizers.WhitespaceSplit(), pre_tokenizers.Metaspace(replacement="▁", prepend_scheme="always")]
-    )
-    tokenizer.decoder = decoders.Metaspace(replacement="▁", prepend_scheme="always")
+    tokenizer = empty_unigram()
     pieces = word_pieces(tokenizer)
     total = math.log(sum(pieces.values()))
     vocabulary = [(token, 0.0) for token in _SPECIALS]

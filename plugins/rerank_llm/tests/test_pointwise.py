@@ -14,9 +14,9 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
 
 import rerank_core
+from helpers.models.whole_string import WholeString
 from rerank_core import CheckpointError, InputError, Reranker, UnknownModelError
 from rerank_core.testing import ScorerConformance, tiny_causal_lm
 
@@ -56,22 +56,12 @@ SYSTEM = (
 ANSWER = "<|im_end|>\n<|im_start|>assistant\n<think>\n\n</think>\n\n"
 
 
-class Plain:
-    """A causal language model with all its logits, and ids of text in which special tokens are special."""
+class Plain(WholeString):
+    """Also gives the log-odds of two labels."""
 
-    def __init__(self, directory: Path) -> None:
-        self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        auto: Any = AutoModelForCausalLM
-        self.model = auto.from_pretrained(str(directory), dtype=torch.float32).eval()
-
-    def ids(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return found
-
-    @torch.inference_mode()
     def odds(self, pieces: list[str], positive: str, negative: str) -> float:
         ids = [id_ for piece in pieces for id_ in self.ids(piece)]
-        logits = self.model(input_ids=torch.tensor([ids])).logits[0, -1]
+        logits = self.logits(ids)
         return float(logits[self.ids(positive)[0]] - logits[self.ids(negative)[0]])
 
 

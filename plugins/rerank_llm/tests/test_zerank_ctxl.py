@@ -13,10 +13,9 @@ import pytest
 import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tokenizers import Tokenizer
-from transformers import AutoModelForCausalLM
 
 import rerank_core
+from helpers.models.whole_string import WholeString
 from rerank_core import Reranker
 from rerank_core.testing import ScorerConformance, tiny_causal_lm
 
@@ -43,23 +42,6 @@ def ctxl(query: str, doc: str, instruction: str = "") -> str:
     query = f"{query} {instruction}" if instruction else query
     check = "Check whether a given document contains information helpful to answer the query."
     return f"{check}\n<Document> {doc}\n<Query> {query} ??"
-
-
-class Plain:
-    """A causal language model that reads one string, special tokens in it."""
-
-    def __init__(self, directory: Path) -> None:
-        self.tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
-        auto: Any = AutoModelForCausalLM
-        self.model = auto.from_pretrained(str(directory), dtype=torch.float32).eval()
-
-    def ids(self, text: str) -> list[int]:
-        found: list[int] = self.tokenizer.encode(text, add_special_tokens=False).ids
-        return found
-
-    @torch.inference_mode()
-    def logit(self, ids: list[int], label: int) -> float:
-        return float(self.model(input_ids=torch.tensor([ids])).logits[0, -1, label])
 
 
 def near(expected: list[float], found: Any) -> None:
@@ -93,7 +75,7 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("name", ["zerank-1-small", "zerank-2"])
 def test_zerank_is_the_logit_of_yes(name: str, tiny: Path) -> None:
     """After the chat template; a classifier of two words would give another score."""
-    plain, reranker = Plain(tiny), rerank_core.load(name, checkpoint=tiny, device="cpu")
+    plain, reranker = WholeString(tiny), rerank_core.load(name, checkpoint=tiny, device="cpu")
     (yes,) = plain.ids("Yes")
     expected = [plain.logit(plain.ids(zerank(QUERY, doc)), yes) for doc in DOCS]
     ranking = reranker.rerank(QUERY, DOCS)
@@ -104,7 +86,7 @@ def test_zerank_is_the_logit_of_yes(name: str, tiny: Path) -> None:
 @pytest.mark.parametrize("name", ["ctxl-rerank-v2-1b", "ctxl-rerank-v2-2b"])
 def test_ctxl_is_the_logit_of_token_0(name: str, tiny: Path) -> None:
     """The document comes before the query, so nothing is shared; the instruction comes after the query."""
-    plain, reranker = Plain(tiny), rerank_core.load(name, checkpoint=tiny, device="cpu")
+    plain, reranker = WholeString(tiny), rerank_core.load(name, checkpoint=tiny, device="cpu")
     for more in ({}, {"instruction": "Prefer recent ones."}):
         expected = [plain.logit(plain.ids(ctxl(QUERY, doc, **more)), 0) for doc in DOCS]
         near(expected, reranker.rerank(QUERY, DOCS, **more).scores())
@@ -113,7 +95,7 @@ def test_ctxl_is_the_logit_of_token_0(name: str, tiny: Path) -> None:
 
 def test_the_largest_ctxl_begins_with_a_token_of_its_own(tmp_path: Path) -> None:
     """It is a Mistral, whose tokenizer puts <s> before the prompt."""
-    plain = Plain(tiny_causal_lm(tmp_path, "mistral", tokenizer="sentencepiece"))
+    plain = WholeString(tiny_causal_lm(tmp_path, "mistral", tokenizer="sentencepiece"))
     reranker = rerank_core.load("ctxl-rerank-v2-6b", checkpoint=tmp_path, device="cpu")
     head = "Check whether a given document contains information helpful to answer the query.\n<Document>"
     texts = [["<s>", head, f" {doc}\n", "<Query>", f" {QUERY} ??"] for doc in DOCS]
@@ -150,7 +132,7 @@ _ODD_TEXT = _ANY | st.lists(st.sampled_from(_PIECES), max_size=6).map("".join)
 @pytest.mark.parametrize(("name", "string"), [("zerank-2", zerank), ("ctxl-rerank-v2-1b", ctxl)])
 def test_ids_equal_the_whole_string_at_every_seam(name: str, string: Callable[[str, str], str], real: Path) -> None:
     """Texts may begin and end with punctuation, blanks, line breaks and combining marks."""
-    plain, reranker = Plain(real), rerank_core.load(name, checkpoint=real, device="cpu")
+    plain, reranker = WholeString(real), rerank_core.load(name, checkpoint=real, device="cpu")
 
     @settings(max_examples=300, deadline=None, suppress_health_check=list(HealthCheck))
     @given(query=_ODD_TEXT, doc=_ODD_TEXT)
@@ -221,7 +203,7 @@ def test_scores_equal_those_of_sentence_transformers(name: str, label: int, real
 @pytest.mark.data
 def test_windows_of_a_long_document_keep_the_line_break(real: Path) -> None:
     """A full stop and the line break after the document are one token; windows before the last have the line break."""
-    plain = Plain(real)
+    plain = WholeString(real)
     reranker = rerank_core.load("ctxl-rerank-v2-1b", checkpoint=real, device="cpu", max_length=100)
     text = "A giant panda eats bamboo, and sleeps. " * 30 + "The end."
     (hit,) = reranker.rerank(QUERY, [text])
