@@ -15,6 +15,7 @@ from helpers.runs import WHOLE, Gradients, MakeRows, Prepared, assert_equal, gra
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_core.testing.checkpoints import tiny_tokenizer
+from rerank_trainers.objectives.step import Scored, Step
 
 TEMPLATE = {
     "before": "Judge. ",
@@ -193,8 +194,8 @@ def test_parts_of_a_group_have_the_dropout_they_were_scored_with(
     for part in step["passes"]:
         runs = part.parts(budget, packed=packed)
         scores = torch.cat([run.model.scores(run.model.module, part.some(some)) for some in runs])
-        laid = scores[part.place]
-        losses.append((run.trainer.objective(laid, part.labels, part.teacher, part.mask) * part.weights).sum())
+        one = Step(Scored(scores), part.place, part.mask, part.labels, part.teacher)
+        losses.append((run.trainer.objective.of_step(one) * part.weights).sum())
     torch.stack(losses).sum().backward()
 
     assert_equal(found, gradient_now(run))

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 
 import pytest
 import torch
+from helpers.steps import on_groups
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
@@ -198,7 +199,7 @@ def test_loss_and_gradient_are_those_of_the_formula(
     scores = padded([z for z, _, _ in groups])
     mask = ~scores.isnan()
     scores.requires_grad_()
-    losses = objective(scores, padded([y for _, y, _ in groups]), padded([t for _, _, t in groups]), mask)
+    losses = on_groups(objective, scores, padded([y for _, y, _ in groups]), padded([t for _, _, t in groups]), mask)
     losses.sum().backward()
 
     assert losses.dtype == torch.float32
@@ -218,7 +219,7 @@ def test_gradient_is_the_finite_difference(objective: Objective, loop: Loop) -> 
     ((z, _, t),) = ragged([5], "graded", seed=7)
     y = torch.tensor([1.0, 0.0, 2 / 3, 0.0, 1 / 3])
     scores = z.float()[None].requires_grad_()
-    objective(scores, y[None], t.float()[None], torch.ones(1, 5, dtype=torch.bool)).sum().backward()
+    on_groups(objective, scores, y[None], t.float()[None], torch.ones(1, 5, dtype=torch.bool)).sum().backward()
 
     step = 1e-5
     differences = []

@@ -6,6 +6,7 @@ import math
 
 import pytest
 import torch
+from helpers.steps import on_groups
 from torch import Tensor
 from torch.nn.utils.rnn import pad_sequence
 
@@ -76,7 +77,7 @@ def run(
         padded.append(laid)
     z, y, t = padded
     z.requires_grad_()
-    losses = objective(z, y, t, mask)
+    losses = on_groups(objective, z, y, t, mask)
     losses.sum().backward()
     assert z.grad is not None
     assert z.grad[~mask].tolist() == [0.0] * int((~mask).sum())
@@ -109,7 +110,7 @@ def test_a_group_of_padding_alone_is_a_zero_in_the_graph(objective: Objective) -
     """No document at all: loss 0 and gradient 0, so that a rank without rows takes its backward pass."""
     nothing = torch.full((2, 3), math.nan)
     scores = nothing.clone().requires_grad_()
-    losses = objective(scores, nothing, nothing, torch.zeros(2, 3, dtype=torch.bool))
+    losses = on_groups(objective, scores, nothing, nothing, torch.zeros(2, 3, dtype=torch.bool))
     losses.sum().backward()
     assert scores.grad is not None
     assert (losses.tolist(), scores.grad.tolist()) == ([0, 0], [[0, 0, 0]] * 2)
@@ -156,9 +157,9 @@ def test_losses_are_computed_in_float32(objective: Objective, dtype: torch.dtype
     """Scores of any float type, under bf16 autocast or not, give exactly the loss of the same scores in float32."""
     (scores, labels, teacher), mask = rows(), torch.ones(1, 6, dtype=torch.bool)
     z = scores[2][None].to(dtype).requires_grad_()
-    expected = objective(z.float(), labels[2][None], teacher[2][None], mask)
+    expected = on_groups(objective, z.float(), labels[2][None], teacher[2][None], mask)
     with torch.autocast("cpu", torch.bfloat16):
-        found = objective(z, labels[2][None], teacher[2][None], mask)
+        found = on_groups(objective, z, labels[2][None], teacher[2][None], mask)
     assert found.dtype == torch.float32
     assert found.tolist() == expected.tolist()
     (gradient,) = torch.autograd.grad(found.sum(), z)
@@ -223,7 +224,7 @@ def test_targets_are_constants(objective: Objective) -> None:
     _, (labels, *_), (teacher, *_) = rows()
     targets = [labels[None].requires_grad_(), teacher[None].requires_grad_()]
     scores = torch.zeros(1, 4, requires_grad=True)
-    objective(scores, *targets, torch.ones(1, 4, dtype=torch.bool)).sum().backward()
+    on_groups(objective, scores, *targets, torch.ones(1, 4, dtype=torch.bool)).sum().backward()
     assert [one.grad for one in targets] == [None, None]
 
 
@@ -236,6 +237,6 @@ def test_what_is_needed_is_what_is_read(objective: Objective) -> None:
         arguments = (scores[None], targets["labels"], targets["teacher"], torch.ones(1, 4, dtype=torch.bool))
         if needed:
             with pytest.raises(InputError, match="labels" if field == "labels" else "scores"):
-                objective(*arguments)
+                on_groups(objective, *arguments)
         else:
-            assert objective(*arguments).isfinite().all()
+            assert on_groups(objective, *arguments).isfinite().all()

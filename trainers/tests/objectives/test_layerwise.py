@@ -24,6 +24,7 @@ from helpers.llms import (
     maker,
     near,
 )
+from helpers.steps import on_groups
 from torch.nn import functional
 
 import rerank_core
@@ -50,7 +51,7 @@ def test_loss_is_the_mean_over_layers_and_what_the_last_one_teaches() -> None:
     mask = torch.ones(3, 4, dtype=torch.bool)
     mask[1, 3] = False
 
-    found = Layerwise(SoftmaxCE(), 0.5)(scores, labels, None, mask)
+    found = on_groups(Layerwise(SoftmaxCE(), 0.5), scores, labels, None, mask)
     for row in range(3):
         own = scores[row, mask[row]]
         place = int(labels[row].argmax())
@@ -70,9 +71,11 @@ def test_weight_of_the_lesson() -> None:
     scores, mask = torch.randn(2, 3, 2), torch.ones(2, 3, dtype=torch.bool)
     labels = torch.tensor([[1.0, 0, 0], [0, 1, 1]])
     plain = torch.stack([BCE()(scores[..., layer], labels, None, mask) for layer in range(2)]).mean(0)
-    assert torch.allclose(Layerwise(BCE(), 0.0)(scores, labels, None, mask), plain)
+    assert torch.allclose(on_groups(Layerwise(BCE(), 0.0), scores, labels, None, mask), plain)
     first = scores[..., :1]
-    assert torch.allclose(Layerwise(BCE())(first, labels, None, mask), BCE()(first[..., 0], labels, None, mask))
+    assert torch.allclose(
+        on_groups(Layerwise(BCE()), first, labels, None, mask), BCE()(first[..., 0], labels, None, mask)
+    )
     assert (Layerwise(BCE()).shift_invariant, Layerwise(BCE()).needs) == (BCE().shift_invariant, BCE().needs)
     with pytest.raises(InputError, match="self_distill"):
         Layerwise(BCE(), -1.0)
@@ -132,7 +135,7 @@ def test_scores_and_gradient_are_those_of_plain_hugging_face(
             scores.append(torch.tanh(own / 5) * 5 if family == "gemma2" else own)
         laid = torch.stack(scores)[None]
         labels, mask = torch.tensor([row.labels]), torch.ones(1, len(row.docs), dtype=torch.bool)
-        (Layerwise(SoftmaxCE())(laid, labels, None, mask).sum() / len(data)).backward()
+        (on_groups(Layerwise(SoftmaxCE()), laid, labels, None, mask).sum() / len(data)).backward()
     expected = {f"model.{name}": part.grad for name, part in plain.named_parameters()}
     expected |= {f"lm_head.{number}.linear_head.weight": head.grad for number, head in enumerate(heads)}
     alike(expected, found)

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.steps import on_groups
 
 from rerank_core import InputError
 from rerank_trainers.objectives import registry
@@ -96,13 +97,15 @@ def test_a_sum_is_the_sum_and_needs_what_its_parts_need() -> None:
     labels, mask = torch.tensor([[1.0, 0, 0, 0.5]] * 3), torch.ones(3, 4, dtype=torch.bool)
 
     expected = sum(weight * part(scores, labels, teacher, mask) for weight, part in parts)
-    torch.testing.assert_close(added(scores, labels, teacher, mask), expected)
+    torch.testing.assert_close(on_groups(added, scores, labels, teacher, mask), expected)
     assert added.name == "softmax_ce + 0.1*bce + 2.5*margin_mse"
     assert added.needs == Needs(labels=True, scores=True, docs=2)
     assert not added.shift_invariant
     assert weighted_sum([(1, SoftmaxCE()), (1, LambdaLoss())]).shift_invariant
     assert isinstance(added, Objective)
-    assert weighted_sum([(2, added)])(scores, labels, teacher, mask).tolist() == pytest.approx((2 * expected).tolist())
+    assert on_groups(weighted_sum([(2, added)]), scores, labels, teacher, mask).tolist() == pytest.approx(
+        (2 * expected).tolist()
+    )
 
 
 @pytest.mark.parametrize(

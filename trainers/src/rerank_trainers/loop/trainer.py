@@ -27,6 +27,7 @@ from rerank_trainers.loop.dataset import Steps, TrainingDataset
 from rerank_trainers.loop.passes import Pass, Passes
 from rerank_trainers.model.trained_model import Model
 from rerank_trainers.objectives.base import Objective
+from rerank_trainers.objectives.step import Scored, Step
 
 __all__ = ["RerankTrainer"]
 
@@ -160,9 +161,10 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         """
         device = scores.device
         mask = part.mask.to(device)
-        arranged = scores[part.place.to(device)]
+        place = part.place.to(device)
+        arranged = scores.detach()[place]
         labels, teacher = (None if one is None else one.to(device) for one in (part.labels, part.teacher))
-        losses = self.objective(arranged, labels, teacher, mask)
+        losses = self.objective.of_step(Step(Scored(scores), place, mask, labels, teacher))
         if not bool(torch.isfinite(losses).all()):
             bad = [id_ for id_, loss in zip(part.ids, losses.tolist(), strict=True) if not math.isfinite(loss)]
             raise NonFiniteLossError(
@@ -171,7 +173,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
                 "at these rows with `rerank train check`"
             )
         # The deepest layer, whose score ranks, is last.
-        self._spread.add(arranged.detach() if arranged.dim() == 2 else arranged[..., -1].detach(), mask)
+        self._spread.add(arranged if arranged.dim() == 2 else arranged[..., -1], mask)
         return (losses * part.weights.to(device)).sum()
 
     @contextlib.contextmanager

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rerank_core.errors import InputError, short
 from rerank_trainers.objectives.required_data import Needs
+from rerank_trainers.objectives.step import Step
 
 __all__ = [
     "TARGETS",
@@ -60,18 +61,11 @@ class Objective(Protocol):
         """
         ...
 
-    def __call__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> Tensor:
-        """One loss per group, float32 ``[groups]``; a group without signal gives 0 with a gradient.
-
-        Args:
-            scores: raw logits of the model ``[groups, docs]``, of any float type; the loss is computed in float32, also
-                under autocast.
-            labels: labels in [0, 1], ``[groups, docs]``.
-            teacher: teacher scores, ``[groups, docs]``.
-            mask: bool ``[groups, docs]``, True where there is a document; values elsewhere are ignored.
+    def of_step(self, step: Step) -> Tensor:
+        """One loss per group of the step, float32 ``[groups]``; a group without signal gives 0 with a gradient.
 
         Raises:
-            InputError: a target is missing or out of range, or shapes differ.
+            InputError: a target is missing or out of range, or the model does not give what the objective reads.
         """
         ...
 
@@ -142,7 +136,8 @@ class PaddedGroups:
 
 
 class GroupObjective(ABC):
-    """Base class of the objectives: checks its inputs, computes in float32, and calls `losses`."""
+    """Base class of the objectives that read the scores of each query's own documents: checks its inputs, computes in
+    float32, and calls `losses`."""
 
     name: ClassVar[str]
     shift_invariant: ClassVar[bool]
@@ -156,7 +151,22 @@ class GroupObjective(ABC):
     def losses(self, groups: PaddedGroups) -> Tensor:
         """One loss per group, ``[groups]``, differentiable in ``groups.scores``."""
 
+    def of_step(self, step: Step) -> Tensor:
+        return self(step.scores(), step.labels, step.teacher, step.mask)
+
     def __call__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> Tensor:
+        """One loss per group, float32 ``[groups]``; a group without signal gives 0 with a gradient.
+
+        Args:
+            scores: scores of the model ``[groups, docs]``, of any float type; the loss is computed in float32, also
+                under autocast.
+            labels: labels in [0, 1], ``[groups, docs]``.
+            teacher: teacher scores, ``[groups, docs]``.
+            mask: bool ``[groups, docs]``, True where there is a document; values elsewhere are ignored.
+
+        Raises:
+            InputError: a target is missing or out of range, or shapes differ.
+        """
         with torch.autocast(scores.device.type, enabled=False):
             return self.losses(PaddedGroups(scores, labels, teacher, mask))
 

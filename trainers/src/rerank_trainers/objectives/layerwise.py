@@ -7,13 +7,14 @@ bge-reranker-v2-minicpm-layerwise), every layer learns from the objective and fr
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from rerank_core.errors import InputError, short
 from rerank_trainers.objectives.base import Needs, Objective, PaddedGroups
+from rerank_trainers.objectives.step import Scored, Step
 
 __all__ = ["Layerwise"]
 
@@ -51,19 +52,18 @@ class Layerwise:
     def shift_invariant(self) -> bool:
         return self.inner.shift_invariant
 
-    def __call__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> Tensor:
-        """One loss per group, ``[groups]``.
-
-        Args:
-            scores: ``[groups, docs, layers]``, the deepest layer last; the other arguments as for any `Objective`.
-        """
-        layers = scores.unbind(-1)
-        total = torch.stack([self.inner(layer, labels, teacher, mask) for layer in layers]).mean(0)
+    def of_step(self, step: Step) -> Tensor:
+        """One loss per group, ``[groups]``; the scores of the step are ``[groups, docs, layers]``, the deepest layer
+        last."""
+        own = step.comparison.own()
+        steps = [replace(step, comparison=Scored(layer)) for layer in own.unbind(-1)]
+        total = torch.stack([self.inner.of_step(one) for one in steps]).mean(0)
         if not self.self_distill:
             return total
-        with torch.autocast(scores.device.type, enabled=False):
+        with torch.autocast(own.device.type, enabled=False):
+            layers = [one.scores() for one in steps]
             last = layers[-1].detach()
-            divergences = [_kl(PaddedGroups(layer, None, last, mask)) for layer in layers[:-1]] or [total * 0]
+            divergences = [_kl(PaddedGroups(layer, None, last, step.mask)) for layer in layers[:-1]] or [total * 0]
             return total + self.self_distill * torch.stack(divergences).sum(0) / len(layers)
 
 

@@ -34,12 +34,19 @@ class Needs:
         scores: a teacher's score of each document.
         docs: minimum number of documents of a query; with fewer the loss is always 0.
         score_differences: whether it reads differences of the teacher's scores, so that ranks are not enough.
+        step: whether it compares the texts of the whole step, which takes a model that encodes query and document
+            separately.
+        vectors: whether it reads one vector per text, which takes an embedding model.
+        teacher_vectors: a teacher's vector of each text.
     """
 
     labels: bool = False
     scores: bool = False
     docs: int = 1
     score_differences: bool = field(default=False, compare=False)
+    step: bool = False
+    vectors: bool = False
+    teacher_vectors: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -47,6 +54,9 @@ class Needs:
             self.scores or other.scores,
             max(self.docs, other.docs),
             self.score_differences or other.score_differences,
+            self.step or other.step,
+            self.vectors or other.vectors,
+            self.teacher_vectors or other.teacher_vectors,
         )
 
 

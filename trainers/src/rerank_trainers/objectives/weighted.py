@@ -11,6 +11,7 @@ from torch import Tensor
 
 from rerank_core.errors import InputError, short
 from rerank_trainers.objectives.base import Needs, Objective, require_positive
+from rerank_trainers.objectives.step import Step
 
 __all__ = ["Weighted", "weighted_sum"]
 
@@ -49,8 +50,8 @@ class Weighted:
     def shift_invariant(self) -> bool:
         return all(part.shift_invariant for _, part in self.parts)
 
-    def __call__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> Tensor:
-        first, *others = (weight * part(scores, labels, teacher, mask) for weight, part in self.parts)
+    def of_step(self, step: Step) -> Tensor:
+        first, *others = (weight * part.of_step(step) for weight, part in self.parts)
         return sum(others, start=first)
 
 

@@ -1,0 +1,153 @@
+"""`Step`: what an objective reads of a training step: the scores of each query's own documents, and, for models that
+encode query and document separately, the similarity of all queries and documents of the step."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Literal, Protocol, TypeAlias
+
+from torch import Tensor
+
+from rerank_core.errors import InputError
+
+__all__ = ["Comparison", "Members", "Scored", "Side", "Step"]
+
+Side: TypeAlias = Literal["query", "document"]
+
+_TOGETHER = "this objective compares all texts of a step, and the model scores query and document together"
+
+
+@dataclass(frozen=True, eq=False)
+class Members:
+    """All queries and documents of a step, over all processes, without their vectors.
+
+    This process's own queries and documents follow each other: ``own_queries`` and ``own_documents`` are ranges of
+    positions among all.
+
+    Attributes:
+        owner: ``[documents]`` int64, the position of the query that a document belongs to.
+        relevant: ``[documents]`` bool, whether its label is above 0; False where the row has no labels.
+        query_texts: ``[queries]`` int64, equal for equal texts.
+        document_texts: ``[documents]`` int64, equal for equal texts.
+    """
+
+    owner: Tensor
+    relevant: Tensor
+    query_texts: Tensor
+    document_texts: Tensor
+    own_queries: range
+    own_documents: range
+
+
+class Comparison(Protocol):
+    """Compares the representations of a step. It holds those of all processes, with gradients for this process's."""
+
+    def own(self) -> Tensor:
+        """Scores of this process's documents with their own queries, ``[own documents]``; with several layers
+        ``[own documents, layers]``, the deepest last."""
+        ...
+
+    def between(self, left: Side, right: Side) -> Tensor:
+        """Similarities ``[own members of the left side, all members of the right side]``.
+
+        Raises:
+            InputError: the model scores query and document together, or does not compare these sides.
+        """
+        ...
+
+    def vectors(self, side: Side) -> Tensor:
+        """This process's vectors of one side, ``[own, width]`` float32, one per text.
+
+        Raises:
+            InputError: the model has no vector of a whole text.
+        """
+        ...
+
+    def truncated(self, width: int) -> Comparison:
+        """The same comparison with the first ``width`` values of each vector, scaled to length 1 again (Matryoshka)."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Scored:
+    """The `Comparison` of a model that scores query and document together.
+
+    Attributes:
+        scores: ``[own documents]`` or ``[own documents, layers]``.
+    """
+
+    scores: Tensor
+
+    def own(self) -> Tensor:
+        """The scores."""
+        return self.scores
+
+    def between(self, left: Side, right: Side) -> Tensor:
+        """Raises InputError: such a model compares no other texts."""
+        raise InputError(
+            "this objective compares all texts of a step, and the model scores query and document together"
+        )
+
+    def vectors(self, side: Side) -> Tensor:
+        """Raises InputError: such a model has no vectors."""
+        raise InputError("this objective reads vectors, and the model scores query and document together")
+
+    def truncated(self, width: int) -> Comparison:
+        """Raises InputError: such a model has no vectors."""
+        raise InputError("Matryoshka needs vectors, and the model scores query and document together")
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A step as an objective reads it. The groups are this process's queries.
+
+    Attributes:
+        comparison: compares the representations of the step.
+        place: ``[groups, docs]`` int64, the position of each document among this process's documents; 0 for padding.
+        mask: ``[groups, docs]`` bool, True where there is a document.
+        labels, teacher: ``[groups, docs]``; None if any group has none.
+        members: the members of the whole step; None for a model that scores query and document together.
+        teacher_vectors: a teacher's vectors of this process's queries and documents, ``[own, width]`` by side; empty
+            without a teacher.
+        temperature: divisor of all scores and similarities.
+    """
+
+    comparison: Comparison
+    place: Tensor
+    mask: Tensor
+    labels: Tensor | None
+    teacher: Tensor | None
+    members: Members | None = None
+    teacher_vectors: dict[Side, Tensor] | None = None
+    temperature: float = 1.0
+
+    def scores(self) -> Tensor:
+        """Scores of each query's own documents, ``[groups, docs]`` (``[groups, docs, layers]``), divided by the
+        temperature; values at padding are meaningless."""
+        return self.comparison.own()[self.place] / self.temperature
+
+    def similarity(self, left: Side, right: Side) -> Tensor:
+        """Similarities ``[own left, all right]``, divided by the temperature; see `Comparison.between`."""
+        return self.comparison.between(left, right) / self.temperature
+
+    def vectors(self, side: Side) -> Tensor:
+        """See `Comparison.vectors`."""
+        return self.comparison.vectors(side)
+
+    def all_members(self) -> Members:
+        """The members of the step.
+
+        Raises:
+            InputError: a model that scores query and document together.
+        """
+        if self.members is None:
+            raise InputError(_TOGETHER)
+        return self.members
+
+    def scaled(self, temperature: float) -> Step:
+        """This step with another temperature."""
+        return replace(self, temperature=temperature)
+
+    def truncated(self, width: int) -> Step:
+        """This step with vectors of ``width``; see `Comparison.truncated`."""
+        return replace(self, comparison=self.comparison.truncated(width))
