@@ -51,11 +51,16 @@ def batch_of(scorer: Any) -> Batch:
     return Batch({place: row for place, row in shared.items() if row is not None}, rows)
 
 
+def scores_of(module: Any, scorer: Any, batch: Batch, *, packed: bool) -> torch.Tensor:
+    """Scores ``[rows]`` with their gradient, as a trainer computes them."""
+    scores: torch.Tensor = scorer.parts_from(module(**scorer.forward_inputs(batch, packed=packed)), batch)["scores"]
+    return scores
+
+
 def gradients(module: Any, scorer: Any, *, packed: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Scores, and the gradient of something that weighs each of them otherwise."""
     module.zero_grad()
-    batch = batch_of(scorer)
-    scores = scorer.scores_from(module(**scorer.forward_inputs(batch, packed=packed)))
+    scores = scores_of(module, scorer, batch_of(scorer), packed=packed)
     (scores * torch.linspace(-1, 2, len(scores))).sum().backward()
     return scores.detach(), {name: one.grad.clone() for name, one in module.named_parameters() if one.grad is not None}
 

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from helpers.training import YES_NO, apart, batch_of, gradients, live
+from helpers.training import YES_NO, apart, batch_of, gradients, live, scores_of
 from rerank_core.backends.torch.trainable import Trainable
 from rerank_core.testing import fake_spec, tiny_cross_encoder
 from rerank_core.testing.decoders import tiny_causal_lm
@@ -49,8 +49,7 @@ def test_attention_dropout_is_kept_on_packed_rows(tmp_path: Path) -> None:
     batch = batch_of(scorer)
 
     def scores(packed: bool) -> torch.Tensor:
-        found: torch.Tensor = scorer.scores_from(module(**scorer.forward_inputs(batch, packed=packed))).detach()
-        return found
+        return scores_of(module, scorer, batch, packed=packed).detach()
 
     module.eval()
     plain = scores(True)

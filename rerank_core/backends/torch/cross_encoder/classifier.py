@@ -15,6 +15,7 @@ from rerank_core.backends.torch.cross_encoder.last_layer import gather_pooled, l
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.label_score import check_labels, label_score
 from rerank_core.errors import CheckpointError, InputError
+from rerank_core.scorer import Batch
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.head import Pooling
 
@@ -70,7 +71,10 @@ class ClassifierScorer(JointScorer):
     def skip_unread(self) -> Callable[[], None] | None:
         return last_layer_for_cls_only(self.module, live=self.execution.live) if self._pooling == "cls" else None
 
-    def scores_from(self, output: Any) -> torch.Tensor:
+    def parts_from(self, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"scores": self._scores(output)}
+
+    def _scores(self, output: Any) -> torch.Tensor:
         # `gather_pooled` gives a row's vector an axis of one token, which a head that pools by itself may move.
         logits = output.logits
         return label_score(logits.reshape(-1, logits.shape[-1]), self._label)
@@ -79,4 +83,4 @@ class ClassifierScorer(JointScorer):
         self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool
     ) -> torch.Tensor:
         """Scores ``[len(rows)]``."""
-        return self.scores_from(self.outputs(rows, types, packed=packed))
+        return self._scores(self.outputs(rows, types, packed=packed))

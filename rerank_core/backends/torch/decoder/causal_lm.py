@@ -207,13 +207,12 @@ class DecoderScorer(TorchScorer):
         joined = [[*prefixes[owner], *row] for owner, row in zip(owners, rows, strict=True)]
         return {**left_padded(joined, filler=self.filler, device=self.device), "logits_to_keep": 1}
 
-    def scores_from(self, output: Any) -> torch.Tensor:
+    def parts_from(self, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
         if not isinstance(self.score_head, LabelHead):
-            layered: torch.Tensor = output.logits.float()
-            return layered
+            return {"layers": output.logits.float()}
         logits: torch.Tensor = output.logits.flatten(0, 1)
         labels = logits[:, list(self.score_head.rows)].float()
-        return labels[:, 0] if labels.shape[1] == 1 else labels[:, 0] - labels[:, 1]
+        return {"scores": labels[:, 0] if labels.shape[1] == 1 else labels[:, 0] - labels[:, 1]}
 
     # ------------------------------------------------------------------ forward
     def _whole_inputs(

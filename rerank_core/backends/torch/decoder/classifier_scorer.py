@@ -50,8 +50,8 @@ class DecoderClassifier(PairedDecoder):
         joined = [[*prefixes[owner], *row] for owner, row in zip(owners, rows, strict=True)]
         return self.module_inputs(joined, [None] * len(joined), packed=False)
 
-    def scores_from(self, output: Any) -> torch.Tensor:
-        return self.score_head.one_score(output.logits)
+    def parts_from(self, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        return {"scores": self.score_head.one_score(output.logits)}
 
 
 def without_padding(batch: Batch, filler: int | None) -> Batch:

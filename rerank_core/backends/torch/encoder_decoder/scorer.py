@@ -24,6 +24,7 @@ from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.label_score import label_score
 from rerank_core.backends.torch.load_weights import max_positions
 from rerank_core.errors import CheckpointError, InputError, short
+from rerank_core.scorer import Batch
 from rerank_core.spec import ModelSpec
 
 __all__ = ["EncoderDecoderScorer"]
@@ -120,9 +121,9 @@ class EncoderDecoderScorer(JointScorer):
         return inputs
 
     # ------------------------------------------------------------------ training
-    def scores_from(self, output: Any) -> torch.Tensor:
-        """Scores ``[rows]`` from the output of a live module, whose logits are those of the whole vocabulary."""
-        return label_score(output.logits.flatten(0, 1)[:, list(self._labels)], 0)
+    def parts_from(self, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        """``scores`` from the output of a live module, whose logits are those of the whole vocabulary."""
+        return {"scores": label_score(output.logits.flatten(0, 1)[:, list(self._labels)], 0)}
 
 
 def _with_bias_of(module: Any, labels: Sequence[int]) -> Any:

@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from helpers.models.small_classifiers import FAMILIES, HALF, ROWS, batch_of, classifier, scorer
+from helpers.training import scores_of
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing, varlen
 from rerank_core.backends.torch.attention.attention_call import AttentionCall
@@ -124,7 +125,7 @@ def test_training_under_autocast_takes_one_kernel(dropout: float, monkeypatch: p
 
     def gradient(lower: bool) -> torch.Tensor:
         with torch.autocast("cuda", torch.bfloat16, enabled=lower):
-            made.scores_from(module(**made.forward_inputs(batch, packed=True))).square().sum().backward()
+            scores_of(module, made, batch, packed=True).square().sum().backward()
         weight = module.base_model.encoder.layer[0].attention.self.query.weight
         found, weight.grad = weight.grad, None
         return found

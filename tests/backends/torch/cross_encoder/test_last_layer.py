@@ -13,7 +13,7 @@ import torch
 import rerank_core
 from helpers.models.encoder_folders import encoder_folder
 from helpers.plain import assert_close
-from helpers.training import DOCS, QUERIES, apart, batch_of, gradients, live
+from helpers.training import DOCS, QUERIES, apart, batch_of, gradients, live, scores_of
 from rerank_core.testing import fake_spec, tiny_cross_encoder
 
 
@@ -116,12 +116,7 @@ def test_attention_dropout_reaches_the_last_layer(tmp_path: Path) -> None:
     module.train()
     torch.manual_seed(0)
     draws = {
-        packed: torch.stack(
-            [
-                scorer.scores_from(module(**scorer.forward_inputs(batch_of(scorer), packed=packed))).detach()
-                for _ in range(100)
-            ]
-        )
+        packed: torch.stack([scores_of(module, scorer, batch_of(scorer), packed=packed).detach() for _ in range(100)])
         for packed in (True, False)
     }
 

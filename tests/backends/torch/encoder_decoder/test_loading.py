@@ -152,7 +152,8 @@ def test_live_modules_are_scored_and_trained(family: Any, tmp_path: Path) -> Non
     (query,), docs = own.tokenize([QUERIES[0]], "query"), own.tokenize(list(DOCUMENTS[:6]), "doc")
     rows = [own.row(query, doc, 0, len(doc), (0, number, 0)) for number, doc in enumerate(docs)]
     module.eval()
-    trained = own.scores_from(module(**own.forward_inputs(Batch((), rows), packed=own.packed)))
+    batch = Batch({}, rows)
+    trained = own.parts_from(module(**own.forward_inputs(batch, packed=own.packed)), batch)["scores"]
     assert_close(scores, trained.tolist())
     trained.sum().backward()
     assert module.get_output_embeddings().weight.grad.abs().sum() > 0

@@ -55,7 +55,8 @@ class Model:
             model: the module, perhaps wrapped by the trainer.
         """
         scorer: Any = self.scorer
-        scores: torch.Tensor = scorer.scores_from(model(**scorer.forward_inputs(batch, packed=scorer.packed)))
+        parts = scorer.parts_from(model(**scorer.forward_inputs(batch, packed=scorer.packed)), batch)
+        scores: torch.Tensor = parts["layers"] if "layers" in parts else parts["scores"]
         return scores
 
 
