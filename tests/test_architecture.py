@@ -56,6 +56,7 @@ LAWS: dict[str, list[str]] = {
         "checks",
         "loop mining",
         "publish",
+        "kinds",
         "train",
         "cli",
     ],

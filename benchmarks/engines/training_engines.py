@@ -33,6 +33,7 @@ def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **opti
     """The trainer of ``rerank train``, with rows in the order of the file."""
     from rerank_core.records.training_row import TrainingRow
     from rerank_trainers.config.parse import parse_config
+    from rerank_trainers.kinds import kind_of
     from rerank_trainers.loop.dataset import Item, Steps
     from rerank_trainers.loop.prepare import prepare
 
@@ -60,7 +61,8 @@ def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **opti
             "arguments": {"optim": arguments["optim"]} if "optim" in arguments else {},
         },
     }  # fmt: skip
-    trainer = prepare(parse_config(settings), rows).trainer
+    config = parse_config(settings)
+    trainer = prepare(config, kind_of(config.model), rows).trainer
     shuffled = trainer.get_train_dataloader
 
     def in_order() -> Any:

@@ -28,12 +28,13 @@ SCRIPT = """
 import json, sys
 import rerank_core
 from rerank_trainers.config.schema import ModelConfig
+from rerank_trainers.kinds import KINDS
 from rerank_trainers.model.source import source_of
 
 PAIRS = [("what is a panda?", "a bear"), ("what is a panda?", "")]
 names = ["acme/tiny", "bge-reranker-base", "acme/tiny-GGUF/q8/tiny.gguf"]
 scores = {name: rerank_core.load(name, device="cpu").score(PAIRS) for name in names}
-trained = source_of(ModelConfig(checkpoint="acme/base", kind="cross-encoder")).directory
+trained = source_of(ModelConfig(checkpoint="acme/base", kind="cross-encoder"), KINDS["cross-encoder"]).directory
 print(json.dumps({"scores": scores, "trained": sorted(path.name for path in trained.iterdir())}))
 """
 

@@ -165,16 +165,21 @@ def test_a_gguf_file_and_a_chat_model(hub: Hub, folders: dict[str, Path], tmp_pa
 
 def test_training_starts_from_a_copy(hub: Hub) -> None:
     """The files are ModelScope's, and the template and limits those of the named model."""
-    schema, source = (
+    kinds, schema, source = (
+        pytest.importorskip("rerank_trainers.kinds"),
         pytest.importorskip("rerank_trainers.config.schema"),
         pytest.importorskip("rerank_trainers.model.source"),
     )
     for checkpoint, followed in ((COPY, "bge-reranker-base"), (MODEL, None)):
-        found = source.source_of(schema.ModelConfig(checkpoint=checkpoint, kind="cross-encoder"))
+        found = source.source_of(
+            schema.ModelConfig(checkpoint=checkpoint, kind="cross-encoder"), kinds.KINDS["cross-encoder"]
+        )
         assert (found.directory / "model.safetensors").is_file()
         assert (found.follows.name if found.follows else None) == followed
     with pytest.raises(CheckpointError, match="was not found on"):
-        source.source_of(schema.ModelConfig(checkpoint="modelscope:acme/absent", kind="cross-encoder"))
+        source.source_of(
+            schema.ModelConfig(checkpoint="modelscope:acme/absent", kind="cross-encoder"), kinds.KINDS["cross-encoder"]
+        )
 
 
 # ---------------------------------------------------------------------- faults

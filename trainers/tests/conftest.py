@@ -105,9 +105,11 @@ def preparing(configured: Callable[..., Config]) -> Callable[..., Run]:
     ) -> Run:
         import transformers
 
+        from rerank_trainers.kinds import kind_of
         from rerank_trainers.loop.prepare import prepare
 
-        run = prepare(configured(*assignments), rows_of() if rows is None else rows, dev)
+        config = configured(*assignments)
+        run = prepare(config, kind_of(config.model), rows_of() if rows is None else rows, dev)
         # Its tables go to stdout.
         run.trainer.remove_callback(transformers.PrinterCallback)
         return run

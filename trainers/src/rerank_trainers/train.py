@@ -16,6 +16,7 @@ from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config
 from rerank_trainers.data.row_store import RowStore
 from rerank_trainers.evaluation.dev_set import Result
+from rerank_trainers.kinds import kind_of
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.loop.preflight import check_out
 from rerank_trainers.loop.prepare import Run, objective_from, open_planned, plan_run, prepare
@@ -50,7 +51,7 @@ def read_data(config: Config, progress: Progress | None = None) -> Data:
         if report is not None and report.counts:
             _LOG.warning("%s: %s", name, report.as_text())
     usable = data.usable()
-    reason = data.why_no_signal(objective_from(config).needs)
+    reason = data.why_no_signal(objective_from(config, kind_of(config.model)).needs)
     if reason is not None:
         raise InputError(f"nothing can be learned from these rows: {reason}")
     return Data(*usable)
@@ -98,7 +99,7 @@ def rehearse(
         InputError, CheckpointError: as `train` would.
     """
     data, _, checkpoint = _ready(config, resume=resume, overwrite=overwrite, publish=True, progress=progress)
-    model, _ = open_planned(plan_run(config, data.rows, data.dev), config, data.rows, data.dev)
+    model, _ = open_planned(plan_run(config, kind_of(config.model), data.rows, data.dev), config, data.rows, data.dev)
     if checkpoint is not None:
         resume_checks.check_start(model.spec, config, checkpoint)
     return data
@@ -114,7 +115,9 @@ def _ready(
     """
     # Reading the data may take long, so faulty settings are reported before it.
     check_settings(config, evaluates=bool(config.data.eval))
-    objective_from(config)
+    kind = kind_of(config.model)
+    kind.check(config)
+    objective_from(config, kind)
     check_out(config)
     if publish:
         check_target(Path(config.train.out) / "final", overwrite=True)
@@ -154,7 +157,7 @@ def train(
         PublishError: the folder did not load with equal scores.
     """
     data, facts, checkpoint = _ready(config, resume=resume, overwrite=overwrite, publish=publish, progress=progress)
-    run = prepare(config, data.rows, data.dev)
+    run = prepare(config, kind_of(config.model), data.rows, data.dev)
     run.facts = facts
     for callback in callbacks or []:
         run.trainer.add_callback(callback)

@@ -13,6 +13,7 @@ from typer.testing import CliRunner, Result
 
 from helpers.examples import EXAMPLES
 from rerank_trainers.cli.check import check
+from rerank_trainers.kinds import kind_of
 
 app = typer.Typer(rich_markup_mode=None, pretty_exceptions_enable=False)
 app.command()(check)
@@ -125,7 +126,7 @@ def test_the_check_asks_what_the_default_objective_asks() -> None:
     from rerank_trainers.loop.prepare import objective_from
     from rerank_trainers.objectives.required_data import DefaultObjective
 
-    objective = objective_from(Config())
+    objective = objective_from(Config(), kind_of(Config().model))
 
     assert (DefaultObjective().name, DefaultObjective().needs) == (objective.name, objective.needs)
     assert DefaultObjective().needs.score_differences == objective.needs.score_differences

@@ -18,6 +18,7 @@ import transformers
 
 from rerank_trainers.config.parse import parse_config
 from rerank_trainers.data.row_store import open_rows
+from rerank_trainers.kinds import kind_of
 from rerank_trainers.loop.prepare import prepare
 from rerank_trainers.train import leave, train
 
@@ -35,7 +36,8 @@ def do(job: dict[str, Any]) -> None:
     """Train, measure and write down."""
     if "rows" in job:
         dev = open_rows([job["dev"]]) if job.get("dev") else None
-        run = prepare(parse_config(job["config"]), open_rows([job["rows"]]), dev)
+        config = parse_config(job["config"])
+        run = prepare(config, kind_of(config.model), open_rows([job["rows"]]), dev)
         run.trainer.remove_callback(transformers.PrinterCallback)
         if job.get("loud"):
             run.trainer.add_callback(Loud())

@@ -17,6 +17,7 @@ from accelerate.utils import convert_outputs_to_fp32
 from rerank_core import Reranker
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.config.schema import LoraOptions, ModelConfig
+from rerank_trainers.kinds import kind_of
 from rerank_trainers.model.trained_model import Model, open_model
 
 PAIRS = [
@@ -56,7 +57,7 @@ def open_models(place: Path) -> dict[str, Model]:
             like="qwen3-reranker-0.6b", template=None, answers=(),
         ),
     }  # fmt: skip
-    made = {name: open_model(config, name=f"Tiny {name}") for name, config in configs.items()}
+    made = {name: open_model(config, kind_of(config), name=f"Tiny {name}") for name, config in configs.items()}
     for model in made.values():
         trained(model.module)
     return made

@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rerank_core import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.schema import ModelConfig
+from rerank_trainers.kinds import kind_of
 from rerank_trainers.loop.dataset import Group
 from rerank_trainers.loop.passes import Pass, Passes
 from rerank_trainers.loop.prepare import live_reranker
@@ -35,7 +36,10 @@ def models(encoder: Path, decoder: Path) -> dict[str, Model]:
             "answers": ("yes", "no"),
         },
     }
-    found = {name: open_model(ModelConfig(max_length=128, **one), name=name) for name, one in told.items()}
+    found = {
+        name: open_model(config := ModelConfig(max_length=128, **one), kind_of(config), name=name)
+        for name, one in told.items()
+    }
     assert [found[name].scorer.packed for name in KINDS] == [True, False, True]
     return found
 

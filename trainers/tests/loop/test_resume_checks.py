@@ -16,6 +16,7 @@ from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_cross_encoder
 from rerank_trainers.config.parse import parse_config, read_config, set_values
 from rerank_trainers.data.row_writer import row_to_json
+from rerank_trainers.kinds import KINDS
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.model.checkpoint_files import unfinished
 from rerank_trainers.model.checkpoints import find_checkpoint
@@ -158,7 +159,7 @@ def test_the_whole_command_refuses_before_a_model_is_opened(
     assert contents(tmp_path / "run") == before
     assert not (tmp_path / "never").exists()
 
-    published = publish_checkpoint(tmp_path / "run", tmp_path / "published").directory
+    published = publish_checkpoint(tmp_path / "run", tmp_path / "published", KINDS).directory
     told = set_values(dataclasses.asdict(config), [f"model.checkpoint={published}", f"train.out={tmp_path / 'new'}"])
     assert train(parse_config(told), publish=False).run.trainer.state.global_step == 2
     assert train(config, publish=False, overwrite=True).run.trainer.state.global_step == 2

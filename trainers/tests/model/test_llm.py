@@ -16,6 +16,7 @@ from rerank_core import CheckpointError, InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_encoder_decoder
 from rerank_trainers.config.schema import ModelConfig
+from rerank_trainers.kinds import kind_of
 from rerank_trainers.loop.prepare import Run, live_reranker
 from rerank_trainers.model.trained_model import open_model
 
@@ -252,4 +253,4 @@ def test_an_encoder_decoder_is_refused(tmp_path: Path) -> None:
         checkpoint=str(tiny_encoder_decoder(tmp_path)), kind="llm", template=PIECES, answers=("yes", "no")
     )
     with pytest.raises(InputError, match=r"is an encoder-decoder \(model_type 't5'\), which cannot be trained here"):
-        open_model(config, name="x")
+        open_model(config, kind_of(config), name="x")

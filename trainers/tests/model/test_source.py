@@ -12,6 +12,7 @@ from rerank_core import CheckpointError, Head, ModelSpec, Reranker, load, write_
 from rerank_core.plugins import registry
 from rerank_core.testing import fake_spec, tiny_causal_lm, tiny_cross_encoder
 from rerank_trainers.config.schema import ModelConfig
+from rerank_trainers.kinds import KINDS
 from rerank_trainers.model import source as source_module
 from rerank_trainers.model.source import source_of
 from rerank_trainers.model.trained_model import open_model
@@ -31,7 +32,10 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 @pytest.mark.parametrize("named", ["./BAAI/bge-reranker-base", "own/model", "./own/model"])
 def test_a_path_or_a_string_that_no_model_has_is_a_directory(named: str, here: Path) -> None:
     """A string written as a path names the directory, whatever model is called like it."""
-    assert source_of(ModelConfig(checkpoint=named)).directory == (here / named).resolve()
+    assert source_of(ModelConfig(checkpoint=named), CROSS).directory == (here / named).resolve()
+
+
+CROSS = KINDS["cross-encoder"]
 
 
 def test_a_folder_never_takes_over_a_models_name(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -43,7 +47,7 @@ def test_a_folder_never_takes_over_a_models_name(here: Path, monkeypatch: pytest
         return here / "own/model"
 
     monkeypatch.setattr(source_module, "locate", located)
-    source = source_of(ModelConfig(checkpoint="BAAI/bge-reranker-base"))
+    source = source_of(ModelConfig(checkpoint="BAAI/bge-reranker-base"), CROSS)
 
     assert asked == [registry.default().named("bge-reranker-base")]
     assert source.directory == here / "own/model"
@@ -53,7 +57,7 @@ def test_a_folder_never_takes_over_a_models_name(here: Path, monkeypatch: pytest
 def test_a_path_that_is_not_there_is_said(missing: str, here: Path) -> None:
     """A path without a directory is a CheckpointError at once; the hub is not asked."""
     with pytest.raises(CheckpointError, match="no such directory"):
-        source_of(ModelConfig(checkpoint=missing))
+        source_of(ModelConfig(checkpoint=missing), CROSS)
 
 
 def test_a_snapshot_of_the_hubs_cache_is_published_under_its_hub_id(tmp_path: Path) -> None:
@@ -78,12 +82,12 @@ def test_a_reranker_with_two_labels_starts_with_its_scores(tmp_path: Path, famil
     """The rows of its two labels become one row, their difference; other classifiers start with a random head."""
     folder = tiny_cross_encoder(tmp_path / "two", family, labels=2)
     pairs = [("what is a panda?", "a bear"), ("what is a panda?", "竹子")]
-    fresh = open_model(ModelConfig(checkpoint=str(folder), kind="cross-encoder"), name="x").fresh
+    fresh = open_model(ModelConfig(checkpoint=str(folder), kind="cross-encoder"), CROSS, name="x").fresh
     config = json.loads((folder / "config.json").read_text("utf-8"))
     config["id2label"], config["label2id"] = {"0": "yes", "1": "no"}, {"yes": 0, "no": 1}
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
     expected = load(folder, device="cpu").score(pairs)
-    model = open_model(ModelConfig(checkpoint=str(folder), kind="cross-encoder"), name="x")
+    model = open_model(ModelConfig(checkpoint=str(folder), kind="cross-encoder"), CROSS, name="x")
     model.module.eval()
 
     assert any("classifier" in name for name in fresh)
@@ -102,7 +106,7 @@ def test_the_label_of_a_reranker_json_is_the_start_too(tmp_path: Path) -> None:
     head = Head.classifier(labels=("LABEL_0", "LABEL_1"), label="LABEL_0")
     write_spec(fake_spec("two", head=head), folder)
     expected = load(folder, device="cpu").score([("a", "bear")])
-    model = open_model(ModelConfig(checkpoint=str(folder), kind="cross-encoder"), name="x")
+    model = open_model(ModelConfig(checkpoint=str(folder), kind="cross-encoder"), CROSS, name="x")
     model.module.eval()
 
     assert (model.fresh, model.spec.head, model.spec.options) == ((), Head.classifier(), ())

@@ -15,8 +15,10 @@ from rerank_trainers.config.schema import Config
 from rerank_trainers.evaluation.calibration import Scaling
 from rerank_trainers.evaluation.dev_set import Result
 from rerank_trainers.evaluation.intervals import interval, paired
+from rerank_trainers.kinds import KINDS
 from rerank_trainers.publish.card import CardFacts, card, public_name
 
+CROSS = KINDS["cross-encoder"]
 SPEC = ModelSpec(
     "tiny-panda", head=Head.classifier(), max_length=256, license="apache-2.0", languages=("zh", "en"),
     description="Ranks pandas.",
@@ -53,7 +55,12 @@ def facts(config: Config) -> CardFacts:
 
 def test_a_card_without_facts_has_no_numbers() -> None:
     """What nobody told is left out: no results, data, settings or calibration, and nothing says None."""
-    text = card(ModelSpec("plain", head=Head.classifier()), CardFacts(date="2026-11-25", versions={}), dtype="float32")
+    text = card(
+        ModelSpec("plain", head=Head.classifier()),
+        CROSS,
+        CardFacts(date="2026-11-25", versions={}),
+        dtype="float32",
+    )
     assert re.findall(r"^## (.*)$", text, re.M) == ["Use"]
     assert "None" not in text
     assert "fine-tuned" not in text
@@ -62,7 +69,7 @@ def test_a_card_without_facts_has_no_numbers() -> None:
 
 def test_the_front_matter_is_what_the_hub_reads() -> None:
     """License, languages, library, task and tags are YAML between dashes; the hub id of the origin is the base."""
-    text = card(SPEC, CardFacts(origin="BAAI/bge-reranker-base"), dtype="float16")
+    text = card(SPEC, CROSS, CardFacts(origin="BAAI/bge-reranker-base"), dtype="float16")
     _, front, _ = text.split("---\n", 2)
     assert yaml.safe_load(front) == {
         "license": "apache-2.0",
@@ -80,7 +87,7 @@ def test_the_use_block_runs(tmp_path: Path) -> None:
     """The three lines of the card are Python that loads a folder and ranks."""
     from rerank_core.testing import tiny_cross_encoder
 
-    text = card(SPEC, CardFacts(), dtype="float32", scaling=Scaling(2.0, 0.1))
+    text = card(SPEC, CROSS, CardFacts(), dtype="float32", scaling=Scaling(2.0, 0.1))
     code = text.split("```python\n")[1].split("```")[0]
     folder = tiny_cross_encoder(tmp_path / "tiny")
     names: dict[str, object] = {}
@@ -92,7 +99,7 @@ def test_the_use_block_runs(tmp_path: Path) -> None:
 
 def test_paths_of_the_trainers_machine_are_not_told(facts: CardFacts) -> None:
     """Of an origin on disk the last part is named; data and run folders not at all."""
-    text = card(SPEC, facts, dtype="float32")
+    text = card(SPEC, CROSS, facts, dtype="float32")
     assert "alice" not in text
     assert "fine-tuned from `base-zh`" in text
     assert "base_model" not in text
@@ -109,7 +116,7 @@ def test_an_existing_folder_is_no_hub_id(tmp_path: Path, monkeypatch: pytest.Mon
 
 def test_results_stand_beside_those_before_training(facts: CardFacts) -> None:
     """Each measure has its mean and interval before and after, and the paired interval of the difference."""
-    text = card(SPEC, facts, dtype="float32")
+    text = card(SPEC, CROSS, facts, dtype="float32")
     line = next(line for line in text.splitlines() if line.startswith("| nDCG@10"))
     before, after, gain = (
         interval(BEFORE["nDCG@10"]), interval(AFTER["nDCG@10"]), paired(BEFORE["nDCG@10"], AFTER["nDCG@10"]),
@@ -123,7 +130,7 @@ def test_results_stand_beside_those_before_training(facts: CardFacts) -> None:
 def test_one_query_has_no_interval(facts: CardFacts) -> None:
     """A single query is a value, and no interval is invented for it."""
     alone = CardFacts(after=Result({"AP": 0.5}, {"AP": [0.5]}), date="2026-11-25", versions={})
-    text = card(SPEC, alone, dtype="float32")
+    text = card(SPEC, CROSS, alone, dtype="float32")
     assert "| AP | 0.5000 |" in text
     assert "interval" not in text
     assert "Calibration" not in text
@@ -131,7 +138,7 @@ def test_one_query_has_no_interval(facts: CardFacts) -> None:
 
 def test_settings_and_data_are_told(facts: CardFacts) -> None:
     """Objective, adapters, rates, sources with their rows and the digest stand in tables that no name can break."""
-    text = card(SPEC, facts, dtype="float32")
+    text = card(SPEC, CROSS, facts, dtype="float32")
     for line in (
         '| objective | softmax_ce + 0.1 × bce {"pos_weight": 2.0} |',
         "| LoRA | r 8, alpha 64, dropout 0.05 |",
@@ -148,7 +155,7 @@ def test_settings_and_data_are_told(facts: CardFacts) -> None:
 @pytest.mark.parametrize("scaling", [None, Scaling(1.5, -0.25)])
 def test_calibration_is_reported(facts: CardFacts, scaling: Scaling | None) -> None:
     """Errors before and after the fit, and a histogram whose counts are all documents."""
-    text = card(SPEC, facts, dtype="float32", scaling=scaling)
+    text = card(SPEC, CROSS, facts, dtype="float32", scaling=scaling)
     assert "Of 8 dev documents, 3 are relevant." in text
     told = "The published weights hold 1.5 × score - 0.25" if scaling else "Platt's fit to these labels is "
     assert told in text
@@ -163,7 +170,7 @@ def test_calibration_is_reported(facts: CardFacts, scaling: Scaling | None) -> N
 def test_a_language_model_is_described_as_one() -> None:
     """Tags and the class of transformers are a causal model's."""
     spec = ModelSpec("llm", head=Head.last_token("yes", "no"), template=Template(after="\n"))
-    text = card(spec, CardFacts(), dtype="bfloat16")
+    text = card(spec, KINDS["llm"], CardFacts(), dtype="bfloat16")
     assert "llm-reranker" in text
     assert "AutoModelForCausalLM" in text
     assert "CrossEncoder" not in text

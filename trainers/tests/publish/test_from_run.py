@@ -18,6 +18,7 @@ from rerank_core.testing import tiny_cross_encoder
 from rerank_trainers.config.schema import PublishConfig
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.row_writer import row_to_json
+from rerank_trainers.kinds import KINDS
 from rerank_trainers.loop.prepare import Run, live_reranker
 from rerank_trainers.loop.run_record import data_facts, record
 from rerank_trainers.model.checkpoints import config_beside, find_checkpoint, open_checkpoint
@@ -99,12 +100,12 @@ def test_the_best_checkpoint_is_found_wherever_the_run_lies(run: Path, tmp_path:
 
 def test_a_checkpoint_of_adapters_is_published_merged(run: Path, rows: Rows, tmp_path: Path) -> None:
     """The base and the adapter, with the head that was trained beside it, become one plain folder with equal scores."""
-    model = open_checkpoint(find_checkpoint(run, 4), config_beside(find_checkpoint(run, 4)).model)  # type: ignore[union-attr]
-    first = open_checkpoint(find_checkpoint(run), config_beside(find_checkpoint(run)).model)  # type: ignore[union-attr]
+    model = open_checkpoint(find_checkpoint(run, 4), KINDS, config_beside(find_checkpoint(run, 4)).model)  # type: ignore[union-attr]
+    first = open_checkpoint(find_checkpoint(run), KINDS, config_beside(find_checkpoint(run)).model)  # type: ignore[union-attr]
     wanted = live_reranker(model).score(PAIRS)
     assert wanted != pytest.approx(live_reranker(first).score(PAIRS), abs=1e-3)
     found = publish_checkpoint(
-        run, tmp_path / "out", PublishConfig(license="mit", languages=("zh",)), checkpoint=4, dev_rows=rows(5)
+        run, tmp_path / "out", KINDS, PublishConfig(license="mit", languages=("zh",)), checkpoint=4, dev_rows=rows(5)
     )
     assert not (tmp_path / "out" / "adapter_config.json").exists()
     assert scores(found.directory) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
@@ -120,8 +121,8 @@ def test_an_adapter_opens_without_its_run(run: Path, tmp_path: Path) -> None:
     shutil.copytree(run / "checkpoints" / "checkpoint-4", tmp_path / "moved")
     config = config_beside(find_checkpoint(run))
     assert config is not None
-    wanted = live_reranker(open_checkpoint(find_checkpoint(run, 4), config.model)).score(PAIRS)
-    assert live_reranker(open_checkpoint(tmp_path / "moved")).score(PAIRS) == wanted
+    wanted = live_reranker(open_checkpoint(find_checkpoint(run, 4), KINDS, config.model)).score(PAIRS)
+    assert live_reranker(open_checkpoint(tmp_path / "moved", KINDS)).score(PAIRS) == wanted
 
 
 def test_a_checkpoint_without_its_head_is_refused(run: Path, tmp_path: Path) -> None:
@@ -134,7 +135,7 @@ def test_a_checkpoint_without_its_head_is_refused(run: Path, tmp_path: Path) -> 
     assert len(kept) < len(weights)
     save_file(kept, tmp_path / "moved" / "adapter_model.safetensors")
     with pytest.raises(CheckpointError, match="classifier"):
-        open_checkpoint(tmp_path / "moved")
+        open_checkpoint(tmp_path / "moved", KINDS)
 
 
 @pytest.mark.parametrize("kind", ["llm", "layerwise"])
@@ -151,8 +152,8 @@ def test_a_language_model_goes_the_same_way(
     wanted = live_reranker(run.model).score(PAIRS)
     checkpoint = find_checkpoint(Path(run.config.train.out))
     shutil.copytree(checkpoint, tmp_path / "moved")
-    for model in (open_checkpoint(checkpoint, run.config.model), open_checkpoint(tmp_path / "moved")):
+    for model in (open_checkpoint(checkpoint, KINDS, run.config.model), open_checkpoint(tmp_path / "moved", KINDS)):
         assert live_reranker(model).score(PAIRS) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
     if kind == "layerwise":
-        found = publish_checkpoint(tmp_path / "moved", tmp_path / "out")
+        found = publish_checkpoint(tmp_path / "moved", tmp_path / "out", KINDS)
         assert scores(found.directory) == pytest.approx(wanted, rel=1e-5, abs=1e-5)

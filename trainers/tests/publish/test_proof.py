@@ -119,7 +119,7 @@ def test_what_is_there_is_not_replaced_unasked(models: dict[str, Model], tmp_pat
 def test_only_a_classifier_can_be_calibrated(models: dict[str, Model], tmp_path: Path) -> None:
     """A language model's logits take no scale and offset; without dev labels there is nothing to fit to."""
     scored = Result({}, {}, [(1.0, 1), (0.0, 0), (0.5, 1), (0.7, 0)])
-    with pytest.raises(InputError, match="is a language model, whose weights cannot take"):
+    with pytest.raises(InputError, match="is of the kind 'llm', whose weights cannot take"):
         publish(models["llm"], tmp_path / "out", PublishConfig(calibrate=True), facts=CardFacts(after=scored))
     with pytest.raises(InputError, match="needs a dev set with labels"):
         publish(models["whole"], tmp_path / "out", PublishConfig(calibrate=True))

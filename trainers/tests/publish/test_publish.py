@@ -20,6 +20,7 @@ from rerank_core.testing import tiny_cross_encoder
 from rerank_core.types import Document
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.errors import PublishError
+from rerank_trainers.kinds import KINDS
 from rerank_trainers.model.trained_model import Model, open_model
 from rerank_trainers.publish import publish as publishing
 from rerank_trainers.publish.publish import TOLERANCE, Published, publish
@@ -168,7 +169,7 @@ def typed(tmp_path_factory: pytest.TempPathFactory) -> Model:
     told = {k: v for k, v in json.loads(settings.read_text("utf-8")).items() if k != "model_input_names"}
     settings.write_text(json.dumps(told))
     words = {"query": "query: {query}", "doc": "{doc} (passage)"}
-    return open_model(ModelConfig(checkpoint=str(origin), template=words), name="typed")
+    return open_model(ModelConfig(checkpoint=str(origin), template=words), KINDS["cross-encoder"], name="typed")
 
 
 def test_every_library_scores_as_the_card_says(

@@ -103,9 +103,10 @@ def check(
 
 def _objective_of(run: Config) -> ObjectiveInfo:
     # Objectives need torch, which takes seconds to import.
+    from rerank_trainers.kinds import kind_of
     from rerank_trainers.loop.prepare import objective_from
 
-    return objective_from(run)
+    return objective_from(run, kind_of(run.model))
 
 
 def _refusal(checked: CheckedData, objective_info: ObjectiveInfo) -> str | None:

@@ -75,6 +75,7 @@ def publish(
     """
     # These import torch, which `--help` does not need.
     from rerank_trainers.config.schema import PublishConfig
+    from rerank_trainers.kinds import KINDS
     from rerank_trainers.model.checkpoints import config_beside, find_checkpoint
     from rerank_trainers.publish.from_run import publish_checkpoint
     from rerank_trainers.publish.hub import push as pushed
@@ -91,7 +92,7 @@ def publish(
         **{name: value for name, value in given.items() if value is not None},
     )
     dev = _dev_rows(config) if evaluate and config is not None and config.data.eval else None
-    published = publish_checkpoint(folder, out, settings, dev_rows=dev, overwrite=overwrite)
+    published = publish_checkpoint(folder, out, KINDS, settings, dev_rows=dev, overwrite=overwrite)
     address = None if push is None else pushed(published.directory, push, private=private)
     if as_json:
         emit_json({"schema_version": 1, **published.to_dict(), "pushed": address})

@@ -61,10 +61,5 @@ def check_settings(config: Config, *, evaluates: bool) -> None:
         raise InputError(
             "train.patience counts evaluations of a dev set, and data.eval is empty; set it, or leave patience out"
         )
-    if config.publish.calibrate and model.kind in ("llm", "layerwise"):
-        raise InputError(
-            f"publish.calibrate is true, and model.kind is {model.kind!r}: a language model cannot store a scale "
-            "and an offset of the score; leave calibrate out, the model card reports the fit"
-        )
     if config.publish.calibrate and not evaluates:
         raise InputError("publish.calibrate fits the score to the labels of a dev set; set data.eval, or leave it out")

@@ -27,9 +27,9 @@ from rerank_trainers.loop.preflight import check_queries, check_room, check_sche
 from rerank_trainers.loop.run import Run, live_reranker, measure
 from rerank_trainers.loop.trainer import RerankTrainer
 from rerank_trainers.model import trained_model as models
-from rerank_trainers.model.kind import check_start
+from rerank_trainers.model.check_kind import check_start
+from rerank_trainers.model.kind import ModelKind
 from rerank_trainers.objectives.base import Objective
-from rerank_trainers.objectives.layerwise import Layerwise
 from rerank_trainers.objectives.registry import make_objective
 from rerank_trainers.objectives.required_data import check_needs
 from rerank_trainers.objectives.weighted import weighted_sum
@@ -39,7 +39,7 @@ __all__ = ["Run", "RunPlan", "live_reranker", "objective_from", "plan_run", "pre
 _LOG = logging.getLogger("rerank_trainers")
 
 
-def objective_from(config: Config) -> Objective:
+def objective_from(config: Config, kind: ModelKind) -> Objective:
     """The objective of a configuration, or the weighted sum of several.
 
     Raises:
@@ -49,13 +49,14 @@ def objective_from(config: Config) -> Objective:
         raise InputError("objective is empty; name at least one, like softmax_ce")
     parts = [(part.weight, make_objective(part.name, **part.options)) for part in config.objective]
     objective = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else weighted_sum(parts)
-    return Layerwise(objective, config.model.self_distill) if config.model.kind == "layerwise" else objective
+    return kind.objective(objective, config.model)
 
 
 @dataclass(frozen=True, eq=False)
 class RunPlan:
     """A checked configuration, before the model is loaded."""
 
+    kind: ModelKind
     objective: Objective
     train: TrainConfig
     args: transformers.TrainingArguments
@@ -63,7 +64,9 @@ class RunPlan:
     dev: DevSet | None
 
 
-def plan_run(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> RunPlan:
+def plan_run(
+    config: Config, kind: ModelKind, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None
+) -> RunPlan:
     """Check everything that can be checked without a model.
 
     Args:
@@ -77,7 +80,8 @@ def plan_run(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Tra
         raise InputError("there is no row to train on")
     train = config.train
     check_settings(config, evaluates=dev_rows is not None)
-    objective = objective_from(config)
+    kind.check(config)
+    objective = objective_from(config, kind)
     check_needs(objective, rows, config.data.group_size)
     scale = config.data.label_scale()
     if dev_rows is not None:
@@ -87,7 +91,7 @@ def plan_run(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Tra
     check_schedule(args, resume_checks.steps_of(config, len(rows)))
     check_start(config.model, registry.default())
     if dev_rows is None:
-        return RunPlan(objective, train, args, scale, None)
+        return RunPlan(kind, objective, train, args, scale, None)
     measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
     dev = DevSet(dev_rows, measures, scale=scale, rank=args.process_index, world=args.world_size)
     if dev.left_out:
@@ -96,7 +100,7 @@ def plan_run(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[Tra
             dev.left_out,
             len(dev_rows),
         )
-    return RunPlan(objective, train, args, scale, dev)
+    return RunPlan(kind, objective, train, args, scale, dev)
 
 
 def open_planned(
@@ -112,7 +116,7 @@ def open_planned(
     # Set before the model is loaded: a fresh head is drawn from the seed.
     transformers.set_seed(train.seed)
     name = Path(train.out).resolve().name
-    model = models.open_model(config.model, name=name, frozen_bias=planned.objective.shift_invariant)
+    model = models.open_model(config.model, planned.kind, name=name, frozen_bias=planned.objective.shift_invariant)
     limit = model.scorer.max_positions
     if limit is not None and config.model.max_length > limit:
         raise InputError(
@@ -132,14 +136,16 @@ def open_planned(
     return model, passes
 
 
-def prepare(config: Config, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None) -> Run:
+def prepare(
+    config: Config, kind: ModelKind, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None
+) -> Run:
     """Check everything that needs no model (see `plan_run`), then load the model and build the trainer.
 
     Raises:
         InputError: settings and data that contradict each other.
         CheckpointError: a model that cannot be loaded.
     """
-    planned = plan_run(config, rows, dev_rows)
+    planned = plan_run(config, kind, rows, dev_rows)
     train, objective, args, dev = planned.train, planned.objective, planned.args, planned.dev
     model, passes = open_planned(planned, config, rows, dev_rows)
     _warn(model, rows)

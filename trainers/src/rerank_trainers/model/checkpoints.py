@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,14 +18,13 @@ from rerank_core.spec.untrusted_files import read_json
 from rerank_trainers.config.parse import parse_config, read_config
 from rerank_trainers.config.schema import Config, ModelConfig
 from rerank_trainers.model.checkpoint_files import flaw_of, numbered, state_of, whole_checkpoints
+from rerank_trainers.model.kind import Kinds, ModelKind
 from rerank_trainers.model.source import tokenizer_of
 from rerank_trainers.model.trained_model import Model, open_model
 
 __all__ = ["config_beside", "find_checkpoint", "open_checkpoint"]
 
 _LOG = logging.getLogger("rerank_trainers")
-
-_KINDS = {"classifier": "cross-encoder", "last_token": "llm", "layers": "layerwise"}
 
 
 def find_checkpoint(path: Path, number: int | None = None) -> Path:
@@ -76,10 +75,11 @@ def config_beside(checkpoint: Path) -> Config | None:
     return parse_config(read_config(path))
 
 
-def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model:
+def open_checkpoint(directory: Path, kinds: Kinds, config: ModelConfig | None = None) -> Model:
     """Load a checkpoint in float32 and eval mode; an adapter is merged into its base model.
 
     Args:
+        kinds: the kinds that can be trained.
         config: model settings of the run; they name the base model of an adapter.
 
     Raises:
@@ -89,11 +89,13 @@ def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model
     spec = registry.default().resolve(str(directory))
     base = read_json(directory / FILE_NAME).get("base")
     # lora=None loads a quantized base in full precision, so that the adapter can be merged.
-    settings = replace(config or _guessed(directory, spec), lora=None, gradient_checkpointing=False, name=spec.name)
+    kind = _kind(directory, spec, kinds) if config is None else kinds[config.kind or "cross-encoder"]
+    settings = config or _guessed(directory, spec, kind)
+    settings = replace(settings, lora=None, gradient_checkpointing=False, name=spec.name)
     adapter = is_adapter(directory)
     if not adapter:
         settings = replace(settings, checkpoint=str(directory), like=None, template=None, answers=(), revision=None)
-    model = open_model(settings, name=spec.name)
+    model = open_model(settings, kind, name=spec.name)
     tokenizer = tokenizer_of(directory)
     held = merge_into(model.module, directory).whole if adapter else {}
     fresh = [name for name in model.fresh if name not in held]
@@ -102,19 +104,21 @@ def open_checkpoint(directory: Path, config: ModelConfig | None = None) -> Model
     module = model.module.eval()
     scorer = scorer_of(module, tokenizer, spec)
     origin = (config or settings).checkpoint
-    return Model(module, tokenizer, spec, scorer, base, (), origin)
+    return Model(kind, module, tokenizer, spec, scorer, base, (), origin)
 
 
-def _guessed(directory: Path, spec: ModelSpec) -> ModelConfig:
+def _kind(directory: Path, spec: ModelSpec, kinds: Kinds) -> ModelKind:
+    """The kind whose own head, the first of its heads, the checkpoint has."""
+    for kind in kinds.values():
+        if spec.head is not None and kind.heads[0] == spec.head.kind:
+            return kind
+    raise InputError(f"{str(directory)!r} is no checkpoint of this trainer: its head is {spec.head!r}")
+
+
+def _guessed(directory: Path, spec: ModelSpec, kind: ModelKind) -> ModelConfig:
     """Model settings read from the files of a checkpoint."""
-    head = spec.head
-    kind: Any = _KINDS.get(head.kind) if head else None
-    if head is None or kind is None:
-        raise InputError(f"{str(directory)!r} is no checkpoint of this trainer: its head is {head!r}")
+    assert spec.head is not None
     base = read_json(directory / CONFIG).get("base_model_name_or_path") if is_adapter(directory) else None
-    settings = ModelConfig(kind=kind, checkpoint=str(base or ""), max_length=spec.max_length)
-    settings = replace(settings, max_query_length=spec.max_query_length, first_layer=head.first or settings.first_layer)
-    if head.kind == "classifier":
-        return settings
-    answers: Any = tuple(label for label in (head.positive, head.negative) if label is not None)  # words or token ids
-    return replace(settings, template=asdict(spec.template), answers=answers)
+    name: Any = kind.name
+    settings = ModelConfig(kind=name, checkpoint=str(base or ""), max_length=spec.max_length)
+    return replace(settings, max_query_length=spec.max_query_length, **kind.settings(spec.head, spec))

@@ -1,115 +1,125 @@
-"""Refuses to turn a checkpoint that ranks in another way into a cross-encoder, unless the settings ask for it."""
+"""`ModelKind`: the differences between the kinds of model that can be trained. Each kind is a file of `kinds/`."""
 
 from __future__ import annotations
 
-import json
-from pathlib import Path
-from typing import Literal
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
-from rerank_core import CheckpointError, InputError, ModelSpec, UnknownModelError
-from rerank_core.plugins.registry import Registry
-from rerank_core.spec.reranker_json import spec_of_directory
-from rerank_trainers.config.schema import ModelConfig
+from rerank_core import Head, InputError, ModelSpec, Template
+from rerank_trainers.config.schema import Config, ModelConfig
 
-__all__ = ["DEFAULT", "check_kind", "check_start"]
+if TYPE_CHECKING:
+    from rerank_core.spec.template import Wrap
+    from rerank_trainers.model.source import Source
+    from rerank_trainers.objectives.base import Objective
 
-DEFAULT: Literal["cross-encoder"] = "cross-encoder"
-
-# By kind of head: a description of such a model, and how to train it without changing its kind.
-_OTHERS = {
-    "dense": ("a cross-encoder whose score comes from layers beside it (Head.dense), which are not trained here", ""),
-    "maxsim": ("a late-interaction model, which cannot be trained as such here", ""),
-    "cosine": ("an embedding model, which cannot be trained as such here", ""),
-    "last_token": (
-        "a causal language model that answers with a word",
-        "`rerank train llm`, or --set model.kind=llm, trains it as a language model. ",
-    ),
-    "layers": (
-        "a causal language model with a score at every layer",
-        "--set model.kind=layerwise trains it as a layerwise model. ",
-    ),
-}
+__all__ = ["Kinds", "Loaded", "ModelKind"]
 
 
-def check_start(config: ModelConfig, known: Registry) -> None:
-    """`check_kind` for checkpoints that need no download: installed names and directories.
+@dataclass(frozen=True, eq=False)
+class Loaded:
+    """A module in float32, ready to be trained.
 
-    Raises:
-        InputError: as `check_kind`; or a model without weights, such as a remote API.
+    Attributes:
+        spec: the spec of the model in training, with the head as it will be saved.
+        fresh: names of the weights that start at random.
     """
-    if not config.checkpoint:
-        return
-    directory = known.directory(config.checkpoint)
-    if directory is not None:
-        check_kind(config, known, directory)
-        return
-    try:
-        named = known.named(config.checkpoint)
-    except UnknownModelError:
-        return  # a hub id, perhaps
-    if not named.checkpoint:
-        raise InputError(
-            f"model.checkpoint {config.checkpoint!r} has no weights of its own; give the folder or hub id of a model "
-            "that has"
-        )
-    check_kind(config, known, named)
+
+    module: Any
+    spec: ModelSpec
+    fresh: Sequence[str] = ()
 
 
-def check_kind(config: ModelConfig, known: Registry, model: ModelSpec | Path) -> None:
-    """Refuse to give a fresh score head to a model that ranks in another way, unless ``model.kind`` asks for it.
+class ModelKind(ABC):
+    """A kind of model.
 
-    A base model, which cannot rank yet, gets a fresh head even if ``model.kind`` is not set.
-
-    Args:
-        model: the spec of a named model, else the directory of the checkpoint.
-
-    Raises:
-        InputError: names the kind of the checkpoint and both ways to continue.
+    Attributes:
+        name: the value of ``model.kind``.
+        heads: kinds of head whose models this kind continues, and whose template and limits it can follow.
+        keeps_code: whether it is scored by the code of the followed model's plugin, if that has any; otherwise by the
+            core's code.
+        wrap: the special tokens around a template of the configuration's own; see `Template`.
+        lora_task: peft's name of the task.
+        calibrates: whether its weights can hold a scale and an offset of the score.
+        in_batch: whether query and document are encoded separately, so that all texts of a step can be compared.
+        pools: whether each text has one vector.
+        tag, sentence: of the model card.
     """
-    if config.kind is not None:
-        return
-    kind, instead = _other_kind(known, model)
-    if kind:
-        raise InputError(
-            f"model.checkpoint {config.checkpoint!r} is {kind}. {instead}As a cross-encoder it would keep only its "
-            "layers: the score head would start at random, and the model would lose its ability to rank, above all on "
-            "texts unlike the training data. To train it so all the same, give --set model.kind=cross-encoder"
-        )
+
+    name: ClassVar[str]
+    heads: ClassVar[tuple[str, ...]]
+    keeps_code: ClassVar[bool] = True
+    wrap: ClassVar[Wrap] = "none"
+    lora_task: ClassVar[str | None] = None
+    calibrates: ClassVar[bool] = False
+    in_batch: ClassVar[bool] = False
+    pools: ClassVar[bool] = False
+    tag: ClassVar[str]
+    sentence: ClassVar[str]
+
+    def serves(self, spec: ModelSpec) -> bool:
+        """Whether a model is of this kind, or one whose template this kind can follow."""
+        return spec.head is not None and spec.head.kind in self.heads
+
+    def template(self, config: ModelConfig, like: ModelSpec | None) -> Template | None:
+        """The template where the configuration has none of its own; None if the kind needs a model to follow.
+
+        Args:
+            like: the model that is followed; None for none.
+        """
+        return None if like is None else like.template
+
+    @abstractmethod
+    def head(self, config: ModelConfig, like: ModelSpec | None) -> Head:
+        """The head of the model in training, as far as it is known before the weights are loaded.
+
+        Raises:
+            InputError: settings that do not fit.
+        """
+
+    @abstractmethod
+    def load(self, source: Source, config: ModelConfig, tokenizer: Any, spec: ModelSpec) -> Loaded:
+        """Load the weights to start from.
+
+        Raises:
+            CheckpointError: files that cannot be loaded, or missing weights.
+            InputError: settings that do not fit the model.
+        """
+
+    def trained_in_full(self, fresh: Sequence[str]) -> list[str]:
+        """Names of modules that are trained in full beside adapters: those with weights that start at random."""
+        return sorted({name.rpartition(".")[0] for name in fresh})
+
+    def objective(self, objective: Objective, config: ModelConfig) -> Objective:
+        """The objective as this kind learns from it; by default as it is."""
+        return objective
+
+    def temperature(self, spec: ModelSpec) -> float:
+        """The default of an objective's ``temperature``."""
+        return 1.0
+
+    def check(self, config: Config) -> None:
+        """Refuse settings that do not fit this kind.
+
+        Raises:
+            InputError: names the setting and its value.
+        """
+        if config.publish.calibrate and not self.calibrates:
+            raise InputError(
+                f"publish.calibrate is true, and model.kind is {self.name!r}, whose weights cannot store a scale and "
+                "an offset of the score; leave calibrate out, the model card reports the fit"
+            )
+
+    def settings(self, head: Head, spec: ModelSpec) -> dict[str, Any]:
+        """Settings of ``model`` that a checkpoint without its configuration shows."""
+        return {}
+
+    def extra_config(self, spec: ModelSpec) -> dict[str, Any]:
+        """Keys of the published ``config.json`` that other libraries read."""
+        return {}
 
 
-def _other_kind(known: Registry, model: ModelSpec | Path) -> tuple[str, str]:
-    """A description of the model, and how to train it without changing its kind; both empty for a cross-encoder and for
-    a base model."""
-    if isinstance(model, ModelSpec):
-        spec = model
-    else:
-        try:
-            spec = known.resolve(str(model.absolute()))
-        except CheckpointError as error:
-            if str(error) != _unrecognised(known, model):
-                return f"a folder that cannot be read as the kind of model that its files name ({error})", ""
-            return ("an embedding model (its modules.json pools vectors)" if _embeds(model) else ""), ""
-    if spec.head is None:
-        return "a model that is scored by code of its own", ""
-    return _OTHERS.get(spec.head.kind, ("", ""))
-
-
-def _unrecognised(known: Registry, directory: Path) -> str | None:
-    """The core's error for a folder that no plugin recognises; None for a reranker."""
-    try:
-        spec_of_directory(str(directory.absolute()), known.named)
-    except CheckpointError as error:
-        return str(error)
-    return None
-
-
-def _embeds(directory: Path) -> bool:
-    """Whether the folder holds an embedding model of sentence-transformers."""
-    path = directory / "modules.json"
-    try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(modules, list) and any(
-        isinstance(one, dict) and str(one.get("type", "")).endswith(".Pooling") for one in modules
-    )
+Kinds: TypeAlias = Mapping[str, ModelKind]
+"""Kinds by name."""

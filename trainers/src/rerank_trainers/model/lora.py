@@ -13,7 +13,6 @@ from rerank_core import CheckpointError, InputError, MissingDependencyError
 from rerank_core.backends.torch.lora.merge import adapter_tensors
 from rerank_core.spec.folders.adapter import WEIGHTS
 from rerank_trainers.config.schema import ModelConfig
-from rerank_trainers.model.kind import DEFAULT
 
 __all__ = ["check_saved", "merged", "plain_module", "unquantized", "with_lora"]
 
@@ -23,11 +22,12 @@ def plain_module(module: Any) -> Any:
     return module.get_base_model() if hasattr(module, "peft_config") else module
 
 
-def with_lora(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
+def with_lora(module: Any, config: ModelConfig, full: Sequence[str], *, task: str | None) -> Any:
     """The module with adapters; the module itself without ``model.lora``.
 
     Args:
-        fresh: names of weights that start at random; their layers are trained in full.
+        full: names of modules that are trained in full: score heads, and layers that start at random.
+        task: peft's name of the task.
 
     Raises:
         MissingDependencyError: peft is not installed.
@@ -42,30 +42,20 @@ def with_lora(module: Any, config: ModelConfig, fresh: Sequence[str]) -> Any:
         raise MissingDependencyError("lora needs peft: pip install 'rerank-trainers[lora]'") from error
     if options.bits is not None:
         module = peft.prepare_model_for_kbit_training(module, use_gradient_checkpointing=False)
-    full = _trained_in_full(module, config.kind or DEFAULT, fresh)
     lora_config = peft.LoraConfig(
         r=options.r,
         lora_alpha=options.alpha,
         lora_dropout=options.dropout,
         target_modules=list(options.targets) or "all-linear",
-        exclude_modules=full or None,
-        modules_to_save=full or None,
-        task_type={"cross-encoder": "SEQ_CLS", "llm": "CAUSAL_LM"}.get(config.kind or DEFAULT),
+        exclude_modules=list(full) or None,
+        modules_to_save=list(full) or None,
+        task_type=task,
     )
     try:
         # peft adds its layers in training mode.
         return peft.get_peft_model(module, lora_config).eval()
     except ValueError as error:
         raise InputError(f"model.lora.targets {list(options.targets)!r}: {error}") from error
-
-
-def _trained_in_full(module: Any, kind: str, fresh: Sequence[str]) -> list[str]:
-    """Layers that are trained in full: the heads, and other fresh layers such as a pooler."""
-    if kind == "layerwise":
-        return ["linear_head"]
-    layers = {name.rpartition(".")[0] for name in fresh}
-    # peft trains these two in full by itself.
-    return sorted(name for name in layers if not {"classifier", "score"} & set(name.split(".")))
 
 
 def merged(module: Any) -> Any:

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
 
 from rerank_core import InputError, ModelSpec
-from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.trainable import Trainable
 from rerank_trainers.config.schema import ModelConfig
-from rerank_trainers.model.kind import DEFAULT
-from rerank_trainers.model.layer_heads import load_layerwise
-from rerank_trainers.model.load_weights import language_model, load_classifier
+from rerank_trainers.model.kind import ModelKind
 from rerank_trainers.model.lora import plain_module, with_lora
-from rerank_trainers.model.source import base_name, source_of, spec_to_train, start_head, tokenizer_of
+from rerank_trainers.model.source import source_of, tokenizer_of
+from rerank_trainers.model.training_spec import base_name, spec_to_train
 
 __all__ = ["Model", "open_model"]
 
@@ -28,6 +26,7 @@ class Model:
     """A module in training.
 
     Attributes:
+        kind: what is particular to models of its kind.
         module: the module that the trainer calls, saves and moves: a transformers model, or peft's wrapper of one.
         scorer: scores with the live weights through the serving pipeline, and lays out training rows.
         base: ``plugin:model`` whose options and code the published folder needs; None if it needs none.
@@ -35,6 +34,7 @@ class Model:
         origin: the checkpoint as named in the configuration.
     """
 
+    kind: ModelKind
     module: Any
     tokenizer: Any
     spec: ModelSpec
@@ -60,7 +60,7 @@ class Model:
         return scores
 
 
-def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> Model:
+def open_model(config: ModelConfig, kind: ModelKind, *, name: str, frozen_bias: bool = False) -> Model:
     """Load the model that a configuration names, ready to be trained in float32.
 
     Args:
@@ -73,24 +73,13 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
         InputError: no template for an LLM, or settings that contradict each other.
         MissingDependencyError: ``model.lora`` needs peft.
     """
-    source = source_of(config)
-    config = replace(config, kind=config.kind or DEFAULT)
+    source = source_of(config, kind)
     tokenizer = tokenizer_of(source.directory)
-    spec = spec_to_train(source, config, name)
-    module: Any
-    fresh: list[str] = []
-    if config.kind == "cross-encoder":
-        module, fresh = load_classifier(source.directory, config, tokenizer, start_head(source))
-    elif config.kind == "llm":
-        module = language_model(source.directory, config)
-    else:
-        if config.layout != "packed":
-            raise InputError(f"model.layout is {config.layout!r}; the layers of a layerwise model run on packed rows")
-        module, head, fresh = load_layerwise(source, config, TextTokenizer.from_transformers(tokenizer))
-        spec = replace(spec, head=head)
+    loaded = kind.load(source, config, tokenizer, spec_to_train(source, config, kind, name))
+    module, spec, fresh = loaded.module, loaded.spec, loaded.fresh
     if config.layout == "packed":
         _use_packed_attention(module)
-    module = with_lora(module, config, fresh)
+    module = with_lora(module, config, kind.trained_in_full(fresh), task=kind.lora_task)
     if frozen_bias:
         _freeze_bias(module)
     plain = plain_module(module)
@@ -99,7 +88,7 @@ def open_model(config: ModelConfig, *, name: str, frozen_bias: bool = False) -> 
     scorer = scorer_of(plain, tokenizer, spec)
     if not isinstance(scorer, Trainable):
         raise InputError(f"a {type(scorer).__name__} cannot be trained here")
-    return Model(module, tokenizer, spec, scorer, base_name(source, spec), tuple(fresh), config.checkpoint)
+    return Model(kind, module, tokenizer, spec, scorer, base_name(source, spec), tuple(fresh), config.checkpoint)
 
 
 def _use_packed_attention(module: Any) -> None:

@@ -17,6 +17,7 @@ from rerank_trainers.config.schema import Config
 from rerank_trainers.evaluation.calibration import Scaling
 from rerank_trainers.evaluation.dev_set import Result
 from rerank_trainers.loop.run_record import environment
+from rerank_trainers.model.kind import ModelKind
 from rerank_trainers.publish.card_tables import calibration_lines, measure_lines, table
 from rerank_trainers.publish.other_libraries import plain_use
 
@@ -64,7 +65,7 @@ def public_name(origin: str) -> str:
     return hub_name_of(origin) or Path(origin).resolve().name
 
 
-def card(spec: ModelSpec, facts: CardFacts, *, dtype: str, scaling: Scaling | None = None) -> str:
+def card(spec: ModelSpec, kind: ModelKind, facts: CardFacts, *, dtype: str, scaling: Scaling | None = None) -> str:
     """The README.md of a published folder.
 
     Args:
@@ -72,10 +73,10 @@ def card(spec: ModelSpec, facts: CardFacts, *, dtype: str, scaling: Scaling | No
         scaling: calibration written into the weights; None for none.
     """
     parts = [
-        _front_matter(spec, facts),
+        _front_matter(spec, kind, facts),
         f"# {spec.name}\n",
         *([spec.description + "\n"] if spec.description else []),
-        _what(spec, facts, dtype, scaling),
+        _what(spec, kind, facts, dtype, scaling),
         _use(spec, scaling),
         _metrics(facts),
         _calibration(spec, facts, scaling),
@@ -86,16 +87,15 @@ def card(spec: ModelSpec, facts: CardFacts, *, dtype: str, scaling: Scaling | No
     return "\n".join(part for part in parts if part)
 
 
-def _front_matter(spec: ModelSpec, facts: CardFacts) -> str:
+def _front_matter(spec: ModelSpec, kind: ModelKind, facts: CardFacts) -> str:
     import yaml
 
-    kind = spec.head.kind if spec.head else ""
     data: dict[str, Any] = {
         "license": spec.license or None,
         "language": list(spec.languages) or None,
         "library_name": "rerank-core",
         "pipeline_tag": "text-ranking",
-        "tags": ["reranker", "rerank-core", "cross-encoder" if kind == "classifier" else "llm-reranker"],
+        "tags": ["reranker", "rerank-core", kind.tag],
     }
     origin = public_name(facts.origin) if facts.origin else ""
     if "/" in origin:
@@ -104,19 +104,13 @@ def _front_matter(spec: ModelSpec, facts: CardFacts) -> str:
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
 
 
-def _what(spec: ModelSpec, facts: CardFacts, dtype: str, scaling: Scaling | None) -> str:
-    kind = {
-        "classifier": "A cross-encoder: a sequence classifier with one label",
-        "last_token": "A causal language model whose score is the logit of a word",
-        "layers": "A causal language model with a score at every layer",
-    }
-    sentence = kind.get(spec.head.kind if spec.head else "", "A reranker")
+def _what(spec: ModelSpec, kind: ModelKind, facts: CardFacts, dtype: str, scaling: Scaling | None) -> str:
     origin = f", fine-tuned from `{public_name(facts.origin)}`" if facts.origin else ""
     read = f" It reads {spec.max_length} tokens at once; longer documents are read in windows ({spec.longdoc})."
     shown = "the raw score" if spec.activation == "none" else f"the {spec.activation} of the raw score"
     if scaling is not None:
         shown += ", whose sigmoid was fitted to be the probability of relevance"
-    return f"{sentence}{origin}.{read} Weights are {dtype}; rerank-core shows {shown}.\n"
+    return f"{kind.sentence}{origin}.{read} Weights are {dtype}; rerank-core shows {shown}.\n"
 
 
 def _use(spec: ModelSpec, scaling: Scaling | None) -> str:

@@ -14,6 +14,7 @@ from rerank_trainers.loop.prepare import Run, live_reranker
 from rerank_trainers.loop.run_record import read_record
 from rerank_trainers.model.checkpoint_files import state_of
 from rerank_trainers.model.checkpoints import config_beside, find_checkpoint, open_checkpoint
+from rerank_trainers.model.kind import Kinds
 from rerank_trainers.publish.card import CardFacts
 from rerank_trainers.publish.probes import Pair
 from rerank_trainers.publish.publish import Published, check_target, publish
@@ -57,6 +58,7 @@ def publish_run(
 def publish_checkpoint(
     source: str | Path,
     directory: str | Path,
+    kinds: Kinds,
     config: PublishConfig | None = None,
     *,
     checkpoint: int | None = None,
@@ -67,6 +69,7 @@ def publish_checkpoint(
 
     Args:
         source: folder of a run, or of a checkpoint.
+        kinds: the kinds that can be trained.
         config: by default the run's publish settings.
         checkpoint: number of steps of the checkpoint; by default the best one, or without a dev set the last.
         dev_rows: dev set to evaluate for the card, and to fit calibration to.
@@ -78,7 +81,7 @@ def publish_checkpoint(
     check_target(directory, overwrite=overwrite)
     folder = find_checkpoint(Path(source), checkpoint)
     run_config = config_beside(folder)
-    model = open_checkpoint(folder, None if run_config is None else run_config.model)
+    model = open_checkpoint(folder, kinds, None if run_config is None else run_config.model)
     dev = after = None
     if dev_rows is not None:
         dev = DevSet(dev_rows, scale=None if run_config is None else run_config.data.label_scale())

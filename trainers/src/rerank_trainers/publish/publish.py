@@ -41,7 +41,6 @@ _NOISE, _MOST = 10, 1e-3
 
 # Keys that name a path of this machine, or that only transformers 5 knows.
 _LOCAL = ("_name_or_path", "name_or_path", "is_local", "local_files_only")
-_ACTIVATIONS = {"none": "torch.nn.modules.linear.Identity", "sigmoid": "torch.nn.modules.activation.Sigmoid"}
 
 
 @dataclass(frozen=True)
@@ -118,7 +117,7 @@ def publish(
         expected, rounding = _rounded(twin, getattr(torch, config.dtype), model, pairs, expected)
     with staging_folder(target) as folder:
         _write(twin.to(getattr(torch, config.dtype)), model, spec, folder)
-        text = card(spec, facts, dtype=config.dtype, scaling=scaling)
+        text = card(spec, model.kind, facts, dtype=config.dtype, scaling=scaling)
         (folder / "README.md").write_text(text, encoding="utf-8")
         del twin  # frees the memory for the fresh process
         reloaded, elsewhere = _scores_in_fresh_process(folder, pairs)
@@ -155,10 +154,10 @@ def check_target(directory: str | os.PathLike[str], *, overwrite: bool) -> Path:
 def _scaling(model: Model, config: PublishConfig, facts: CardFacts) -> Scaling | None:
     if not config.calibrate:
         return None
-    if model.spec.head is None or model.spec.head.kind != "classifier":
+    if not model.kind.calibrates:
         raise InputError(
-            f"publish.calibrate: {model.spec.name!r} is a language model, whose weights cannot take a scale and "
-            "offset; the card reports the fit. Publish with calibrate=False"
+            f"publish.calibrate: {model.spec.name!r} is of the kind {model.kind.name!r}, whose weights cannot take a "
+            "scale and offset; the card reports the fit. Publish with calibrate=False"
         )
     if facts.after is None or not facts.after.scored:
         raise InputError("publish.calibrate needs a dev set with labels to fit to; set data.eval")
@@ -216,10 +215,7 @@ def _write(module: Any, model: Model, spec: ModelSpec, folder: Path) -> None:
     # transformers passes token types only if this list names them; without them every token counts as the query's.
     inputs = ["input_ids", *(["token_type_ids"] if model.scorer.typed else []), "attention_mask"]
     _amend(folder / "tokenizer_config.json", {"model_input_names": inputs})
-    classifies = spec.head is not None and spec.head.kind == "classifier"
-    # Without this key sentence-transformers applies a sigmoid to every model with one label.
-    activation = {"sentence_transformers": {"activation_fn": _ACTIVATIONS[spec.activation]}} if classifies else {}
-    _amend(folder / "config.json", activation)
+    _amend(folder / "config.json", model.kind.extra_config(spec))
 
 
 def _amend(path: Path, more: dict[str, Any]) -> None:

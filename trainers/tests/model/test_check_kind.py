@@ -14,6 +14,7 @@ from rerank_core import Head, InputError, ModelSpec, Template, write_spec
 from rerank_core.cli import app
 from rerank_core.testing import tiny_cross_encoder, tiny_encoder
 from rerank_trainers.config.schema import ModelConfig
+from rerank_trainers.kinds import KINDS
 from rerank_trainers.loop.prepare import Run
 from rerank_trainers.model.source import source_of
 
@@ -83,7 +84,7 @@ def test_another_kind_of_model_needs_its_kind_said(
     }
     what = told.get(kind, "late-interaction model")
     with pytest.raises(InputError, match=what) as refused:
-        source_of(ModelConfig(checkpoint=checkpoint))
+        source_of(ModelConfig(checkpoint=checkpoint), KINDS["cross-encoder"])
 
     setting = str(refused.value).rpartition("--set ")[2]
     assert setting == "model.kind=cross-encoder"
