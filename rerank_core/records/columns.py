@@ -14,7 +14,7 @@ from rerank_core.records.row_formats import FORMATS, KEYS
 __all__ = ["Columns", "column_names", "count_known_names"]
 
 _NUMBERS = frozenset({"label", "score"})
-_LISTS = frozenset({"pos", "neg", "docs", "documents", "passages", "answers", "responses", "texts"})
+_LISTS = frozenset({"pos", "neg", "docs", "documents", "passages", "answers", "responses", "texts", "prompts"})
 _NUMBER_LISTS = frozenset({"labels", "scores", "pos_scores", "neg_scores"})
 # Columns that some format requires: an empty cell in them is an empty text or list. Any other empty cell is absent.
 _REQUIRED = frozenset(key for form in FORMATS.values() for group in form.needs for key in group)

@@ -11,7 +11,8 @@ from rerank_core.records.training_row import TrainingRow
 
 __all__ = [
     "DOCUMENTS_KEYS", "DOCUMENT_KEYS", "NUMBERED_NEGATIVE", "QUERY_KEYS", "ScoresAre", "canonical", "columns",
-    "grouped", "labeled_list", "merge_rows", "pointwise", "pos_neg", "response", "sentence_pair",
+    "grouped", "labeled_list", "merge_rows", "pointwise", "pos_neg", "prompts_of", "response", "sentence_pair",
+    "text_alone",
 ]  # fmt: skip
 
 ScoresAre: TypeAlias = Literal["teacher", "labels"]
@@ -97,7 +98,29 @@ def merge_rows(rows: list[TrainingRow]) -> TrainingRow:
         docs=tuple(doc for row in rows for doc in row.docs),
         labels=_all_or_none([row.labels for row in rows], "labels"),
         scores=_all_or_none([row.scores for row in rows], "scores"),
+        prompts=_prompts(rows),
     )
+
+
+def _prompts(rows: list[TrainingRow]) -> tuple[str, ...] | None:
+    """The prompts of all documents; None where no row has any."""
+    if all(row.prompts is None for row in rows):
+        return None
+    return tuple(prompt for row in rows for prompt in row.prompts or ("",) * len(row.docs))
+
+
+def prompts_of(value: object, count: int) -> tuple[str, ...]:
+    """The prompt of each of ``count`` documents, from one string for all or a list.
+
+    Raises:
+        RowError: another type, or a list of another length.
+    """
+    if isinstance(value, str):
+        return (value,) * count
+    given = texts(value, "prompts")
+    if len(given) != count:
+        raise RowError(f"prompts has {len(given)} strings for {count} documents", "length-mismatch")
+    return given
 
 
 def _all_or_none(values: list[tuple[float, ...] | None], name: str) -> tuple[float, ...] | None:
@@ -124,6 +147,12 @@ def sentence_pair(record: Record, scores_are: ScoresAre) -> TrainingRow:
     key = _key_of(record, ("label", "score"))
     docs = (text(record["sentence2"], "sentence2"),)
     return TrainingRow(text(record["sentence1"], "sentence1"), docs, (number(record[key], key),))
+
+
+def text_alone(record: Record, scores_are: ScoresAre) -> TrainingRow:
+    # For distillation from a teacher's vectors: the text is the query and the document, and learns one on each side.
+    query = text(record["query"], "query")
+    return TrainingRow(query, (query,))
 
 
 def response(record: Record, scores_are: ScoresAre) -> TrainingRow:

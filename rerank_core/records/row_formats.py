@@ -1,7 +1,8 @@
 """The formats of training rows, and the conversion of a decoded object of any of them to a `TrainingRow`.
 
 The format is determined for each row from its keys, never from the first row of a file or from the file's name. Keys
-by format (``query`` and the documents are required; every format may also have ``instruction``, ``source`` and ``id``):
+by format (``query`` and the documents are required; every format may also have ``instruction``, ``source``, ``id`` and
+``prompts``: a text to put before each document, one string for all or one per document):
 
 - ``canonical``: query, docs, labels, scores.
 - ``pos-neg`` (RAG-Retrieval, FlagEmbedding): query, pos, neg, pos_scores, neg_scores; or query, pos, scores.
@@ -12,6 +13,8 @@ by format (``query`` and the documents are required; every format may also have 
 - ``sentence-pair`` (sentence-transformers): sentence1, sentence2, and label or score, both human ratings.
 - ``messages`` (ms-swift): messages, positive_messages, negative_messages.
 - ``response`` (ms-swift): query, response, rejected_response.
+- ``text`` (RAG-Retrieval's distillation of embeddings): query and nothing else. The text is the query and the
+  document of its row, without labels, so that it learns a teacher's vector on both sides.
 """
 
 from __future__ import annotations
@@ -30,7 +33,8 @@ from rerank_core.records.training_row import TrainingRow
 __all__ = ["FORMATS", "KEYS", "format_of", "keys_of_format", "to_training_row", "unread_keys"]
 
 _INSTRUCTION = ("instruction", "prompt", "prompt_for_query")
-_ALWAYS = frozenset({*_INSTRUCTION, "source", "id"})
+_ALWAYS = frozenset({*_INSTRUCTION, "source", "id", "prompts"})
+_TEXT = "text"
 
 
 @dataclass(frozen=True)
@@ -73,9 +77,10 @@ def to_training_row(
     if not row.docs:
         raise RowError("it has no documents", "no-docs")
     key = present_key(record, *_INSTRUCTION)
-    record_id = record.get("id")
+    record_id, prompts = record.get("id"), record.get("prompts")
     return replace(
         row,
+        prompts=row.prompts if prompts is None else convert.prompts_of(prompts, len(row.docs)),
         instruction=row.instruction if key is None else text(record[key], key) or None,
         source=source if record.get("source") is None else text(record["source"], "source"),
         id=row_id if record_id is None else text(str(record_id) if isinstance(record_id, int) else record_id, "id"),
@@ -118,8 +123,13 @@ def _match_format(record: Record) -> tuple[str, _Format]:
             raise RowError(
                 f"its keys {sorted(keys)} fit {' and '.join(names)}; keep those of one format", "ambiguous-format"
             )
+    # Not matched by its keys alone: a row whose documents have a misspelled key or are null is no text.
+    if frozenset(record) - _ALWAYS == {"query"}:
+        return _TEXT, FORMATS[_TEXT]
     list_key = key_of_object_list(record)
-    hint = "The formats are " + "; ".join(f"{name}: {_required_keys(form)}" for name, form in FORMATS.items())
+    hint = "The formats are " + "; ".join(
+        f"{name}: {_required_keys(form)}" for name, form in FORMATS.items() if name != _TEXT
+    )
     if list_key is not None:
         hint = f"If the rows are in its {list_key!r}, take them out: jq '.[\"{list_key}\"]' FILE > rows.json"
     raise RowError(f"its keys {short(sorted(record))} fit no format. {hint}", "unknown-format")
@@ -128,7 +138,7 @@ def _match_format(record: Record) -> tuple[str, _Format]:
 @lru_cache(maxsize=256)
 def _matching_formats(keys: frozenset[str]) -> tuple[str, ...]:
     """Names of the formats that a set of keys fits; cached, because the records of a file have few different sets."""
-    return tuple(name for name, form in FORMATS.items() if form.fits(keys))
+    return tuple(name for name, form in FORMATS.items() if name != _TEXT and form.fits(keys))
 
 
 def _required_keys(form: _Format) -> str:
@@ -155,6 +165,7 @@ FORMATS = {
         "messages", "positive_messages", reads="negative_messages", convert=lambda r, _: messages_row(r)
     ),
     "response": _format("query", "response", "rejected_response", reads="system", convert=convert.response),
+    _TEXT: _format("query", convert=convert.text_alone),
 }
 
 # Every key that some format reads, except negative_1, negative_2 ...

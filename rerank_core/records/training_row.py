@@ -19,6 +19,7 @@ class TrainingRow:
         instruction: task description for models that follow instructions.
         source: origin of the row, by which statistics are grouped; by default the name of its file.
         id: id of the row; ``FILE:LINE`` if its record has none.
+        prompts: text that is put before each document when a model reads it, one per document, empty for none.
     """
 
     query: str
@@ -28,3 +29,15 @@ class TrainingRow:
     instruction: str | None = None
     source: str | None = None
     id: str | None = None
+    prompts: tuple[str, ...] | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """The documents as a model reads them, each after its prompt.
+
+        >>> TrainingRow("q", ("a", "b"), prompts=("passage: ", "")).texts
+        ('passage: a', 'b')
+        """
+        if self.prompts is None:
+            return self.docs
+        return tuple(prompt + doc for prompt, doc in zip(self.prompts, self.docs, strict=True))

@@ -114,6 +114,31 @@ def test_swift_conversations() -> None:
     assert (system.docs[1], system.instruction) == ("弓用紫杉木制成。", "判断文档是否回答问题。")
 
 
+def test_prompts_stand_before_documents() -> None:
+    """One prompt for all documents or one for each, in any format; a model reads it with the document."""
+    texts = [to_training_row(record).texts for record in examples("prompts.jsonl")]
+    assert texts == [("passage: vinegar", "passage: bronze"), ("title: kettles; text: vinegar", "bronze")]
+    hits = [{"content": "a", "label": 1}, {"content": "b", "label": 0}]
+    assert to_training_row({"query": "q", "hits": hits, "prompts": ["x ", "y "]}).texts == ("x a", "y b")
+    assert to_training_row({"query": "q", "pos": ["a"]}).prompts is None
+
+
+def test_a_text_alone_is_its_own_document() -> None:
+    """RAG-Retrieval's rows for the distillation of embeddings hold a text and nothing else, and get no label."""
+    rows = [to_training_row(record) for record in examples("texts.jsonl")]
+    assert [(row.query, row.docs, row.labels, row.instruction) for row in rows] == [
+        ("descale a kettle", ("descale a kettle",), None, "question: "),
+        ("Lemon juice also removes limescale.", ("Lemon juice also removes limescale.",), None, None),
+    ]
+
+
+@pytest.mark.parametrize("record", [{"query": "q", "positve": ["a"]}, {"query": "q", "pos": None}, {"query": None}])
+def test_a_row_with_a_fault_is_no_text(record: dict[str, Any]) -> None:
+    """A misspelled or missing list of documents does not turn a row into a text alone."""
+    with pytest.raises(RowError):
+        to_training_row(record)
+
+
 def test_every_format_has_an_example() -> None:
     """The example files hold each format that is known, and each of their rows is of one."""
     found = {format_of(record) for path in EXAMPLES.glob("*.jsonl") for record in examples(path.name)}
@@ -172,6 +197,12 @@ def test_the_documentation_lists_every_format() -> None:
             r"positive_messages\[0\] has 0 messages",
         ),
         ({"query": "q", "docs": ["a"], "id": ["x"]}, "not-a-string", "id is "),
+        (
+            {"query": "q", "docs": ["a", "b"], "prompts": ["p"]},
+            "length-mismatch",
+            "prompts has 1 strings for 2 documents",
+        ),
+        ({"query": "q", "docs": ["a"], "prompts": [1]}, "not-a-string", r"prompts\[0\] is 1"),
         ({"query": "q", "docs": ["a"], "source": 3}, "not-a-string", "source is 3"),
     ],
 )

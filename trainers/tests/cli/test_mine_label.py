@@ -204,3 +204,35 @@ def test_no_message_shows_the_value_of_an_option(command: str, options: list[str
 
     assert result.exit_code == 2
     assert "SECRET" not in result.output
+
+
+def test_vectors_beside_rows_become_a_file_of_vectors(tmp_path: Path) -> None:
+    """A raw float32 file, one vector per row, is copied under the texts of the rows."""
+    import numpy
+
+    from rerank_trainers.data.teacher_vectors import TeacherVectors
+
+    texts, raw, out = tmp_path / "texts.jsonl", tmp_path / "raw.mmap", tmp_path / "vectors.safetensors"
+    texts.write_text("".join(json.dumps({"query": text}) + "\n" for text in TEXTS), encoding="utf-8")
+    numpy.arange(3 * len(TEXTS), dtype="float32").tofile(raw)
+
+    shown = figures("label", texts, "--vectors-from", raw, "--out", out)
+
+    assert shown == {"schema_version": 1, "out": str(out), "resumed": 0, "width": 3, "texts": len(TEXTS)}
+    vectors = TeacherVectors([out])
+    assert [vectors.of_row(row, [0], "r")[1].tolist() for row in open_rows([texts])][2] == [[6, 7, 8]]
+
+
+@pytest.mark.parametrize(
+    ("told", "message"),
+    [
+        ((), "there is no teacher; name one with --model"),
+        (("--vectors",), "there is no teacher; name one with --model"),
+        (("--vectors-from", "raw", "-m", "mini"), "--vectors-from copies vectors: leave out --model"),
+        (("--vectors", "-m", "mini", "--activation", "sigmoid"), "vectors have no activation"),
+    ],
+)
+def test_options_of_label_that_do_not_go_together(rows: Path, tmp_path: Path, told: Any, message: str) -> None:
+    """Nothing is ignored."""
+    with pytest.raises(InputError, match=message):
+        run("label", rows, *told, "--out", tmp_path / "out")

@@ -17,7 +17,8 @@ from rerank_trainers.data.row_writer import RowWriter
 ROWS = [
     TrainingRow("q", ("a", "b\u2028c"), (1.0, 0.5), (0.25, -1e-9), "Find", "somewhere", "one"),
     TrainingRow("熊猫\n吃什么？", ("竹子 \ud800",), (2.0,), source="zh", id="two"),
-    TrainingRow("bare", ("d",), source="out.jsonl", id="out.jsonl:3"),
+    TrainingRow("prompted", ("d", "e"), (1.0, 0.0), source="x", id="three", prompts=("passage: ", "")),
+    TrainingRow("bare", ("d",), source="out.jsonl", id="out.jsonl:4"),
 ]
 SETTINGS = {"model": "mini", "options": {"api": "a-secret-of-mine"}}
 

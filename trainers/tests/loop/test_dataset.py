@@ -82,6 +82,23 @@ def test_draws_do_not_depend_on_the_process_they_are_made_in() -> None:
     assert other == str(told)
 
 
+def test_a_group_tells_equal_texts() -> None:
+    """Equal texts have equal hashes of 64 signed bits; an instruction or a prompt makes another text."""
+    rows = [
+        TrainingRow("panda", ("bear", "panda"), (1.0, 0.0), id="a", source="zoo"),
+        TrainingRow("panda", ("bear", "Paris"), (1.0, 0.0), id="b", instruction="find", prompts=("", "passage: ")),
+        TrainingRow("panda", ("passage: Paris", "bear"), (0.0, 1.0), id="c"),
+    ]
+    one, two, three = (TrainingDataset(rows, LabelScale(), 0, 0)[Item(number, 0, 1.0)] for number in range(3))
+
+    assert one.source == "zoo"
+    assert one.query_text == three.query_text != two.query_text
+    assert one.doc_texts[0] == two.doc_texts[0] == three.doc_texts[1]
+    assert two.doc_texts[1] == three.doc_texts[0]
+    assert len({one.query_text, *one.doc_texts}) == 3, "a query is another text than a document"
+    assert all(-(2**63) <= text < 2**63 for text in (one.query_text, *one.doc_texts, *two.doc_texts))
+
+
 binary = st.lists(st.sampled_from([0.0, 0.0, 0.0, 1.0]), min_size=1, max_size=12)
 labelled = st.lists(st.sampled_from([0.0, 0.0, 0.0, 0.5, 1.0]), min_size=1, max_size=12)
 

@@ -284,3 +284,13 @@ def test_chinese_answers_are_searched_by_their_characters(readers: ModuleType) -
     chance = [shared(row.query, draw.choice(corpus.texts)) for row in after for _ in range(3)]
     assert len(ours) == 120
     assert sum(ours) > 2 * sum(chance)
+
+
+def test_mined_negatives_get_the_prompt_of_the_row() -> None:
+    """The corpus is searched without prompts; a row whose documents have different prompts is an error."""
+    row = replace(ROWS[0], prompts=("passage: ",) * 2)
+    (found,), _ = mined([row], negatives=2)
+    assert found.prompts == ("passage: ",) * len(found.docs)
+    assert len(found.docs) == 4
+    with pytest.raises(InputError, match="documents with different prompts"):
+        mined([replace(row, prompts=("passage: ", ""))])

@@ -32,7 +32,7 @@ def check_row(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
     for doc, text in enumerate(row.docs):
         if not text.strip():
             yield Finding("empty-doc", f"document {doc + 1} is {short(text)}", doc)
-    for position, text in enumerate((row.query, *row.docs, row.instruction or "")):
+    for position, text in enumerate((row.query, *row.docs, row.instruction or "", *(row.prompts or ()))):
         if _SURROGATE.search(text):
             yield Finding(
                 "lone-surrogate", f"half a character (a lone surrogate) in {text[:40]!a}", _doc(position, row)
@@ -56,7 +56,7 @@ def similar_keys(key: str, known: str) -> bool:
 
 
 def _doc(position: int, row: TrainingRow) -> int:
-    """The document of a position in (query, *documents, instruction); 0 for the query and the instruction."""
+    """The document of a position in (query, *documents, instruction, ...); 0 for all that is no document."""
     return position - 1 if 1 <= position <= len(row.docs) else 0
 
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from rerank_core import InputError
 from rerank_core.cli.options import (
     AsJson,
     Device,
@@ -21,6 +22,7 @@ from rerank_core.cli.options import (
 from rerank_core.cli.output import emit_json, note, show, table, warn
 from rerank_core.loading import load
 from rerank_trainers.cli.common import keep_partial, model_settings, progress_over
+from rerank_trainers.cli.label_vectors import copy_vectors, write_vectors
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.row_writer import RowWriter
 from rerank_trainers.teachers.label import LabellingStatistics
@@ -33,10 +35,20 @@ def label(
     files: Annotated[
         list[str], typer.Argument(metavar="FILES", help="Files of rows, in any format that training reads.")
     ],
+    out: Annotated[Path, typer.Option("--out", help="Output file: JSON Lines; of vectors, safetensors.")],
     model: Annotated[
-        str, typer.Option("--model", "-m", help="The teacher: a name from `rerank models`, a hub id or a directory.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="Output file: JSON Lines.")],
+        str | None,
+        typer.Option("--model", "-m", help="The teacher: a name from `rerank models`, a hub id or a directory."),
+    ] = None,
+    vectors: Annotated[
+        bool, typer.Option("--vectors", help="Write the teacher's vector of every text instead of scores.")
+    ] = False,
+    vectors_from: Annotated[
+        Path | None,
+        typer.Option(
+            "--vectors-from", metavar="RAW", help="Write the vectors of a raw float32 file, one per row of FILES."
+        ),
+    ] = None,
     activation: Annotated[
         str,
         typer.Option(help="Activation of the scores: none (raw), sigmoid, or default (that of the model's authors)."),
@@ -63,15 +75,32 @@ def label(
       rerank train label train.jsonl -m llm-listwise -o checkpoint=Qwen/Qwen2.5-7B-Instruct --out order.jsonl
       rerank train reranker --train order.jsonl -m bge-reranker-base --objective ranknet \
 -s objective.options.target=teacher
+      rerank train label train.jsonl -m qwen3-embedding-0.6b --vectors --out vectors.safetensors
+      rerank train label texts.jsonl --vectors-from texts.mmap --out vectors.safetensors
 
     The teacher is any model that `rerank rank` loads. It gets the instruction of a row if it takes one. A listwise
     model orders documents and gives no scores: its score is minus the rank, which only objectives of order (ranknet,
     lambda, listnet) with the option target=teacher can use. It sees the documents in a random order, and malformed
     answers are counted.
+
+    --vectors writes the vectors of an embedding model for data.teacher_vectors, from which other embedding models are
+    distilled. --vectors-from reads those of RAG-Retrieval: rows {"query": TEXT}, and numpy's memmap beside them.
     """
     common = {"longdoc": longdoc, "max_length": max_length, "device": device, "dtype": dtype}
     options = load_options({**common, "token_budget": token_budget}, option or [])
-    rows = open_rows(files, encoding=encoding)
+    if vectors or vectors_from is not None:
+        if activation != "none":
+            raise InputError(f"--activation is {activation!r}, and vectors have no activation; leave it out")
+        if vectors_from is not None:
+            if model is not None or vectors or resume:
+                raise InputError("--vectors-from copies vectors: leave out --model, --vectors and --resume")
+            whole = open_rows(files, encoding=encoding, group=False)
+            copy_vectors(whole, vectors_from, out, overwrite=overwrite, as_json=as_json)
+            return
+        rows = open_rows(files, encoding=encoding)
+        write_vectors(rows, _named(model), out, options, resume=resume, overwrite=overwrite, as_json=as_json)
+        return
+    rows, model = open_rows(files, encoding=encoding), _named(model)
     figures = LabellingStatistics()
     with load(model, **options) as reranker:
         read = {"files": rows.fingerprint(), "encoding": encoding}
@@ -88,6 +117,17 @@ def label(
         emit_json({"schema_version": 1, "out": str(out), "resumed": writer.done, **figures.to_dict()})
     else:
         _show(figures, writer)
+
+
+def _named(model: str | None) -> str:
+    """The teacher's name.
+
+    Raises:
+        InputError: it is missing.
+    """
+    if model is None:
+        raise InputError("there is no teacher; name one with --model, or copy vectors with --vectors-from")
+    return model
 
 
 def _show(figures: LabellingStatistics, writer: RowWriter) -> None:

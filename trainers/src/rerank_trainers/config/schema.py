@@ -26,6 +26,8 @@ class DataConfig:
         label_range: lowest and highest label in the files; labels are mapped linearly from this range to [0, 1].
         label_map: training label for each label in the files, instead of ``label_range``, with the label written as a
             string: ``{"3": 1, "2": 0.75, "1": 0.5, "0": 0.25}``.
+        teacher_vectors: files of a teacher's vectors (`rerank train label --vectors`), for objectives that learn from
+            them; the vectors of several teachers are concatenated.
         encoding: text encoding of files that are not UTF-8, for example ``gb18030``; by default it is detected.
         scores_are: meaning of ``pos_scores`` and ``neg_scores``: ``teacher`` scores (FlagEmbedding) or ``labels``, the
             relevance grades of RAG-Retrieval.
@@ -38,6 +40,7 @@ class DataConfig:
     group_size: int = 8
     label_range: tuple[float, float] = (0.0, 1.0)
     label_map: Mapping[str, float] | None = None
+    teacher_vectors: tuple[str, ...] = ()
     encoding: str | None = None
     scores_are: Literal["teacher", "labels"] = "teacher"
     on_error: Literal["error", "drop", "warn"] = "error"

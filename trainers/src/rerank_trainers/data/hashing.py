@@ -9,7 +9,7 @@ from array import array
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["HashIndex", "digest", "find_repeats", "normalise"]
+__all__ = ["HashIndex", "digest", "find_repeats", "normalise", "query_hash", "text_hash"]
 
 
 def digest(*parts: str | None) -> int:
@@ -25,6 +25,24 @@ def digest(*parts: str | None) -> int:
         state.update(b"\xff" if part is None else len(data).to_bytes(8, "little"))
         state.update(data)
     return int.from_bytes(state.digest(), "little")
+
+
+def text_hash(text: str) -> int:
+    """The hash of a document, as a signed integer of 64 bits, which a tensor holds."""
+    return _signed(digest(text))
+
+
+def query_hash(query: str, instruction: str | None) -> int:
+    """The hash of a query with its instruction, as a signed integer of 64 bits.
+
+    >>> query_hash("panda", None) == query_hash("panda", "find"), query_hash("panda", None) == text_hash("panda")
+    (False, False)
+    """
+    return _signed(digest(query, instruction))
+
+
+def _signed(value: int) -> int:
+    return value - (1 << 64) if value >> 63 else value
 
 
 def normalise(text: str) -> str:

@@ -27,10 +27,10 @@ def row_to_json(row: TrainingRow) -> dict[str, Any]:
         data["labels"] = [int(label) if float(label).is_integer() else label for label in row.labels]
     if row.scores is not None:
         data["scores"] = list(row.scores)
-    for name in ("instruction", "source", "id"):
+    for name in ("instruction", "source", "id", "prompts"):
         value = getattr(row, name)
         if value is not None:
-            data[name] = value
+            data[name] = list(value) if name == "prompts" else value
     return data
 
 

@@ -119,7 +119,7 @@ class DevSet:
         for at in mine:
             row = self.rows[at]
             instruction = {"instruction": row.instruction} if takes and row.instruction is not None else {}
-            ranking = reranker.rerank(row.query, row.docs, activation="none", **instruction, **options)
+            ranking = reranker.rerank(row.query, row.texts, activation="none", **instruction, **options)
             scored[at] = ranking.scores()
         if self.world > 1:
             from accelerate.utils import gather_object

@@ -9,8 +9,13 @@ import random
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
+import numpy as np
+import numpy.typing as npt
+
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
+from rerank_trainers.data.hashing import query_hash, text_hash
+from rerank_trainers.data.teacher_vectors import TeacherVectors
 
 __all__ = ["Group", "Item", "Steps", "TrainingDataset", "choose"]
 
@@ -34,9 +39,12 @@ class Group:
     """A query and its documents in a step.
 
     Attributes:
+        docs: the documents as the model reads them, after their prompts.
         labels: in [0, 1]; None if the row has none.
         teacher: scores of a teacher; None if the row has none.
         weight: weight of its loss; see `Item`.
+        source: origin of the row.
+        query_vector, doc_vectors: a teacher's vectors ``[width]`` and ``[docs, width]``; None without a teacher.
     """
 
     id: str
@@ -46,6 +54,19 @@ class Group:
     teacher: tuple[float, ...] | None
     instruction: str | None
     weight: float
+    source: str | None = None
+    query_vector: npt.NDArray[np.float32] | None = None
+    doc_vectors: npt.NDArray[np.float32] | None = None
+
+    @property
+    def query_text(self) -> int:
+        """A hash of the query with its instruction, signed with 64 bits: equal for equal texts."""
+        return query_hash(self.query, self.instruction)
+
+    @property
+    def doc_texts(self) -> tuple[int, ...]:
+        """A hash of each document."""
+        return tuple(map(text_hash, self.docs))
 
 
 class Steps:
@@ -157,10 +178,19 @@ class TrainingDataset:
     Args:
         scale: maps labels of the file to [0, 1]; the lowest value is "not relevant".
         size: documents per group; 0 for all.
+        vectors: a teacher's vectors, which groups then have.
     """
 
-    def __init__(self, rows: Sequence[TrainingRow], scale: LabelScale, size: int, seed: int) -> None:
-        self.rows, self.scale, self.size, self.seed = rows, scale, size, seed
+    def __init__(
+        self,
+        rows: Sequence[TrainingRow],
+        scale: LabelScale,
+        size: int,
+        seed: int,
+        *,
+        vectors: TeacherVectors | None = None,
+    ) -> None:
+        self.rows, self.scale, self.size, self.seed, self.vectors = rows, scale, size, seed, vectors
 
     def __len__(self) -> int:
         return len(self.rows)
@@ -171,12 +201,18 @@ class TrainingDataset:
         worth = None if labels is None else [label - self.scale.floor for label in labels]
         name = row.id or str(item.row)
         chosen = choose(worth, len(row.docs), self.size, seed=self.seed, row=name, epoch=item.epoch)
+        query_vector = doc_vectors = None
+        if self.vectors is not None:
+            query_vector, doc_vectors = self.vectors.of_row(row, chosen, name)
         return Group(
             name,
             row.query,
-            tuple(row.docs[doc] for doc in chosen),
+            tuple(row.texts[doc] for doc in chosen),
             None if labels is None else tuple(labels[doc] for doc in chosen),
             None if row.scores is None else tuple(row.scores[doc] for doc in chosen),
             row.instruction,
             item.weight,
+            row.source,
+            query_vector,
+            doc_vectors,
         )

@@ -111,7 +111,7 @@ def check_queries(passes: Passes, rows: Sequence[TrainingRow], name: str) -> Non
             key = digest(row.instruction, row.query)
             if key not in seen:
                 seen.add(key)
-                yield Group(row.id or str(number), row.query, row.docs[:1], None, None, row.instruction, 0.0)
+                yield Group(row.id or str(number), row.query, row.texts[:1], None, None, row.instruction, 0.0)
 
     groups = distinct()
     try:

@@ -54,7 +54,9 @@ def _digest(rows: Sequence[TrainingRow]) -> str:
     state = hashlib.sha256()
     for row in rows:
         parts = (row.id, row.query, row.docs, row.labels, row.scores, row.instruction)
-        state.update(json.dumps(parts).encode() + b"\n")
+        # A part of its own, so that the digest of rows without prompts stays that of earlier runs.
+        more = () if row.prompts is None else (row.prompts,)
+        state.update(json.dumps((*parts, *more)).encode() + b"\n")
     return state.hexdigest()
 
 

@@ -208,6 +208,9 @@ class _Miner:
             chosen = chosen + extra
         figures.own_negatives_left_out += len(item.row.docs) - len(item.docs)
         negatives = tuple(self.corpus[chosen])
+        prompts = None
+        if item.row.prompts is not None:
+            prompts = _kept_prompts(item, self.rules) + (_common_prompt(item),) * len(negatives)
         changed = bool(negatives) or len(item.docs) < len(item.row.docs)
         figures.scores_left_out += changed and item.row.scores is not None
         return replace(
@@ -215,6 +218,7 @@ class _Miner:
             docs=item.docs + negatives,
             labels=item.labels + (self.rules.negative_label,) * len(negatives),
             scores=None if changed else item.row.scores,
+            prompts=prompts,
         )
 
     def random_texts(self, item: _Retrieved, key: str, missing: int) -> list[int]:
@@ -224,6 +228,31 @@ class _Miner:
         enough = min(self.corpus.minable, missing + len(candidates) + len(excluded))
         drawn = random.Random(f"{self.rules.seed}:fill:{key}").sample(range(self.corpus.minable), enough)
         return [pos for pos in drawn if pos not in candidates and self.corpus.key(pos) not in excluded][:missing]
+
+
+def _kept_prompts(item: _Retrieved, rules: MiningRules) -> tuple[str, ...]:
+    """The prompts of the row's documents that stay."""
+    labels, prompts = item.row.labels or (), item.row.prompts or ()
+    return tuple(
+        prompt
+        for prompt, label in zip(prompts, labels, strict=True)
+        if rules.keep_own_negatives or label > rules.negative_label
+    )
+
+
+def _common_prompt(item: _Retrieved) -> str:
+    """The prompt of every document of a row, which its mined negatives get too.
+
+    Raises:
+        InputError: the documents have different prompts.
+    """
+    prompts = sorted(set(item.row.prompts or ()))
+    if len(prompts) > 1:
+        raise InputError(
+            f"{item.name} has documents with different prompts, {short(prompts)}, so the prompt of mined negatives is "
+            "unknown; give all of its documents one prompt"
+        )
+    return prompts[0]
 
 
 def _margin_scores(result: ScoreResult, activation: str | None, rules: MiningRules, model: str) -> list[float]:

@@ -109,7 +109,7 @@ def label(
         if first + len(block) <= start:
             continue
         requests = [
-            ScoreRequest(row.query, row.docs, row.instruction, row_name(row, index))
+            ScoreRequest(row.query, row.texts, row.instruction, row_name(row, index))
             for index, row in enumerate(block, start=first)
         ]
         results = score_requests(requests, reranker, activation=activation, seed=seed, **options)
