@@ -75,7 +75,12 @@ def objectives() -> str:
         objective = kind()
         needs = [
             word
-            for word, needed in (("labels", objective.needs.labels), ("a teacher's scores", objective.needs.scores))
+            for word, needed in (
+                ("labels", objective.needs.labels),
+                ("a teacher's scores", objective.needs.scores),
+                ("all texts of a step", objective.needs.step),
+                ("a teacher's vectors", objective.needs.teacher_vectors),
+            )
             if needed
         ]
         if any(item.type == "Target" for item in dataclasses.fields(kind)):

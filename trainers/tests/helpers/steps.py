@@ -1,14 +1,20 @@
-"""A step of padded scores, for objectives that read each query's own documents."""
+"""Steps for objectives: padded scores, or vectors that are compared by their cosine."""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from itertools import accumulate
+
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from rerank_trainers.objectives.base import Objective
-from rerank_trainers.objectives.step import Scored, Step
+from rerank_trainers.objectives.step import Members, Scored, Side, Step
 
-__all__ = ["on_groups"]
+__all__ = ["Cosines", "Texts", "on_groups"]
 
 
 def on_groups(
@@ -18,3 +24,102 @@ def on_groups(
     groups, docs = scores.shape[:2]
     place = torch.arange(groups * docs).view(groups, docs)
     return objective.of_step(Step(Scored(scores.flatten(0, 1)), place, mask, labels, teacher))
+
+
+@dataclass(frozen=True, eq=False)
+class Cosines:
+    """A `Comparison` of vectors by their cosine.
+
+    Attributes:
+        vectors_of: vectors of length 1 of all processes, ``[all, width]`` by side.
+        owner: ``[documents]``, the query of each document.
+        own: ranges of this process's queries and documents.
+    """
+
+    vectors_of: dict[Side, Tensor]
+    owner: Tensor
+    own_of: dict[Side, range]
+
+    def own(self) -> Tensor:
+        return self.own_all()[list(self.own_of["document"])]
+
+    def own_all(self) -> Tensor:
+        return (self.all_vectors("query")[self.owner] * self.all_vectors("document")).sum(-1)
+
+    def between(self, left: Side, right: Side, rows: Tensor | None = None) -> Tensor:
+        mine = self.vectors(left)
+        return (mine if rows is None else mine[rows]) @ self.all_vectors(right).T
+
+    def vectors(self, side: Side) -> Tensor:
+        return self.all_vectors(side)[list(self.own_of[side])]
+
+    def all_vectors(self, side: Side) -> Tensor:
+        return self.vectors_of[side]
+
+    def truncated(self, width: int) -> Cosines:
+        cut: dict[Side, Tensor] = {
+            side: functional.normalize(values[:, :width], dim=-1) for side, values in self.vectors_of.items()
+        }
+        return replace(self, vectors_of=cut)
+
+
+@dataclass(frozen=True, eq=False)
+class Texts:
+    """The queries and documents of a step, over all processes.
+
+    Attributes:
+        queries, documents: vectors, ``[all, width]``.
+        sizes: documents of each query, in order.
+        labels, teacher: ``[documents]``.
+        query_texts, document_texts: equal for equal texts; all different by default.
+        teacher_vectors: ``[all, width]`` by side.
+    """
+
+    queries: Tensor
+    documents: Tensor
+    sizes: Sequence[int]
+    labels: Tensor | None = None
+    teacher: Tensor | None = None
+    query_texts: Tensor | None = None
+    document_texts: Tensor | None = None
+    teacher_vectors: dict[Side, Tensor] | None = None
+
+    def step(self, own: range | None = None, temperature: float = 1.0) -> Step:
+        """The step as the process with these queries sees it; by default one process has all."""
+        own = range(len(self.sizes)) if own is None else own
+        starts = [0, *accumulate(self.sizes)]
+        own_documents = range(starts[own.start], starts[own.stop])
+        sizes = [self.sizes[query] for query in own]
+        mask = torch.arange(max(sizes, default=0)) < torch.tensor(sizes, dtype=torch.long)[:, None]
+        place = torch.zeros(mask.shape, dtype=torch.long)
+        place[mask] = torch.arange(len(own_documents))
+
+        def padded(values: Tensor | None) -> Tensor | None:
+            if values is None:
+                return None
+            laid = torch.full(mask.shape, math.nan)
+            laid[mask] = values[own_documents.start : own_documents.stop].float()
+            return laid
+
+        owner = torch.repeat_interleave(torch.arange(len(self.sizes)), torch.tensor(self.sizes))
+        members = Members(
+            owner,
+            torch.zeros(len(owner), dtype=torch.bool) if self.labels is None else self.labels > 0,
+            torch.arange(len(self.sizes)) if self.query_texts is None else self.query_texts,
+            torch.arange(len(owner)) if self.document_texts is None else self.document_texts,
+            own,
+            own_documents,
+            self.labels,
+            self.teacher,
+            self.teacher_vectors,
+        )
+        ranges: dict[Side, range] = {"query": own, "document": own_documents}
+        vectors: dict[Side, Tensor] = {
+            "query": functional.normalize(self.queries, dim=-1),
+            "document": functional.normalize(self.documents, dim=-1),
+        }
+        compared = Cosines(vectors, owner, ranges)
+        mine = None
+        if self.teacher_vectors is not None:
+            mine = {side: values[list(ranges[side])] for side, values in self.teacher_vectors.items()}
+        return Step(compared, place, mask, padded(self.labels), padded(self.teacher), members, mine, temperature)

@@ -24,7 +24,17 @@ from rerank_trainers.objectives.weighted import weighted_sum
 
 def test_names_are_sorted_and_make_their_objectives() -> None:
     """Every name makes an objective of that name, and the table in the documentation lists them all."""
-    assert list(OBJECTIVES) == ["bce", "kl", "lambda", "listnet", "margin_mse", "mse", "ranknet", "softmax_ce"]
+    assert list(OBJECTIVES) == [
+        "bce",
+        "infonce",
+        "kl",
+        "lambda",
+        "listnet",
+        "margin_mse",
+        "mse",
+        "ranknet",
+        "softmax_ce",
+    ]
     for name, found in OBJECTIVES.items():
         made = make_objective(name)
         assert type(made) is found
@@ -47,7 +57,7 @@ def test_options_are_fields() -> None:
     [
         ("softmax-ce", {}, "'softmax-ce'.*did you mean 'softmax_ce'"),
         ("RankNet", {}, "did you mean 'ranknet'"),
-        ("cosent", {}, "'cosent'; .*must be one of 'bce', 'kl'"),
+        ("contrastive", {}, "'contrastive'; .*must be one of 'bce', 'infonce', "),
         (None, {}, "None"),
         ("kl", {"teacher_temprature": 2}, "kl has no option 'teacher_temprature'; did you mean 'teacher_temperature'"),
         ("bce", {"k": 2}, "bce has no option 'k'"),

@@ -3,6 +3,7 @@
 | name | reads | paper |
 |---|---|---|
 | `bce` | labels, or a teacher's scores | Nogueira & Cho 2019; soft targets: Hinton et al. 2015 |
+| `infonce` | labels; the texts of the whole step | van den Oord et al. 2018; Karpukhin et al., EMNLP 2020 |
 | `kl` | a teacher's scores, 2 documents | Hinton et al. 2015 |
 | `lambda` | labels, or a teacher's order, 2 documents | Wang et al., CIKM 2018 (NDCG-Loss2++) |
 | `listnet` | labels, or a teacher's order, 2 documents | Cao et al., ICML 2007 |
@@ -20,18 +21,20 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import fields
 from types import MappingProxyType
+from typing import Any
 
 from rerank_core.errors import InputError, near_matches, short
-from rerank_trainers.objectives.base import GroupObjective, Objective
+from rerank_trainers.objectives.base import Objective
 from rerank_trainers.objectives.distillation import KL, MarginMSE
 from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
 from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
 from rerank_trainers.objectives.pointwise import BCE, MSE
+from rerank_trainers.objectives.whole_step.infonce import InfoNCE
 
 __all__ = ["OBJECTIVES", "make_objective"]
 
-_CLASSES: tuple[type[GroupObjective], ...] = (BCE, KL, LambdaLoss, ListNet, MarginMSE, MSE, RankNet, SoftmaxCE)
-OBJECTIVES: Mapping[str, type[GroupObjective]] = MappingProxyType(
+_CLASSES: tuple[type[Any], ...] = (BCE, InfoNCE, KL, LambdaLoss, ListNet, MarginMSE, MSE, RankNet, SoftmaxCE)
+OBJECTIVES: Mapping[str, type[Any]] = MappingProxyType(
     {kind.name: kind for kind in sorted(_CLASSES, key=lambda kind: kind.name)}
 )
 
@@ -48,11 +51,12 @@ def make_objective(name: str, **options: object) -> Objective:
     if not isinstance(name, str) or name not in OBJECTIVES:
         raise InputError(f"no objective is called {short(name)}; {_nearest(name, list(OBJECTIVES))}")
     kind = OBJECTIVES[name]
-    known = [option.name for option in fields(kind)]  # type: ignore[arg-type]
+    known = [option.name for option in fields(kind)]
     for option in options:
         if option not in known:
             raise InputError(f"{name} has no option {short(option)}; {_nearest(option, known)}")
-    return kind(**options)
+    objective: Objective = kind(**options)
+    return objective
 
 
 def _nearest(word: object, valid: list[str]) -> str:

@@ -3,6 +3,7 @@ encode query and document separately, the similarity of all queries and document
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, Protocol, TypeAlias
 
@@ -29,6 +30,9 @@ class Members:
         relevant: ``[documents]`` bool, whether its label is above 0; False where the row has no labels.
         query_texts: ``[queries]`` int64, equal for equal texts.
         document_texts: ``[documents]`` int64, equal for equal texts.
+        labels, teacher: ``[documents]``; None if any row of the step has none.
+        teacher_vectors: a teacher's vectors of all queries and documents, ``[all, width]`` by side; None without a
+            teacher.
     """
 
     owner: Tensor
@@ -37,18 +41,38 @@ class Members:
     document_texts: Tensor
     own_queries: range
     own_documents: range
+    labels: Tensor | None = None
+    teacher: Tensor | None = None
+    teacher_vectors: Mapping[Side, Tensor] | None = None
 
 
 class Comparison(Protocol):
-    """Compares the representations of a step. It holds those of all processes, with gradients for this process's."""
+    """Compares the representations of a step. It holds those of all processes.
+
+    The gradient of the sum of all processes' losses must reach every representation: a process's loss depends on the
+    representations of the others, and its gradient of them is added to theirs.
+    """
 
     def own(self) -> Tensor:
         """Scores of this process's documents with their own queries, ``[own documents]``; with several layers
         ``[own documents, layers]``, the deepest last."""
         ...
 
-    def between(self, left: Side, right: Side) -> Tensor:
-        """Similarities ``[own members of the left side, all members of the right side]``.
+    def own_all(self) -> Tensor:
+        """Scores of all processes' documents with their own queries, ``[all documents]``.
+
+        Raises:
+            InputError: the model scores query and document together.
+        """
+        ...
+
+    def between(self, left: Side, right: Side, rows: Tensor | None = None) -> Tensor:
+        """Similarities ``[own members of the left side, all members of the right side]``. The similarity of a query and
+        a document is that of the document and the query.
+
+        Args:
+            rows: positions among this process's members of the left side, int64; only these are compared. Objectives
+                call it for a few rows at a time, and once more in the backward pass, to keep few similarities.
 
         Raises:
             InputError: the model scores query and document together, or does not compare these sides.
@@ -61,6 +85,10 @@ class Comparison(Protocol):
         Raises:
             InputError: the model has no vector of a whole text.
         """
+        ...
+
+    def all_vectors(self, side: Side) -> Tensor:
+        """All processes' vectors of one side, ``[all, width]`` float32; otherwise as `vectors`."""
         ...
 
     def truncated(self, width: int) -> Comparison:
@@ -82,15 +110,19 @@ class Scored:
         """The scores."""
         return self.scores
 
-    def between(self, left: Side, right: Side) -> Tensor:
+    def own_all(self) -> Tensor:
+        """Raises InputError: the scores of other processes are not exchanged."""
+        raise InputError(_TOGETHER)
+
+    def between(self, left: Side, right: Side, rows: Tensor | None = None) -> Tensor:
         """Raises InputError: such a model compares no other texts."""
-        raise InputError(
-            "this objective compares all texts of a step, and the model scores query and document together"
-        )
+        raise InputError(_TOGETHER)
 
     def vectors(self, side: Side) -> Tensor:
         """Raises InputError: such a model has no vectors."""
         raise InputError("this objective reads vectors, and the model scores query and document together")
+
+    all_vectors = vectors
 
     def truncated(self, width: int) -> Comparison:
         """Raises InputError: such a model has no vectors."""
@@ -126,9 +158,9 @@ class Step:
         temperature; values at padding are meaningless."""
         return self.comparison.own()[self.place] / self.temperature
 
-    def similarity(self, left: Side, right: Side) -> Tensor:
+    def similarity(self, left: Side, right: Side, rows: Tensor | None = None) -> Tensor:
         """Similarities ``[own left, all right]``, divided by the temperature; see `Comparison.between`."""
-        return self.comparison.between(left, right) / self.temperature
+        return self.comparison.between(left, right, rows) / self.temperature
 
     def vectors(self, side: Side) -> Tensor:
         """See `Comparison.vectors`."""

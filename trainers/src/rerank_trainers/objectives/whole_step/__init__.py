@@ -1,0 +1,1 @@
+"""Objectives that compare the texts of a whole step, or their vectors with a teacher's."""
