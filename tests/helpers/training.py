@@ -31,9 +31,10 @@ def live(directory: Path, spec: ModelSpec, **settings: Any) -> tuple[Any, Any]:
     """A transformers module with our attention, in float32, and its scorer."""
     import transformers
 
-    kind = "CausalLM" if spec.head is not None and spec.head.kind == "last_token" else "SequenceClassification"
+    assert spec.head is not None
+    kinds = {"last_token": "ForCausalLM", "classifier": "ForSequenceClassification"}
     config = transformers.AutoConfig.from_pretrained(directory, **settings)
-    auto = getattr(transformers, f"AutoModelFor{kind}")
+    auto = getattr(transformers, f"AutoModel{kinds.get(spec.head.kind, '')}")
     module = auto.from_pretrained(directory, config=config, attn_implementation=packing.NAME)
     return module, scorer_of(module, transformers.AutoTokenizer.from_pretrained(directory), spec)
 

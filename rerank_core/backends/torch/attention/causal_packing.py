@@ -86,20 +86,19 @@ class CausalPacking:
     @functools.cached_property
     def groups(self) -> tuple[_Group, ...]:
         """One group for each prefix, and one for each run of adjacent rows with the same length and the same prefix."""
-        groups = [_Group(start, 1, length, 0, 0) for start, length in self.prefixes if length]
+        rows: list[_Group] = []
         for start, length, prefix in sorted(self.rows):
-            last = groups[-1] if groups else None
+            last = rows[-1] if rows else None
             if (
                 last is not None
-                and last.shared
                 and last.length == length
-                and last.prefix == self.prefixes[prefix][0]
+                and (last.prefix, last.shared) == self.prefixes[prefix]
                 and last.start + last.rows * length == start
             ):
-                groups[-1] = _Group(last.start, last.rows + 1, length, last.prefix, last.shared)
+                rows[-1] = _Group(last.start, last.rows + 1, length, last.prefix, last.shared)
             else:
-                groups.append(_Group(start, 1, length, *self.prefixes[prefix]))
-        return tuple(groups)
+                rows.append(_Group(start, 1, length, *self.prefixes[prefix]))
+        return (*(_Group(start, 1, length, 0, 0) for start, length in self.prefixes if length), *rows)
 
     @functools.cached_property
     def positions(self) -> torch.Tensor:

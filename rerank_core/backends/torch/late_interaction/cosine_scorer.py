@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import torch
 
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding
-from rerank_core.backends.torch.late_interaction.pooling import POOLED, cosines, one_vector_a_row, pooled
 from rerank_core.backends.torch.late_interaction.separate_scorer import SeparateScorer
+from rerank_core.backends.torch.late_interaction.vectors import POOLED, cosines, one_vector_a_row, pooled
 from rerank_core.errors import InputError
+from rerank_core.scorer import Batch
 from rerank_core.spec import ModelSpec
 
 __all__ = ["CosineScorer"]
@@ -32,7 +34,15 @@ class CosineScorer(SeparateScorer):
     def embed(
         self, hidden: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], *, is_query: bool
     ) -> list[Embedding]:
-        return [{POOLED: vector} for vector in torch.split(pooled(hidden, self._pooling), 1)]
+        vectors = pooled(torch.cat(list(hidden)), list(map(len, rows)), self._pooling)
+        return [{POOLED: vector} for vector in torch.split(vectors, 1)]
+
+    def parts_from(self, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        lengths = [len(ids) for ids in self.encoded_rows(batch)]
+        return {"pooled": pooled(self.encoded_states(output, batch), lengths, self._pooling)}
+
+    def vector_counts(self, batch: Batch) -> tuple[list[int], list[int]]:
+        return [1] * len(batch.queries), [1] * len(batch.rows)
 
     def compare(self, query: Embedding, block: Block, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         return {"score": cosines(query, block, rows)}

@@ -14,10 +14,16 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
 from rerank_core.backends.torch.late_interaction.maxsim import best_matches, maxsim
-from rerank_core.backends.torch.late_interaction.pooling import POOLED, cosines, one_vector_a_row, pooled
 from rerank_core.backends.torch.late_interaction.separate_scorer import SeparateScorer
-from rerank_core.errors import CheckpointError, InputError
-from rerank_core.scorer import QueryRow, Row
+from rerank_core.backends.torch.late_interaction.vectors import (
+    POOLED,
+    cosines,
+    one_vector_a_row,
+    pooled,
+    token_vectors,
+)
+from rerank_core.errors import InputError
+from rerank_core.scorer import Batch, QueryRow, Row
 from rerank_core.spec import ModelSpec
 
 __all__ = ["VECTORS", "LateInteractionScorer"]
@@ -38,7 +44,8 @@ class LateInteractionScorer(SeparateScorer):
 
     Args:
         options: the model's own options.
-        project: the linear layers that the spec's ``projection`` names, from `projection_of`.
+        project: the linear layers that the spec's ``projection`` names, from `projection_of`; by default the module's
+            own ``projection``.
     """
 
     def __init__(
@@ -55,11 +62,6 @@ class LateInteractionScorer(SeparateScorer):
         if head is None or head.vectors is None:
             raise InputError(f"model {spec.name!r}: late interaction takes Head.maxsim(), not {head!r}")
         self.vectors = head.vectors
-        if (project is None) != (not self.vectors.projection):
-            raise CheckpointError(
-                f"model {spec.name!r} has the projection {self.vectors.projection!r}, and the scorer was made "
-                f"{'without' if project is None else 'with'} one"
-            )
         super().__init__(
             module,
             tokenizer,
@@ -68,8 +70,9 @@ class LateInteractionScorer(SeparateScorer):
             least=self.vectors.expand_to or 0,
             filler=self.vectors.expand_with or "",
             attend=self.vectors.attend_expansion,
+            layers=self.vectors.projection,
+            project=project,
         )
-        self.project = project
         # Words that are not one token of the vocabulary are ignored.
         self._skip = frozenset(
             token_id(tokenizer, word) for word in self.vectors.skip if tokenizer.raw.token_to_id(word) is not None
@@ -94,24 +97,37 @@ class LateInteractionScorer(SeparateScorer):
     def embed(
         self, hidden: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], *, is_query: bool
     ) -> list[Embedding]:
+        states, lengths = torch.cat(list(hidden)), list(map(len, rows))
         positions = [self.vector_positions(ids, is_query=is_query) for ids in rows]
-        chosen = [
-            states if len(row_positions) == len(ids) else states[row_positions]
-            for states, ids, row_positions in zip(hidden, rows, positions, strict=True)
-        ]
-        flat = torch.cat(chosen)
-        flat = (flat if self.project is None else self.project(flat)).float()
-        if self.vectors.normalize:
-            flat = torch.nn.functional.normalize(flat, dim=-1)
-        vectors = torch.split(flat, list(map(len, positions)))
-        # A document without a vector gets a zero vector, whose similarity to every query vector is 0.
-        embeddings: list[Embedding] = [
-            {VECTORS: part if len(part) else flat.new_zeros(1, flat.shape[1])} for part in vectors
-        ]
+        vectors, counts = token_vectors(
+            states, lengths, positions, project=self.project, normalize=self.vectors.normalize
+        )
+        embeddings: list[Embedding] = [{VECTORS: part} for part in torch.split(vectors, counts)]
         if self._pooling is None:
             return embeddings
-        whole = torch.split(pooled(hidden, self._pooling), 1)
+        whole = torch.split(pooled(states, lengths, self._pooling), 1)
         return [{**embedding, POOLED: vector} for embedding, vector in zip(embeddings, whole, strict=True)]
+
+    def parts_from(self, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        vectors, _ = token_vectors(
+            self.encoded_states(output, batch),
+            [len(ids) for ids in self.encoded_rows(batch)],
+            [*self._query_positions(batch), *self._row_positions(batch)],
+            project=self.project,
+            normalize=self.vectors.normalize,
+        )
+        return {VECTORS: vectors}
+
+    def vector_counts(self, batch: Batch) -> tuple[list[int], list[int]]:
+        sides = self._query_positions(batch), self._row_positions(batch)
+        queries, rows = ([max(1, len(positions)) for positions in side] for side in sides)
+        return queries, rows
+
+    def _query_positions(self, batch: Batch) -> list[list[int]]:
+        return [self.vector_positions(query.ids, is_query=True) for query in batch.queries.values()]
+
+    def _row_positions(self, batch: Batch) -> list[list[int]]:
+        return [self.vector_positions(row.ids, is_query=False) for row in batch.rows]
 
     def compare(self, query: Embedding, block: Block, rows: Sequence[int]) -> dict[str, torch.Tensor]:
         ranking = str(self._values.get("score", "maxsim")) if self._pooling is not None else "score"

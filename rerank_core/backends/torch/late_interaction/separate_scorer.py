@@ -13,12 +13,14 @@ import torch
 
 from rerank_core.backends.frames import single_frame
 from rerank_core.backends.tokenizer import TextTokenizer
+from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef, gather
-from rerank_core.backends.torch.late_interaction.store_disk import DiskStore
-from rerank_core.backends.torch.late_interaction.store_memory import MemoryStore
-from rerank_core.errors import InputError
+from rerank_core.backends.torch.late_interaction.store.disk import DiskStore
+from rerank_core.backends.torch.late_interaction.store.memory import MemoryStore
+from rerank_core.backends.torch.late_interaction.vectors import row_states
+from rerank_core.errors import CheckpointError, InputError
 from rerank_core.index.protocols import EmbeddingStore
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
@@ -35,6 +37,11 @@ class SeparateScorer(TorchScorer):
 
     Args:
         least, filler, attend: how short queries are filled up; see `single_frame`.
+        layers: the names of the head's layers after the encoder; empty for a head without any.
+        project: these layers; by default the module's own submodule ``projection``, where trainers keep them.
+
+    Raises:
+        CheckpointError: layers without names, or names without layers.
     """
 
     layout: Layout = "separate"
@@ -49,17 +56,36 @@ class SeparateScorer(TorchScorer):
         least: int = 0,
         filler: str = "",
         attend: bool = True,
+        layers: Sequence[str] = (),
+        project: torch.nn.Module | None = None,
     ) -> None:
         template = spec.template
         if template.wrap != "each":
             raise InputError(
                 f"model {spec.name!r} encodes query and document separately, with Template.each(); got {template!r}"
             )
+        found = project is not None or (layers and isinstance(getattr(module, "projection", None), torch.nn.Module))
+        if bool(found) != bool(layers):
+            raise CheckpointError(
+                f"model {spec.name!r} has the projection {tuple(layers)!r}, and the scorer was made "
+                f"{'with' if found else 'without'} one"
+            )
+        self._layers, self._projection = tuple(layers), project
+        self._causal = False
         super().__init__(module, tokenizer, spec, execution=execution)
         self._frame = single_frame(tokenizer, marker=template.doc_marker)
         self._query_frame = single_frame(
             tokenizer, marker=template.query_marker, least=least, filler=filler, attend=attend
         )
+
+    @property
+    def project(self) -> Any:
+        """The layers after the encoder, None without any: those that were given, or the module's ``projection`` as it
+        is now, which peft may have replaced."""
+        live: Any = self.module
+        if not self._layers or self._projection is not None:
+            return self._projection
+        return live.projection
 
     def overhead(self, query: Tokens, doc: Tokens) -> int:
         return self._frame.overhead(doc)
@@ -87,6 +113,29 @@ class SeparateScorer(TorchScorer):
         """Scores ``[rows]`` of one query with some rows of a block, by name; the first name ranks."""
 
     # ------------------------------------------------------------------ encoding
+    def packing_variants(self) -> list[dict[str, Any]]:
+        # A decoder's tokens attend to earlier ones only.
+        kernels = super().packing_variants()
+        return [{**settings, "_causal": causal} for causal in (False, True) for settings in kernels]
+
+    def module_inputs(
+        self,
+        rows: Sequence[Sequence[int]],
+        types: Sequence[Sequence[int] | None],
+        *,
+        packed: bool,
+        attended: Sequence[int | None] = (),
+    ) -> dict[str, Any]:
+        """See `TorchScorer.module_inputs`; packed rows of a decoder attend causally."""
+        inputs = super().module_inputs(rows, types, packed=packed, attended=attended)
+        live: Any = self.module
+        if getattr(live.config, "use_cache", None):
+            inputs["use_cache"] = False
+        if packed and self._causal:
+            lengths = [(0, len(row)) for row in rows]
+            inputs["packing"] = CausalPacking.of([0], lengths, self.device, allow_varlen=self._allow_varlen)
+        return inputs
+
     def read(
         self, rows: Sequence[Sequence[int]], types: Sequence[Sequence[int] | None], *, packed: bool
     ) -> list[torch.Tensor]:
@@ -136,6 +185,29 @@ class SeparateScorer(TorchScorer):
         return [
             self._states([row], packed=packed, attended=[limit])[0] for row, limit in zip(rows, limits, strict=True)
         ]
+
+    # ------------------------------------------------------------------ training
+    def encoded_rows(self, batch: Batch) -> list[Sequence[int]]:
+        """The token ids of the batch's queries, then those of its rows: the order of `parts_from`."""
+        return [*(query.ids for query in batch.queries.values()), *(row.ids for row in batch.rows)]
+
+    def forward_inputs(self, batch: Batch, *, packed: bool) -> dict[str, Any]:
+        """Inputs of one forward pass over queries and rows. Expansion tokens that are not attended to need a mask, so
+        a batch with such a query is padded."""
+        limits = [*(query.attended for query in batch.queries.values()), *[None] * len(batch.rows)]
+        rows = [(ids, limit) for ids, limit in zip(self.encoded_rows(batch), limits, strict=True) if len(ids)]
+        # The module of a process that has no tokens runs all the same, as those of the other processes do.
+        rows = rows or [([self.filler], None)]
+        attended = [limit for _, limit in rows]
+        unattended = any(limit is not None for limit in attended)
+        return self.module_inputs(
+            [ids for ids, _ in rows], [None] * len(rows), packed=packed and not unattended, attended=attended
+        )
+
+    def encoded_states(self, output: Any, batch: Batch) -> torch.Tensor:
+        """``[tokens, width]``: the last hidden states of `encoded_rows` end to end, with gradients, from the module's
+        output for `forward_inputs`."""
+        return row_states(output.last_hidden_state, [len(ids) for ids in self.encoded_rows(batch) if len(ids)])
 
     # ------------------------------------------------------------------ scores
     def score(self, batch: Batch) -> Output:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -41,6 +40,12 @@ class Projection(torch.nn.Module):
         width_in: width of the input.
         residual: True adds the input; a tensor ``[width, width_in]`` adds its product with the input.
 
+    Attributes:
+        width: width of the output.
+        weight, bias, residual: frozen parameters; bias and residual are None without one.
+        has_residual: whether the input, or its product, is added.
+        activation: name of a class of ``torch.nn``, such as ``Identity`` or ``Tanh``.
+
     Raises:
         CheckpointError: tensors whose shapes do not fit the input or each other.
     """
@@ -73,18 +78,22 @@ class Projection(torch.nn.Module):
         for name, (tensor, shape) in optional.items():
             if tensor is not None and list(tensor.shape) != shape:
                 raise CheckpointError(f"{source}: {name} has the shape {list(tensor.shape)}; it must be {shape}")
-        self.register_buffer("weight", weight)
-        self.register_buffer("bias", bias)
-        self.register_buffer("residual", residual if isinstance(residual, torch.Tensor) else None)
+        self.weight = _frozen(weight)
+        self.bias = None if bias is None else _frozen(bias)
+        self.residual = _frozen(residual) if isinstance(residual, torch.Tensor) else None
         self.has_residual = residual is not False
-        self.activation = _ACTIVATIONS[activation]
+        self.activation = activation
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        buffers: Any = self
-        output = self.activation(torch.nn.functional.linear(x, buffers.weight, buffers.bias))
+        output = _ACTIVATIONS[self.activation](torch.nn.functional.linear(x, self.weight, self.bias))
         if not self.has_residual:
             return output
-        return output + (x if buffers.residual is None else torch.nn.functional.linear(x, buffers.residual))
+        return output + (x if self.residual is None else torch.nn.functional.linear(x, self.residual))
+
+
+def _frozen(tensor: torch.Tensor) -> torch.nn.Parameter:
+    """A weight that needs no gradient, as long as the layer serves."""
+    return torch.nn.Parameter(tensor, requires_grad=False)
 
 
 def load_projection(

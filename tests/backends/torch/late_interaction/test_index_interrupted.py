@@ -16,8 +16,8 @@ from helpers.limits import full_disk
 from helpers.models.late import NEW, TEXTS, reading, shards
 from helpers.plain import QUERIES, Plain, assert_close
 from rerank_core import IndexStoreError, InputError, Reranker
-from rerank_core.backends.torch.late_interaction import store_disk
-from rerank_core.backends.torch.late_interaction.store_files import write_lock
+from rerank_core.backends.torch.late_interaction.store import disk
+from rerank_core.backends.torch.late_interaction.store.files import write_lock
 from rerank_core.index import index as index_module
 
 
@@ -39,13 +39,13 @@ class Breaks:
         return self.real(*given)
 
 
-SAVE = store_disk.save_file
+SAVE = disk.save_file
 POINTS = [("save", 1), ("replace", 1), ("replace", 2), *[("fsync", time) for time in (1, 2, 3, 4)]]
 
 
 def broken(monkeypatch: pytest.MonkeyPatch, point: tuple[str, int], error: BaseException) -> None:
     name, time = point
-    owner, attribute = (store_disk, "save_file") if name == "save" else (os, name)
+    owner, attribute = (disk, "save_file") if name == "save" else (os, name)
     monkeypatch.setattr(owner, attribute, Breaks(getattr(owner, attribute), time, error))
 
 
@@ -86,13 +86,13 @@ def test_a_full_disk_is_said_and_leaves_the_index(tiny: Reranker, kept: Path, ro
 KILLED = """
 import os, signal, sys
 import rerank_core
-from rerank_core.backends.torch.late_interaction import store_disk
+from rerank_core.backends.torch.late_interaction.store import disk
 from helpers.models.late import NEW
 
 def dies(*given):
     os.kill(os.getpid(), signal.SIGKILL)
 
-save, commit = store_disk.save_file, store_disk.commit
+save, commit = disk.save_file, disk.commit
 
 def half(tensors, path):
     save(tensors, path)
@@ -105,7 +105,7 @@ def between(file, path):
 
 for name, own in (("save_file", half), ("commit", between)):
     if (child := os.fork()) == 0:
-        setattr(store_disk, name, own)
+        setattr(disk, name, own)
         rerank_core.load(sys.argv[1], device="cpu").index(NEW, sys.argv[2])
     assert os.waitpid(child, 0)[1] == signal.SIGKILL
     print(*sorted(os.listdir(sys.argv[2])))

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rerank_core.backends.torch.late_interaction import maxsim as module
 from rerank_core.backends.torch.late_interaction import residual_coding
 from rerank_core.backends.torch.late_interaction.embeddings import compressed, gather
-from rerank_core.backends.torch.late_interaction.store_memory import block_of
+from rerank_core.backends.torch.late_interaction.store.memory import block_of
 from rerank_core.errors import NonFiniteScoreError
 from rerank_core.index.protocols import StoredText, StoredWindow
 

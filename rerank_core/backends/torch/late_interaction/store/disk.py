@@ -18,16 +18,16 @@ from safetensors.torch import save_file
 
 from rerank_core.backends.torch.late_interaction import residual_coding
 from rerank_core.backends.torch.late_interaction.embeddings import Block, BlockPart, Embedding, RowRef, compressed
-from rerank_core.backends.torch.late_interaction.store_checks import PROBE, TEXTS, LengthCheck, check_shard
-from rerank_core.backends.torch.late_interaction.store_files import (
+from rerank_core.backends.torch.late_interaction.store.checks import PROBE, TEXTS, LengthCheck, check_shard
+from rerank_core.backends.torch.late_interaction.store.files import (
     commit,
     delete_leftovers,
     leftovers,
     temporary_file,
     write_lock,
 )
-from rerank_core.backends.torch.late_interaction.store_manifest import MANIFEST, REBUILD_HINT, SCHEMA, manifest_of
-from rerank_core.backends.torch.late_interaction.store_memory import Drift, block_of
+from rerank_core.backends.torch.late_interaction.store.manifest import MANIFEST, REBUILD_HINT, SCHEMA, manifest_of
+from rerank_core.backends.torch.late_interaction.store.memory import Drift, block_of
 from rerank_core.errors import IndexStoreError
 from rerank_core.index.protocols import StoredText, StoredWindow
 from rerank_core.spec.untrusted_files import sha256_of

@@ -1,4 +1,4 @@
-"""`MemoryStore`: embeddings of an index in memory, and the functions that it shares with `store_disk`."""
+"""`MemoryStore`: embeddings of an index in memory, and the functions that it shares with `DiskStore`."""
 
 from __future__ import annotations
 

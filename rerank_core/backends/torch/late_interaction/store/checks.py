@@ -9,7 +9,7 @@ from typing import Any, NoReturn, TypeAlias
 import torch
 
 from rerank_core.backends.torch.late_interaction.embeddings import Embedding
-from rerank_core.backends.torch.late_interaction.store_manifest import REBUILD_HINT
+from rerank_core.backends.torch.late_interaction.store.manifest import REBUILD_HINT
 from rerank_core.errors import IndexStoreError, short
 
 __all__ = ["PROBE", "TEXTS", "LengthCheck", "check_shard"]

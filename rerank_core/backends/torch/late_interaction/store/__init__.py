@@ -1,0 +1,1 @@
+"""Stores of document embeddings: in memory, and in a folder of shards."""
