@@ -55,7 +55,9 @@ def expand_paths(paths: Sequence[str | Path]) -> list[Path]:
                 f"{path.name!r} has none of the suffixes {known}; rename it by its format, or write it in one of these"
             )
         if path.resolve() in seen:
-            raise InputError(f"{str(path)!r} is named twice; to train on it more often, set train.epochs")
+            raise InputError(
+                f"{str(path)!r} is named twice; to train on it more often, set train.epochs, or its weight"
+            )
         seen.add(path.resolve())
     return files
 

@@ -11,20 +11,23 @@ import subprocess
 import sys
 from collections import Counter
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.loop.dataset import Item, Steps, TrainingDataset, choose
+from rerank_trainers.data.batching import Draws, Stratum
+from rerank_trainers.data.choosing import choose
+from rerank_trainers.loop.dataset import Item, Steps, TrainingDataset
 
 worlds = st.integers(1, 5)
 
 
 def steps(rows: int, size: int, *, seed: int = 7, epoch: int = 0, rank: int = 0, world: int = 1) -> list[list[Item]]:
     """The steps of an epoch as one process sees them."""
-    made = Steps(rows, size, seed=seed, rank=rank, world=world)
+    made = Steps(Draws([Stratum(np.arange(rows))], size, seed), rank=rank, world=world)
     made.set_epoch(epoch)
     found = list(made)
     assert len(made) == len(found)
@@ -70,7 +73,9 @@ def test_draws_do_not_depend_on_the_process_they_are_made_in() -> None:
     )
     # A new interpreter: a forked process has the hashes of its parent.
     code = (
-        "from rerank_trainers.loop.dataset import *; s = Steps(30, 4, seed=3); s.set_epoch(2); "
+        "import numpy; from rerank_trainers.loop.dataset import *; from rerank_trainers.data.choosing import *; "
+        "from rerank_trainers.data.batching import *; "
+        "s = Steps(Draws([Stratum(numpy.arange(30))], 4, 3)); s.set_epoch(2); "
         "told = choose([1, 0, 0, 0, 0, 0], 6, 3, seed=3, row='a', epoch=5), [i.row for p in s for i in p]; "
         "print(hash('a'), told)"
     )

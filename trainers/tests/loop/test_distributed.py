@@ -19,7 +19,7 @@ import torch
 from helpers import forked
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.schema import Config
-from rerank_trainers.loop.dataset import Steps
+from rerank_trainers.data.batching import Draws
 from rerank_trainers.loop.prepare import Run
 
 # Each is trained by two processes at once and by one alone. 17 rows in steps of 8 leave a last step of one row, which
@@ -127,7 +127,7 @@ def test_two_processes_train_as_one(
 ) -> None:
     """After three steps, the last with fewer rows than processes, weights, losses and logs are those of one process
     with the same batch size."""
-    assert [len(step) for step in Steps(17, 8, seed=42)] == [8, 8, 1]
+    assert [len(step) for step in Draws.of(rows(17), 8, 42).plan(0).steps] == [8, 8, 1]
     alone = prepared(*SETTINGS[name], rows=rows(17), dev=rows(9))
     start = {key: one.clone() for key, one in alone.model.module.state_dict().items()}
     alone.train()

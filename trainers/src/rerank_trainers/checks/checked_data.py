@@ -84,7 +84,14 @@ def open_and_check(
         raise InputError("data.train names no file; give files (JSON, CSV, TSV or Parquet) of queries with documents")
     options = replace(check_options(data), max_query=max_query, as_errors=as_errors, examples=examples)
     dev = open_rows(data.eval, scores_are=data.scores_are, encoding=data.encoding) if data.eval else None
-    rows = open_rows(data.train, scores_are=data.scores_are, encoding=data.encoding, progress=progress)
+    files = data.train_files()
+    rows = open_rows(
+        [file.path for file in files],
+        weights=[file.weight for file in files],
+        scores_are=data.scores_are,
+        encoding=data.encoding,
+        progress=progress,
+    )
     report = check(rows, options, dev, progress=progress)
     # `DevSet` leaves out dev rows that a ranking metric cannot use, and counts them.
     return CheckedData(data, rows, report, dev, None if dev is None else check(dev, options))

@@ -40,6 +40,9 @@ def check_settings(config: Config, *, evaluates: bool) -> None:
     if lora is not None:
         limits += [("model.lora.r", lora.r, 1), ("model.lora.alpha", lora.alpha, 1)]
         limits += [("model.lora.dropout", lora.dropout, 0)]
+    for file in data.train_files():
+        if not file.weight > 0:
+            raise InputError(f"the weight of {file.path!r} in data.train is {file.weight!r}; it must be above 0")
     for name, value, minimum in limits:
         if value is not None and value < minimum:
             raise InputError(f"{name} is {value!r}; it must be at least {minimum}")

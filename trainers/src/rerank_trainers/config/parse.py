@@ -137,14 +137,20 @@ def _parse_dataclass(kind: Any, data: object, path: str) -> Any:
     return kind(**values)
 
 
+def _has_keys(hint: Any) -> bool:
+    return dataclasses.is_dataclass(hint) or get_origin(hint) is Mapping
+
+
 def _parse_value(hint: Any, value: Any, name: str) -> Any:
     """``value`` converted to its annotated type; a list becomes a tuple."""
     origin, inner = get_origin(hint), get_args(hint)
     if origin in (Union, types.UnionType):
         if value is None and type(None) in inner:
             return None
-        (hint,) = (option for option in inner if option is not type(None))
-        return _parse_value(hint, value, name)
+        options = [option for option in inner if option is not type(None)]
+        # Of several types, such as a path or a file with a weight, a mapping is the one that has keys.
+        fitting = [option for option in options if _has_keys(option) == isinstance(value, Mapping)]
+        return _parse_value((fitting or options)[0], value, name)
     if origin is Literal:
         if value not in inner or isinstance(value, bool):
             raise InputError(f"{name} is {short(value)}; it must be one of {', '.join(map(repr, inner))}")

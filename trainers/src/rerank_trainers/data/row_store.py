@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 from bisect import bisect_right
-from collections import Counter
 from collections.abc import Collection, Iterator, Sequence
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias, overload
@@ -37,6 +37,7 @@ def open_rows(
     group: bool = True,
     encoding: str | None = None,
     progress: Progress | None = None,
+    weights: Sequence[float] | None = None,
 ) -> RowStore:
     """Open the rows of JSON, CSV, TSV and Parquet files; formats (`rerank_core.records`) may be mixed.
 
@@ -45,6 +46,7 @@ def open_rows(
         scores_are: what ``pos_scores`` and ``neg_scores`` are; see `row_formats.to_training_row`.
         group: combine the pointwise lines of one query in a file into one row, at the position of the first line.
         encoding: text encoding of files that are not UTF-8, if it cannot be detected.
+        weights: for each of ``paths``, how often its rows are drawn in an epoch; by default once.
         progress: called with the bytes read and the total; grouping reads the files a second time.
 
     Raises:
@@ -65,7 +67,11 @@ def open_rows(
     files = [
         _open(path, name, encoding, step) for path, name in zip(files_found, short_names(files_found), strict=True)
     ]
-    return RowStore(files, [group_lines(file, scores_are, step) if group else None for file in files], scores_are)
+    groups = [group_lines(file, scores_are, step) if group else None for file in files]
+    if weights is None:
+        return RowStore(files, groups, scores_are)
+    named = [weight for path, weight in zip(paths, weights, strict=True) for _ in expand_paths([path])]
+    return RowStore(files, groups, scores_are, weights=named)
 
 
 def _open(path: Path, name: str, encoding: str | None, step: Step) -> RecordFile:
@@ -83,6 +89,9 @@ class RowStore(Sequence[TrainingRow]):
     Files that cannot be read in place (compressed, an array, CSV, another encoding) are in a temporary file. A store
     can be pickled, for the workers of a DataLoader. A slice is a store too. Reading an unusable row raises `RowError`,
     an InputError with its kind, file and line; `checks.check.check` reports all of them beforehand.
+
+    Attributes:
+        weights: how often the rows of each file are drawn in an epoch.
     """
 
     def __init__(
@@ -91,11 +100,14 @@ class RowStore(Sequence[TrainingRow]):
         groups: Sequence[LineGroups | None],
         scores_are: ScoresAre = "teacher",
         selection: _Selection | None = None,
+        *,
+        weights: Sequence[float] | None = None,
     ) -> None:
         self._files, self._groups, self._scores_are = list(files), list(groups), scores_are
         sizes = [len(file if rows is None else rows) for file, rows in zip(files, groups, strict=True)]
         self._ends = list(accumulate(sizes))
         self._selection = selection
+        self.weights = tuple(weights) if weights is not None else (1.0,) * len(files)
 
     def __len__(self) -> int:
         return self._ends[-1] if self._selection is None else len(self._selection)
@@ -146,16 +158,33 @@ class RowStore(Sequence[TrainingRow]):
         """The names of the files."""
         return [file.name for file in self._files]
 
-    @property
-    def source_counts(self) -> dict[str, int]:
-        """Number of rows by source: their ``source``, or the file name of rows that have none or cannot be read."""
-        counts: Counter[str] = Counter()
+    @cached_property
+    def _sources(self) -> tuple[list[str], npt.NDArray[np.int64]]:
+        """The names of the sources, and the number of the source of each row."""
+        numbers: dict[str, int] = {}
+        found = np.zeros(len(self), dtype=np.int64)
         may_have_source = {file.name: file.mentions("source") for file in self._files}
         for index in range(len(self)):
             file, _ = self._locate(index)
             # Only files that mention a source need to be parsed.
-            counts[self._source(index) if may_have_source[file.name] else file.name] += 1
-        return dict(counts)
+            name = self._source(index) if may_have_source[file.name] else file.name
+            found[index] = numbers.setdefault(name, len(numbers))
+        return list(numbers), found
+
+    @property
+    def source_counts(self) -> dict[str, int]:
+        """Number of rows by source: their ``source``, or the file name of rows that have none or cannot be read."""
+        names, numbers = self._sources
+        return dict(zip(names, np.bincount(numbers, minlength=len(names)).tolist(), strict=True))
+
+    def source_numbers(self) -> npt.NDArray[np.int64]:
+        """The number of the source of each row; equal for equal sources."""
+        return self._sources[1]
+
+    def file_numbers(self) -> npt.NDArray[np.int64]:
+        """The number of the file of each row."""
+        rows = np.arange(len(self)) if self._selection is None else self._selection
+        return np.searchsorted(self._ends, rows, side="right").astype(np.int64)
 
     def fingerprint(self) -> str:
         """SHA-256 of the bytes of all files in order, like ``cat FILES | sha256sum``, for any selection of rows."""
@@ -171,7 +200,7 @@ class RowStore(Sequence[TrainingRow]):
         chosen = np.fromiter((self._index(row) for row in rows), dtype=np.int64, count=len(rows))
         if self._selection is not None:
             chosen = self._selection[chosen]
-        return RowStore(self._files, self._groups, self._scores_are, chosen)
+        return RowStore(self._files, self._groups, self._scores_are, chosen, weights=self.weights)
 
     def drop(self, rows: Collection[int]) -> RowStore:
         """A store without the rows with these indices."""

@@ -1,11 +1,11 @@
-"""Which rows make a step, which documents of a row it sees, and the dataset that a DataLoader reads.
+"""The rows of each step for a process, and the dataset that a DataLoader reads: rows as groups.
 
 Nothing is remembered between epochs, so a resumed run, any number of workers and any number of processes draw the same.
 """
 
 from __future__ import annotations
 
-import random
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
@@ -14,10 +14,16 @@ import numpy.typing as npt
 
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
+from rerank_trainers.config.schema import DataConfig
+from rerank_trainers.data.batching import Draws
+from rerank_trainers.data.choosing import choose
 from rerank_trainers.data.hashing import query_hash, text_hash
+from rerank_trainers.data.row_texts import RowTexts
 from rerank_trainers.data.teacher_vectors import TeacherVectors
 
-__all__ = ["Group", "Item", "Steps", "TrainingDataset", "choose"]
+__all__ = ["Group", "Item", "Steps", "TrainingDataset"]
+
+_LOG = logging.getLogger("rerank_trainers")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,7 @@ class Item:
     """A row to read for a step.
 
     Attributes:
+        epoch: how often the row was drawn before, which is the epoch unless ``data.train`` gives weights.
         weight: weight of its loss: the number of processes (gradients are averaged over them) divided by the rows of
             the step. 0 for a filler row of a process that would have none.
     """
@@ -73,103 +80,36 @@ class Steps:
     """Batch sampler: the rows of this process for each step of an epoch, one list of `Item` per step.
 
     Args:
-        rows: number of rows.
-        batch_size: rows of a step, over all processes.
+        draws: which rows make a step, over all processes.
     """
 
-    def __init__(self, rows: int, batch_size: int, *, seed: int, rank: int = 0, world: int = 1) -> None:
-        self.rows, self.batch_size, self.seed, self.rank, self.world = rows, batch_size, seed, rank, world
+    def __init__(self, draws: Draws, *, rank: int = 0, world: int = 1) -> None:
+        self.draws, self.rank, self.world = draws, rank, world
         self.epoch = 0
+        self._reported = False
 
     def set_epoch(self, epoch: int) -> None:
         """Set the epoch, which decides the order of rows."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return -(-self.rows // self.batch_size)
+        return self.draws.steps
 
     def __iter__(self) -> Iterator[list[Item]]:
-        order = list(range(self.rows))
-        random.Random(f"order {self.seed} {self.epoch}").shuffle(order)
-        for start in range(0, self.rows, self.batch_size):
-            step = order[start : start + self.batch_size]
+        plan = self.draws.plan(self.epoch)
+        if plan.crowded and not self._reported and self.rank == 0:
+            self._reported = True
+            _LOG.warning(
+                "data.unique_texts: %d of %d rows of epoch %d share a text with another row of their step, because the "
+                "text occurs in more rows than there are steps with room; objectives ignore such pairs",
+                plan.crowded,
+                sum(map(len, plan.steps)),
+                self.epoch,
+            )
+        for step in plan.steps:
             weight = self.world / len(step)
-            items = [Item(row, self.epoch, weight) for row in step[self.rank :: self.world]]
-            yield items or [Item(step[0], self.epoch, 0.0)]
-
-
-# Up to this many distinct relevant labels are grades of their own (people grade 1 to 5); more are cut into this many.
-_BANDS = 5
-
-
-def choose(labels: Sequence[float] | None, count: int, size: int, *, seed: int, row: str, epoch: int) -> list[int]:
-    """Choose ``size`` of the ``count`` documents of a row for an epoch; positions in the row's order.
-
-    With one relevant grade: one relevant document and ``size - 1`` irrelevant ones, in rotation over epochs; relevant
-    documents fill up if there are too few irrelevant ones. With several relevant grades: the grades share the group
-    evenly, at least one document is relevant, and at least two grades occur. In both cases every document of a grade is
-    used once before any is used again. Without labels all documents are one grade.
-
-    Args:
-        labels: more than 0 is relevant; None without labels.
-        size: 0 for all documents.
-        row: id of the row.
-    """
-    if not size or count <= size:
-        return list(range(count))
-    shuffled = list(range(count))
-    random.Random(f"documents {seed} {row}").shuffle(shuffled)
-    if labels is None:
-        return sorted(_turn(shuffled, size, epoch))
-    grades = _grades(labels, shuffled)
-    others = [doc for doc in shuffled if labels[doc] <= 0]
-    if len(grades) > 1:
-        # A group of one document has no room for an irrelevant one.
-        return sorted(_shared([*grades, others] if others and size > 1 else grades, size, seed, row, epoch))
-    relevant = grades[0] if grades else []
-    first = _turn(relevant, 1, epoch) if relevant else []
-    rest = _turn(others, min(size - len(first), len(others)), epoch)
-    more = [doc for doc in relevant if doc not in first]
-    return sorted([*first, *rest, *_turn(more, size - len(first) - len(rest), epoch)])
-
-
-def _grades(labels: Sequence[float], documents: Sequence[int]) -> list[list[int]]:
-    """Relevant documents by grade, best grade first; the grade depends only on the label."""
-    values = sorted({labels[doc] for doc in documents if labels[doc] > 0}, reverse=True)
-    bands = min(len(values), _BANDS)
-    band = {value: position * bands // len(values) for position, value in enumerate(values)}
-    grades: list[list[int]] = [[] for _ in range(bands)]
-    for doc in documents:
-        if labels[doc] > 0:
-            grades[band[labels[doc]]].append(doc)
-    return grades
-
-
-def _shared(grades: Sequence[Sequence[int]], size: int, seed: int, row: str, epoch: int) -> list[int]:
-    """``size`` documents, the same number of every grade (or all of a smaller grade). Remaining slots rotate over the
-    grades, in a new order each round, so that any two grades meet."""
-    level = 0
-    while sum(min(len(grade), level + 1) for grade in grades) <= size:
-        level += 1
-    slots = size - sum(min(len(grade), level) for grade in grades)
-    waiting = [number for number, grade in enumerate(grades) if len(grade) > level]
-    turn, start = divmod(epoch, len(waiting))
-    random.Random(f"grades {seed} {row} {turn}").shuffle(waiting)
-    chosen: list[int] = []
-    for number, grade in enumerate(grades):
-        own = min(len(grade), level)
-        seen, more = epoch * own, 0
-        if number in waiting:
-            # The epochs of this round in which the grade got one of the remaining slots.
-            given = [(waiting.index(number) - at) % len(waiting) < slots for at in range(start + 1)]
-            seen, more = seen + turn * slots + sum(given[:-1]), int(given[-1])
-        chosen += [grade[(seen + offset) % len(grade)] for offset in range(own + more)]
-    return chosen
-
-
-def _turn(documents: Sequence[int], count: int, epoch: int) -> list[int]:
-    """``count`` of the documents, starting each epoch where the last one ended."""
-    return [documents[(epoch * count + offset) % len(documents)] for offset in range(count)] if documents else []
+            items = [Item(drawn.row, drawn.turn, weight) for drawn in step[self.rank :: self.world]]
+            yield items or [Item(step[0].row, step[0].turn, 0.0)]
 
 
 class TrainingDataset:
@@ -179,6 +119,8 @@ class TrainingDataset:
         scale: maps labels of the file to [0, 1]; the lowest value is "not relevant".
         size: documents per group; 0 for all.
         vectors: a teacher's vectors, which groups then have.
+        same_source: rows of one source make a step.
+        unique_texts: no text occurs in two rows of a step, as far as there is room.
     """
 
     def __init__(
@@ -189,8 +131,42 @@ class TrainingDataset:
         seed: int,
         *,
         vectors: TeacherVectors | None = None,
+        same_source: bool = False,
+        unique_texts: bool = False,
     ) -> None:
         self.rows, self.scale, self.size, self.seed, self.vectors = rows, scale, size, seed, vectors
+        self.same_source, self.unique_texts = same_source, unique_texts
+
+    @classmethod
+    def of(cls, rows: Sequence[TrainingRow], data: DataConfig, seed: int, *, compares: bool) -> TrainingDataset:
+        """The dataset of a configuration.
+
+        Args:
+            compares: whether the objective compares the texts of a step, where equal texts would be wasted; then
+                ``data.unique_texts`` is on by default.
+
+        Raises:
+            InputError: a text without a teacher's vector, or vectors that cannot be read.
+        """
+        vectors = None
+        if data.teacher_vectors:
+            vectors = TeacherVectors(data.teacher_vectors)
+            vectors.check(rows)
+        return cls(
+            rows,
+            data.label_scale(),
+            data.group_size,
+            seed,
+            vectors=vectors,
+            same_source=data.same_source,
+            unique_texts=compares if data.unique_texts is None else data.unique_texts,
+        )
+
+    def steps(self, batch_size: int, *, rank: int = 0, world: int = 1) -> Steps:
+        """The steps of an epoch for a process."""
+        texts = RowTexts(self.rows, self.scale, self.size, self.seed) if self.unique_texts else None
+        draws = Draws.of(self.rows, batch_size, self.seed, same_source=self.same_source, texts=texts)
+        return Steps(draws, rank=rank, world=world)
 
     def __len__(self) -> int:
         return len(self.rows)

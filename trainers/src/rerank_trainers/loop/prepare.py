@@ -88,7 +88,7 @@ def plan_run(
         # The name that ir_measures uses in its results: RR@10 for MRR@10.
         train = dataclasses.replace(train, metric=str(parse_metrics([train.metric])[0]))
     args = arguments_of(train, evaluates=dev_rows is not None)
-    check_schedule(args, resume_checks.steps_of(config, len(rows)))
+    check_schedule(args, resume_checks.steps_of(config, rows))
     check_start(config.model, registry.default())
     if dev_rows is None:
         return RunPlan(kind, objective, train, args, scale, None)
@@ -127,7 +127,7 @@ def open_planned(
     check_queries(passes, dev_rows or (), "data.eval")
     if planned.args.process_index == 0:
         saves = (
-            math.ceil(resume_checks.steps_of(config, len(rows)) / train.eval_steps)
+            math.ceil(resume_checks.steps_of(config, rows) / train.eval_steps)
             if train.eval_steps
             else math.ceil(train.epochs)
         )
@@ -155,7 +155,7 @@ def prepare(
     trainer = RerankTrainer(
         model,
         objective,
-        TrainingDataset(rows, planned.scale, config.data.group_size, train.seed),
+        TrainingDataset.of(rows, config.data, train.seed, compares=objective.needs.step),
         passes,
         args,
         batch_size=train.batch_size,

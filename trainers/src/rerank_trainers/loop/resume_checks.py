@@ -6,7 +6,7 @@ import dataclasses
 import json
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +14,10 @@ import transformers
 
 from rerank_core import InputError, ModelSpec
 from rerank_core.errors import short
+from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.parse import parse_config
 from rerank_trainers.config.schema import Config
+from rerank_trainers.data.batching import Draws
 from rerank_trainers.loop.run_record import read_record, start_facts
 from rerank_trainers.model.checkpoint_files import flaw_of, numbered, state_of, whole_checkpoints
 
@@ -154,10 +156,13 @@ def check_start(spec: ModelSpec, config: Config, checkpoint: Path) -> None:
         _LOG.warning("this run began with other versions, which may round differently: %s", ", ".join(changed))
 
 
-def steps_of(config: Config, rows: int) -> int:
+def steps_of(config: Config, rows: Sequence[TrainingRow]) -> int:
     """Number of steps of a run."""
     train = config.train
-    return train.max_steps if train.max_steps > 0 else math.ceil(train.epochs * math.ceil(rows / train.batch_size))
+    if train.max_steps > 0:
+        return train.max_steps
+    draws = Draws.of(rows, train.batch_size, train.seed, same_source=config.data.same_source)
+    return math.ceil(train.epochs * draws.steps)
 
 
 def check_steps(checkpoint: Path, total: int) -> None:

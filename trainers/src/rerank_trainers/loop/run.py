@@ -92,7 +92,7 @@ class Run:
     @property
     def steps(self) -> int:
         """Total number of steps."""
-        return resume_checks.steps_of(self.config, len(self.rows))
+        return resume_checks.steps_of(self.config, self.rows)
 
     @cached_property
     def facts(self) -> dict[str, Any]:

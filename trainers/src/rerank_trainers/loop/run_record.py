@@ -50,13 +50,16 @@ def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None) -
 
 
 def _digest(rows: Sequence[TrainingRow]) -> str:
-    """SHA-256 of the rows in order, independent of files; ids count, because documents are drawn by them."""
+    """SHA-256 of the rows in order and of the weights of their files; ids count, because documents are drawn by
+    them."""
     state = hashlib.sha256()
     for row in rows:
         parts = (row.id, row.query, row.docs, row.labels, row.scores, row.instruction)
         # A part of its own, so that the digest of rows without prompts stays that of earlier runs.
         more = () if row.prompts is None else (row.prompts,)
         state.update(json.dumps((*parts, *more)).encode() + b"\n")
+    if isinstance(rows, RowStore) and any(weight != 1 for weight in rows.weights):
+        state.update(json.dumps([rows.weights, rows.file_numbers().tolist()]).encode())
     return state.hexdigest()
 
 

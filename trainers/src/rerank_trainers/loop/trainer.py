@@ -23,7 +23,7 @@ from rerank_core import write_spec
 from rerank_core.backends.torch.load_weights import quiet
 from rerank_trainers.errors import CheckpointWriteError, NonFiniteLossError
 from rerank_trainers.loop.callbacks import Spread
-from rerank_trainers.loop.dataset import Steps, TrainingDataset
+from rerank_trainers.loop.dataset import TrainingDataset
 from rerank_trainers.loop.passes import Pass, Passes
 from rerank_trainers.model.trained_model import Model
 from rerank_trainers.objectives.base import Objective
@@ -63,6 +63,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         self.objective = objective
         self.passes = passes
         self.batch_size = batch_size
+        self.groups = groups
         self._metrics = evaluate
         self._spread = Spread()
         self._rows: tuple[str, ...] = ()
@@ -85,13 +86,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
 
     # ------------------------------------------------------------------ data
     def get_train_dataloader(self) -> DataLoader[Any]:
-        steps = Steps(
-            len(self.train_dataset),
-            self.batch_size,
-            seed=self.args.seed,
-            rank=self.args.process_index,
-            world=self.args.world_size,
-        )
+        steps = self.groups.steps(self.batch_size, rank=self.args.process_index, world=self.args.world_size)
         # Not prepared by accelerate: `Steps` yields only the rows of this process.
         return _Loader(
             self.train_dataset,
