@@ -16,6 +16,7 @@ from transformers import BertConfig, BertModel
 import rerank_core
 from helpers.plain import assert_close
 from rerank_core import Reranker
+from rerank_core.backends.torch import scorer_of, training_module
 from rerank_core.pipeline.letters import SCRIPTS, letters_of
 from rerank_mini.e5_file import open_e5
 from rerank_mini.e5_tokenizer import tokenizer_of
@@ -88,6 +89,20 @@ def test_scores_equal_a_plain_bert(reranker: Reranker, plain: BertModel) -> None
     assert_close(cosine, reranker.rerank(QUERY, DOCUMENTS, score="cosine").scores())
     both = [(a + b) / 2 for a, b in zip(maxsim, cosine, strict=True)]
     assert_close(both, reranker.rerank(QUERY, DOCUMENTS, score="both").scores())
+
+
+def test_its_table_can_be_trained(reranker: Reranker) -> None:
+    """Opened for training, the 4-bit table is a plain one in float32, and scores are unchanged."""
+    own = rerank_core.load("mini-multilingual", device="cpu")
+    scorer: Any = own.scorer
+    module: Any = training_module(scorer)
+    table = module.get_input_embeddings()
+
+    assert type(table) is torch.nn.Embedding
+    assert table.weight.requires_grad
+    assert table.weight.shape == (module.config.vocab_size, module.config.hidden_size)
+    live = Reranker.from_scorer(scorer_of(module, scorer.tokenizer, own.spec), own.spec)
+    assert_close(reranker.rerank(QUERY, DOCUMENTS).scores(), live.rerank(QUERY, DOCUMENTS).scores())
 
 
 def test_the_answer_wins_in_any_language(reranker: Reranker) -> None:

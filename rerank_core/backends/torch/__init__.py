@@ -41,10 +41,11 @@ from rerank_core.backends.torch.encoder_scorer import encoder_scorer, scorer_wit
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, LateInteractionScorer
+from rerank_core.backends.torch.late_interaction.training_module import training_module
 from rerank_core.backends.torch.lora import load
 from rerank_core.backends.torch.lora.load import check_base, model_folder, tokenizer_folder
+from rerank_core.backends.torch.side_layers.of_head import side_layers_of
 from rerank_core.backends.torch.side_layers.projection import linear_of_file, load_projection
-from rerank_core.backends.torch.side_layers.score_layers import score_layers_of
 from rerank_core.errors import InputError
 from rerank_core.options import Options
 from rerank_core.spec import Head, ModelSpec, TokenVectors
@@ -86,6 +87,7 @@ __all__ = [
     "projection_of",
     "scorer_of",
     "tokenizer_folder",
+    "training_module",
 ]
 
 
@@ -125,12 +127,7 @@ def build(spec: ModelSpec, options: Options) -> TorchScorer:
     if head.kind in ("last_token", "layers"):
         return decoder_of(spec, options, directory)
     module, tokenizer = encoder_of(spec, options, directory)
-    project: torch.nn.Module | None = None
-    if head.kind == "dense":
-        project = score_layers_of(module, model, head)
-    if head.vectors is not None:
-        project = projection_of(module, model, head.vectors)
-    return encoder_scorer(module, tokenizer, spec, options, project=project)
+    return encoder_scorer(module, tokenizer, spec, options, project=side_layers_of(module, model, head))
 
 
 @_reading

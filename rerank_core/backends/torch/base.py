@@ -69,6 +69,7 @@ class TorchScorer(ABC):
         self._allow_varlen = True
         self._rotary_limit = rotary_limit(module)
         self._ceiling = math.inf
+        self.prepacked: list[Any] = []
         if execution.pack:
             self._speed_up(prepacked=not execution.int8 and not execution.live)
         if not self.packed and self.one_by_one:
@@ -110,9 +111,10 @@ class TorchScorer(ABC):
         elif (undo := self.skip_unread()) is not None and not is_exact(packed=True):
             undo()
         if prepacked and onednn.available(module):
-            replaced = onednn.prepack(module)
+            self.prepacked = onednn.prepack(module)
             if not is_exact(self.packed):
-                onednn.restore(replaced)
+                onednn.restore(self.prepacked)
+                self.prepacked = []
 
     def packing_variants(self) -> list[dict[str, Any]]:
         """Attribute values with which packing is tried in turn, the fastest first."""

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 import torch
 
@@ -12,11 +11,10 @@ from rerank_core.backends.torch.pickle_conversion import conversion_code
 from rerank_core.backends.torch.safetensors_reader import names_of, tensors_of
 from rerank_core.backends.torch.side_layers.projection import dense_layer
 from rerank_core.errors import CheckpointError
-from rerank_core.spec import Head
 from rerank_core.spec.reranker_json import inside
-from rerank_core.spec.untrusted_files import JsonObject, read_json, reading
+from rerank_core.spec.untrusted_files import JsonObject, read_json
 
-__all__ = ["load_score_layers", "score_layers_of"]
+__all__ = ["load_score_layers"]
 
 # The name under which sentence-transformers hands a pooled text from module to module.
 _POOLED = "sentence_embedding"
@@ -27,12 +25,6 @@ class UnitLength(torch.nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.normalize(x, dim=-1)
-
-
-def score_layers_of(encoder: Any, directory: Path, head: Head) -> torch.nn.Sequential:
-    """The layers of ``Head.dense`` in a checkpoint folder, on the encoder's device; see `load_score_layers`."""
-    with reading(directory):
-        return load_score_layers(directory, head.modules, encoder.config.hidden_size, device=encoder.device)
 
 
 def load_score_layers(
