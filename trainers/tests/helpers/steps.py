@@ -6,15 +6,18 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import accumulate
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rerank_core.scorer import Batch
+from rerank_trainers.model.trained_model import Model
 from rerank_trainers.objectives.base import Objective
 from rerank_trainers.objectives.step import Members, Scored, Side, Step
 
-__all__ = ["Cosines", "Texts", "on_groups"]
+__all__ = ["Cosines", "Texts", "on_groups", "scores_of"]
 
 
 def on_groups(
@@ -123,3 +126,9 @@ class Texts:
         if self.teacher_vectors is not None:
             mine = {side: values[list(ranges[side])] for side, values in self.teacher_vectors.items()}
         return Step(compared, place, mask, padded(self.labels), padded(self.teacher), members, mine, temperature)
+
+
+def scores_of(model: Model, module: Any, batch: Batch) -> Tensor:
+    """Scores ``[rows]``, or ``[rows, layers]``, of a model that scores query and document together."""
+    (scores,) = model.represent(module, batch).values()
+    return scores

@@ -33,7 +33,7 @@ def test_passes_add_up_and_are_divided_once(prepared: Prepared, gradients: Gradi
     """Gradients 1, 10 and 100 of three passes are 37 together."""
     data = [TrainingRow("panda", ("bear",), (1.0,), (size,), id=str(size)) for size in (1.0, 10.0, 100.0)]
     run = prepared(*WHOLE, "train.token_budget=1", "objective=bce", rows=data)
-    run.trainer.objective = Weigh()
+    run.trainer.step_loss.objective = Weigh()
     (found,) = gradients(run)
     assert found["classifier.bias"].tolist() == pytest.approx([37.0])
     assert run.trainer.state.log_history[0]["grad_norm"] > 37
@@ -93,7 +93,7 @@ def test_losses_and_weights_are_float32_under_bf16(prepared: Prepared, gradients
     found = {}
     for precision in ("float32", "bf16"):
         run = prepared(*WHOLE, f"train.precision={precision}", "objective=bce")
-        recording = run.trainer.objective = Recording()
+        recording = run.trainer.step_loss.objective = Recording()
         kinds: list[torch.dtype] = []
         for part in run.model.module.modules():
             if isinstance(part, torch.nn.Linear):

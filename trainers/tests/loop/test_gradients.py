@@ -11,6 +11,7 @@ import pytest
 import torch
 import transformers
 from helpers.runs import WHOLE, Gradients, MakeRows, Prepared, assert_equal, gradient_now, step_of
+from helpers.steps import scores_of
 
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
@@ -193,9 +194,9 @@ def test_parts_of_a_group_have_the_dropout_they_were_scored_with(
     losses = []
     for part in step["passes"]:
         runs = part.parts(budget, packed=packed)
-        scores = torch.cat([run.model.scores(run.model.module, part.some(some)) for some in runs])
+        scores = torch.cat([scores_of(run.model, run.model.module, part.some(some)) for some in runs])
         one = Step(Scored(scores), part.place, part.mask, part.labels, part.teacher)
-        losses.append((run.trainer.objective.of_step(one) * part.weights).sum())
+        losses.append((run.trainer.step_loss.objective.of_step(one) * part.weights).sum())
     torch.stack(losses).sum().backward()
 
     assert_equal(found, gradient_now(run))
@@ -233,13 +234,13 @@ def test_attention_dropout_is_kept_on_packed_rows(
         step = step_of(run, rows(9))["passes"]
         module.eval()
         with torch.no_grad():
-            plain = torch.cat([run.model.scores(module, part.batch) for part in step])
+            plain = torch.cat([scores_of(run.model, module, part.batch) for part in step])
             module.train()
             draws = torch.stack(
-                [torch.cat([run.model.scores(module, part.batch) for part in step]) for _ in range(150)]
+                [torch.cat([scores_of(run.model, module, part.batch) for part in step]) for _ in range(150)]
             )
             module.eval()
-            assert torch.equal(plain, torch.cat([run.model.scores(module, part.batch) for part in step]))
+            assert torch.equal(plain, torch.cat([scores_of(run.model, module, part.batch) for part in step]))
         deviation = draws.std(0)
         assert float(deviation.min()) > 1e-4
         assert float((draws.mean(0) - plain).abs().mean()) < float(deviation.mean())

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 import torch
+from helpers.steps import scores_of
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
@@ -61,7 +62,7 @@ def scored(model: Model, passes: Sequence[Pass]) -> dict[str, list[float]]:
     found = {}
     for part in passes:
         with torch.no_grad():
-            laid = model.scores(model.module, part.batch)[part.place]
+            laid = scores_of(model, model.module, part.batch)[part.place]
         for id_, scores, mask in zip(part.ids, laid, part.mask, strict=True):
             assert id_ not in found
             found[id_] = scores[mask].tolist()
@@ -136,7 +137,7 @@ def test_long_documents_are_cut_and_empty_ones_kept(models: dict[str, Model], ki
     lengths = [length + part.shared.get(0, 0) for length in part.lengths]
     assert max(lengths) == 128
     assert len(lengths) == 3
-    assert torch.isfinite(model.scores(model.module, part.batch)).all()
+    assert torch.isfinite(scores_of(model, model.module, part.batch)).all()
 
 
 def test_instructions_do_not_share_a_pass(models: dict[str, Model]) -> None:

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.llms import DOCS, LAYERWISE, OWN, PIECES, QUERY, Make, Prepared, by_layer, like, maker, near, passes
+from helpers.steps import scores_of
 
 import rerank_core
 from rerank_core import CheckpointError, Head, InputError
@@ -82,7 +83,7 @@ def test_model_that_follows_instructions_goes_on_to(
     run.model.module.eval()
     (part,) = passes(run)["passes"]
     with torch.no_grad():
-        trained = run.model.scores(run.model.module, part.batch)[part.place]
+        trained = scores_of(run.model, run.model.module, part.batch)[part.place]
     ranking = live_reranker(run.model).rerank(data[0].query, data[0].docs, activation="none", instruction="Find pandas")
     line = part.ids.index("row-0")
     near(ranking.scores(), trained[line, part.mask[line], -1].tolist())

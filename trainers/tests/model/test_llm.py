@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.llms import ADAM, Make, Prepared, alike, gradients, like, losses, maker, near, passes
+from helpers.steps import scores_of
 
 import rerank_core
 from rerank_core import CheckpointError, InputError
@@ -38,7 +39,7 @@ def training_scores(run: Run) -> dict[str, list[float]]:
     run.model.module.eval()
     for part in passes(run)["passes"]:
         with torch.no_grad():
-            laid = run.model.scores(run.model.module, part.batch)[part.place]
+            laid = scores_of(run.model, run.model.module, part.batch)[part.place]
         for id_, own, mask in zip(part.ids, laid, part.mask, strict=True):
             found[id_] = own[mask].tolist()
     return found

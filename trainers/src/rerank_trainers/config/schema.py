@@ -111,9 +111,10 @@ class ModelConfig:
     """The model to fine-tune.
 
     Attributes:
-        kind: ``cross-encoder`` (a classifier with one label), ``llm`` (the logit of an answer token) or ``layerwise``
-            (a causal model with a score at every layer); by default ``cross-encoder``. It must be set for a checkpoint
-            that ranks in another way, such as a late-interaction model.
+        kind: ``cross-encoder`` (a classifier with one label), ``llm`` (the logit of an answer token), ``layerwise``
+            (a causal model with a score at every layer), ``embedding`` (one vector per text) or ``colbert`` (one vector
+            per token, compared by MaxSim); by default ``cross-encoder``. It must be set for a checkpoint that ranks in
+            another way.
         checkpoint: folder, Hugging Face id or rerank-core model name to start from; a base model without a score head
             gets a new one.
         like: installed model whose template, head and length limits are used, for example ``qwen3-reranker-0.6b``; by
@@ -133,9 +134,26 @@ class ModelConfig:
         revision: branch, tag or commit of the Hugging Face id.
         first_layer: for ``layerwise``: the first layer that gets a score; by default the checkpoint's value, or 8.
         self_distill: for ``layerwise``: weight of the loss that makes each layer's scores follow the last layer's.
+        pooling: for ``embedding``: the vector of a text is the ``mean`` of its tokens' hidden states, that of the first
+            token (``cls``) or of the ``last``; by default the checkpoint's pooling, or else ``last`` for a decoder and
+            ``mean`` for an encoder.
+        width: for ``embedding`` and ``colbert``: width of a new linear layer after the encoder; by default the
+            checkpoint's layer, or else none for ``embedding`` and 128 for ``colbert``; 0 for none.
+        width_bias: whether the new linear layer has a bias.
+        prompts: for ``embedding`` and ``colbert``: text before each query and each document, such as
+            ``{"query": "query: ", "document": "passage: "}``; by default that of the checkpoint. Saved with the model.
+        reduce: for ``colbert``: MaxSim is the ``sum`` or the ``mean`` over the query's tokens; by default the
+            checkpoint's choice, or else ``sum``.
+        tokens: for ``colbert``: which tokens have a vector, and how queries are expanded: fields of `TokenVectors`,
+            such as ``{"skip_first": true, "expand_to": 32, "expand_with": "[MASK]"}``; by default the checkpoint's.
+        matryoshka: for ``embedding`` and ``colbert``: widths, such as ``[384, 256, 128]``, at each of which the
+            beginning of the vector is trained to be a vector of its own.
+        matryoshka_weights: weight of each of these widths; by default equal.
+        freeze_embeddings: do not train the table of word embeddings; by default it is frozen only where the checkpoint
+            stores it in 4 bits.
     """
 
-    kind: Literal["cross-encoder", "llm", "layerwise"] | None = None
+    kind: Literal["cross-encoder", "llm", "layerwise", "embedding", "colbert"] | None = None
     checkpoint: str = ""
     like: str | None = None
     template: Mapping[str, Any] | None = None
@@ -150,15 +168,33 @@ class ModelConfig:
     revision: str | None = None
     first_layer: int | None = None
     self_distill: float = 1.0
+    pooling: Literal["mean", "cls", "last"] | None = None
+    width: int | None = None
+    width_bias: bool = False
+    prompts: Mapping[str, str] | None = None
+    reduce: Literal["sum", "mean"] | None = None
+    tokens: Mapping[str, Any] | None = None
+    matryoshka: tuple[int, ...] = ()
+    matryoshka_weights: tuple[float, ...] = ()
+    freeze_embeddings: bool | None = None
 
 
 @dataclass(frozen=True)
 class ObjectiveConfig:
-    """One term of the training loss: the objective's name, its weight and its options."""
+    """One term of the training loss.
+
+    Attributes:
+        name: name of the objective.
+        weight: weight of the term.
+        options: options of the objective.
+        temperature: divisor of the scores before the objective reads them; by default 0.02 for cosines and for MaxSim
+            averaged over the query's tokens, and 1 for other scores.
+    """
 
     name: str
     weight: float = 1.0
     options: Mapping[str, Any] = field(default_factory=dict)
+    temperature: float | None = None
 
 
 @dataclass(frozen=True)
@@ -223,6 +259,9 @@ class PublishConfig:
         activation: activation that the published model applies to its scores by default.
         calibrate: fit a scale and an offset of the score to the dev labels (Platt, 1999), so that the sigmoid of the
             score is a probability.
+        average_with_start: share of the weights at the start of training in the published weights, which are the
+            weighted mean of both (Wortsman et al., *Robust fine-tuning of zero-shot models*, 2022); 0.5 keeps most of
+            the start's quality on other kinds of text. 0 publishes the trained weights.
         license: license name in the model card and in `rerank models`.
         languages: language codes in the model card and in `rerank models`.
         description: one-line description in the model card and in `rerank models`.
@@ -231,6 +270,7 @@ class PublishConfig:
     dtype: Literal["float32", "float16", "bfloat16"] = "float32"
     activation: Literal["none", "sigmoid"] = "none"
     calibrate: bool = False
+    average_with_start: float = 0.0
     license: str = ""
     languages: tuple[str, ...] = ()
     description: str = ""

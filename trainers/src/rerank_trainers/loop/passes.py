@@ -7,78 +7,126 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy
 import torch
 from torch import Tensor
 
 from rerank_core import InputError
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.planning.longdoc import FirstP
-from rerank_core.planning.row_plan import Job, RowPlan, Rules, Window
-from rerank_core.scorer import Batch, Configurable
+from rerank_core.planning.row_plan import Job, RowPlan, Rules
+from rerank_core.scorer import Batch, Configurable, QueryRow, Row
 from rerank_core.types import Document
 from rerank_trainers.loop.dataset import Group
+from rerank_trainers.loop.gather import Texts
 
 __all__ = ["Pass", "Passes"]
 
 
 @dataclass(frozen=True, eq=False)
 class Pass:
-    """Groups of one forward pass.
+    """Groups that an objective reads together. Those that exceed the token budget run through the model in parts.
+
+    Units are what a part is made of: a document's row. Where query and document are encoded separately, the units are
+    the query rows, in the order of the groups, and then the documents' rows.
 
     Attributes:
-        batch: rows of the groups.
-        place: ``[groups, docs]``, row number of each document; 0 for padding.
+        groups: the groups, in the order of the tensors below.
+        batch: all rows; ``Row.query`` and the keys of ``batch.queries`` are positions in ``groups``.
+        place: ``[groups, docs]``, position of each document in ``batch.rows``; 0 for padding.
         mask: ``[groups, docs]``, True where there is a document.
         labels, teacher: ``[groups, docs]``; None if any group has none.
         weights: ``[groups]``.
-        ids: ids of the rows of the groups, for messages.
-        lengths: tokens of each row without the prefix that its query shares.
-        shared: tokens of each query row in ``batch``.
+        lengths: tokens of each unit, without a prefix that the rows of a query share.
+        shared: tokens of the prefix that the rows of a query share, by query.
+        leading: number of query rows among the units.
     """
 
+    groups: tuple[Group, ...]
     batch: Batch
     place: Tensor
     mask: Tensor
     labels: Tensor | None
     teacher: Tensor | None
     weights: Tensor
-    ids: tuple[str, ...]
     lengths: tuple[int, ...]
     shared: Mapping[int, int]
+    leading: int = 0
+
+    @property
+    def ids(self) -> tuple[str, ...]:
+        """Ids of the rows of the groups, for messages."""
+        return tuple(group.id for group in self.groups)
 
     @property
     def tokens(self) -> int:
         """Tokens of the pass with packed rows."""
         return sum(self.lengths) + sum(self.shared.values())
 
+    def texts(self, queries: Sequence[int], documents: Sequence[int]) -> Texts:
+        """The texts, given the number of vectors of each query and of each document."""
+        hashes = [group.doc_texts for group in self.groups]
+        owned = [(self.groups[row.query], row.doc) for row in self.batch.rows]
+        return Texts(
+            queries,
+            documents,
+            [row.query for row in self.batch.rows],
+            [group.labels is not None and group.labels[doc] > 0 for group, doc in owned],
+            [group.query_text for group in self.groups],
+            [hashes[row.query][row.doc] for row in self.batch.rows],
+            None if self.labels is None else [(group.labels or ())[doc] for group, doc in owned],
+            None if self.teacher is None else [(group.teacher or ())[doc] for group, doc in owned],
+            _stacked([group.query_vector for group in self.groups]),
+            _stacked([None if group.doc_vectors is None else group.doc_vectors[doc] for group, doc in owned]),
+        )
+
     def parts(self, budget: int, *, packed: bool, alone: bool = False) -> list[range]:
-        """Ranges of rows that fit the budget, at least one row each; single rows if ``alone``."""
+        """Ranges of units that fit the budget, at least one unit each; single units if ``alone``."""
         if alone:
-            return [range(row, row + 1) for row in range(len(self.lengths))]
+            return [range(unit, unit + 1) for unit in range(len(self.lengths))]
+        # Query rows with tokens that are not attended to are padded, which would pad the documents beside them too.
+        apart = any(row.attended is not None for row in self.batch.queries.values())
         runs: list[range] = []
         start, queries = 0, set[int]()
         tokens = longest = 0
-        for row, length in enumerate(self.lengths):
-            query = self.batch.rows[row].query
+        for unit, length in enumerate(self.lengths):
+            query = self.batch.rows[unit - self.leading].query if unit >= self.leading else -1
             fresh = 0 if query in queries else self.shared.get(query, 0)
             longest = max(longest, length + self.shared.get(query, 0))
-            size = tokens + length + fresh if packed else (row + 1 - start) * longest
-            if row > start and size > budget:
-                runs.append(range(start, row))
-                start, queries, fresh = row, set(), self.shared.get(query, 0)
+            size = tokens + length + fresh if packed else (unit + 1 - start) * longest
+            if unit > start and (size > budget or (apart and unit == self.leading)):
+                runs.append(range(start, unit))
+                start, queries, fresh = unit, set(), self.shared.get(query, 0)
                 tokens, longest = 0, length + fresh
             queries.add(query)
             tokens += length + fresh
         return [*runs, range(start, len(self.lengths))]
 
-    def some(self, rows: range) -> Batch:
-        """A batch of only these rows."""
-        chosen = [self.batch.rows[row] for row in rows]
-        queries = {row.query: self.batch.queries[row.query] for row in chosen if row.query in self.batch.queries}
-        return Batch(queries, chosen)
+    def some(self, units: range) -> Batch:
+        """A batch of only these units."""
+        rows = self.batch.rows[max(0, units.start - self.leading) : max(0, units.stop - self.leading)]
+        if not self.leading:
+            chosen = {row.query for row in rows}
+            return Batch({at: row for at, row in self.batch.queries.items() if at in chosen}, rows)
+        queries = list(self.batch.queries.items())[units.start : units.stop]
+        return Batch(dict(queries), rows)
+
+
+@dataclass(frozen=True, slots=True)
+class _LaidOut:
+    """A group with its rows; their ``query`` is still to be set."""
+
+    group: Group
+    query: QueryRow | None
+    rows: tuple[Row, ...]
+    lengths: tuple[int, ...]
+
+    @property
+    def tokens(self) -> int:
+        return sum(self.lengths) + (0 if self.query is None else len(self.query.ids))
 
 
 class Passes:
@@ -88,23 +136,32 @@ class Passes:
         scorer: its tokenizer and template lay out the rows.
         max_length: tokens of a row; documents are cut to fit.
         budget: tokens of a pass. A larger group is a pass of its own, which the trainer computes in parts.
+        whole: the objective compares all texts of a step, so a step is one pass, whatever its size.
 
     Raises:
         InputError: a query that leaves no room for a document.
     """
 
-    def __init__(self, scorer: TorchScorer, max_length: int, max_query_length: int | None, budget: int) -> None:
+    def __init__(
+        self,
+        scorer: TorchScorer,
+        max_length: int,
+        max_query_length: int | None,
+        budget: int,
+        *,
+        whole: bool = False,
+    ) -> None:
         self.scorer = scorer
         self.rules = Rules(FirstP(), max_length, max_query_length)
         self.budget = budget
+        self.whole = whole
 
     def __call__(self, groups: Sequence[Group]) -> dict[str, list[Pass]]:
         """``{"passes": [...]}``; transformers' Trainer passes a mapping through unchanged."""
-        return {
-            "passes": [
-                one for instruction, some in _by_instruction(groups).items() for one in self._passes(some, instruction)
-            ]
-        }
+        laid = [self._laid_out(some, instruction) for instruction, some in _by_instruction(groups).items()]
+        if self.whole:
+            return {"passes": [self._pass([one for some in laid for one in some])]}
+        return {"passes": [one for some in laid for one in self._passes(some)]}
 
     def check(self, groups: Sequence[Group]) -> None:
         """Check that every group can be laid out.
@@ -125,20 +182,66 @@ class Passes:
         except InputError as error:
             raise self._named(error, scorer, jobs, groups) from error
 
-    def _passes(self, groups: Sequence[Group], instruction: str | None) -> Iterator[Pass]:
+    def _laid_out(self, groups: Sequence[Group], instruction: str | None) -> list[_LaidOut]:
         plan = self._planned(groups, instruction)
-        windows: list[list[Window]] = [[] for _ in groups]
+        rows: list[list[Row]] = [[] for _ in groups]
+        lengths: list[list[int]] = [[] for _ in groups]
         for window in plan.windows:
-            windows[window.query].append(window)
+            rows[window.query].append(plan.row(window))
+            lengths[window.query].append(window.length)
+        return [
+            _LaidOut(group, plan.query_rows.get(at), tuple(rows[at]), tuple(lengths[at]))
+            for at, group in enumerate(groups)
+        ]
+
+    def _passes(self, laid: Sequence[_LaidOut]) -> Iterator[Pass]:
         # Groups of similar length together: less padding for padded rows, fewer kernel calls for packed rows.
-        order = sorted(range(len(groups)), key=lambda at: -max(window.length for window in windows[at]))
-        waiting: list[int] = []
-        for at in order:
-            if waiting and self._tokens(plan, windows, [*waiting, at]) > self.budget:
-                yield _pass_of(plan, groups, windows, waiting)
+        waiting: list[_LaidOut] = []
+        for one in sorted(laid, key=lambda one: -max(one.lengths)):
+            if waiting and self._tokens([*waiting, one]) > self.budget:
+                yield self._pass(waiting)
                 waiting = []
-            waiting.append(at)
-        yield _pass_of(plan, groups, windows, waiting)
+            waiting.append(one)
+        yield self._pass(waiting)
+
+    def _tokens(self, laid: Sequence[_LaidOut]) -> int:
+        """Tokens of a pass of these groups."""
+        if self.scorer.packed:
+            return sum(one.tokens for one in laid)
+        shared = [0 if one.query is None else len(one.query.ids) for one in laid]
+        if self.scorer.layout == "separate":
+            return sum(len(one.rows) + 1 for one in laid) * max(*shared, *(max(one.lengths) for one in laid))
+        longest = max(own + max(one.lengths) for own, one in zip(shared, laid, strict=True))
+        return longest * sum(len(one.rows) for one in laid)
+
+    def _pass(self, laid: Sequence[_LaidOut]) -> Pass:
+        joint, separate = self.scorer.layout == "joint", self.scorer.layout == "separate"
+        ordered = sorted(
+            ((at, doc) for at, one in enumerate(laid) for doc in range(len(one.rows))),
+            key=lambda place: (0 if joint or separate else place[0], laid[place[0]].lengths[place[1]]),
+        )
+        column = {place: row for row, place in enumerate(ordered)}
+        mask = torch.arange(max(len(one.rows) for one in laid))[None, :] < torch.tensor(
+            [[len(one.rows)] for one in laid]
+        )
+        place = torch.zeros(mask.shape, dtype=torch.long)
+        for at, one in enumerate(laid):
+            place[at, : len(one.rows)] = torch.tensor([column[at, doc] for doc in range(len(one.rows))])
+        queries = {at: one.query for at, one in enumerate(laid) if one.query is not None}
+        sizes = {at: len(row.ids) for at, row in queries.items()}
+        groups = tuple(one.group for one in laid)
+        return Pass(
+            groups,
+            Batch(queries, [replace(laid[at].rows[doc], query=at) for at, doc in ordered]),
+            place,
+            mask,
+            _targets([group.labels for group in groups], mask),
+            _targets([group.teacher for group in groups], mask),
+            torch.tensor([group.weight for group in groups]),
+            (*(sizes.values() if separate else ()), *(laid[at].lengths[doc] for at, doc in ordered)),
+            {} if separate else sizes,
+            len(queries) if separate else 0,
+        )
 
     def _named(self, error: InputError, scorer: Any, jobs: Sequence[Job], groups: Sequence[Group]) -> InputError:
         """The error with the id of the row that caused it."""
@@ -149,13 +252,6 @@ class Passes:
             return InputError(f"the row {group.id} cannot be laid out: {error}")
         return error
 
-    def _tokens(self, plan: RowPlan, windows: Sequence[Sequence[Window]], chosen: Sequence[int]) -> int:
-        shared = {at: len(plan.query_rows[at].ids) if at in plan.query_rows else 0 for at in chosen}
-        rows = [(window.length, shared[at]) for at in chosen for window in windows[at]]
-        if self.scorer.packed:
-            return sum(length for length, _ in rows) + sum(shared.values())
-        return len(rows) * max(length + own for length, own in rows)
-
 
 def _by_instruction(groups: Sequence[Group]) -> dict[str | None, list[Group]]:
     """Groups by their instruction."""
@@ -165,33 +261,11 @@ def _by_instruction(groups: Sequence[Group]) -> dict[str | None, list[Group]]:
     return grouped
 
 
-def _pass_of(
-    plan: RowPlan, groups: Sequence[Group], windows: Sequence[Sequence[Window]], chosen: Sequence[int]
-) -> Pass:
-    joint = not plan.query_rows
-    ordered = sorted(
-        ((at, window) for at in chosen for window in windows[at]),
-        key=lambda one: (0 if joint else one[0], one[1].length),
-    )
-    column = {(at, window.doc): row for row, (at, window) in enumerate(ordered)}
-    widest = max(len(groups[at].docs) for at in chosen)
-    shape = (len(chosen), widest)
-    place, mask = torch.zeros(shape, dtype=torch.long), torch.zeros(shape, dtype=torch.bool)
-    for line, at in enumerate(chosen):
-        size = len(groups[at].docs)
-        place[line, :size] = torch.tensor([column[at, doc] for doc in range(size)])
-        mask[line, :size] = True
-    return Pass(
-        Batch({at: plan.query_rows[at] for at in chosen if at in plan.query_rows}, [plan.row(w) for _, w in ordered]),
-        place,
-        mask,
-        _targets([groups[at].labels for at in chosen], mask),
-        _targets([groups[at].teacher for at in chosen], mask),
-        torch.tensor([groups[at].weight for at in chosen]),
-        tuple(groups[at].id for at in chosen),
-        tuple(window.length for _, window in ordered),
-        {at: len(plan.query_rows[at].ids) for at in chosen if at in plan.query_rows},
-    )
+def _stacked(vectors: Sequence[Any]) -> Tensor | None:
+    """``[texts, width]`` float32; None if any text has no vector."""
+    if any(vector is None for vector in vectors):
+        return None
+    return torch.from_numpy(numpy.stack(vectors).astype("float32"))
 
 
 def _targets(values: Sequence[tuple[float, ...] | None], mask: Tensor) -> Tensor | None:

@@ -43,11 +43,16 @@ def objective_from(config: Config, kind: ModelKind) -> Objective:
     """The objective of a configuration, or the weighted sum of several.
 
     Raises:
-        InputError: an unknown objective or option, or a weight that is not positive.
+        InputError: an unknown objective or option, a weight or temperature that is not positive, or an objective that
+            such a model cannot learn from.
     """
     if not config.objective:
         raise InputError("objective is empty; name at least one, like softmax_ce")
-    parts = [(part.weight, make_objective(part.name, **part.options)) for part in config.objective]
+    parts = []
+    for part in config.objective:
+        one: Objective = make_objective(part.name, **part.options)
+        kind.check_objective(one)
+        parts.append((part.weight, one))
     objective = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else weighted_sum(parts)
     return kind.objective(objective, config.model)
 

@@ -22,12 +22,11 @@ from torch.utils.data import DataLoader
 from rerank_core import write_spec
 from rerank_core.backends.torch.load_weights import quiet
 from rerank_trainers.errors import CheckpointWriteError, NonFiniteLossError
-from rerank_trainers.loop.callbacks import Spread
 from rerank_trainers.loop.dataset import TrainingDataset
 from rerank_trainers.loop.passes import Pass, Passes
-from rerank_trainers.model.trained_model import Model
+from rerank_trainers.loop.step_loss import StepLoss
+from rerank_trainers.model.trained_model import Model, joined
 from rerank_trainers.objectives.base import Objective
-from rerank_trainers.objectives.step import Scored, Step
 
 __all__ = ["RerankTrainer"]
 
@@ -60,12 +59,10 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         callbacks: list[transformers.TrainerCallback] | None = None,
     ) -> None:
         self.trained = model
-        self.objective = objective
         self.passes = passes
         self.batch_size = batch_size
         self.groups = groups
         self._metrics = evaluate
-        self._spread = Spread()
         self._rows: tuple[str, ...] = ()
         # Buffers are constants here. Broadcast before a pass without a graph on one process, they would not match the
         # messages of the other processes.
@@ -80,6 +77,14 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             eval_dataset=groups if evaluate else None,
             processing_class=model.tokenizer,
             callbacks=callbacks,
+        )
+        self.step_loss = StepLoss(
+            model,
+            objective,
+            whole=passes.whole,
+            device=self.args.device,
+            rank=self.args.process_index,
+            world=self.args.world_size,
         )
         # If True, transformers would count labels in the batch and scale the loss by them.
         self.model_accepts_loss_kwargs = False
@@ -118,58 +123,45 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         return total
 
     def _pass(self, model: Any, part: Pass, *, last: bool) -> torch.Tensor:
-        scorer = self.trained.scorer
-        runs = part.parts(self.passes.budget, packed=scorer.packed, alone=not scorer.packed and scorer.one_by_one)
-        if len(runs) > 1:
-            return self._in_parts(model, part, runs, last=last)
-        with self._syncing(model, last):
-            with self.compute_loss_context_manager():
-                loss = self._loss(part, self.trained.scores(model, part.batch))
-            self.accelerator.backward(loss)
-        return loss.detach()
+        """Compute the loss of a pass and add its gradient to the weights.
 
-    def _in_parts(self, model: Any, part: Pass, runs: list[range], *, last: bool) -> torch.Tensor:
-        """Compute a group that is too large for one pass (GradCache; Gao et al., 2021): score it without a graph, then
-        again in parts with the same dropout, and backpropagate the gradient of the scores. Exact."""
+        A pass that exceeds the token budget runs in parts (GradCache; Gao et al., 2021): without a graph for the loss
+        and its gradient with respect to the representations, then again with the same dropout to backpropagate that
+        gradient. Exact.
+        """
+        scorer, device = self.trained.scorer, self.args.device
+        runs = part.parts(self.passes.budget, packed=scorer.packed, alone=not scorer.packed and scorer.one_by_one)
         batches = [part.some(run) for run in runs]
-        scored, states = [], []
+        if len(batches) == 1:
+            with self._syncing(model, last):
+                with self.compute_loss_context_manager():
+                    parts = self.trained.represent(model, batches[0])
+                    loss, gradients = self.step_loss(part, parts, at=self.state.global_step)
+                self._backward(parts, gradients)
+            return loss
+        pieces, states = [], []
         for batch in batches:
-            states.append(_random_state(self.args.device))
+            states.append(_random_state(device))
             with torch.no_grad(), self._syncing(model, last=False), self.compute_loss_context_manager():
-                scored.append(self.trained.scores(model, batch))
-        scores = torch.cat(scored).requires_grad_()
-        loss = self._loss(part, scores)
-        (gradient,) = torch.autograd.grad(loss, scores)
-        for number, (batch, state, run) in enumerate(zip(batches, states, runs, strict=True)):
-            _restore(state, self.args.device)
+                pieces.append(self.trained.represent(model, batch))
+        with self.compute_loss_context_manager():
+            loss, gradients = self.step_loss(part, joined(pieces), at=self.state.global_step)
+        starts = dict.fromkeys(gradients, 0)
+        for number, (batch, state, piece) in enumerate(zip(batches, states, pieces, strict=True)):
+            _restore(state, device)
+            own = {}
+            for name, values in piece.items():
+                own[name] = gradients[name][starts[name] : starts[name] + len(values)]
+                starts[name] += len(values)
             with self._syncing(model, last and number == len(batches) - 1):
                 with self.compute_loss_context_manager():
-                    again = self.trained.scores(model, batch)
-                self.accelerator.backward((again * gradient[run.start : run.stop]).sum())
-        return loss.detach()
+                    again = self.trained.represent(model, batch)
+                self._backward(again, own)
+        return loss
 
-    def _loss(self, part: Pass, scores: torch.Tensor) -> torch.Tensor:
-        """The weighted sum of the losses of a pass, one loss per group.
-
-        Raises:
-            NonFiniteLossError: names the rows.
-        """
-        device = scores.device
-        mask = part.mask.to(device)
-        place = part.place.to(device)
-        arranged = scores.detach()[place]
-        labels, teacher = (None if one is None else one.to(device) for one in (part.labels, part.teacher))
-        losses = self.objective.of_step(Step(Scored(scores), place, mask, labels, teacher))
-        if not bool(torch.isfinite(losses).all()):
-            bad = [id_ for id_, loss in zip(part.ids, losses.tolist(), strict=True) if not math.isfinite(loss)]
-            raise NonFiniteLossError(
-                f"at step {self.state.global_step} the loss of the rows {', '.join(bad[:8])} is not finite; its scores "
-                f"range from {scores.min().item()!r} to {scores.max().item()!r}. Lower train.learning_rate, or look "
-                "at these rows with `rerank train check`"
-            )
-        # The deepest layer, whose score ranks, is last.
-        self._spread.add(arranged if arranged.dim() == 2 else arranged[..., -1], mask)
-        return (losses * part.weights.to(device)).sum()
+    def _backward(self, parts: Mapping[str, torch.Tensor], gradients: Mapping[str, torch.Tensor]) -> None:
+        """Add the gradient of the weights, given that of the representations."""
+        self.accelerator.backward(sum(((values * gradients[name]).sum() for name, values in parts.items())))
 
     @contextlib.contextmanager
     def _syncing(self, model: Any, last: bool) -> Iterator[None]:
@@ -197,7 +189,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
-        if "loss" in logs and (spread := self._spread.take(self.accelerator)) is not None:
+        if "loss" in logs and (spread := self.step_loss.spread.take(self.accelerator)) is not None:
             logs["score_spread"] = spread
         super().log(logs, start_time)
 

@@ -96,6 +96,23 @@ class ModelKind(ABC):
         """The objective as this kind learns from it; by default as it is."""
         return objective
 
+    def check_objective(self, objective: Objective) -> None:
+        """Refuse an objective that a model of this kind cannot learn from.
+
+        Raises:
+            InputError: it reads vectors, or compares all texts of a step, and this kind has none of them.
+        """
+        if objective.needs.vectors and not self.pools:
+            raise InputError(
+                f"the objective {objective.name!r} reads one vector per text, and model.kind is {self.name!r}; "
+                "set model.kind=embedding, or choose another objective, such as kl"
+            )
+        if objective.needs.step and not self.in_batch:
+            raise InputError(
+                f"the objective {objective.name!r} compares all texts of a step, and model.kind is {self.name!r}, "
+                "which scores query and document together; choose softmax_ce, or set model.kind=embedding or colbert"
+            )
+
     def temperature(self, spec: ModelSpec) -> float:
         """The default of an objective's ``temperature``."""
         return 1.0

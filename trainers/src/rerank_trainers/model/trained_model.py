@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,13 +13,14 @@ from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.trainable import Trainable
+from rerank_core.scorer import Batch
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import ModelKind
 from rerank_trainers.model.lora import plain_module, with_lora
 from rerank_trainers.model.source import source_of, tokenizer_of
 from rerank_trainers.model.training_spec import base_name, spec_to_train
 
-__all__ = ["Model", "open_model"]
+__all__ = ["Model", "joined", "open_model"]
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,16 +50,27 @@ class Model:
         """See `plain_module`."""
         return plain_module(self.module)
 
-    def scores(self, model: Any, batch: Any) -> torch.Tensor:
-        """Scores ``[rows]`` with their gradient; ``[rows, layers]`` for a layerwise model.
+    @property
+    def averages(self) -> bool:
+        """Whether MaxSim is the mean over the query's tokens."""
+        return self.spec.head is not None and self.spec.head.reduce == "mean"
+
+    def represent(self, model: Any, batch: Batch) -> dict[str, torch.Tensor]:
+        """Named tensors of a batch with their gradient: scores, or vectors; see `Trainable.parts_from`.
 
         Args:
             model: the module, perhaps wrapped by the trainer.
         """
         scorer: Any = self.scorer
-        parts = scorer.parts_from(model(**scorer.forward_inputs(batch, packed=scorer.packed)), batch)
-        scores: torch.Tensor = parts["layers"] if "layers" in parts else parts["scores"]
-        return scores
+        parts: dict[str, torch.Tensor] = scorer.parts_from(
+            model(**scorer.forward_inputs(batch, packed=scorer.packed)), batch
+        )
+        return parts
+
+
+def joined(pieces: Sequence[Mapping[str, torch.Tensor]]) -> dict[str, torch.Tensor]:
+    """The named tensors of several batches, one after the other."""
+    return {name: torch.cat([piece[name] for piece in pieces]) for name in pieces[0]}
 
 
 def open_model(config: ModelConfig, kind: ModelKind, *, name: str, frozen_bias: bool = False) -> Model:
