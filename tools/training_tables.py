@@ -84,7 +84,7 @@ def objectives() -> str:
             if needed
         ]
         if any(item.type == "Target" for item in dataclasses.fields(kind)):
-            needs = ["labels or a teacher's order"]
+            needs[0] = "labels or a teacher's scores" if objective.needs.step else "labels or a teacher's order"
         first = (kind.__doc__ or "").strip().splitlines()[0].replace("|", "\\|")
         options = ", ".join(f"`{item.name}`" for item in dataclasses.fields(kind))
         rows.append((f"`{name}`", " and ".join(needs), first.replace("``", "`"), options))

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from rerank_core import InputError
 from rerank_core.scorer import Batch
 from rerank_trainers.model.trained_model import Model
 from rerank_trainers.objectives.base import Objective
 from rerank_trainers.objectives.step import Members, Scored, Side, Step
 
-__all__ = ["Cosines", "Texts", "on_groups", "scores_of"]
+__all__ = ["Cosines", "Texts", "losses_and_gradients", "on_groups", "scores_of", "with_leaves"]
 
 
 def on_groups(
@@ -60,6 +61,8 @@ class Cosines:
         return self.vectors_of[side]
 
     def truncated(self, width: int) -> Cosines:
+        if width > self.vectors_of["query"].shape[-1]:
+            raise InputError(f"a width is {width}, and the vectors have {self.vectors_of['query'].shape[-1]} values")
         cut: dict[Side, Tensor] = {
             side: functional.normalize(values[:, :width], dim=-1) for side, values in self.vectors_of.items()
         }
@@ -122,13 +125,23 @@ class Texts:
             "document": functional.normalize(self.documents, dim=-1),
         }
         compared = Cosines(vectors, owner, ranges)
-        mine = None
-        if self.teacher_vectors is not None:
-            mine = {side: values[list(ranges[side])] for side, values in self.teacher_vectors.items()}
-        return Step(compared, place, mask, padded(self.labels), padded(self.teacher), members, mine, temperature)
+        return Step(compared, place, mask, padded(self.labels), padded(self.teacher), members, temperature)
 
 
 def scores_of(model: Model, module: Any, batch: Batch) -> Tensor:
     """Scores ``[rows]``, or ``[rows, layers]``, of a model that scores query and document together."""
     (scores,) = model.represent(module, batch).values()
     return scores
+
+
+def with_leaves(texts: Texts) -> tuple[Texts, list[Tensor]]:
+    """The same texts with vectors that take gradients."""
+    leaves = [values.clone().requires_grad_() for values in (texts.queries, texts.documents)]
+    return replace(texts, queries=leaves[0], documents=leaves[1]), leaves
+
+
+def losses_and_gradients(objective: Objective, texts: Texts, parts: list[range], temperature: float) -> list[Tensor]:
+    """Losses of all queries, each from the process that has it, and the gradients of their sum."""
+    texts, leaves = with_leaves(texts)
+    losses = torch.cat([objective.of_step(texts.step(own, temperature)) for own in parts])
+    return [losses.detach(), *torch.autograd.grad(losses.sum(), leaves)]

@@ -26,6 +26,8 @@ def test_names_are_sorted_and_make_their_objectives() -> None:
     """Every name makes an objective of that name, and the table in the documentation lists them all."""
     assert list(OBJECTIVES) == [
         "bce",
+        "cosent",
+        "embed_distill",
         "infonce",
         "kl",
         "lambda",
@@ -33,7 +35,10 @@ def test_names_are_sorted_and_make_their_objectives() -> None:
         "margin_mse",
         "mse",
         "ranknet",
+        "similarity_distill",
+        "similarity_order",
         "softmax_ce",
+        "stella",
     ]
     for name, found in OBJECTIVES.items():
         made = make_objective(name)
@@ -57,7 +62,7 @@ def test_options_are_fields() -> None:
     [
         ("softmax-ce", {}, "'softmax-ce'.*did you mean 'softmax_ce'"),
         ("RankNet", {}, "did you mean 'ranknet'"),
-        ("contrastive", {}, "'contrastive'; .*must be one of 'bce', 'infonce', "),
+        ("contrastive", {}, "'contrastive'; .*must be one of 'bce', 'cosent', "),
         (None, {}, "None"),
         ("kl", {"teacher_temprature": 2}, "kl has no option 'teacher_temprature'; did you mean 'teacher_temperature'"),
         ("bce", {"k": 2}, "bce has no option 'k'"),

@@ -3,6 +3,8 @@
 | name | reads | paper |
 |---|---|---|
 | `bce` | labels, or a teacher's scores | Nogueira & Cho 2019; soft targets: Hinton et al. 2015 |
+| `cosent` | labels, or a teacher's scores; the scores of the whole step | Huang et al. 2024 |
+| `embed_distill` | a teacher's vectors of the same width | Kim et al. 2023 (EmbedDistill) |
 | `infonce` | labels; the texts of the whole step | van den Oord et al. 2018; Karpukhin et al., EMNLP 2020 |
 | `kl` | a teacher's scores, 2 documents | Hinton et al. 2015 |
 | `lambda` | labels, or a teacher's order, 2 documents | Wang et al., CIKM 2018 (NDCG-Loss2++) |
@@ -10,7 +12,10 @@
 | `margin_mse` | a teacher's scores, 2 documents; labels for `pairs="labelled"` | Hofstätter et al. 2020 |
 | `mse` | labels, or a teacher's scores | Brier 1950; RAG-Retrieval's pointwise_mse |
 | `ranknet` | labels, or a teacher's order, 2 documents | Burges et al., ICML 2005; of orders: Sun et al. 2023 |
+| `similarity_distill` | a teacher's vectors of all texts of the step | Zhang et al. 2024 (Jasper and Stella) |
+| `similarity_order` | a teacher's vectors of all texts of the step | Zhang et al. 2024 (Jasper and Stella) |
 | `softmax_ce` | labels, 2 documents | Gao et al., ECIR 2021 (LCE); van den Oord et al. 2018 |
+| `stella` | a teacher's vectors of the same width, of all texts of the step | Zhang et al. 2024 (Jasper and Stella) |
 
 A loss belongs to one query. The trainer sums losses and divides by the number of queries of the whole optimizer step,
 so the gradient does not depend on how the step is divided into forward passes and processes.
@@ -29,11 +34,30 @@ from rerank_trainers.objectives.distillation import KL, MarginMSE
 from rerank_trainers.objectives.listwise import ListNet, SoftmaxCE
 from rerank_trainers.objectives.pairwise import LambdaLoss, RankNet
 from rerank_trainers.objectives.pointwise import BCE, MSE
+from rerank_trainers.objectives.whole_step.cosent import CoSENT
+from rerank_trainers.objectives.whole_step.embedding_distillation import EmbeddingDistillation
 from rerank_trainers.objectives.whole_step.infonce import InfoNCE
+from rerank_trainers.objectives.whole_step.similarity_distillation import SimilarityDistillation, SimilarityOrder
+from rerank_trainers.objectives.whole_step.stella import Stella
 
 __all__ = ["OBJECTIVES", "make_objective"]
 
-_CLASSES: tuple[type[Any], ...] = (BCE, InfoNCE, KL, LambdaLoss, ListNet, MarginMSE, MSE, RankNet, SoftmaxCE)
+_CLASSES: tuple[type[Any], ...] = (
+    BCE,
+    CoSENT,
+    EmbeddingDistillation,
+    InfoNCE,
+    KL,
+    LambdaLoss,
+    ListNet,
+    MarginMSE,
+    MSE,
+    RankNet,
+    SimilarityDistillation,
+    SimilarityOrder,
+    SoftmaxCE,
+    Stella,
+)
 OBJECTIVES: Mapping[str, type[Any]] = MappingProxyType(
     {kind.name: kind for kind in sorted(_CLASSES, key=lambda kind: kind.name)}
 )

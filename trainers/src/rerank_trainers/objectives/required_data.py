@@ -38,6 +38,7 @@ class Needs:
             separately.
         vectors: whether it reads one vector per text, which takes an embedding model.
         teacher_vectors: a teacher's vector of each text.
+        teacher_width: whether the model's vectors must be as wide as the teacher's, so that Matryoshka cannot cut them.
     """
 
     labels: bool = False
@@ -47,6 +48,7 @@ class Needs:
     step: bool = False
     vectors: bool = False
     teacher_vectors: bool = False
+    teacher_width: bool = False
 
     def __or__(self, other: Needs) -> Needs:
         return Needs(
@@ -57,6 +59,7 @@ class Needs:
             self.step or other.step,
             self.vectors or other.vectors,
             self.teacher_vectors or other.teacher_vectors,
+            self.teacher_width or other.teacher_width,
         )
 
 

@@ -92,7 +92,11 @@ class Comparison(Protocol):
         ...
 
     def truncated(self, width: int) -> Comparison:
-        """The same comparison with the first ``width`` values of each vector, scaled to length 1 again (Matryoshka)."""
+        """The same comparison with the first ``width`` values of each vector, scaled to length 1 again (Matryoshka).
+
+        Raises:
+            InputError: the vectors have fewer values, or the model scores query and document together.
+        """
         ...
 
 
@@ -139,8 +143,6 @@ class Step:
         mask: ``[groups, docs]`` bool, True where there is a document.
         labels, teacher: ``[groups, docs]``; None if any group has none.
         members: the members of the whole step; None for a model that scores query and document together.
-        teacher_vectors: a teacher's vectors of this process's queries and documents, ``[own, width]`` by side; empty
-            without a teacher.
         temperature: divisor of all scores and similarities.
     """
 
@@ -150,7 +152,6 @@ class Step:
     labels: Tensor | None
     teacher: Tensor | None
     members: Members | None = None
-    teacher_vectors: dict[Side, Tensor] | None = None
     temperature: float = 1.0
 
     def scores(self) -> Tensor:

@@ -9,13 +9,12 @@ from typing import Any
 
 import pytest
 import torch
-from helpers.steps import Texts
+from helpers.steps import Texts, losses_and_gradients, with_leaves
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
 from rerank_core import InputError
-from rerank_trainers.objectives.base import Objective
 from rerank_trainers.objectives.registry import make_objective
 from rerank_trainers.objectives.whole_step import blocks
 from rerank_trainers.objectives.whole_step.infonce import InfoNCE
@@ -47,12 +46,6 @@ def drawn(sizes: list[int], seed: int, width: int = 6, texts: int = 10**6) -> Te
         query_texts=torch.randint(texts, (len(sizes),), generator=generator),
         document_texts=torch.randint(texts, (count,), generator=generator),
     )
-
-
-def with_leaves(texts: Texts) -> tuple[Texts, list[Tensor]]:
-    """The same texts with vectors that take gradients."""
-    leaves = [values.clone().requires_grad_() for values in (texts.queries, texts.documents)]
-    return replace(texts, queries=leaves[0], documents=leaves[1]), leaves
 
 
 def loop(texts: Texts, options: dict[str, Any], temperature: float) -> list[Tensor]:
@@ -104,13 +97,6 @@ def loop(texts: Texts, options: dict[str, Any], temperature: float) -> list[Tens
                     of_positives.append(torch.log(1 + ("doc_to_query" in directions) + sum(sums) + zero))
         losses.append(sum(of_positives, start=(queries.sum() + documents.sum()) * 0) / (len(of_positives) or 1))
     return losses
-
-
-def losses_and_gradients(objective: Objective, texts: Texts, parts: list[range], temperature: float) -> list[Tensor]:
-    """Losses of all queries, each from the process that has it, and the gradients of their sum."""
-    texts, leaves = with_leaves(texts)
-    losses = torch.cat([objective.of_step(texts.step(own, temperature)) for own in parts])
-    return [losses.detach(), *torch.autograd.grad(losses.sum(), leaves)]
 
 
 @pytest.mark.parametrize("options", OPTIONS, ids=str)

@@ -14,13 +14,14 @@ __all__ = ["in_blocks"]
 ROWS = 64
 
 
-def in_blocks(losses: Callable[[Tensor], Tensor], rows: int, device: torch.device) -> Tensor:
-    """``losses(positions)`` for the positions 0 to ``rows`` - 1, ``[rows]``, computed ``ROWS`` at a time.
+def in_blocks(losses: Callable[[Tensor], Tensor], rows: int, device: torch.device, size: int | None = None) -> Tensor:
+    """``losses(positions)`` for the positions 0 to ``rows`` - 1, ``[rows]``, computed ``size`` at a time, by default
+    ``ROWS``.
 
     With several blocks only the losses are kept: a block is computed again in the backward pass. Without rows
     ``losses`` is called once for none of them, so that the result depends on the same tensors in every process.
     """
-    blocks = torch.split(torch.arange(rows, device=device), ROWS)
+    blocks = torch.split(torch.arange(rows, device=device), size or ROWS)
     if len(blocks) == 1 or not torch.is_grad_enabled():
         return torch.cat([losses(block) for block in blocks])
     # Objectives draw no random numbers, so none need to be repeated.
