@@ -46,7 +46,7 @@ TRAINERS_USE = """
     backends.torch.decoder.causal_lm backends.torch.decoder.heads backends.torch.decoder.layer_runner
     backends.torch.decoder.layered_model backends.torch.load_weights backends.torch.lora.load
     backends.torch.late_interaction.maxsim_gradient backends.torch.lora.merge backends.torch.safetensors_reader
-    backends.torch.trainable cli.options cli.output
+    backends.torch.side_layers.projection backends.torch.trainable cli.options cli.output
     errors loading options pipeline.ranking planning.longdoc planning.row_plan plugins plugins.registry progress
     records.document_options records.documents records.fields records.label_scale records.parquet records.paths
     records.record_files records.row_converters records.row_formats records.training_row reranker scorer
