@@ -15,7 +15,8 @@ from rerank_trainers.checks.checked_data import open_and_check
 from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config
 from rerank_trainers.data.row_store import RowStore
-from rerank_trainers.evaluation.dev_set import Result
+from rerank_trainers.evaluation.dev_data import DevData
+from rerank_trainers.evaluation.metrics import Result
 from rerank_trainers.kinds import kind_of
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.loop.preflight import check_out
@@ -34,7 +35,7 @@ class Data:
     """The checked rows of a run; ``dev`` is None without a dev set."""
 
     rows: RowStore
-    dev: RowStore | None
+    dev: DevData | None
 
 
 def read_data(config: Config, progress: Progress | None = None) -> Data:
@@ -47,8 +48,8 @@ def read_data(config: Config, progress: Progress | None = None) -> Data:
     """
     data = open_and_check(config.data, progress=progress)
     # Logged before any error is raised: a warning may explain the error.
-    for name, report in (("data.train", data.report), ("data.eval", data.dev_report)):
-        if report is not None and report.counts:
+    for name, report in data.reports():
+        if report.counts:
             _LOG.warning("%s: %s", name, report.as_text())
     usable = data.usable()
     reason = data.why_no_signal(objective_from(config, kind_of(config.model)).needs)

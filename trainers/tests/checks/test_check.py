@@ -126,20 +126,20 @@ def test_leaks_of_evaluation_data(tmp_path: Path) -> None:
         {**GOOD, "query": "What is zinc? ", "docs": ["Zinc is a metal.", "Zinc roofs last."]},
         {**GOOD, "docs": ["Another.", "TIN is a  metal."], "labels": [0, 1]},
     )
-    report = check(store, eval_store=held)
+    report = check(store, eval_stores=[held])
     assert kinds(report) == [("query-in-eval", 2), ("pair-in-eval", 3)]
     assert [problem.message for problem in report.problems] == [
         "its query is in the evaluation data with other documents, in dev.jsonl:1",
         "its query and 1 of its 2 documents are in the evaluation data, in dev.jsonl:2",
     ]
-    strict = check(store, CheckOptions(on_error="drop", as_errors=frozenset({"query-in-eval"})), held)
+    strict = check(store, CheckOptions(on_error="drop", as_errors=frozenset({"query-in-eval"})), [held])
     assert [row.query for row in apply_on_error(store, strict)] == ["what is lead?"]
 
 
 def test_bad_rows_of_evaluation_data_are_reported(tmp_path: Path) -> None:
     """They are errors of their own file, and leave out no row of the training data."""
     held = store_of(tmp_path / "dev.jsonl", GOOD, b"{")
-    report = check(store_of(tmp_path / "train.jsonl", {**GOOD, "query": "q"}), eval_store=held)
+    report = check(store_of(tmp_path / "train.jsonl", {**GOOD, "query": "q"}), eval_stores=[held])
     assert [(p.kind, p.file, p.line) for p in report.problems] == [("broken-json", "dev.jsonl", 2)]
     assert (report.errors, len(report.error_rows)) == (1, 0)
 
@@ -208,7 +208,7 @@ def test_sources_formats_and_progress(tmp_path: Path) -> None:
     """Rows are counted by source and by format, and progress ends at the rows of both stores."""
     store = store_of(tmp_path / "rows.jsonl", GOOD, {"query": "q", "pos": ["a"], "neg": ["b"], "source": "web"}, b"{")
     seen: list[tuple[int, int]] = []
-    report = check(store, None, store_of(tmp_path / "dev.jsonl", {**GOOD, "query": "q"}), lambda *at: seen.append(at))
+    report = check(store, None, [store_of(tmp_path / "dev.jsonl", {**GOOD, "query": "q"})], lambda *at: seen.append(at))
     assert report.sources == {"rows.jsonl": 1, "web": 1}
     assert report.formats == {"canonical": 1, "pos-neg": 1}
     assert seen == [(row, 4) for row in range(1, 5)]
@@ -256,7 +256,7 @@ def test_real_files(data: Path) -> None:
     assert list(sample.error_rows) == contradicted
     assert contradicted
     small = open_rows([folder / "t2rank_100.small.jsonl"])
-    assert check([folder / "t2rank_100.distill.standard.jsonl"], None, small).counts["pair-in-eval"] == len(
+    assert check([folder / "t2rank_100.distill.standard.jsonl"], None, [small]).counts["pair-in-eval"] == len(
         {row.query for row in small}
     )
 

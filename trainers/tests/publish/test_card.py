@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +14,8 @@ from rerank_core import Head, InputError, ModelSpec, Template
 from rerank_trainers.config.parse import parse_config
 from rerank_trainers.config.schema import Config
 from rerank_trainers.evaluation.calibration import Scaling
-from rerank_trainers.evaluation.dev_set import Result
 from rerank_trainers.evaluation.intervals import interval, paired
+from rerank_trainers.evaluation.metrics import Result
 from rerank_trainers.kinds import KINDS
 from rerank_trainers.publish.card import CardFacts, card, public_name
 
@@ -219,3 +220,17 @@ def test_what_has_no_interval_says_why(call: object, reason: str) -> None:
     """One query, values that are none, a level in percent, other queries."""
     with pytest.raises(InputError, match=reason):
         call()  # type: ignore[operator]
+
+
+def test_several_dev_sets_are_named(facts: CardFacts) -> None:
+    """With their sizes; a correlation over pairs has no interval and no queries."""
+    assert facts.config is not None
+    told = replace(facts.config, train=replace(facts.config.train, metric="wikiqa/nDCG@10"))
+    one = Result(
+        {"wikiqa/nDCG@10": 0.5, "wikiqa/nDCG@10 (64)": 0.4, "sts/Spearman": 0.8123},
+        {"wikiqa/nDCG@10": [0.4, 0.6], "wikiqa/nDCG@10 (64)": [0.3, 0.5]},
+    )
+    text = card(SPEC, CROSS, replace(facts, config=told, before=one, after=one), dtype="float32")
+    assert "Dev sets, measured by the serving pipeline: wikiqa (2 queries), sts (text pairs)." in text
+    assert "the best wikiqa/nDCG@10, so the metrics of its set are optimistic." in text
+    assert "| sts/Spearman | 0.8123 | 0.8123 | +0.0000 |" in text

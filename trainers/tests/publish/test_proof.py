@@ -20,7 +20,7 @@ from rerank_core import InputError, Template
 from rerank_trainers.config.schema import PublishConfig
 from rerank_trainers.errors import PublishError
 from rerank_trainers.evaluation.calibration import Scaling
-from rerank_trainers.evaluation.dev_set import Result
+from rerank_trainers.evaluation.metrics import Result
 from rerank_trainers.model.trained_model import Model
 from rerank_trainers.publish import publish as publishing
 from rerank_trainers.publish.card import CardFacts

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from array import array
+from bisect import bisect_right
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from pathlib import Path
 
 import numpy as np
@@ -38,6 +40,7 @@ class CheckOptions:
             ``warn`` leaves out rows that cannot be used (``report.UNUSABLE``: unreadable, a blank query, a number that
             is not finite or outside the scale) and trains on the others as they are.
         as_errors: kinds of warnings that are treated as errors.
+        ignored: kinds of warnings about a row that mean nothing here, such as a single document in a text pair.
         examples: problems per kind whose text is stored, so that a bad file of millions of rows does not fill memory;
             all are counted. None stores all.
 
@@ -50,6 +53,7 @@ class CheckOptions:
     count: Callable[[str], int] | None = None
     on_error: OnError = "error"
     as_errors: frozenset[str] = frozenset()
+    ignored: frozenset[str] = frozenset()
     examples: int | None = 1000
 
     def __post_init__(self) -> None:
@@ -65,7 +69,7 @@ class CheckOptions:
 def check(
     data: RowStore | Sequence[str | Path],
     options: CheckOptions | None = None,
-    eval_store: RowStore | None = None,
+    eval_stores: Sequence[RowStore] = (),
     progress: Progress | None = None,
 ) -> Report:
     """Report every problem in training data. Bad rows raise nothing here; `apply_on_error` raises for them.
@@ -74,12 +78,12 @@ def check(
 
     Args:
         data: a store, or the paths of its files.
-        eval_store: evaluation rows, which must not be in the training data. Queries and documents are compared after
+        eval_stores: evaluation rows, which must not be in the training data. Queries and documents are compared after
             normalising case, character width and white space. Its unreadable rows are reported as well.
         progress: called with the number of rows done and the total.
     """
     store = data if isinstance(data, RowStore) else open_rows(data)
-    return _Check(store, options or CheckOptions(), eval_store, progress or (lambda done, total: None)).run()
+    return _Check(store, options or CheckOptions(), eval_stores, progress or (lambda done, total: None)).run()
 
 
 def apply_on_error(store: RowStore, report: Report) -> RowStore:
@@ -113,20 +117,24 @@ def _range(report: Report) -> str:
 
 
 class _Check:
-    def __init__(self, store: RowStore, options: CheckOptions, eval_store: RowStore | None, progress: Progress) -> None:
-        self.store, self.options, self.eval_store, self.progress = store, options, eval_store, progress
+    def __init__(
+        self, store: RowStore, options: CheckOptions, eval_stores: Sequence[RowStore], progress: Progress
+    ) -> None:
+        self.store, self.options, self.progress = store, options, progress
+        # (store, index) of each evaluation row, as one number that the hash indices hold.
+        self.eval_stores, self.eval_starts = eval_stores, [0, *accumulate(map(len, eval_stores))]
         self.report = Report(
             options.on_error, len(store), options.as_errors, signal=TrainingSignal(options.label_scale)
         )
-        self.total = len(store) + (0 if eval_store is None else len(eval_store))
+        self.total = len(store) + self.eval_starts[-1]
         self.done = 0
         self.queries, self.pairs = HashIndex(), HashIndex()
         self.hashes, self.hashed_rows = array("Q"), array("Q")
         self.unread: dict[tuple[str, str], _UnreadKey] = {}
 
     def run(self) -> Report:
-        if self.eval_store is not None:
-            self._read_eval(self.eval_store)
+        for eval_store, start in zip(self.eval_stores, self.eval_starts, strict=False):
+            self._read_eval(eval_store, start)
         sources: Counter[str] = Counter()
         formats: Counter[str] = Counter()
         for index in range(len(self.store)):
@@ -140,7 +148,8 @@ class _Check:
                 formats[format_of(records[0])] += 1
                 self._note_unread(index, records, row)
                 for finding in self._findings(row):
-                    self._add(index, finding)
+                    if finding.kind not in self.options.ignored:
+                        self._add(index, finding)
                 left_out = self.report.left_out
                 if not left_out or left_out[-1] != index:
                     self.report.signal.add(row)
@@ -157,7 +166,7 @@ class _Check:
         self.report.unusable_rows = _sorted_unique(self.report.unusable_rows)
         return self.report
 
-    def _read_eval(self, store: RowStore) -> None:
+    def _read_eval(self, store: RowStore, start: int) -> None:
         for index in range(len(store)):
             try:
                 row = store[index]
@@ -165,9 +174,9 @@ class _Check:
                 self._add_row_error(error, store, None)
             else:
                 query = normalise(row.query)
-                self.queries.add(digest(query), index)
+                self.queries.add(digest(query), start + index)
                 for doc in row.docs:
-                    self.pairs.add(digest(query, normalise(doc)), index)
+                    self.pairs.add(digest(query, normalise(doc)), start + index)
             self._step()
 
     def _findings(self, row: TrainingRow) -> Iterator[Finding]:
@@ -176,10 +185,15 @@ class _Check:
             finding = check_query_length(row, self.options.max_query, self.options.count)
             if finding is not None:
                 yield finding
-        if self.eval_store is not None:
-            yield from self._leaks(row, self.eval_store)
+        if self.eval_stores:
+            yield from self._leaks(row)
 
-    def _leaks(self, row: TrainingRow, store: RowStore) -> Iterator[Finding]:
+    def _eval_location(self, number: int) -> str:
+        """File and line of an evaluation row."""
+        store = bisect_right(self.eval_starts, number) - 1
+        return ":".join(map(str, self.eval_stores[store].location(number - self.eval_starts[store])))
+
+    def _leaks(self, row: TrainingRow) -> Iterator[Finding]:
         query = normalise(row.query)
         same_query = self.queries.find(digest(query))
         if same_query is None:
@@ -188,13 +202,13 @@ class _Check:
         leaked = [(doc, index) for doc, index in enumerate(pairs) if index is not None]
         if leaked:
             doc, index = leaked[0]
-            where = ":".join(map(str, store.location(index)))
+            where = self._eval_location(index)
             message = (
                 f"its query and {len(leaked)} of its {len(pairs)} documents are in the evaluation data, in {where}"
             )
             yield Finding("pair-in-eval", message, doc)
         else:
-            where = ":".join(map(str, store.location(same_query)))
+            where = self._eval_location(same_query)
             yield Finding("query-in-eval", f"its query is in the evaluation data with other documents, in {where}")
 
     def _repeated_rows(self) -> None:

@@ -6,14 +6,18 @@ from dataclasses import dataclass, replace
 
 from rerank_core.errors import InputError
 from rerank_core.progress import Progress
+from rerank_core.records.paths import expand_paths
 from rerank_trainers.checks.check import CheckOptions, apply_on_error, check
 from rerank_trainers.checks.report import Report
 from rerank_trainers.config.schema import DataConfig
 from rerank_trainers.data.row_store import RowStore, open_rows
-from rerank_trainers.evaluation.dev_set import DevSet
+from rerank_trainers.evaluation.dev_data import DevData, DevKind, DevPart
+from rerank_trainers.evaluation.dev_sets import open_set
 from rerank_trainers.objectives.required_data import Needs
+from rerank_trainers.retrieval.corpus import Corpus
+from rerank_trainers.retrieval.corpus_files import corpus_texts
 
-__all__ = ["CheckedData", "check_options", "open_and_check", "open_dev_rows"]
+__all__ = ["CheckedData", "CheckedDev", "check_options", "open_and_check", "open_dev", "open_dev_rows"]
 
 
 def check_options(data: DataConfig) -> CheckOptions:
@@ -22,45 +26,72 @@ def check_options(data: DataConfig) -> CheckOptions:
 
 
 @dataclass(frozen=True, eq=False)
+class CheckedDev:
+    """The rows of a dev set with the report of their problems; see `DevPart`."""
+
+    name: str
+    kind: DevKind
+    rows: RowStore
+    report: Report
+    corpus: Corpus | None = None
+
+    def part(self, rows: RowStore) -> DevPart:
+        """The dev set with these rows."""
+        return DevPart(self.name, self.kind, rows, self.corpus)
+
+
+@dataclass(frozen=True, eq=False)
 class CheckedData:
     """The training and dev rows of a run with the reports of their problems.
 
     Attributes:
         data: the settings that name the files.
-        rows, dev: all rows of the files; ``dev`` is None without a dev set.
-        report, dev_report: the problems of these rows.
+        rows: all training rows of the files.
+        report: the problems of these rows.
+        dev: the dev sets, each with its own.
     """
 
     data: DataConfig
     rows: RowStore
     report: Report
-    dev: RowStore | None = None
-    dev_report: Report | None = None
+    dev: tuple[CheckedDev, ...] = ()
 
-    def usable(self) -> tuple[RowStore, RowStore | None]:
+    def usable(self) -> tuple[RowStore, DevData | None]:
         """The training rows and the dev rows, without the rows that ``on_error`` leaves out.
 
         Raises:
             InputError: there are errors and ``on_error`` is ``error``, or no row is left.
         """
         rows = apply_on_error(self.rows, self.report)
-        if self.dev is None or self.dev_report is None:
-            return rows, None
-        return rows, apply_on_error(self.dev, self.dev_report)
+        dev = DevData([one.part(apply_on_error(one.rows, one.report)) for one in self.dev])
+        return rows, dev if self.dev else None
+
+    def reports(self) -> list[tuple[str, Report]]:
+        """The report of each set of files, by the setting that names them."""
+        named = [(f"data.eval.{one.name}" if one.name else "data.eval", one.report) for one in self.dev]
+        return [("data.train", self.report), *named]
+
+    @property
+    def dev_errors(self) -> int:
+        """Number of errors in the dev sets."""
+        return sum(one.report.errors for one in self.dev)
 
     def why_no_signal(self, needs: Needs) -> str | None:
         """Why an objective with these needs cannot learn from the rows, even if each is valid; None if it can."""
         return self.report.signal.why_no_signal(needs, self.data.group_size)
 
     def why_no_dev_signal(self) -> str | None:
-        """Why no metric can be computed on the dev set; None if one can, or without a dev set."""
-        if self.dev is None or self.dev_report is None:
-            return None
+        """Why no metric can be computed on a dev set; None if one can on each, or without a dev set."""
         try:
-            DevSet(self.dev.drop(self.dev_report.left_out), (), scale=self.data.label_scale())
+            for one in self.dev:
+                open_set(one.part(one.rows.drop(one.report.left_out)), (), scale=self.data.label_scale())
         except InputError as error:
             return str(error)
         return None
+
+
+# A text pair or a query with its only relevant document is whole, and pairs have labels of any range.
+_SEARCHED = frozenset({"single-doc", "all-equal"})
 
 
 def open_and_check(
@@ -83,7 +114,6 @@ def open_and_check(
     if not data.train:
         raise InputError("data.train names no file; give files (JSON, CSV, TSV or Parquet) of queries with documents")
     options = replace(check_options(data), max_query=max_query, as_errors=as_errors, examples=examples)
-    dev = open_rows(data.eval, scores_are=data.scores_are, encoding=data.encoding) if data.eval else None
     files = data.train_files()
     rows = open_rows(
         [file.path for file in files],
@@ -92,16 +122,39 @@ def open_and_check(
         encoding=data.encoding,
         progress=progress,
     )
-    report = check(rows, options, dev, progress=progress)
-    # `DevSet` leaves out dev rows that a ranking metric cannot use, and counts them.
-    return CheckedData(data, rows, report, dev, None if dev is None else check(dev, options))
+    dev = open_dev(data, options)
+    report = check(rows, options, [one.rows for one in dev], progress=progress)
+    return CheckedData(data, rows, report, dev)
 
 
-def open_dev_rows(data: DataConfig) -> RowStore:
-    """Open only the dev set, with the rows that training evaluates on.
+def open_dev(data: DataConfig, options: CheckOptions) -> tuple[CheckedDev, ...]:
+    """Open and check the dev sets. The sets leave out rows that their metrics cannot use, and count them."""
+    found = []
+    for name, one in data.eval_sets().items():
+        kind: DevKind = "files" if one.files else "pairs" if one.pairs else "corpus"
+        own = options
+        if kind != "files":
+            scale = None if kind == "pairs" else options.label_scale
+            own = replace(options, label_scale=scale, ignored=_SEARCHED, as_errors=options.as_errors - _SEARCHED)
+        rows = open_rows(
+            one.files or one.pairs or one.queries,
+            scores_are=data.scores_are,
+            group=kind != "pairs",
+            encoding=data.encoding,
+        )
+        corpus = None
+        if kind == "corpus":
+            paths = [str(path) for path in expand_paths(one.corpus)]
+            corpus = Corpus.of(corpus_texts(paths, encoding=data.encoding))
+        found.append(CheckedDev(name, kind, rows, check(rows, own), corpus))
+    return tuple(found)
+
+
+def open_dev_rows(data: DataConfig) -> DevData:
+    """Open only the dev sets, with the rows that training evaluates on.
 
     Raises:
         InputError: a file cannot be read, or there are errors and ``on_error`` is ``error``.
     """
-    rows = open_rows(data.eval, scores_are=data.scores_are, encoding=data.encoding)
-    return apply_on_error(rows, check(rows, check_options(data)))
+    dev = open_dev(data, check_options(data))
+    return DevData([one.part(apply_on_error(one.rows, one.report)) for one in dev])

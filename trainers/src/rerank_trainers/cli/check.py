@@ -89,13 +89,15 @@ def check(
         )
     reasons = (_refusal(checked, objective_info), checked.why_no_dev_signal())
     refusals = [reason for reason in reasons if reason]
-    bad = bool(checked.report.errors or refusals or (checked.dev_report is not None and checked.dev_report.errors))
+    bad = bool(checked.report.errors or refusals or checked.dev_errors)
     if as_json:
-        dev = {} if checked.dev_report is None else {"eval": checked.dev_report.to_dict()}
+        reports = {one.name: one.report.to_dict() for one in checked.dev}
+        dev = {"eval": reports.get("", reports)} if reports else {}
         emit_json({"schema_version": 1, "ok": not bad, **checked.report.to_dict(), "unfit": refusals, **dev})
     else:
-        if checked.dev_report is not None and checked.dev_report.counts:
-            _show(checked.dev_report, "of the dev set")
+        for one in checked.dev:
+            if one.report.counts:
+                _show(one.report, f"of the dev set {one.name}".strip())
         _show(checked.report)
         _conclude(checked, refusals)
     raise typer.Exit(1 if bad else 0)
@@ -143,17 +145,15 @@ def _show(report: Report, which: str = "") -> None:
 
 
 def _conclude(checked: CheckedData, refusals: list[str]) -> None:
-    for report, which in ((checked.dev_report, "dev rows"), (checked.report, "rows")):
-        if report is not None:
-            bad = len(report.error_rows)
-            counted = (
-                f"{report.rows:,} {which}: {report.errors:,} errors in {bad:,} of them, {report.warnings:,} warnings."
-            )
-            typer.echo(f"{counted} {_outcome(checked, refusals) if report is checked.report else ''}".rstrip())
+    dev = [(one.report, f"dev rows of {one.name}" if one.name else "dev rows") for one in checked.dev]
+    for report, which in (*dev, (checked.report, "rows")):
+        bad = len(report.error_rows)
+        counted = f"{report.rows:,} {which}: {report.errors:,} errors in {bad:,} of them, {report.warnings:,} warnings."
+        typer.echo(f"{counted} {_outcome(checked, refusals) if report is checked.report else ''}".rstrip())
 
 
 def _outcome(checked: CheckedData, refusals: list[str]) -> str:
-    report, dev_errors = checked.report, 0 if checked.dev_report is None else checked.dev_report.errors
+    report, dev_errors = checked.report, checked.dev_errors
     # Errors first: a misspelled key may be the reason why all labels are equal.
     if (report.errors or dev_errors) and report.on_error == "error":
         return "Training would stop; --on-error drop or warn would let it continue."

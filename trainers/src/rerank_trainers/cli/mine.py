@@ -14,9 +14,6 @@ from rerank_core.cli.options import AsJson, Device, Dtype, Encoding, ModelOption
 from rerank_core.cli.output import emit_json, note, show, table, warn
 from rerank_core.errors import InputError
 from rerank_core.loading import load
-from rerank_core.records.document_options import DocumentFields, DocumentFormat
-from rerank_core.records.documents import read_documents
-from rerank_core.records.record_files import format_from_name
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.reranker import Reranker
 from rerank_trainers.cli.common import keep_partial, model_settings, progress_over
@@ -175,22 +172,14 @@ def _corpus(
     rows: Sequence[TrainingRow], files: Sequence[str], text_field: str, encoding: str | None, rules: MiningRules
 ) -> Corpus:
     from rerank_trainers.mining import Corpus, positives_of
+    from rerank_trainers.retrieval.corpus_files import corpus_texts
 
     if not files:
         return Corpus.of_rows(rows)
-    corpus = Corpus.of(
-        document.text
-        for file in files
-        for document in read_documents([file], _form(file), DocumentFields(text_field), encoding)
-    )
+    corpus = Corpus.of(corpus_texts(files, text_field=text_field, encoding=encoding))
     if rules.uses_margins:
         corpus.add_unmined(positives_of(rows, rules.negative_label))
     return corpus
-
-
-def _form(file: str) -> DocumentFormat:
-    """Format of a corpus file: plain text is read as one text per line."""
-    return DocumentFormat.auto if file == "-" or format_from_name(file)[0] is not None else DocumentFormat.lines
 
 
 def _retriever(texts: Sequence[str], model: Reranker | None, folder: str | None) -> Retriever:

@@ -15,7 +15,7 @@ from rerank_core.errors import InputError
 
 if TYPE_CHECKING:
     from rerank_trainers.config.schema import Config
-    from rerank_trainers.data.row_store import RowStore
+    from rerank_trainers.evaluation.dev_data import DevData
 
 __all__ = ["publish"]
 
@@ -118,7 +118,7 @@ def publish(
     note(f"try it: rerank rank QUERY FILES --model {published.directory}")
 
 
-def _dev_rows(config: Config) -> RowStore:
+def _dev_rows(config: Config) -> DevData:
     from rerank_trainers.checks.checked_data import open_dev_rows
 
     try:

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Mapping
+
 from rerank_core.errors import InputError, short
-from rerank_trainers.config.schema import Config
+from rerank_trainers.config.schema import Config, DataConfig
 
 __all__ = ["check_settings"]
+
+_KINDS = ("files", "queries", "corpus", "pairs")
+_NAME = re.compile(r"[\w.-]+")
 
 
 def check_settings(config: Config, *, evaluates: bool) -> None:
@@ -43,6 +49,7 @@ def check_settings(config: Config, *, evaluates: bool) -> None:
     for file in data.train_files():
         if not file.weight > 0:
             raise InputError(f"the weight of {file.path!r} in data.train is {file.weight!r}; it must be above 0")
+    _check_dev_sets(data)
     for name, value, minimum in limits:
         if value is not None and value < minimum:
             raise InputError(f"{name} is {value!r}; it must be at least {minimum}")
@@ -66,3 +73,29 @@ def check_settings(config: Config, *, evaluates: bool) -> None:
         )
     if config.publish.calibrate and not evaluates:
         raise InputError("publish.calibrate fits the score to the labels of a dev set; set data.eval, or leave it out")
+    if config.publish.calibrate and not any(one.files for one in data.eval_sets().values()):
+        raise InputError(
+            "publish.calibrate fits the score to the labels of ranked documents, and data.eval has no set of these"
+        )
+
+
+def _check_dev_sets(data: DataConfig) -> None:
+    """Refuse dev sets without a usable name, or of no kind or of two.
+
+    Raises:
+        InputError: names the set.
+    """
+    for name, one in data.eval_sets().items():
+        if isinstance(data.eval, Mapping) and name in _KINDS:
+            raise InputError(
+                f"data.eval has the key {name!r}, which is no name of a dev set but belongs into one: give the set a "
+                "name, as in {dev: {queries: FILE, corpus: FILE}}"
+            )
+        if isinstance(data.eval, Mapping) and not _NAME.fullmatch(name):
+            raise InputError(f"{name!r} is no name of a dev set; use letters, digits, - _ and .")
+        given = [kind for kind in _KINDS if getattr(one, kind)]
+        if given not in (["files"], ["queries", "corpus"], ["pairs"]):
+            raise InputError(
+                f"data.eval.{name} has {' and '.join(given) or 'no files'}; a dev set is FILE, {{queries: FILE, "
+                "corpus: FILE} or {pairs: FILE}"
+            )

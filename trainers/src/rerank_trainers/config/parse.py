@@ -19,7 +19,7 @@ from rerank_core import InputError
 from rerank_core.errors import near_matches, short
 from rerank_core.records.record_files import format_from_name
 from rerank_trainers.atomic_files import write_atomically
-from rerank_trainers.config.schema import Config, ObjectiveConfig
+from rerank_trainers.config.schema import Config, EvalSet, ObjectiveConfig
 
 __all__ = ["parse_config", "read_config", "set_values", "write_config"]
 
@@ -167,12 +167,17 @@ def _parse_value(hint: Any, value: Any, name: str) -> Any:
             for index, (kind, item) in enumerate(zip(kinds, listed, strict=True))
         )
     if dataclasses.is_dataclass(hint):
-        return _parse_dataclass(
-            hint, {"name": value} if hint is ObjectiveConfig and isinstance(value, str) else value, name
-        )
+        # An objective may be written as its name, and a dev set as its files.
+        if hint is ObjectiveConfig and isinstance(value, str):
+            value = {"name": value}
+        elif hint is EvalSet and isinstance(value, (str, list, tuple)):
+            value = {"files": value}
+        return _parse_dataclass(hint, value, name)
     if origin is not None or hint is Any:  # options, which the code that uses them checks
         if not isinstance(value, Mapping):
             raise InputError(f"{name} is {short(value)}; it must be a mapping")
+        if inner[1:] == (EvalSet,):
+            return {str(key): _parse_value(EvalSet, item, f"{name}.{key}") for key, item in value.items()}
         return {str(key): item for key, item in value.items()} if inner[:1] == (str,) else dict(value)
     if hint is float:
         if isinstance(value, (int, float, str)) and not isinstance(value, bool):

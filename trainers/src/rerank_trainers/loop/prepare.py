@@ -17,7 +17,7 @@ from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config, TrainConfig
-from rerank_trainers.evaluation.dev_set import MEASURES, DevSet, parse_metrics
+from rerank_trainers.evaluation.dev_sets import DevSets
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt
 from rerank_trainers.loop.dataset import TrainingDataset
@@ -66,7 +66,7 @@ class RunPlan:
     train: TrainConfig
     args: transformers.TrainingArguments
     scale: LabelScale
-    dev: DevSet | None
+    dev: DevSets | None
 
 
 def plan_run(
@@ -89,22 +89,16 @@ def plan_run(
     objective = objective_from(config, kind)
     check_needs(objective, rows, config.data.group_size)
     scale = config.data.label_scale()
-    if dev_rows is not None:
-        # The name that ir_measures uses in its results: RR@10 for MRR@10.
-        train = dataclasses.replace(train, metric=str(parse_metrics([train.metric])[0]))
-    args = arguments_of(train, evaluates=dev_rows is not None)
+    dev = None if dev_rows is None else DevSets.of(dev_rows, train.metric, scale=scale)
+    if dev is not None:
+        train = dataclasses.replace(train, metric=dev.metric)
+    args = arguments_of(train, evaluates=dev is not None)
     check_schedule(args, resume_checks.steps_of(config, rows))
     check_start(config.model, registry.default())
-    if dev_rows is None:
-        return RunPlan(kind, objective, train, args, scale, None)
-    measures = tuple(dict.fromkeys((train.metric, *MEASURES)))
-    dev = DevSet(dev_rows, measures, scale=scale, rank=args.process_index, world=args.world_size)
-    if dev.left_out:
-        _LOG.warning(
-            "data.eval: %d of %d rows have no relevant document, or no irrelevant one; they are not measured",
-            dev.left_out,
-            len(dev_rows),
-        )
+    if dev is not None:
+        dev.share(args.process_index, args.world_size)
+        for message in dev.left_out:
+            _LOG.warning("%s", message)
     return RunPlan(kind, objective, train, args, scale, dev)
 
 

@@ -13,7 +13,8 @@ from rerank_core import Reranker
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.parse import write_config
 from rerank_trainers.config.schema import Config
-from rerank_trainers.evaluation.dev_set import DevSet, Result
+from rerank_trainers.evaluation.dev_sets import DevSets
+from rerank_trainers.evaluation.metrics import Result
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt
 from rerank_trainers.loop.run_record import data_facts, record, start_facts
@@ -35,7 +36,7 @@ class Run:
     config: Config
     model: models.Model
     trainer: RerankTrainer
-    dev: DevSet | None
+    dev: DevSets | None
     rows: Sequence[TrainingRow]
     dev_rows: Sequence[TrainingRow] | None
 
@@ -122,7 +123,7 @@ def live_reranker(model: models.Model) -> Reranker:
     return Reranker.from_scorer(model.scorer, model.spec)
 
 
-def measure(dev: DevSet, model: models.Model) -> Result:
+def measure(dev: DevSets, model: models.Model) -> Result:
     """Evaluate a dev set with the current weights, in float32."""
     with in_float32(model.module):
         return dev.evaluate(live_reranker(model))

@@ -17,6 +17,7 @@ from rerank_core.records.training_row import TrainingRow
 from rerank_core.spec.untrusted_files import sha256_of
 from rerank_trainers.atomic_files import write_atomically
 from rerank_trainers.data.row_store import RowStore
+from rerank_trainers.evaluation.dev_data import DevData
 
 __all__ = ["data_facts", "environment", "read_record", "record", "start_facts"]
 
@@ -39,8 +40,8 @@ def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None) -
     steps)."""
     return {
         name: {
-            "sources": store.source_counts if isinstance(store, RowStore) else {},
-            "sha256": store.fingerprint() if isinstance(store, RowStore) else None,
+            "sources": store.source_counts if isinstance(store, RowStore | DevData) else {},
+            "sha256": store.fingerprint() if isinstance(store, RowStore | DevData) else None,
             "rows": len(store),
             "rows_sha256": _digest(store),
         }
@@ -60,6 +61,8 @@ def _digest(rows: Sequence[TrainingRow]) -> str:
         state.update(json.dumps((*parts, *more)).encode() + b"\n")
     if isinstance(rows, RowStore) and any(weight != 1 for weight in rows.weights):
         state.update(json.dumps([rows.weights, rows.file_numbers().tolist()]).encode())
+    if isinstance(rows, DevData) and rows.named:
+        state.update(json.dumps(rows.layout()).encode())
     return state.hexdigest()
 
 

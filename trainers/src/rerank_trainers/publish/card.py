@@ -15,7 +15,7 @@ from rerank_core import ModelSpec
 from rerank_core.spec.hub_or_folder import hub_name_of, is_path
 from rerank_trainers.config.schema import Config
 from rerank_trainers.evaluation.calibration import Scaling
-from rerank_trainers.evaluation.dev_set import Result
+from rerank_trainers.evaluation.metrics import Result
 from rerank_trainers.loop.run_record import environment
 from rerank_trainers.model.kind import ModelKind
 from rerank_trainers.publish.card_tables import calibration_lines, measure_lines, table
@@ -129,9 +129,13 @@ def _use(spec: ModelSpec, scaling: Scaling | None) -> str:
 def _metrics(facts: CardFacts) -> str:
     if facts.after is None:
         return ""
-    queries = len(next(iter(facts.after.queries.values()), ()))
+    sizes = _queries_by_set(facts.after)
+    queries = max(sizes.values(), default=0)
+    sets = ", ".join(f"{name} ({count} queries)" if count else f"{name} (text pairs)" for name, count in sizes.items())
     sentences = [
-        f"Dev set of {queries} queries, ranked by the serving pipeline.",
+        f"Dev sets, measured by the serving pipeline: {sets}."
+        if any(sizes)
+        else f"Dev set of {queries} queries, ranked by the serving pipeline.",
         "Documents with equal scores are put in the worst order.",
     ]
     if queries > 1:
@@ -139,10 +143,18 @@ def _metrics(facts: CardFacts) -> str:
         sentences.append(f"In brackets 95 % intervals: percentile bootstrap over queries{pairs}.")
     if facts.config is not None and facts.config.data.eval:
         best = facts.config.train.metric
-        sentences.append(
-            f"Training kept the checkpoint with the best {best} on this set, so its metrics are optimistic."
-        )
+        where = f"{best}, so the metrics of its set are" if any(sizes) else f"{best} on this set, so its metrics are"
+        sentences.append(f"Training kept the checkpoint with the best {where} optimistic.")
     return "\n".join(["## Results\n", " ".join(sentences) + "\n", *measure_lines(facts.before, facts.after), ""])
+
+
+def _queries_by_set(result: Result) -> dict[str, int]:
+    """Number of queries of each dev set by its name, empty for a set without one; 0 for text pairs."""
+    sizes: dict[str, int] = {}
+    for name in result.values:
+        one = name.rpartition("/")[0]
+        sizes[one] = max(sizes.get(one, 0), len(result.queries.get(name, ())))
+    return sizes
 
 
 def _calibration(spec: ModelSpec, facts: CardFacts, scaling: Scaling | None) -> str:

@@ -7,8 +7,8 @@ from collections.abc import Iterable, Sequence
 
 from rerank_core import InputError
 from rerank_trainers.evaluation.calibration import IDENTITY, Scaling, Scored, histogram, platt, reliability, temperature
-from rerank_trainers.evaluation.dev_set import Result
 from rerank_trainers.evaluation.intervals import interval, paired
+from rerank_trainers.evaluation.metrics import Result
 
 __all__ = ["calibration_lines", "measure_lines", "table"]
 

@@ -9,7 +9,8 @@ from typing import Any
 
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.schema import Config, PublishConfig
-from rerank_trainers.evaluation.dev_set import DevSet, Result
+from rerank_trainers.evaluation.dev_sets import DevSets
+from rerank_trainers.evaluation.metrics import Result
 from rerank_trainers.loop.prepare import Run, live_reranker
 from rerank_trainers.loop.run_record import read_record
 from rerank_trainers.model.checkpoint_files import state_of
@@ -84,7 +85,10 @@ def publish_checkpoint(
     model = open_checkpoint(folder, kinds, None if run_config is None else run_config.model)
     dev = after = None
     if dev_rows is not None:
-        dev = DevSet(dev_rows, scale=None if run_config is None else run_config.data.label_scale())
+        if run_config is None:
+            dev = DevSets.of(dev_rows)
+        else:
+            dev = DevSets.of(dev_rows, run_config.train.metric, scale=run_config.data.label_scale())
         after = dev.evaluate(live_reranker(model))
     facts = CardFacts(origin=None) if run_config is None else _facts(run_config, folder.parent.parent)
     facts = replace(facts, after=after, **_progress(folder))
@@ -111,8 +115,8 @@ def _progress(checkpoint: Path) -> dict[str, Any]:
     return {"steps": state.get("global_step"), "epochs": state.get("epoch")}
 
 
-def _probes(dev: DevSet | None) -> list[Pair]:
+def _probes(dev: DevSets | None) -> list[Pair]:
     """The first few (query, document) pairs of the dev set."""
     if dev is None:
         return []
-    return [(row.query, doc) for row in dev.rows[:_PROBED] for doc in row.docs[:2]]
+    return [(row.query, doc) for row in dev.rows[:_PROBED] for doc in row.texts[:2]]

@@ -1,0 +1,104 @@
+"""Metrics of rankings, computed by ir_measures.
+
+nDCG reads gains as the labels give them, fractions included. Every other metric reads integer grades: labels rounded,
+halves up. This is one rule for the whole dev set and leaves integer labels unchanged.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from typing import Any
+
+from rerank_core import InputError, MissingDependencyError
+
+__all__ = ["Result", "measure_orders", "parse_metrics"]
+
+# ir_measures takes integer gains and loops over each value up to the highest, so larger ones would be slow.
+_MOST = 100_000
+
+
+@dataclass(frozen=True)
+class Result:
+    """Metrics of a model on a dev set.
+
+    Attributes:
+        values: mean of each metric.
+        queries: for each metric its value for each query, in the order of the rows.
+        scored: (raw score, grade) of all documents, for calibration.
+    """
+
+    values: Mapping[str, float]
+    queries: Mapping[str, Sequence[float]]
+    scored: Sequence[tuple[float, int]] = field(repr=False, default=())
+
+
+def parse_metrics(names: Sequence[str]) -> list[Any]:
+    """Metrics of ir_measures by name, such as ``nDCG@10``.
+
+    Raises:
+        MissingDependencyError: ir_measures is not installed.
+        InputError: a name that it does not know.
+    """
+    if not names:
+        return []
+    try:
+        import ir_measures
+    except ModuleNotFoundError as error:
+        raise MissingDependencyError("evaluation needs ir-measures: pip install 'rerank-trainers[eval]'") from error
+    try:
+        return [ir_measures.parse_measure(name) for name in names]
+    except (ValueError, NameError, SyntaxError) as error:
+        raise InputError(
+            f"{list(names)!r}: measures are those of ir_measures, like nDCG@10, AP, RR@10; {error}"
+        ) from error
+
+
+def measure_orders(
+    measures: Sequence[Any], gains: Sequence[Mapping[int, float]], orders: Sequence[Sequence[int]]
+) -> dict[str, list[float]]:
+    """Each metric's value for each query.
+
+    Args:
+        gains: for each query, the gain of each judged document.
+        orders: for each query, documents, best first.
+    """
+    import ir_measures
+
+    run = [
+        ir_measures.ScoredDoc(str(at), str(doc), float(-position))
+        for at, order in enumerate(orders)
+        for position, doc in enumerate(order)
+    ]
+    queries: dict[str, list[float]] = {str(measure): [0.0] * len(gains) for measure in measures}
+    for group, levels in _judged(measures, gains):
+        qrels = [
+            ir_measures.Qrel(str(at), str(doc), level) for at, row in enumerate(levels) for doc, level in row.items()
+        ]
+        for one in ir_measures.iter_calc(group, qrels, run):
+            queries[str(one.measure)][int(one.query_id)] = one.value
+    return queries
+
+
+def _judged(
+    measures: Sequence[Any], gains: Sequence[Mapping[int, float]]
+) -> list[tuple[list[Any], list[dict[int, int]]]]:
+    """The metrics, each group with the integer grades that it reads."""
+    grades = [{doc: math.floor(gain + 0.5) for doc, gain in row.items()} for row in gains]
+    linear = [one for one in measures if one.NAME == "nDCG" and set(one.params) <= {"cutoff", "judged_only"}]
+    if list(gains) == grades or not linear:
+        return [(list(measures), grades)]
+    others = [one for one in measures if one not in linear]
+    return [(linear, _whole(gains)), *([(others, grades)] if others else [])]
+
+
+def _whole(gains: Sequence[Mapping[int, float]]) -> list[dict[int, int]]:
+    """Gains times one factor, which does not change nDCG: the smallest that makes them integers, or else the largest
+    that is quick to compute."""
+    flat = {gain for row in gains for gain in row.values()}
+    common = math.lcm(*(Fraction(gain).limit_denominator(_MOST).denominator for gain in flat))
+    ceiling = _MOST / max(flat)
+    factor: float = common if common <= ceiling else ceiling
+    return [{doc: round(gain * factor) for doc, gain in row.items()} for row in gains]
