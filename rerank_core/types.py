@@ -10,7 +10,7 @@ from rerank_core.errors import InputError, short
 
 __all__ = ["Document", "Hit", "Match", "Passage", "Ranking", "ScoreSpace", "Usage"]
 
-ScoreSpace: TypeAlias = Literal["logit", "probability", "cosine", "maxsim", "rank", "combined"]
+ScoreSpace: TypeAlias = Literal["logit", "probability", "cosine", "dot", "maxsim", "rank", "combined"]
 
 
 @dataclass(frozen=True)
@@ -217,7 +217,7 @@ class Ranking(Sequence[Hit]):
 
     Attributes:
         hits: best first, cut by ``top_k`` and ``min_score``.
-        score_space: the kind of the scores: logit, probability, cosine, maxsim, rank or combined.
+        score_space: the kind of the scores: logit, probability, cosine, dot, maxsim, rank or combined.
         activation: the activation applied to the raw scores: ``none`` or ``sigmoid``.
         query_truncated: whether the query was cut.
         statistics: counts that a listwise model reports, such as calls and repaired answers.

@@ -26,6 +26,7 @@ from rerank_core.plugins.entry_points import entry_points, normalized_name
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.folders.adapter import spec_of_adapter
 from rerank_core.spec.folders.cross_encoder import spec_of_cross_encoder
+from rerank_core.spec.folders.embedder import spec_of_embedder
 from rerank_core.spec.gguf.choice import gguf_of
 from rerank_core.spec.gguf.rank_spec import spec_of_gguf
 from rerank_core.spec.hub_or_folder import Remote, directory_of, is_path, remote_of
@@ -99,6 +100,7 @@ class Registry:
             return (
                 spec_of_adapter(directory, self.named)
                 or spec_of_cross_encoder(directory)
+                or spec_of_embedder(directory)
                 or spec_of_directory(directory, self.named)
             )
         except CheckpointError as error:

@@ -25,7 +25,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "classifier": ("labels", "label"),
     "dense": ("pooling", "modules"),
     "maxsim": ("reduce", "vectors", "pooling"),
-    "cosine": ("pooling",),
+    "cosine": ("pooling", "modules", "normalize"),
     "last_token": ("positive", "negative"),
     "layers": ("first", "step", "weights"),
 }
@@ -37,13 +37,14 @@ class Head:
 
     Attributes:
         kind: ``classifier`` (sequence classification), ``dense`` (layers beside an encoder), ``maxsim`` (late
-            interaction), ``cosine`` (the cosine of two text vectors), ``last_token`` (a causal language model's logit
-            of a token) or ``layers`` (a causal model with a score at every layer).
+            interaction), ``cosine`` (the similarity of two text vectors), ``last_token`` (a causal language model's
+            logit of a token) or ``layers`` (a causal model with a score at every layer).
         labels: for ``classifier``, the names of the labels by number where there are several; empty for a single logit.
         label: for ``classifier``, the label of `labels` whose log-odds is the score; None where the caller must say.
         reduce: for ``maxsim``, how the maximum similarities of the query's tokens are combined: ``sum`` or ``mean``.
         vectors: for ``maxsim``, how hidden states become token vectors.
-        modules: for ``dense``, the folders of the layers after the pooling.
+        modules: for ``dense`` and ``cosine``, the layers after the pooling: folders, or names of weights.
+        normalize: for ``cosine``, whether vectors are scaled to length 1; without, the score is their product.
         pooling: for ``cosine`` and ``dense``, how the last hidden states of a row become its vector: their ``mean``,
             the first (``cls``) or the ``last``. With ``maxsim``, the cosine is computed too (`score_option`).
         positive, negative: for ``last_token``, the words whose logits give the score, or their token ids.
@@ -62,6 +63,7 @@ class Head:
     labels: tuple[str, ...] = ()
     label: str | None = None
     modules: tuple[str, ...] = ()
+    normalize: bool | None = None
 
     def __post_init__(self) -> None:
         one_of(self.kind, tuple(_FIELDS), "Head.kind")
@@ -70,6 +72,10 @@ class Head:
                 raise InputError(f"Head(kind={self.kind!r}) takes no {name}={getattr(self, name)!r}")
         self._check_labels()
         self._check_modules()
+        if self.kind == "cosine":
+            object.__setattr__(self, "normalize", True if self.normalize is None else self.normalize)
+            if not isinstance(self.normalize, bool):
+                raise InputError(f"Head.cosine(normalize={short(self.normalize)}): it must be True or False")
         if self.kind == "maxsim":
             one_of(self.reduce, ("mean", "sum"), "Head.reduce")
             vectors: Any = self.vectors
@@ -123,10 +129,12 @@ class Head:
     def _check_modules(self) -> None:
         """Make ``modules`` a tuple of names, of which ``dense`` has one at least."""
         modules: Any = self.modules
+        prefix = f"Head.{self.kind}(modules={short(modules)})"
         if not isinstance(modules, (tuple, list)) or not all(isinstance(name, str) and name for name in modules):
-            raise InputError(f"Head.dense(modules={short(modules)}): they must be a list of folder names")
-        if len(modules) > _MOST_MODULES or (self.kind == "dense" and not modules):
-            raise InputError(f"Head.dense(modules={short(modules)}): there must be 1 to {_MOST_MODULES} of them")
+            raise InputError(f"{prefix}: they must be a list of names")
+        least = 1 if self.kind == "dense" else 0
+        if not least <= len(modules) <= _MOST_MODULES:
+            raise InputError(f"{prefix}: there must be {least} to {_MOST_MODULES} of them")
         object.__setattr__(self, "modules", tuple(modules))
 
     @classmethod
@@ -176,15 +184,20 @@ class Head:
         return cls("maxsim", reduce=reduce, vectors=vectors, pooling=pooling)
 
     @classmethod
-    def cosine(cls, pooling: Pooling = "mean") -> Head:
+    def cosine(cls, pooling: Pooling = "mean", modules: Sequence[str] = (), *, normalize: bool = True) -> Head:
         """The cosine of the query's and the document's vector, as embedding models are trained for (Reimers & Gurevych,
         *Sentence-BERT*, 2019).
 
         Args:
             pooling: how the last hidden states of a row become its vector: the ``mean`` over all tokens, special tokens
                 included, the first token (``cls``) or the ``last`` one.
+            modules: layers after the pooling, in order, from the checkpoint: folders of sentence-transformers' modules
+                such as ``2_Dense``, or names of weights such as ``projection.0.weight``.
+            normalize: scale vectors to length 1. Without, the score is the product of the vectors, for models trained
+                for that; `ModelSpec.raw_space` is ``dot`` then.
         """
-        return cls("cosine", pooling=pooling)
+        given: Any = modules  # checked there
+        return cls("cosine", pooling=pooling, modules=given, normalize=normalize)
 
     @classmethod
     def last_token(cls, positive: str | int, negative: str | int | None = None) -> Head:
@@ -209,8 +222,10 @@ class Head:
     @property
     def score_space(self) -> ScoreSpace:
         """The kind of the raw score."""
-        if self.kind == "maxsim" or self.kind == "cosine":
-            return self.kind
+        if self.kind == "maxsim":
+            return "maxsim"
+        if self.kind == "cosine":
+            return "cosine" if self.normalize else "dot"
         return "logit"
 
 

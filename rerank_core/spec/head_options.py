@@ -1,4 +1,4 @@
-"""The model options that a head brings: layers, kinds of score, labels."""
+"""The model options that a head brings: layers, kinds of score, labels, the length of vectors."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rerank_core.errors import short
 from rerank_core.spec.model_option import ModelOption
 
-__all__ = ["label_option", "layer_options", "score_option"]
+__all__ = ["label_option", "layer_options", "score_option", "truncate_option"]
 
 
 def layer_options(default: int | None = None) -> tuple[ModelOption, ModelOption]:
@@ -55,5 +55,20 @@ def label_option(labels: Sequence[str], default: str | None) -> ModelOption:
         "label",
         "name",
         f"the label whose log-odds against all others is the score, by name or number: {short(list(labels))}",
+        default=default,
+    )
+
+
+def truncate_option(default: int | None = None) -> ModelOption:
+    """The option ``truncate_dim`` (fixed at load) of a model with `Head.cosine`; `ModelSpec` adds it.
+
+    Args:
+        default: the number of values that the authors keep; None for all.
+    """
+    return ModelOption(
+        "truncate_dim",
+        "int",
+        "keep the first values of each vector and scale it to length 1 again, for a model trained for that "
+        "(Matryoshka); by default " + ("all" if default is None else str(default)),
         default=default,
     )

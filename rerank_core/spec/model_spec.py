@@ -11,7 +11,7 @@ from rerank_core.errors import InputError, one_of, short
 from rerank_core.planning.longdoc import longdoc_of
 from rerank_core.spec.compat import CompatProfile
 from rerank_core.spec.head import Head
-from rerank_core.spec.head_options import label_option, layer_options, score_option
+from rerank_core.spec.head_options import label_option, layer_options, score_option, truncate_option
 from rerank_core.spec.hub_or_folder import is_hub_id
 from rerank_core.spec.license import is_non_commercial
 from rerank_core.spec.model_option import ModelOption
@@ -50,12 +50,14 @@ class ModelSpec:
             The factory takes ``(spec, options)`` and returns a Scorer, TextScorer or ListRanker.
         score_space: the kind of the raw score; by default that of the head.
         options: options beyond the common ones; a spec with `Head.layers` and no ``scorer`` also gets ``layer`` and
-            ``cascade``, one with ``Head.maxsim(pooling=...)`` gets ``score``, a classifier with several labels gets
-            ``label``.
+            ``cascade``, one with ``Head.maxsim(pooling=...)`` gets ``score``, one with ``Head.cosine`` gets
+            ``truncate_dim``, a classifier with several labels gets ``label``.
         compat: rules of other frameworks for this model, by the name given to ``compat=``; they are added to those
             known for the kind of head.
         license: the licence of the weights, by its SPDX identifier where it has one.
         parameters: the number of the model's weights, to about three digits; None where it is unknown.
+        owns_checkpoint: whether the hub id is one of the model's names; False for another way to score the checkpoint
+            of a model that owns it.
     """
 
     name: str
@@ -78,6 +80,7 @@ class ModelSpec:
     languages: tuple[str, ...] = ()
     license: str = ""
     parameters: int | None = None
+    owns_checkpoint: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not (_is_name(self.name) or is_hub_id(self.name)):
@@ -109,8 +112,9 @@ class ModelSpec:
         for name in ("sha256", "compat"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{prefix}{name} is {short(getattr(self, name))}; it must be a mapping")
-        if not isinstance(self.pickled, bool):
-            raise InputError(f"{prefix}pickled is {short(self.pickled)}; it must be True or False")
+        for name in ("pickled", "owns_checkpoint"):
+            if not isinstance(getattr(self, name), bool):
+                raise InputError(f"{prefix}{name} is {short(getattr(self, name))}; it must be True or False")
         for alias in self.aliases:
             if not (_ALIAS.fullmatch(alias) or is_hub_id(alias)):
                 raise InputError(f"{prefix}alias {short(alias)} must be a name or a hub id like 'owner/name'")
@@ -137,12 +141,15 @@ class ModelSpec:
             return layer_options()
         if len(self.head.labels) > 1 and self.scorer is None:
             return (label_option(self.head.labels, self.head.label),)
+        if self.head.kind == "cosine" and self.scorer is None:
+            return (truncate_option(),)
         return (score_option(),) if self.head.kind == "maxsim" and self.head.pooling is not None else ()
 
     @property
     def names(self) -> tuple[str, ...]:
         """Every exact name of the model: ``name``, the aliases, the hub id."""
-        hub = (self.checkpoint,) if self.checkpoint and not self.checkpoint.startswith("package:") else ()
+        owned = self.owns_checkpoint and self.checkpoint and not self.checkpoint.startswith("package:")
+        hub = (self.checkpoint,) if owned else ()
         return tuple(dict.fromkeys((self.name, *self.aliases, *hub)))
 
     @property

@@ -15,7 +15,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rerank_core.errors import CheckpointError, InputError, short
-from rerank_core.spec.folders.embedder import reranker_json_of_embedder
+from rerank_core.spec.folders.encoder_advice import reranker_json_of_encoder
 from rerank_core.spec.folders.encoder_decoder import encoder_decoder_advice
 from rerank_core.spec.folders.transformer_settings import layout_of
 from rerank_core.spec.head import Head
@@ -158,7 +158,7 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
     if not any(str(name).endswith("ForSequenceClassification") for name in architectures):
         if (how := encoder_decoder_advice(path, config, max_length_of(path, config))) is not None:
             raise CheckpointError(how)
-        advice = reranker_json_of_embedder(path, max_length_of(path, config))
+        advice = reranker_json_of_encoder(path, max_length_of(path, config))
         raise CheckpointError(
             f"{str(directory)!r} is no reranker that can be recognised: its architectures are {architectures!r}, not a "
             "sequence classifier. An embedding or base model has no score head. If a plugin knows this kind of "

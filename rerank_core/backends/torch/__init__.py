@@ -259,8 +259,7 @@ def scorer_of(
         module: a transformers model of the class that the head needs; for ``layers`` a `LayeredModel`. Its layers are
             not replaced. Rows are packed if its attention implementation is ``packing.NAME``.
         tokenizer: a `TextTokenizer`, or a transformers tokenizer or ``tokenizers.Tokenizer``, which is copied.
-        project: for late interaction, the linear layers that the spec's ``projection`` names; for ``Head.dense`` the
-            layers that make the score.
+        project: see `encoder_scorer`.
 
     Raises:
         InputError: a spec without a head, or layer heads for a module that is not a `LayeredModel`.

@@ -40,8 +40,8 @@ def encoder_scorer(
     Args:
         module: a transformers model of the class that the spec's head needs, in float32; it is moved to the options'
             device and dtype.
-        project: for late interaction, the linear layers that the spec's ``projection`` names; for ``Head.dense`` the
-            layers that make the score.
+        project: the layers that the spec's ``projection`` (late interaction) or ``modules`` (``Head.cosine``,
+            ``Head.dense``) name; by default, except for ``Head.dense``, the module's own submodule ``projection``.
 
     Raises:
         CheckpointError: module, tokenizer and template do not fit each other.
@@ -78,7 +78,7 @@ def scorer_with(
     if head.kind == "dense":
         return DenseScorer(module, tokenizer, spec, layers=project, execution=execution, options=options)
     if head.kind == "cosine":
-        return CosineScorer(module, tokenizer, spec, execution=execution)
+        return CosineScorer(module, tokenizer, spec, execution=execution, options=options, project=project)
     if head.kind != "maxsim":
         raise InputError(f"model {spec.name!r} has Head.{head.kind}(), which a decoder computes; use decoder_of")
     return LateInteractionScorer(module, tokenizer, spec, execution=execution, options=options, project=project)

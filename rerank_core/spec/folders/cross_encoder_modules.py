@@ -2,41 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 from rerank_core.errors import CheckpointError, short
+from rerank_core.spec.folders.modules_json import Module, modules_after_transformer, pooling_of
 from rerank_core.spec.folders.transformer_settings import TransformerSettings
-from rerank_core.spec.head import Head, Pooling
+from rerank_core.spec.head import Head
 from rerank_core.spec.labels import classifier_head
-from rerank_core.spec.reranker_json import inside
-from rerank_core.spec.untrusted_files import JsonObject, read_json, read_json_list
+from rerank_core.spec.untrusted_files import JsonObject
 
 __all__ = ["head_of_modules"]
 
-_PACKAGE = "sentence_transformers."
-# The poolings by name, and the settings of older releases.
-_POOLINGS: Mapping[str, Pooling] = {"cls": "cls", "mean": "mean", "lasttoken": "last"}
-_OLD_POOLINGS = {
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_max_tokens": "max",
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_mean_sqrt_len_tokens": "mean_sqrt_len_tokens",
-    "pooling_mode_weightedmean_tokens": "weightedmean",
-    "pooling_mode_lasttoken": "lasttoken",
-}
 _TEXT_VECTOR, _SCORES = "sentence_embedding", "scores"
-
-
-@dataclass(frozen=True)
-class _Module:
-    """One entry of ``modules.json``: its class, its folder and its settings."""
-
-    kind: str
-    path: str
-    settings: JsonObject
 
 
 def head_of_modules(directory: Path, settings: TransformerSettings, config: JsonObject | None) -> Head:
@@ -48,7 +26,7 @@ def head_of_modules(directory: Path, settings: TransformerSettings, config: Json
     Raises:
         CheckpointError: modules in an order, or with settings, that are not supported.
     """
-    modules = _modules(directory)
+    modules = modules_after_transformer(directory)
     kinds = [module.kind for module in modules]
     if not kinds:
         return _classifier(directory, settings, config)
@@ -60,37 +38,6 @@ def head_of_modules(directory: Path, settings: TransformerSettings, config: Json
         f"{directory / 'modules.json'}: the modules after the Transformer are {kinds!r}; supported are none, "
         "LogitScore, and Pooling with Dense and LayerNorm layers that end in one score"
     )
-
-
-def _modules(directory: Path) -> list[_Module]:
-    """The modules after the Transformer."""
-    file = directory / "modules.json"
-    entries = read_json_list(file)
-    modules = []
-    for at, entry in enumerate(entries):
-        name, path = entry.of("type", str, ""), entry.of("path", str, "")
-        package, _, kind = name.rpartition(".")
-        if not f"{package}.".startswith(_PACKAGE):
-            raise CheckpointError(
-                f"{file}: the module {name!r} is code of the model's authors, which is never run. Load the model by "
-                "the name of a plugin that has code for it, with checkpoint=<this directory>"
-            )
-        if entry.get("kwargs") not in (None, [], {}):
-            raise CheckpointError(f"{file}: kwargs of {name!r} are {short(entry['kwargs'])}; they are not supported")
-        if (at == 0) != (kind == "Transformer") or (at == 0 and path):
-            raise CheckpointError(
-                f"{file}: the first module, and no other, must be a Transformer in the folder itself, not {name!r} in "
-                f"{path!r}"
-            )
-        if at:
-            folder = inside(directory, path, file)
-            settings_file = folder / "config.json"
-            # Normalize has no settings, and in some releases no file.
-            is_bare = kind == "Normalize" and not os.path.lexists(settings_file)
-            modules.append(_Module(kind, path, JsonObject({}, settings_file) if is_bare else read_json(settings_file)))
-    if not entries:
-        raise CheckpointError(f"{file} lists no modules")
-    return modules
 
 
 def _classifier(directory: Path, settings: TransformerSettings, config: JsonObject | None) -> Head:
@@ -120,7 +67,7 @@ def _logit_score(score: JsonObject, settings: TransformerSettings) -> Head:
     return Head.last_token(positive, negative)
 
 
-def _dense(modules: Sequence[_Module], settings: TransformerSettings) -> Head:
+def _dense(modules: Sequence[Module], settings: TransformerSettings) -> Head:
     if settings.task not in (None, "feature-extraction"):
         raise CheckpointError(
             f"{modules[0].settings.file}: Pooling reads hidden states, and transformer_task is {settings.task!r}"
@@ -140,19 +87,7 @@ def _dense(modules: Sequence[_Module], settings: TransformerSettings) -> Head:
             )
     if modules[-1].settings.of("out_features", int, 1) != 1:
         raise modules[-1].settings.wrong("out_features", "a reranker's last Dense layer has one output, its score")
-    return Head.dense(_pooling(modules[0].settings), tuple(module.path for module in modules[1:]))
-
-
-def _pooling(pooling: JsonObject) -> Pooling:
-    mode = pooling.get("pooling_mode")
-    modes = mode if isinstance(mode, list) else [mode] if mode is not None else []
-    if not modes:
-        modes = [name for setting, name in _OLD_POOLINGS.items() if pooling.of(setting, bool, False)] or ["mean"]
-    if len(modes) != 1 or modes[0] not in _POOLINGS:
-        raise CheckpointError(f"{pooling.file}: the pooling is {short(modes)}; supported is one of {list(_POOLINGS)!r}")
-    if not pooling.of("include_prompt", bool, True):
-        raise pooling.wrong("include_prompt", "pooling without the prompt's tokens is not supported")
-    return _POOLINGS[modes[0]]
+    return Head.dense(pooling_of(modules[0].settings), tuple(module.path for module in modules[1:]))
 
 
 def _only(settings: JsonObject, known: Sequence[str]) -> None:

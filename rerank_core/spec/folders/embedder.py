@@ -1,52 +1,112 @@
-"""What to write beside an embedding model so that it loads as a reranker."""
+"""Specs of embedding models that sentence-transformers saved, from all that the folder says: pooling, layers, prompts,
+similarity and limits."""
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
-from typing import Any
 
-from rerank_core.spec.untrusted_files import optional_json, read_json_list
+from rerank_core.errors import CheckpointError, short
+from rerank_core.spec.folders.modules_json import modules_after_transformer, pooling_of
+from rerank_core.spec.folders.transformer_settings import transformer_settings
+from rerank_core.spec.head import Head
+from rerank_core.spec.head_options import truncate_option
+from rerank_core.spec.hub_or_folder import model_name_of
+from rerank_core.spec.model_option import ModelOption
+from rerank_core.spec.model_spec import ModelSpec
+from rerank_core.spec.reranker_json import has_spec, max_length_of
+from rerank_core.spec.template import Template
+from rerank_core.spec.untrusted_files import JsonObject, optional_json, reading
 
-__all__ = ["reranker_json_of_embedder"]
+__all__ = ["spec_of_embedder"]
 
-# Settings of sentence-transformers' Pooling, and the pooling that each one names here.
-_POOLINGS = {
-    "pooling_mode_mean_tokens": "mean",
-    "pooling_mode_cls_token": "cls",
-    "pooling_mode_lasttoken": "last",
+_KNOWN = ("model_type", "__version__", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim",
+          "keep_in_fp32_modules", "requirements")  # fmt: skip
+_OTHERS = {
+    "MultiVectorEncoder": "late interaction: pip install rerank-colbert",
+    "ColBERT": "late interaction: pip install rerank-colbert",
+    "SparseEncoder": "sparse vectors, which no scorer here compares",
 }
+_LAYERS = ("Dense", "LayerNorm", "Dropout", "Normalize")
+_DOCUMENT = ("document", "passage", "corpus")
 
 
-def reranker_json_of_embedder(directory: Path, max_length: int) -> str:
-    """The text of a ``reranker.json`` with which an embedding model or plain encoder ranks by the cosine of its pooled
-    hidden states, with the pooling and the prompts that sentence-transformers saved in the folder.
+def spec_of_embedder(directory: Path) -> ModelSpec | None:
+    """The spec of an embedding model's folder without ``reranker.json``; None for a folder without ``modules.json``.
+
+    Its score is the cosine of the vectors that ``encode_query`` and ``encode_document`` give, or their product where
+    the folder names ``dot``. Vectors are scaled to length 1, except where the similarity is ``dot`` and no Normalize
+    module ends the stack.
 
     Raises:
-        CheckpointError: a settings file of the folder cannot be read.
+        CheckpointError: a setting that is invalid or not supported; the message names it.
     """
-    prompts = optional_json(directory / "config_sentence_transformers.json").inner("prompts")
-    query = prompts.of("query", str, "")
-    doc = next((text for key in ("document", "passage", "corpus") if (text := prompts.of(key, str, ""))), "")
-    settings: dict[str, Any] = {
-        "schema_version": 1,
-        "name": "my-reranker",
-        "max_length": max_length,
-        "template": {"wrap": "each", "query": f"{query}{{query}}", "doc": f"{doc}{{doc}}"},
-        "head": {"kind": "cosine", "pooling": _pooling(directory)},
-    }
-    lines = [f"  {json.dumps(key)}: {json.dumps(value, ensure_ascii=False)}" for key, value in settings.items()]
-    return "{\n" + ",\n".join(lines) + "\n}"
+    if has_spec(directory) or not os.path.lexists(directory / "modules.json"):
+        return None
+    saved = optional_json(directory / "config_sentence_transformers.json")
+    kind = saved.of("model_type", str, "") or "SentenceTransformer"
+    if kind != "SentenceTransformer":
+        reason = _OTHERS.get(kind, "a kind that is not known here")
+        raise saved.wrong("model_type", f"that is {reason}")
+    if unknown := sorted(set(saved) - set(_KNOWN)):
+        raise CheckpointError(
+            f"{saved.file}: {unknown[0]} is {short(saved[unknown[0]])}, a setting that is not supported; describe the "
+            "model in a reranker.json of the folder with rerank_core.write_spec"
+        )
+    settings = transformer_settings(directory, default="feature-extraction")
+    if settings.task not in (None, "feature-extraction") or settings.template.wrap != "pair":
+        raise CheckpointError(
+            f"{directory}: sentence_bert_config.json has the task {settings.task!r} and the layout "
+            f"{settings.template.wrap!r}; an embedding model reads plain text and gives hidden states"
+        )
+    query, doc = _prompts(saved)
+    with reading(directory, inputs=False):
+        return ModelSpec(
+            name=model_name_of(directory),
+            checkpoint=str(directory.resolve()),
+            template=Template.each("{instruction}{query}", doc + "{doc}"),
+            head=_head(directory, saved),
+            max_length=settings.max_length or max_length_of(directory, optional_json(directory / "config.json")),
+            options=(
+                ModelOption("instruction", "str", "the prompt, directly before the query", default=query, when="call"),
+                truncate_option(_truncate_dim(saved)),
+            ),
+            description="embedding model of sentence-transformers, from a directory",
+        )
 
 
-def _pooling(directory: Path) -> str:
-    """The pooling that the folder's modules name; mean where they name none that is known."""
-    if not os.path.lexists(directory / "modules.json"):
-        return "mean"
-    for module in read_json_list(directory / "modules.json"):
-        path = module.of("path", str, "")
-        if module.of("type", str, "").endswith(".Pooling") and ".." not in path and not path.startswith("/"):
-            settings = optional_json(directory / path / "config.json")
-            return next((name for key, name in _POOLINGS.items() if settings.get(key) is True), "mean")
-    return "mean"
+def _head(directory: Path, saved: JsonObject) -> Head:
+    similarity = saved.of("similarity_fn_name", str, "") or "cosine"
+    if similarity not in ("cosine", "dot"):
+        raise saved.wrong("similarity_fn_name", "supported are 'cosine' and 'dot'")
+    modules = modules_after_transformer(directory)
+    kinds = [module.kind for module in modules]
+    if not kinds or kinds[0] != "Pooling" or not set(kinds[1:]) <= set(_LAYERS):
+        raise CheckpointError(
+            f"{directory / 'modules.json'}: the modules after the Transformer are {kinds!r}; supported is Pooling, "
+            f"then any of {', '.join(_LAYERS)}"
+        )
+    normalized = kinds[-1] == "Normalize"
+    layers = tuple(module.path for module in modules[1 : -1 if normalized else None])
+    return Head.cosine(pooling_of(modules[0].settings), layers, normalize=normalized or similarity == "cosine")
+
+
+def _prompts(saved: JsonObject) -> tuple[str, str]:
+    """The prompts of queries and of documents. A side without one of its own has the default prompt, which
+    sentence-transformers' ``encode`` puts before every text."""
+    prompts = saved.inner("prompts")
+    texts = {name: prompts.of(name, str, "") for name in prompts}
+    name = saved.of("default_prompt_name", str, "")
+    if name and name not in texts:
+        raise saved.wrong("default_prompt_name", f"the prompts are {sorted(texts)!r}")
+    default = texts.get(name, "")
+    return texts.get("query", default), next((texts[key] for key in _DOCUMENT if key in texts), default)
+
+
+def _truncate_dim(saved: JsonObject) -> int | None:
+    if saved.get("truncate_dim") is None:
+        return None
+    value = saved.of("truncate_dim", int, 0)
+    if value < 1:
+        raise saved.wrong("truncate_dim", "it must be a positive integer")
+    return value

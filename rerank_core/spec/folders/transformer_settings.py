@@ -1,4 +1,4 @@
-"""What ``sentence_bert_config.json`` says about the Transformer module of a CrossEncoder folder.
+"""What ``sentence_bert_config.json`` says about the Transformer module of a sentence-transformers folder.
 
 Each setting of sentence-transformers 6.2 is followed or has no effect on scores; any other is refused by its name.
 """
@@ -20,14 +20,14 @@ _FILES = ("sentence_bert_config.json", *(
     f"sentence_{name}_config.json" for name in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
 ))  # fmt: skip
 
-# The tasks of CrossEncoders, and the output of the transformers model that each reads.
+# The tasks, and the output of the transformers model that each reads.
 _OUTPUTS = {
     "sequence-classification": "logits",
     "text-generation": "logits",
     "feature-extraction": "last_hidden_state",
 }
-# Settings without effect on the scores of a pair: how batches are padded, and limits of encode_query and
-# encode_document, which a CrossEncoder does not call.
+# Settings without effect on the scores: how batches are padded, and limits of encode_query and encode_document: a
+# CrossEncoder does not call them, and rows of an embedding model are cut by our own rule.
 _NO_EFFECT = ("unpad_inputs", "query_length", "document_length", "query_expansion", "module_output_name")
 _KNOWN = ("transformer_task", "modality_config", "processing_kwargs", "max_seq_length", "do_lower_case")
 # Arguments of from_pretrained, by the names of several releases.
@@ -55,8 +55,11 @@ class TransformerSettings:
     max_length: int | None
 
 
-def transformer_settings(directory: Path) -> TransformerSettings:
-    """Read the settings of a CrossEncoder folder.
+def transformer_settings(directory: Path, *, default: str = "sequence-classification") -> TransformerSettings:
+    """Read the settings of a folder.
+
+    Args:
+        default: the task where the file does not say one.
 
     Raises:
         CheckpointError: a setting that is invalid or not supported.
@@ -85,7 +88,7 @@ def transformer_settings(directory: Path) -> TransformerSettings:
     _refuse_unknown(common, (*_CALL, "max_length"), "processing_kwargs.common")
     limits = [*(arguments.of("max_length", int, 0) for arguments in (chat, text, common)), *limits]
     return TransformerSettings(
-        task, _template(settings, task, chat), next((limit for limit in limits if limit > 0), None)
+        task, _template(settings, task or default, chat), next((limit for limit in limits if limit > 0), None)
     )
 
 
@@ -97,7 +100,7 @@ def layout_of(directory: Path) -> Template:
     return Template.chat() if has_chat else Template.pair()
 
 
-def _template(settings: JsonObject, task: str | None, variables: JsonObject) -> Template:
+def _template(settings: JsonObject, task: str, variables: JsonObject) -> Template:
     """The layout of a pair: through the chat template where the folder has the modality ``message``, else plain."""
     modalities = settings.inner("modality_config")
     for name in ("message", "text"):
@@ -125,10 +128,10 @@ def _template(settings: JsonObject, task: str | None, variables: JsonObject) -> 
     return Template.chat("flat" if form == "flat" else "structured" if form == "structured" else "auto", rendered)
 
 
-def _check_output(settings: JsonObject, modality: JsonObject, task: str | None) -> None:
+def _check_output(settings: JsonObject, modality: JsonObject, task: str) -> None:
     """Refuse another method or output of the transformers model than those that are read."""
     method, output = modality.of("method", str, "forward"), modality.get("method_output_name")
-    expected = _OUTPUTS.get(task or "sequence-classification")
+    expected = _OUTPUTS.get(task)
     if method != "forward" or output not in (None, expected, [expected]):
         raise CheckpointError(
             f"{settings.file}: modality_config reads {short(output)} of {short(method)}; for the task {task!r} only "

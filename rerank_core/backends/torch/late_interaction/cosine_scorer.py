@@ -20,26 +20,61 @@ __all__ = ["CosineScorer"]
 
 
 class CosineScorer(SeparateScorer):
-    """One vector a text, pooled from its last hidden states; the score is the cosine (`Head.cosine`)."""
+    """One vector a text, pooled from its last hidden states; the score is the cosine (`Head.cosine`).
+
+    Args:
+        options: values of the model's options; ``truncate_dim`` shortens the vectors.
+        project: the layers that the head's ``modules`` name.
+
+    Raises:
+        InputError: another head, or a ``truncate_dim`` above the width of the vectors.
+    """
 
     def __init__(
-        self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, execution: Execution
+        self,
+        module: torch.nn.Module,
+        tokenizer: TextTokenizer,
+        spec: ModelSpec,
+        *,
+        execution: Execution,
+        options: Mapping[str, Any] | None = None,
+        project: torch.nn.Module | None = None,
     ) -> None:
-        if spec.head is None or spec.head.kind != "cosine" or spec.head.pooling is None:
-            raise InputError(f"model {spec.name!r}: this scorer takes Head.cosine(), not {spec.head!r}")
-        self._pooling = spec.head.pooling
-        super().__init__(module, tokenizer, spec, execution=execution)
+        head = spec.head
+        if head is None or head.kind != "cosine" or head.pooling is None:
+            raise InputError(f"model {spec.name!r}: this scorer takes Head.cosine(), not {head!r}")
+        self._pooling = head.pooling
+        self._normalize = bool(head.normalize)
+        super().__init__(
+            module, tokenizer, spec, execution=execution, layers=head.modules, project=project, options=options
+        )
+        self._kept: int | None = self._values.get("truncate_dim")
+        if self._kept is not None:
+            live: Any = module
+            width = self._pooled(torch.zeros(1, live.config.hidden_size, device=self.device), [1]).shape[1]
+            if not 1 <= self._kept <= width:
+                raise InputError(
+                    f"truncate_dim is {self._kept!r}, and the vectors of {spec.name!r} have {width} values; it must be "
+                    f"1 to {width}"
+                )
+
+    def _pooled(self, states: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
+        """See `pooled`."""
+        return pooled(states, lengths, self._pooling, project=self.project, normalize=self._normalize)
 
     @torch.inference_mode()
     def embed(
         self, hidden: Sequence[torch.Tensor], rows: Sequence[Sequence[int]], *, is_query: bool
     ) -> list[Embedding]:
-        vectors = pooled(torch.cat(list(hidden)), list(map(len, rows)), self._pooling)
+        vectors = self._pooled(torch.cat(list(hidden)), list(map(len, rows)))
+        if self._kept is not None:
+            vectors = vectors[:, : self._kept]
+            vectors = torch.nn.functional.normalize(vectors, dim=-1) if self._normalize else vectors.contiguous()
         return [{POOLED: vector} for vector in torch.split(vectors, 1)]
 
     def parts_from(self, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
-        lengths = [len(ids) for ids in self.encoded_rows(batch)]
-        return {"pooled": pooled(self.encoded_states(output, batch), lengths, self._pooling)}
+        """Vectors of the full width, whatever ``truncate_dim`` is: a trainer shortens them itself."""
+        return {"pooled": self._pooled(self.encoded_states(output, batch), list(map(len, self.encoded_rows(batch))))}
 
     def vector_counts(self, batch: Batch) -> tuple[list[int], list[int]]:
         return [1] * len(batch.queries), [1] * len(batch.rows)

@@ -3,7 +3,6 @@ is computed from their token vectors."""
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -72,6 +71,7 @@ class LateInteractionScorer(SeparateScorer):
             attend=self.vectors.attend_expansion,
             layers=self.vectors.projection,
             project=project,
+            options=options,
         )
         # Words that are not one token of the vocabulary are ignored.
         self._skip = frozenset(
@@ -79,13 +79,6 @@ class LateInteractionScorer(SeparateScorer):
         )
         self._mean = head.reduce == "mean"
         self._pooling = head.pooling
-        self._values = dict(options or {})
-
-    def configured(self, options: Mapping[str, Any]) -> LateInteractionScorer:
-        """This scorer with other values of its call options; it shares the module."""
-        other = copy.copy(self)
-        other._values = self._values | dict(options)
-        return other
 
     def vector_positions(self, ids: Sequence[int], *, is_query: bool) -> list[int]:
         """Positions of a row's tokens that have a vector."""

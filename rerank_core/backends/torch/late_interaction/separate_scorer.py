@@ -5,9 +5,10 @@ A document's embedding does not depend on the query, so it can be computed once 
 
 from __future__ import annotations
 
+import copy
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 
@@ -20,12 +21,15 @@ from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedd
 from rerank_core.backends.torch.late_interaction.store.disk import DiskStore
 from rerank_core.backends.torch.late_interaction.store.memory import MemoryStore
 from rerank_core.backends.torch.late_interaction.vectors import row_states
-from rerank_core.errors import CheckpointError, InputError
+from rerank_core.errors import CheckpointError, InputError, short
 from rerank_core.index.protocols import EmbeddingStore
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
+from rerank_core.spec.template import RenderedTemplate
 
 __all__ = ["SeparateScorer"]
+
+_Self = TypeVar("_Self", bound="SeparateScorer")
 
 # Encoded when an index is opened, to recognise the model: long enough to differ for other weights, in two languages.
 _PROBE = "Giant pandas eat bamboo, about 12 kg a day. 大熊猫主要吃竹子，每天约十二公斤。"
@@ -39,9 +43,12 @@ class SeparateScorer(TorchScorer):
         least, filler, attend: how short queries are filled up; see `single_frame`.
         layers: the names of the head's layers after the encoder; empty for a head without any.
         project: these layers; by default the module's own submodule ``projection``, where trainers keep them.
+        options: values of the model's options; the query's piece of the template may name them.
 
     Raises:
         CheckpointError: layers without names, or names without layers.
+        InputError: a template that is not for separate rows, or whose document's piece names an option: a document's
+            embedding does not depend on the call.
     """
 
     layout: Layout = "separate"
@@ -58,6 +65,7 @@ class SeparateScorer(TorchScorer):
         attend: bool = True,
         layers: Sequence[str] = (),
         project: torch.nn.Module | None = None,
+        options: Mapping[str, Any] | None = None,
     ) -> None:
         template = spec.template
         if template.wrap != "each":
@@ -72,11 +80,29 @@ class SeparateScorer(TorchScorer):
             )
         self._layers, self._projection = tuple(layers), project
         self._causal = False
+        if named := [option.name for option in spec.options if "{" + option.name + "}" in template.doc]:
+            raise InputError(
+                f"model {spec.name!r}: the document's piece {short(template.doc)} names the option {named[0]!r}; a "
+                "document is encoded once for all calls, so only the query's piece may"
+            )
         super().__init__(module, tokenizer, spec, execution=execution)
         self._frame = single_frame(tokenizer, marker=template.doc_marker)
         self._query_frame = single_frame(
             tokenizer, marker=template.query_marker, least=least, filler=filler, attend=attend
         )
+        self._values = {option.name: option.default for option in spec.options} | dict(options or {})
+        self._configure()
+
+    def configured(self: _Self, options: Mapping[str, Any]) -> _Self:
+        """This scorer with other values of its call options; it shares the module."""
+        other = copy.copy(self)
+        other._values = self._values | dict(options)
+        other._configure()
+        return other
+
+    def _configure(self) -> None:
+        wording = RenderedTemplate.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
+        self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
 
     @property
     def project(self) -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from rerank_core.backends.torch.side_layers.projection import load_projection
-from rerank_core.backends.torch.side_layers.score_layers import load_score_layers
+from rerank_core.backends.torch.side_layers.score_layers import load_score_layers, load_text_layers
 from rerank_core.spec import Head
 from rerank_core.spec.untrusted_files import reading
 
@@ -29,6 +29,8 @@ def side_layers_of(encoder: Any, directory: Path, head: Head) -> torch.nn.Module
     with reading(directory):
         if head.kind == "dense":
             return load_score_layers(directory, head.modules, width, device=device)
+        if head.kind == "cosine" and head.modules:
+            return load_text_layers(directory, head.modules, width, device=device)[0]
         if head.vectors is not None:
             return load_projection(directory, head.vectors.projection, width, device=device, dtype=encoder.dtype)
     return None

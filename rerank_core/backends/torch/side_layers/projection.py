@@ -12,7 +12,7 @@ from rerank_core.backends.torch.safetensors_reader import names_of, tensors_of
 from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.untrusted_files import read_json, reason, regular_file
 
-__all__ = ["Projection", "dense_layer", "linear_of_file", "load_projection"]
+__all__ = ["Projection", "dense_layer", "linear_of_file", "load_projection", "named_layer"]
 
 # Activations of sentence-transformers' Dense, with their default settings, by class name without the module.
 _ACTIVATIONS: dict[str, Callable[[torch.Tensor], torch.Tensor]] = {
@@ -115,7 +115,7 @@ def load_projection(
         elif source.endswith(".pt"):
             layer = linear_of_file(directory / source, width)
         else:
-            layer = _named(directory, source, width)
+            layer = named_layer(directory, source, width)
         width = layer.width
         layers.append(layer)
     return torch.nn.Sequential(*layers).to(device=device, dtype=dtype).eval() if layers else None
@@ -178,7 +178,7 @@ def dense_layer(folder: Path, width_in: int) -> Projection:
     return Projection(str(folder), width_in, weight, bias, activation=activation, residual=residual)
 
 
-def _named(directory: Path, name: str, width_in: int) -> Projection:
+def named_layer(directory: Path, name: str, width_in: int) -> Projection:
     """A layer whose weight is saved with the encoder's, under ``name``."""
     bias = name.removesuffix("weight") + "bias"
     saved = tensors_of(directory, [name, bias])

@@ -1,4 +1,5 @@
-"""The modules of sentence-transformers that make a score from a pooled hidden state: Dense, LayerNorm, Normalize."""
+"""The modules of sentence-transformers after the pooling, which make a score or another vector of it: Dense, LayerNorm,
+Normalize."""
 
 from __future__ import annotations
 
@@ -9,12 +10,12 @@ import torch
 
 from rerank_core.backends.torch.pickle_conversion import conversion_code
 from rerank_core.backends.torch.safetensors_reader import names_of, tensors_of
-from rerank_core.backends.torch.side_layers.projection import dense_layer
+from rerank_core.backends.torch.side_layers.projection import dense_layer, named_layer
 from rerank_core.errors import CheckpointError
 from rerank_core.spec.reranker_json import inside
 from rerank_core.spec.untrusted_files import JsonObject, read_json
 
-__all__ = ["load_score_layers"]
+__all__ = ["load_score_layers", "load_text_layers"]
 
 # The name under which sentence-transformers hands a pooled text from module to module.
 _POOLED = "sentence_embedding"
@@ -32,21 +33,43 @@ def load_score_layers(
 ) -> torch.nn.Sequential:
     """The layers of ``Head.dense``, in float32 and eval mode: from vectors of ``width`` to one number.
 
-    A folder is a ``Dense`` (its config has ``in_features``), a ``LayerNorm`` (``dimension``) or a ``Dropout``
-    (``dropout``, which does nothing here); ``Normalize`` has a name and no files.
-
     Args:
-        modules: their folders inside the checkpoint, in order.
+        modules: see `load_text_layers`.
 
     Raises:
-        CheckpointError: a module of another kind, weights that are missing, not in safetensors or of other shapes, or
-            a stack that does not end in one number.
+        CheckpointError: see `load_text_layers`; or a stack that does not end in one number.
+    """
+    layers, width = load_text_layers(directory, modules, width, device=device)
+    if width != 1:
+        raise CheckpointError(f"{directory}: the modules {list(modules)!r} end in {width} numbers; a score is one")
+    return layers
+
+
+def load_text_layers(
+    directory: Path, modules: Sequence[str], width: int, *, device: torch.device
+) -> tuple[torch.nn.Sequential, int]:
+    """Layers from the vector of a text to another one, in float32 and eval mode, and the width of the result.
+
+    A folder is a ``Dense`` (its config has ``in_features``), a ``LayerNorm`` (``dimension``) or a ``Dropout``
+    (``dropout``, which does nothing here); ``Normalize`` has a name and no files, or a config of names alone.
+
+    Args:
+        modules: folders inside the checkpoint, in order, or names of weights that are saved with the encoder's.
+        width: width of the first layer's input.
+
+    Raises:
+        CheckpointError: a module of another kind, or weights that are missing, not in safetensors or of other shapes.
     """
     layers: list[torch.nn.Module] = []
     source = _POOLED
     for name in modules:
         folder = inside(directory, name, directory / "modules.json")
         file = folder / "config.json"
+        if not folder.is_dir() and name.endswith("weight"):
+            named = named_layer(directory, name, width)
+            layers.append(named)
+            width = named.width
+            continue
         if not file.is_file() and folder.name.endswith("Normalize"):
             layers.append(UnitLength())
             continue
@@ -63,15 +86,16 @@ def load_score_layers(
         read = _POOLED
         if set(config) == {"dimension"}:
             layers.append(_layer_norm(folder, config, width))
+        elif folder.name.endswith("Normalize") and set(config) <= {"module_input_name", "module_output_name"}:
+            read, source = _names(config, source)
+            layers.append(UnitLength())
         elif set(config) != {"dropout"}:
             raise CheckpointError(
                 f"{file} describes none of the modules that are known here: Dense, LayerNorm, Normalize and Dropout"
             )
         if source != read:
             raise CheckpointError(f"{file}: the module reads {read!r}, and the one before it writes {source!r}")
-    if width != 1:
-        raise CheckpointError(f"{directory}: the modules {list(modules)!r} end in {width} numbers; a score is one")
-    return torch.nn.Sequential(*layers).to(device=device, dtype=torch.float32).eval()
+    return torch.nn.Sequential(*layers).to(device=device, dtype=torch.float32).eval(), width
 
 
 def _names(config: JsonObject, source: str) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The refusal of an embedding model says which reranker.json makes it a reranker, and that file does."""
+"""The refusal of a plain encoder says which reranker.json makes it a reranker, and that file does."""
 
 from __future__ import annotations
 
@@ -23,21 +23,12 @@ def refusal(folder: Path) -> str:
     return str(caught.value)
 
 
-@pytest.mark.parametrize(
-    ("settings", "pooling"),
-    [({"pooling_mode_cls_token": True}, "cls"), ({"pooling_mode_lasttoken": True}, "last"), (None, "mean")],
-)
-def test_the_advice_makes_it_a_reranker(tmp_path: Path, settings: dict[str, bool] | None, pooling: str) -> None:
-    """The five lines of the message, written to the folder, load it with the pooling and prompts that it says itself;
-    the head named after them makes it late interaction."""
+def test_the_advice_makes_it_a_reranker(tmp_path: Path) -> None:
+    """The five lines of the message, written to the folder, load it with the prompts that the folder has; the head
+    named after them makes it late interaction."""
     tiny_encoder(tmp_path)
     prompts = {"query": "query: ", "document": "passage: "}
     (tmp_path / "config_sentence_transformers.json").write_text(json.dumps({"prompts": prompts}), encoding="utf-8")
-    if settings is not None:
-        (tmp_path / "1_Pooling").mkdir()
-        (tmp_path / "1_Pooling" / "config.json").write_text(json.dumps(settings), encoding="utf-8")
-        module = {"idx": 1, "path": "1_Pooling", "type": "sentence_transformers.models.Pooling"}
-        (tmp_path / "modules.json").write_text(json.dumps([module]), encoding="utf-8")
     message = refusal(tmp_path)
     advice = re.search(r"^\{\n.*?^\}$", message, re.MULTILINE | re.DOTALL)
     other = re.search(r'"head": (\{.*?\})', message.rpartition("late interaction")[2])
@@ -47,7 +38,7 @@ def test_the_advice_makes_it_a_reranker(tmp_path: Path, settings: dict[str, bool
 
     (tmp_path / "reranker.json").write_text(advice.group(), encoding="utf-8")
     cosine = rerank_core.load(tmp_path, device="cpu")
-    assert cosine.spec.head == Head.cosine(pooling)  # type: ignore[arg-type]
+    assert cosine.spec.head == Head.cosine("mean")
     assert (cosine.spec.template.query, cosine.spec.template.doc) == ("query: {query}", "passage: {doc}")
     assert cosine.rerank("panda", DOCUMENTS).score_space == "cosine"
 
