@@ -117,7 +117,7 @@ def test_ranks_are_refused_where_distances_are_read_and_the_advice_works(
 ROWS = [TrainingRow("q", ("a", "b", "c"), scores=(2.5, -1.0, 0.3)), TrainingRow("r", ("a", "b"), scores=(1.0, 3.0))]
 
 
-@pytest.mark.parametrize("name", ["bce", "mse", "ranknet", "lambda", "listnet", "softmax_ce"])
+@pytest.mark.parametrize("name", ["bce", "cosent", "infonce", "mse", "ranknet", "lambda", "listnet", "softmax_ce"])
 def test_the_hint_about_missing_labels_works(name: str) -> None:
     """Rows with a teacher's scores alone: each objective that reads labels names a setting that reads the scores."""
     with pytest.raises(InputError, match="needs labels") as caught:
@@ -146,6 +146,13 @@ def test_the_hint_about_missing_labels_works(name: str) -> None:
             "target: teacher among",
         ),
         (make_objective("kl"), [TrainingRow("q", ("a", "b"), scores=(-2.0, -1.0))], "all rows are ranks"),
+        (make_objective("cosent"), [TrainingRow("q", ("a",))], "rerank train label.*target=teacher"),
+        (
+            make_objective("cosent", target="teacher"),
+            [TrainingRow("q", ("a", "b"), scores=(-2.0, -1.0))],
+            "all rows are ranks",
+        ),
+        (make_objective("infonce", in_batch="none"), [TrainingRow("q", ("a",), (1.0,))], "use in_batch=all"),
     ],
 )
 def test_what_is_missing_is_named_with_a_way_on(objective: Objective, rows: Sequence[TrainingRow], words: str) -> None:

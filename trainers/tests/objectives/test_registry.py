@@ -123,6 +123,16 @@ def test_a_sum_is_the_sum_and_needs_what_its_parts_need() -> None:
     )
 
 
+def test_rows_without_negatives_suffice_if_every_part_that_reads_labels_takes_them_from_other_rows() -> None:
+    """In-batch negatives, alone or beside a teacher; not beside an objective that reads the labels of own documents."""
+    infonce = make_objective("infonce")
+    assert infonce.needs.other_rows
+    assert weighted_sum([(1, KL()), (1, infonce)]).needs.other_rows
+    assert weighted_sum([(1, infonce), (1, infonce)]).needs.other_rows
+    assert not weighted_sum([(1, infonce), (1, BCE())]).needs.other_rows
+    assert not weighted_sum([(1, KL()), (1, MarginMSE())]).needs.other_rows
+
+
 @pytest.mark.parametrize(
     "parts", [[], [(0, BCE())], [(-1.0, BCE())], [(math.nan, BCE())], [BCE()], [(1.0, "bce")], [(1.0, BCE(), 2)]]
 )

@@ -15,6 +15,7 @@ __all__ = ["DefaultObjective", "Needs", "ObjectiveInfo", "check_needs"]
 # The option with which an objective learns from a teacher's scores instead of labels.
 _TEACHER_OPTIONS = {
     "bce": "teacher_space=logit",
+    "cosent": "target=teacher",
     "lambda": "target=teacher",
     "listnet": "target=teacher",
     "margin_mse": "pairs=all",
@@ -38,6 +39,7 @@ class Needs:
             separately.
         vectors: whether it reads one vector per text, which takes an embedding model.
         teacher_vectors: a teacher's vector of each text.
+        other_rows: whether documents of other rows are negatives, so that rows with relevant documents alone suffice.
         teacher_width: whether the model's vectors must be as wide as the teacher's, so that Matryoshka cannot cut them.
     """
 
@@ -48,6 +50,7 @@ class Needs:
     step: bool = False
     vectors: bool = False
     teacher_vectors: bool = False
+    other_rows: bool = False
     teacher_width: bool = False
 
     def __or__(self, other: Needs) -> Needs:
@@ -59,6 +62,8 @@ class Needs:
             self.step or other.step,
             self.vectors or other.vectors,
             self.teacher_vectors or other.teacher_vectors,
+            # A part that reads labels and no other rows needs negatives in each row.
+            all(part.other_rows for part in (self, other) if part.labels) and (self.labels or other.labels),
             self.teacher_width or other.teacher_width,
         )
 
@@ -107,9 +112,10 @@ def check_needs(objective: ObjectiveInfo, rows: Sequence[TrainingRow], group_siz
             f"reads differences of scores, which ranks do not have. Learn from the order: {_ORDER_HINT}"
         )
     if needs.docs > 1 and all(len(row.docs) < needs.docs for row in rows):
+        remedy = "in_batch=all" if needs.step else "bce or mse"
         raise InputError(
             f"the objective {objective.name!r} compares documents of a query, and every row has a single document; "
-            "use bce or mse, or group the rows by query"
+            f"use {remedy}, or group the rows by query"
         )
     if 0 < group_size < needs.docs:
         raise InputError(

@@ -166,10 +166,11 @@ def test_options_that_cannot_be_are_refused(options: dict[str, Any], words: str)
 def test_needs() -> None:
     """It needs labels and the whole step; a second document where only hard negatives are negatives; vectors where it
     compares texts of one side."""
-    assert InfoNCE().needs == Needs(labels=True, step=True)
+    assert InfoNCE().needs == Needs(labels=True, step=True, other_rows=True)
     assert InfoNCE(in_batch="none").needs == Needs(labels=True, docs=2, step=True)
-    assert InfoNCE(directions=("query_to_doc", "doc_to_query")).needs == Needs(labels=True, step=True)
-    assert InfoNCE(directions=("query_to_doc", "doc_to_doc")).needs == Needs(labels=True, step=True, vectors=True)
+    assert InfoNCE(directions=("query_to_doc", "doc_to_query")).needs == Needs(labels=True, step=True, other_rows=True)
+    vectors = InfoNCE(directions=("query_to_doc", "doc_to_doc"))
+    assert vectors.needs == Needs(labels=True, step=True, other_rows=True, vectors=True)
     with pytest.raises(InputError, match="labels"):
         InfoNCE().of_step(texts(labels=None).step())
     with pytest.raises(InputError, match="query and document together"):

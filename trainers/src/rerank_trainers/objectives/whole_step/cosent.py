@@ -65,7 +65,7 @@ class CoSENT:
 def cosent(scores: Tensor, labels: Tensor) -> Tensor:
     """The loss of documents ``[documents]``, without a matrix of pairs: ``sum_i e^{-s_i} sum_{y_j < y_i} e^{s_j}``, in
     logarithms."""
-    labels, order = labels.sort()
+    labels, order = labels.sort(stable=True)
     scores = scores[order]
     lower = torch.searchsorted(labels, labels)
     sums = scores.logcumsumexp(0)

@@ -91,6 +91,7 @@ class InfoNCE:
             labels=True,
             docs=1 if self.in_batch == "all" else 2,
             step=True,
+            other_rows=self.in_batch == "all",
             vectors=bool(_SAME_SIDE & set(self.directions)),
         )
 
@@ -105,18 +106,21 @@ class InfoNCE:
             raise InputError("this objective reads `labels`, and the batch has none; every training row must have them")
         with torch.autocast(step.mask.device.type, enabled=False):
             positives = _Positives(step, members, self)
-            losses = in_blocks(positives.losses, len(positives.group), step.mask.device)
-            count = torch.bincount(positives.group, minlength=len(step.mask))
-            # A query without positives keeps its place in the graph.
-            zeros = positives.own[step.place].masked_fill(~step.mask, 0).sum(-1) * 0
-            return zeros + divide_or_zero(torch.zeros_like(zeros).index_add(0, positives.group, losses), count)
+            # [groups, docs]: the loss of each positive, and the similarities, which give queries without a positive a
+            # zero in the graph.
+            losses = positives.own[step.place].masked_fill(~step.mask, 0) * 0
+            places = positives.group, positives.slot
+            losses = losses.index_put(places, in_blocks(positives.losses, len(positives.group), losses.device))
+            return divide_or_zero(
+                losses.sum(-1), torch.zeros_like(losses).index_put(places, losses.new_ones(())).sum(-1)
+            )
 
 
 class _Positives:
     """The positives of this process's queries.
 
     Attributes:
-        group: ``[positives]``, the group of each.
+        group, slot: ``[positives]``, the group of each and its position in the group.
         own: similarities of this process's documents with their queries, before the temperature.
     """
 
@@ -125,8 +129,8 @@ class _Positives:
         self.own = step.comparison.own().float()
         self.known = KnownPositives(members)
         first = members.own_documents.start
-        self.group, slot = (step.mask & members.relevant[step.place + first]).nonzero(as_tuple=True)
-        self.place = step.place[self.group, slot]
+        self.group, self.slot = (step.mask & members.relevant[step.place + first]).nonzero(as_tuple=True)
+        self.place = step.place[self.group, self.slot]
         self.query = members.owner[self.place + first]
 
     def losses(self, some: Tensor) -> Tensor:
