@@ -141,7 +141,8 @@ class SimilarityOrder:
         count = len(cosines)
         steps = torch.arange(1, min(self.comparisons, count - 1) + 1, device=cosines.device)
         other = (torch.arange(count, device=cosines.device) + steps[:, None]) % count
-        order = (target[other] - target).sign()
+        differences = target[other] - target
+        order = differences.sign() + differences * 0  # the sign of NaN is 0, which would hide it
         losses = functional.relu(self.margin - order * (cosines[other] - cosines)) * order.abs()
         return divide_or_zero(losses.sum(), order.abs().sum())
 
