@@ -125,7 +125,7 @@ def _ready(
     if resume is False and not overwrite:
         resume_checks.check_fresh(config.train.out)
     data = read_data(config, progress)
-    facts = data_facts(data.rows, data.dev)
+    facts = data_facts(data.rows, data.dev, config.data)
     if resume is False:
         return data, facts, None
     checkpoint = resume_checks.checkpoint_of(resume, config.train.out)

@@ -16,10 +16,13 @@ from safetensors.numpy import load_file
 from rerank_core.errors import InputError
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
+from rerank_trainers.config.schema import DataConfig
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.teacher_vectors import TeacherVectors, VectorFile
 from rerank_trainers.data.vector_writer import VectorWriter, read_raw, row_aligned
 from rerank_trainers.loop.dataset import Item, TrainingDataset
+from rerank_trainers.loop.run_record import data_facts
+from rerank_trainers.objectives.required_data import Needs
 from rerank_trainers.teachers.vectors import Texts, encode
 
 ROWS = [
@@ -108,6 +111,33 @@ def test_groups_have_the_vectors_of_the_drawn_documents(tmp_path: Path) -> None:
         assert len(group.docs) == 2
         assert (group.doc_vectors == np.stack([vector("doc", doc) for doc in group.docs])).all()
     assert TrainingDataset(ROWS, LabelScale(), 2, 0)[Item(0, 0, 1.0)].query_vector is None
+
+
+def test_vectors_and_objective_go_together(tmp_path: Path) -> None:
+    """Refused before a model is loaded: an objective without its vectors, vectors that nothing reads, and a text
+    without one."""
+    given = DataConfig(teacher_vectors=(str(write(tmp_path / "v")),))
+    needs = Needs(vectors=True, teacher_vectors=True)
+    groups = TrainingDataset.of(ROWS, given, 0, needs)
+    assert groups.vectors is not None
+    assert not groups.unique_texts
+    assert TrainingDataset.of(ROWS, DataConfig(), 0, Needs(step=True)).unique_texts
+    with pytest.raises(InputError, match=r"learns from a teacher's vectors, and data\.teacher_vectors names no file"):
+        TrainingDataset.of(ROWS, DataConfig(), 0, needs)
+    with pytest.raises(InputError, match="and no objective reads vectors"):
+        TrainingDataset.of(ROWS, given, 0, Needs(labels=True))
+    with pytest.raises(InputError, match="the query of the row new, 'x', has no vector"):
+        TrainingDataset.of([*ROWS, TrainingRow("x", ("a bear",), id="new")], given, 0, needs)
+
+
+def test_vectors_are_recorded(tmp_path: Path) -> None:
+    """Another teacher or other texts are another fact of the data; the name of the file is not."""
+    facts = [
+        data_facts(ROWS, None, DataConfig(teacher_vectors=(str(write(tmp_path / name, rows)),)))
+        for name, rows in (("a", ROWS), ("b", ROWS), ("c", [*ROWS, TrainingRow("x", ("y",), id="x")]))
+    ]
+    assert facts[0] == facts[1] != facts[2]
+    assert "vectors" not in data_facts(ROWS, None, DataConfig())
 
 
 @pytest.mark.parametrize(

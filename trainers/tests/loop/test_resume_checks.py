@@ -18,6 +18,7 @@ from rerank_trainers.config.parse import parse_config, read_config, set_values
 from rerank_trainers.data.row_writer import row_to_json
 from rerank_trainers.kinds import KINDS
 from rerank_trainers.loop import resume_checks
+from rerank_trainers.loop.run_record import data_facts
 from rerank_trainers.model.checkpoint_files import unfinished
 from rerank_trainers.model.checkpoints import find_checkpoint
 from rerank_trainers.publish.from_run import publish_checkpoint
@@ -242,3 +243,16 @@ def test_going_on_removes_what_was_never_finished(
     shutil.rmtree(copy / "checkpoints" / "checkpoint-2")
     with pytest.raises(InputError, match="none of which is complete"):
         resume_checks.checkpoint_of(True, copy)
+
+
+def test_other_sources_and_vectors_are_other_data(run: Path, configured: Configured, rows: MakeRows) -> None:
+    """Steps of one source depend on the sources of the rows, and distillation on the teacher."""
+    config = configured(*TOLD, f"train.out={run}")
+    checkpoint = find_checkpoint(run)
+    facts = data_facts(rows(8), rows(4), config.data)
+    resume_checks.check_same(config, facts, checkpoint)
+    by_source = data_facts(rows(8), rows(4), dataclasses.replace(config.data, same_source=True))
+    with pytest.raises(InputError, match=r"rows of other sources, by which data\.same_source draws steps"):
+        resume_checks.check_same(config, by_source, checkpoint)
+    with pytest.raises(InputError, match=r"data\.teacher_vectors has other texts or another teacher"):
+        resume_checks.check_same(config, {**facts, "vectors": ["0"]}, checkpoint)

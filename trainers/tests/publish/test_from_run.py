@@ -41,7 +41,7 @@ def test_a_run_is_published_with_all_that_it_knows(prepared: Prepared, rows: Row
     run.train()
     data = tmp_path / "train.jsonl"
     data.write_text("".join(json.dumps(row_to_json(row)) + "\n" for row in rows(12)), encoding="utf-8")
-    record(run.config.train.out, "data", data_facts(open_rows([data]), None))
+    record(run.config.train.out, "data", data_facts(open_rows([data]), None, run.config.data))
     found = publish_run(run, before=before, after=run.evaluate())
     assert found.directory == Path(run.config.train.out).resolve() / "final"
     assert scores(found.directory) == pytest.approx(live_reranker(run.model).score(PAIRS), rel=1e-5, abs=1e-5)

@@ -20,7 +20,7 @@ from rerank_core.progress import Progress
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.data.hashing import query_hash, text_hash
 
-__all__ = ["TeacherVectors", "VectorFile", "header_of"]
+__all__ = ["TeacherVectors", "VectorFile", "header_of", "open_vectors"]
 
 Vectors = npt.NDArray[np.float32]
 
@@ -203,3 +203,24 @@ class TeacherVectors:
     def fingerprint(self) -> list[str]:
         """A digest of each file; see `VectorFile.fingerprint`."""
         return [file.fingerprint() for file in self.files]
+
+
+def open_vectors(paths: Sequence[str], *, needed: bool) -> TeacherVectors | None:
+    """The vectors that ``data.teacher_vectors`` names; None without files.
+
+    Args:
+        needed: whether an objective reads them.
+
+    Raises:
+        InputError: files without an objective that reads them, or the other way round.
+    """
+    if needed and not paths:
+        raise InputError(
+            f"an objective learns from a teacher's vectors, and data.teacher_vectors names no file. {_ADVICE}"
+        )
+    if paths and not needed:
+        raise InputError(
+            f"data.teacher_vectors names {short(list(paths))}, and no objective reads vectors; leave it out, or add an "
+            "objective that does, such as embed_distill"
+        )
+    return TeacherVectors(paths) if paths else None

@@ -19,7 +19,8 @@ from rerank_trainers.data.batching import Draws
 from rerank_trainers.data.choosing import choose
 from rerank_trainers.data.hashing import query_hash, text_hash
 from rerank_trainers.data.row_texts import RowTexts
-from rerank_trainers.data.teacher_vectors import TeacherVectors
+from rerank_trainers.data.teacher_vectors import TeacherVectors, open_vectors
+from rerank_trainers.objectives.required_data import Needs
 
 __all__ = ["Group", "Item", "Steps", "TrainingDataset"]
 
@@ -138,19 +139,19 @@ class TrainingDataset:
         self.same_source, self.unique_texts = same_source, unique_texts
 
     @classmethod
-    def of(cls, rows: Sequence[TrainingRow], data: DataConfig, seed: int, *, compares: bool) -> TrainingDataset:
+    def of(cls, rows: Sequence[TrainingRow], data: DataConfig, seed: int, needs: Needs) -> TrainingDataset:
         """The dataset of a configuration.
 
         Args:
-            compares: whether the objective compares the texts of a step, where equal texts would be wasted; then
-                ``data.unique_texts`` is on by default.
+            needs: those of the objective. One that compares the texts of a step, where equal texts would be wasted, has
+                ``data.unique_texts`` on by default.
 
         Raises:
-            InputError: a text without a teacher's vector, or vectors that cannot be read.
+            InputError: an objective without the teacher's vectors that it needs, or vectors that no objective reads; a
+                text without a vector, or vectors that cannot be read.
         """
-        vectors = None
-        if data.teacher_vectors:
-            vectors = TeacherVectors(data.teacher_vectors)
+        vectors = open_vectors(data.teacher_vectors, needed=needs.teacher_vectors)
+        if vectors is not None:
             vectors.check(rows)
         return cls(
             rows,
@@ -159,7 +160,7 @@ class TrainingDataset:
             seed,
             vectors=vectors,
             same_source=data.same_source,
-            unique_texts=compares if data.unique_texts is None else data.unique_texts,
+            unique_texts=needs.step if data.unique_texts is None else data.unique_texts,
         )
 
     def steps(self, batch_size: int, *, rank: int = 0, world: int = 1) -> Steps:

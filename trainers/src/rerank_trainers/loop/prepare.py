@@ -13,7 +13,6 @@ import transformers
 
 from rerank_core import InputError
 from rerank_core.plugins import registry
-from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config, TrainConfig
@@ -65,7 +64,7 @@ class RunPlan:
     objective: Objective
     train: TrainConfig
     args: transformers.TrainingArguments
-    scale: LabelScale
+    groups: TrainingDataset
     dev: DevSets | None
 
 
@@ -88,8 +87,8 @@ def plan_run(
     kind.check(config)
     objective = objective_from(config, kind)
     check_needs(objective, rows, config.data.group_size)
-    scale = config.data.label_scale()
-    dev = None if dev_rows is None else DevSets.of(dev_rows, train.metric, scale=scale)
+    groups = TrainingDataset.of(rows, config.data, train.seed, objective.needs)
+    dev = None if dev_rows is None else DevSets.of(dev_rows, train.metric, scale=groups.scale)
     if dev is not None:
         train = dataclasses.replace(train, metric=dev.metric)
     args = arguments_of(train, evaluates=dev is not None)
@@ -99,7 +98,7 @@ def plan_run(
         dev.share(args.process_index, args.world_size)
         for message in dev.left_out:
             _LOG.warning("%s", message)
-    return RunPlan(kind, objective, train, args, scale, dev)
+    return RunPlan(kind, objective, train, args, groups, dev)
 
 
 def open_planned(
@@ -154,7 +153,7 @@ def prepare(
     trainer = RerankTrainer(
         model,
         objective,
-        TrainingDataset.of(rows, config.data, train.seed, compares=objective.needs.step),
+        planned.groups,
         passes,
         args,
         batch_size=train.batch_size,

@@ -35,7 +35,12 @@ __all__ = [
 _LOG = logging.getLogger("rerank_trainers")
 
 # Settings that may change between start and resume. Paths: rows, model and steps are compared by content.
-_PATHS = frozenset({"data.train", "data.eval", "model.checkpoint", "model.revision", "model.name", "train.out"})
+_PATHS = frozenset(
+    {
+        "data.train", "data.eval", "data.teacher_vectors", "model.checkpoint", "model.revision", "model.name",
+        "train.out",
+    }
+)  # fmt: skip
 # Settings that change how a step is computed, but not its result; logging, kept checkpoints, device.
 _EXECUTION = frozenset(
     {
@@ -120,6 +125,10 @@ def check_same(config: Config, data: Mapping[str, Any], checkpoint: Path) -> Non
         if old.get("rows_sha256") != new.get("rows_sha256"):
             named = _NAMED if old.get("rows") == new.get("rows") else ""
             differ.append(f"{name} holds {_summary(new)} and held {_summary(old)}{named}")
+        elif old.get("source_of_rows") != new.get("source_of_rows"):
+            differ.append(f"{name} has rows of other sources, by which data.same_source draws steps")
+    if (data if before is None else before).get("vectors") != data.get("vectors"):
+        differ.append("data.teacher_vectors has other texts or another teacher")
     if differ:
         raise InputError(f"--resume: {'; '.join(differ)}; {_REMEDY}")
 

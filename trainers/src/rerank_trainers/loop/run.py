@@ -98,7 +98,7 @@ class Run:
     @cached_property
     def facts(self) -> dict[str, Any]:
         """Facts of the data; see `run_record.data_facts`."""
-        return data_facts(self.rows, self.dev_rows)
+        return data_facts(self.rows, self.dev_rows, self.config.data)
 
     def _callback(self, kind: type[_Callback]) -> _Callback:
         return next(one for one in self.trainer.callback_handler.callbacks if isinstance(one, kind))

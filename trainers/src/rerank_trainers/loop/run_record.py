@@ -16,7 +16,9 @@ from rerank_core import ModelSpec
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.spec.untrusted_files import sha256_of
 from rerank_trainers.atomic_files import write_atomically
+from rerank_trainers.config.schema import DataConfig
 from rerank_trainers.data.row_store import RowStore
+from rerank_trainers.data.teacher_vectors import TeacherVectors
 from rerank_trainers.evaluation.dev_data import DevData
 
 __all__ = ["data_facts", "environment", "read_record", "record", "start_facts"]
@@ -35,10 +37,10 @@ def environment() -> dict[str, str]:
     return versions
 
 
-def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None) -> dict[str, Any]:
+def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None, config: DataConfig) -> dict[str, Any]:
     """Facts of the data: rows of each source, SHA-256 of the files, and SHA-256 of the rows in order (these decide the
-    steps)."""
-    return {
+    steps); digests of a teacher's vectors."""
+    facts: dict[str, Any] = {
         name: {
             "sources": store.source_counts if isinstance(store, RowStore | DevData) else {},
             "sha256": store.fingerprint() if isinstance(store, RowStore | DevData) else None,
@@ -48,6 +50,12 @@ def data_facts(rows: Sequence[TrainingRow], dev: Sequence[TrainingRow] | None) -
         for name, store in (("train", rows), ("eval", dev))
         if store is not None
     }
+    if config.same_source:
+        # Steps depend on the sources of rows.
+        facts["train"]["source_of_rows"] = hashlib.sha256(json.dumps([row.source for row in rows]).encode()).hexdigest()
+    if config.teacher_vectors:
+        facts["vectors"] = TeacherVectors(config.teacher_vectors).fingerprint()
+    return facts
 
 
 def _digest(rows: Sequence[TrainingRow]) -> str:
