@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal
 
 from rerank_core.backends import build
 from rerank_core.errors import InputError, NonFiniteScoreError, PluginError, RerankError, one_of, short
+from rerank_core.index.encoding import encode_texts
 from rerank_core.index.explain import with_matches
 from rerank_core.index.index import Index, build_index
 from rerank_core.index.protocols import Explains
@@ -151,6 +152,31 @@ class Reranker(Calls):
                 identity=identity_of(self.spec, self._rules, self.options),
                 progress=shown,
             )
+
+    def encode(self, texts: Iterable[str], *, side: Literal["query", "doc"], **options: Any) -> Any:
+        """The vectors of texts, for a vector store or any other use.
+
+        A text that is longer than ``max_length`` is cut there, with a warning in the log, because a text has one
+        vector: split long texts first. (`rerank` and `index` read long documents whole, in windows.)
+
+        Args:
+            side: ``query`` or ``doc``: which of the model's prompts and markers the texts get.
+            options: ``progress``, and the model's call options such as ``instruction``.
+
+        Returns:
+            for an embedding model float32 ``[texts, width]``, a numpy array whose products are the scores of `rerank`;
+            for late interaction a list with the token vectors ``[tokens, width]`` of each text.
+
+        Raises:
+            InputError: a model that reads query and document together, an unknown option, or texts that are no list of
+                strings.
+        """
+        call = CallOptions.of(self.spec, options)
+        if unused := sorted(set(options) - {"progress", *call.model}):
+            raise InputError(f"encode ranks nothing, so {unused!r} have no effect; leave them out")
+        scorer = self._open(call)
+        with bar(call.progress, "texts") as shown:
+            return encode_texts(scorer, texts, side, self._rules, self.spec.name, shown)
 
     @property
     def explains(self) -> bool:

@@ -9,7 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from rerank_core.scorer import Output, QueryRow, Row
 
-__all__ = ["EmbeddingStore", "Explains", "Indexable", "Storable", "StoredText", "StoredWindow"]
+__all__ = ["EmbeddingStore", "EncodesTexts", "Explains", "Indexable", "Storable", "StoredText", "StoredWindow"]
 
 
 @runtime_checkable
@@ -22,6 +22,20 @@ class Indexable(Protocol):
 
     def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Any]]) -> Output:
         """The scores of ``(query, embedding)`` items, in their order; equal to those of ``forward``."""
+        ...
+
+
+@runtime_checkable
+class EncodesTexts(Indexable, Protocol):
+    """An `Indexable` scorer whose embeddings are vectors that a caller may keep."""
+
+    def encode_queries(self, queries: Sequence[QueryRow]) -> list[Any]:
+        """One embedding per query."""
+        ...
+
+    def arrays(self, embeddings: Sequence[Any]) -> Any:
+        """Embeddings as numpy arrays in float32: ``[texts, width]``, or a list with ``[tokens, width]`` of each text
+        for token vectors."""
         ...
 
 

@@ -11,7 +11,7 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding
 from rerank_core.backends.torch.late_interaction.separate_scorer import SeparateScorer
-from rerank_core.backends.torch.late_interaction.vectors import POOLED, cosines, one_vector_a_row, pooled
+from rerank_core.backends.torch.late_interaction.vectors import POOLED, cosines, one_vector_a_row, pooled, stacked
 from rerank_core.errors import InputError
 from rerank_core.scorer import Batch
 from rerank_core.spec import ModelSpec
@@ -25,6 +25,9 @@ class CosineScorer(SeparateScorer):
     Args:
         options: values of the model's options; ``truncate_dim`` shortens the vectors.
         project: the layers that the head's ``modules`` name.
+
+    Attributes:
+        width: number of values of a vector, after ``truncate_dim``.
 
     Raises:
         InputError: another head, or a ``truncate_dim`` above the width of the vectors.
@@ -48,15 +51,18 @@ class CosineScorer(SeparateScorer):
         super().__init__(
             module, tokenizer, spec, execution=execution, layers=head.modules, project=project, options=options
         )
+        live: Any = module
+        probe = torch.zeros(1, live.config.hidden_size, device=self.device)
+        with torch.inference_mode():
+            self.width = int(self._pooled(probe, [1]).shape[1])
         self._kept: int | None = self._values.get("truncate_dim")
         if self._kept is not None:
-            live: Any = module
-            width = self._pooled(torch.zeros(1, live.config.hidden_size, device=self.device), [1]).shape[1]
-            if not 1 <= self._kept <= width:
+            if not 1 <= self._kept <= self.width:
                 raise InputError(
-                    f"truncate_dim is {self._kept!r}, and the vectors of {spec.name!r} have {width} values; it must be "
-                    f"1 to {width}"
+                    f"truncate_dim is {self._kept!r}, and the vectors of {spec.name!r} have {self.width} values; it "
+                    f"must be 1 to {self.width}"
                 )
+            self.width = self._kept
 
     def _pooled(self, states: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
         """See `pooled`."""
@@ -75,6 +81,9 @@ class CosineScorer(SeparateScorer):
     def parts_from(self, output: Any, batch: Batch) -> dict[str, torch.Tensor]:
         """Vectors of the full width, whatever ``truncate_dim`` is: a trainer shortens them itself."""
         return {"pooled": self._pooled(self.encoded_states(output, batch), list(map(len, self.encoded_rows(batch))))}
+
+    def arrays(self, embeddings: Sequence[Embedding]) -> Any:
+        return stacked(embeddings, POOLED) if embeddings else torch.zeros(0, self.width).numpy()
 
     def vector_counts(self, batch: Batch) -> tuple[list[int], list[int]]:
         return [1] * len(batch.queries), [1] * len(batch.rows)

@@ -19,6 +19,7 @@ from rerank_core.backends.torch.late_interaction.vectors import (
     cosines,
     one_vector_a_row,
     pooled,
+    stacked,
     token_vectors,
 )
 from rerank_core.errors import InputError
@@ -110,6 +111,12 @@ class LateInteractionScorer(SeparateScorer):
             normalize=self.vectors.normalize,
         )
         return {VECTORS: vectors}
+
+    def arrays(self, embeddings: Sequence[Embedding]) -> Any:
+        """The token vectors of each text; with the option ``score="cosine"`` the vectors of whole texts."""
+        if self._pooling is not None and self._values.get("score") == "cosine":
+            return stacked(embeddings, POOLED)
+        return [embedding[VECTORS].cpu().numpy() for embedding in embeddings]
 
     def vector_counts(self, batch: Batch) -> tuple[list[int], list[int]]:
         sides = self._query_positions(batch), self._row_positions(batch)

@@ -13,7 +13,7 @@ from rerank_core.backends.torch.attention.row_pooling import pool_packed
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding
 from rerank_core.spec.head import Pooling
 
-__all__ = ["POOLED", "cosines", "one_vector_a_row", "pooled", "row_states", "token_vectors"]
+__all__ = ["POOLED", "cosines", "one_vector_a_row", "pooled", "row_states", "stacked", "token_vectors"]
 
 POOLED = "pooled"
 """Name of the part of an embedding that holds the vector of the whole text, ``[1, width]``."""
@@ -107,6 +107,11 @@ def cosines(query: Embedding, block: Block, rows: Sequence[int]) -> torch.Tensor
     """``[rows]``: the products of a query's vector with those of some rows of a block; cosines of vectors of length
     1."""
     return block.part(POOLED, rows).all() @ query[POOLED][0]
+
+
+def stacked(embeddings: Sequence[Embedding], part: str) -> Any:
+    """``[rows, width]`` as a numpy array: a part that has one vector a row."""
+    return torch.cat([embedding[part] for embedding in embeddings]).cpu().numpy()
 
 
 def one_vector_a_row(lengths: Mapping[str, torch.Tensor]) -> str | None:
