@@ -62,6 +62,8 @@ def kinds(report: Report) -> list[tuple[str, int]]:
         ("all-equal", {"query": "q", "docs": ["a", "b"], "scores": [0.5, 0.5]}),
         ("single-doc", {"query": "q", "pos": ["a"]}),
         ("unlabeled", {"query": "q", "docs": ["a", "b"]}),
+        ("doubled-prompt", {**GOOD, "query": "query: q", "instruction": "query: "}),
+        ("doubled-prompt", {"query": "q", "docs": ["x", "passage: y"], "labels": [1, 0], "prompts": "passage: "}),
         ("long-query", {**GOOD, "query": "q" * 41}),
         ("unread-keys", {"query": "q", "pos": ["a"], "neg": ["b"], "pos_score": [3]}),
     ],
@@ -212,6 +214,21 @@ def test_sources_formats_and_progress(tmp_path: Path) -> None:
     assert report.sources == {"rows.jsonl": 1, "web": 1}
     assert report.formats == {"canonical": 1, "pos-neg": 1}
     assert seen == [(row, 4) for row in range(1, 5)]
+
+
+def test_texts_of_several_rows_are_counted(tmp_path: Path) -> None:
+    """They cannot be in one step where texts are to be distinct; a prompt makes another text, a repeat in a row
+    none."""
+    rows: list[dict[str, Any]] = [
+        {"query": "q", "docs": ["a", "b"], "labels": [1, 0]},
+        {"query": "q", "docs": ["b", "c", "c"], "labels": [1, 0, 0]},
+        {"query": "q", "docs": ["c"], "labels": [1], "instruction": "find", "prompts": "passage: "},
+    ]
+    report = check(store_of(tmp_path / "rows.jsonl", *rows))
+    assert report.to_dict()["texts"] == {
+        "queries": 2, "queries_in_several_rows": 1, "documents": 4, "documents_in_several_rows": 1,
+        "rows_with_instruction": 1, "rows_with_prompts": 1,
+    }  # fmt: skip
 
 
 @pytest.mark.parametrize("options", [{"on_error": "skip"}, {"as_errors": frozenset({"typo"})}, {"max_query": 0}])

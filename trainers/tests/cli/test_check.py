@@ -39,6 +39,7 @@ def test_sound_data_is_exit_code_0() -> None:
     assert ["pos_neg.jsonl", "3"] in lines
     assert ["graded.tsv", "2"] in lines
     assert ["pointwise", "2"] in lines
+    assert ["rows", "with", "instruction", "2"] in lines
     outcome = "Training would accept these rows."
     assert result.stdout.splitlines()[-1] == f"5 rows: 0 errors in 0 of them, 2 warnings. {outcome}"
 

@@ -146,6 +146,7 @@ class _Check:
             else:
                 sources[row.source or ""] += 1
                 formats[format_of(records[0])] += 1
+                self.report.texts.add(row)
                 self._note_unread(index, records, row)
                 for finding in self._findings(row):
                     if finding.kind not in self.options.ignored:

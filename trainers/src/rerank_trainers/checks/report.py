@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
+from rerank_trainers.checks.text_counts import TextCounts
 from rerank_trainers.checks.training_signal import TrainingSignal, ValueRange
 
 __all__ = ["KINDS", "UNUSABLE", "OnError", "Problem", "Report", "Severity"]
@@ -48,6 +49,7 @@ _DOUBTFUL: Mapping[str, str] = {
     "all-equal": "documents with equal labels or scores: no signal for pairwise and listwise objectives",
     "single-doc": "a single document: no signal for pairwise and listwise objectives",
     "unlabeled": "neither labels nor scores",
+    "doubled-prompt": "a text that already begins with its prompt, which is put before it",
     "long-query": "a query longer than the limit",
     "unread-keys": "a key that no format reads: misspelled, or not needed",
 }
@@ -87,6 +89,7 @@ class Report:
         rows: number of rows checked.
         as_errors: kinds of warnings that were treated as errors.
         sources, formats: number of readable rows by source and by format.
+        texts: how many texts the rows have and share.
         counts, error_counts: number of problems, and of errors among them, by kind.
         problems: the first problems of each kind in the order of the rows, at most ``CheckOptions.examples`` per kind.
         error_rows: ascending indices of rows with an error, in the store that was checked.
@@ -100,6 +103,7 @@ class Report:
     as_errors: frozenset[str] = frozenset()
     sources: dict[str, int] = field(default_factory=dict)
     formats: dict[str, int] = field(default_factory=dict)
+    texts: TextCounts = field(default_factory=TextCounts)
     counts: dict[str, int] = field(default_factory=dict)
     error_counts: dict[str, int] = field(default_factory=dict)
     problems: list[Problem] = field(default_factory=list)
@@ -172,6 +176,7 @@ class Report:
             "rows_left_out": len(self.left_out),
             "sources": self.sources,
             "formats": self.formats,
+            "texts": self.texts.to_dict(),
             "kinds": [
                 {"kind": kind, "severity": self.severity(kind), "count": self.counts[kind], "what": KINDS[kind][1]}
                 for kind in kinds

@@ -37,6 +37,7 @@ def check_row(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:
             yield Finding(
                 "lone-surrogate", f"half a character (a lone surrogate) in {text[:40]!a}", _doc(position, row)
             )
+    yield from _doubled(row)
     yield from _numbers(row, scale)
     yield from _repeats(row)
     yield from _signal(row)
@@ -58,6 +59,14 @@ def similar_keys(key: str, known: str) -> bool:
 def _doc(position: int, row: TrainingRow) -> int:
     """The document of a position in (query, *documents, instruction, ...); 0 for all that is no document."""
     return position - 1 if 1 <= position <= len(row.docs) else 0
+
+
+def _doubled(row: TrainingRow) -> Iterator[Finding]:
+    if row.instruction and row.instruction.strip() and row.query.startswith(row.instruction):
+        yield Finding("doubled-prompt", f"the query already begins with its instruction {short(row.instruction)}")
+    for doc, (prompt, text) in enumerate(zip(row.prompts or (), row.docs, strict=False)):
+        if prompt.strip() and text.startswith(prompt):
+            yield Finding("doubled-prompt", f"document {doc + 1} already begins with its prompt {short(prompt)}", doc)
 
 
 def _numbers(row: TrainingRow, scale: LabelScale | None) -> Iterator[Finding]:

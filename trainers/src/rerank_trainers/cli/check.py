@@ -134,6 +134,15 @@ def _show(report: Report, which: str = "") -> None:
             )
         )
         typer.echo()
+    counts = {name: count for name, count in report.texts.to_dict().items() if count}
+    show(
+        table(
+            [f"texts {which}".strip(), "count"],
+            [(key.replace("_", " "), f"{count:,}") for key, count in counts.items()],
+            right=["count"],
+        )
+    )
+    typer.echo()
     ordered = sorted(report.counts, key=lambda kind: (report.severity(kind), -report.counts[kind], kind))
     if ordered:
         rows = [(report.severity(kind), kind, f"{report.counts[kind]:,}", KINDS[kind][1]) for kind in ordered]

@@ -43,7 +43,7 @@ OnErrorFlag = Annotated[
     typer.Option(help="Rows with errors: stop (error, default), drop them, or drop only unusable rows (warn)."),
 ]
 Objective = Annotated[
-    str | None, typer.Option(help="Objective: bce, softmax_ce, ranknet, lambda, listnet, mse, margin_mse or kl.")
+    str | None, typer.Option(help="Objective, such as bce, softmax_ce, kl or infonce; docs/training.md lists all.")
 ]
 Settings = Annotated[
     list[str] | None,
