@@ -2,60 +2,22 @@
 
 from __future__ import annotations
 
-import functools
-import importlib
 import json
 import os
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, processors
 
 import rerank_core
+from helpers.embedders import DOCUMENTS, QUERIES, library, modules, with_end
 from helpers.plain import assert_close
 from rerank_core import CheckpointError, Head, InputError
 from rerank_core.testing import tiny_causal_lm, tiny_encoder
 
-QUERIES = ("what do pandas eat?", "熊猫吃什么")
-DOCUMENTS = (
-    "pandas eat bamboo", "Paris is a city.", "", " \n blank at both ends\n", "大熊猫吃竹子。",
-    "a long document about fish. " * 9, "x",
-)  # fmt: skip
 PROMPTS = {"query": "query: ", "document": "passage: "}
-
-
-@functools.cache
-def library() -> Any:
-    """sentence-transformers, which takes seconds to import."""
-    return pytest.importorskip("sentence_transformers")
-
-
-def with_end(folder: Path) -> Path:
-    """A decoder whose tokenizer adds the end token after each text, as Qwen3-Embedding's post-processor does."""
-    tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
-    end = json.loads((folder / "tokenizer_config.json").read_text(encoding="utf-8")).get("eos_token", "<|endoftext|>")
-    tokenizer.post_processor = processors.TemplateProcessing(
-        single=f"$A {end}", pair=f"$A {end} $B {end}", special_tokens=[(end, tokenizer.token_to_id(end))]
-    )
-    tokenizer.save(str(folder / "tokenizer.json"))
-    change(folder / "tokenizer_config.json", eos_token=end, pad_token=end)
-    return folder
-
-
-@functools.cache
-def models() -> Any:
-    """The modules of sentence-transformers."""
-    library()
-    base, own = (
-        importlib.import_module(f"sentence_transformers.{name}.modules") for name in ("base", "sentence_transformer")
-    )
-    return SimpleNamespace(**vars(base), Pooling=own.Pooling)
-
-
 Save = Callable[..., Path]
 
 
@@ -68,10 +30,10 @@ def save(tmp_path: Path) -> Save:
             folder = with_end(tiny_causal_lm(tmp_path / "tiny", family, tokenizer=tokenizer or "bytes"))
         else:
             folder = tiny_encoder(tmp_path / "tiny", family, tokenizer=tokenizer)
-        body = models().Transformer(str(folder), max_seq_length=512)
+        body = modules().Transformer(str(folder), max_seq_length=512)
         width = body.get_embedding_dimension()
-        modules = [body, models().Pooling(width, pooling), *(layer(width) for layer in layers)]
-        model = library().SentenceTransformer(modules=modules, device="cpu", **settings)
+        stack = [body, modules().Pooling(width, pooling), *(layer(width) for layer in layers)]
+        model = library().SentenceTransformer(modules=stack, device="cpu", **settings)
         model.save_pretrained(str(tmp_path / "saved"), create_model_card=False)
         return tmp_path / "saved"
 
@@ -79,17 +41,17 @@ def save(tmp_path: Path) -> Save:
 
 
 def normalize(_: int) -> Any:
-    return models().Normalize()
+    return modules().Normalize()
 
 
 def dense(width: int) -> Any:
     torch.manual_seed(1)
-    return models().Dense(width, 12)
+    return modules().Dense(width, 12)
 
 
 def plain_dense(width: int) -> Any:
     torch.manual_seed(2)
-    return models().Dense(width, 12, bias=False, activation_function=torch.nn.Identity())
+    return modules().Dense(width, 12, bias=False, activation_function=torch.nn.Identity())
 
 
 def assert_equal(folder: Path, **options: Any) -> Any:

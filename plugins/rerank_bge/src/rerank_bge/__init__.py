@@ -1,8 +1,9 @@
-"""BGE rerankers of BAAI: XLM-R cross-encoders, and causal models with a yes/no answer or a score at every layer."""
+"""BGE of BAAI: XLM-R cross-encoders, causal models with a yes/no answer or a score at every layer, embedding models."""
 
 from collections.abc import Callable
 from typing import Literal
 
+from rerank_bge.embedders import EMBEDDERS
 from rerank_core import FirstP, Head, ModelOption, ModelSpec, Template, hookimpl
 from rerank_core.spec import CompatProfile, CompatRules, layer_options
 
@@ -157,5 +158,5 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             568_000_000,
         )
     )
-    for spec in _LLM:
+    for spec in (*_LLM, *EMBEDDERS):
         register(spec)

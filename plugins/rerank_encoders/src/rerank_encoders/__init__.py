@@ -1,9 +1,11 @@
-"""Cross-encoders of several families: MS MARCO MiniLM, GTE, Granite, Ettin and mxbai-rerank-v1."""
+"""Encoders of several families: the cross-encoders MS MARCO MiniLM, GTE, Granite, Ettin and mxbai-rerank-v1, and the
+embedding models E5."""
 
 from collections.abc import Callable
 from typing import Any
 
 from rerank_core import Head, ModelSpec, Template, hookimpl
+from rerank_encoders.e5 import E5
 
 
 def _cross_encoder(name: str, checkpoint: str, parameters: int, description: str, **more: Any) -> ModelSpec:
@@ -112,6 +114,8 @@ def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
             max_length=8192,
         )
     )
+    for spec in E5:
+        register(spec)
     for size in _ETTIN:
         register(_ettin(*size))
     for name, parameters in (("xsmall", 70_830_337), ("base", 184_422_913), ("large", 435_062_785)):

@@ -1,16 +1,18 @@
-"""LLM rerankers: Qwen3-Reranker, mxbai, zerank, ctxl, any chat model without training, and listwise ranking."""
+"""LLM rerankers: Qwen3-Reranker, mxbai, zerank, ctxl, any chat model without training, listwise ranking,
+and Qwen3-Embedding."""
 
 from collections.abc import Callable
 
 from rerank_core import ModelSpec, hookimpl
 from rerank_core.spec import directory_of
+from rerank_llm.embedders import EMBEDDERS
 from rerank_llm.listwise_specs import LISTWISE
 from rerank_llm.pointwise_specs import POINTWISE, zero_shot_spec
 
 
 @hookimpl
 def rerank_register_models(register: Callable[[ModelSpec], None]) -> None:
-    for spec in (*POINTWISE, *LISTWISE):
+    for spec in (*POINTWISE, *LISTWISE, *EMBEDDERS):
         register(spec)
 
 
