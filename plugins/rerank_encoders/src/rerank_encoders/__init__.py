@@ -1,5 +1,4 @@
-"""Encoders of several families: the cross-encoders MS MARCO MiniLM, GTE, Granite, Ettin and mxbai-rerank-v1, and the
-embedding models E5."""
+"""Cross-encoders of several families (MS MARCO MiniLM, GTE, Granite, Ettin, mxbai-rerank-v1), and the E5 embedders."""
 
 from collections.abc import Callable
 from typing import Any

@@ -1,5 +1,7 @@
-"""LLM rerankers: Qwen3-Reranker, mxbai, zerank, ctxl, any chat model without training, listwise ranking,
-and Qwen3-Embedding."""
+"""LLM rerankers: Qwen3-Reranker, mxbai, zerank, ctxl, any chat model without training, and listwise ranking.
+
+Also the embedding model Qwen3-Embedding.
+"""
 
 from collections.abc import Callable
 
