@@ -71,13 +71,10 @@ def score(request: dict[str, Any]) -> dict[str, Any]:
         from pylate import rank
 
         model = pylate(directory)
-        asked = model.encode([query], is_query=True, show_progress_bar=False)
-        return {
-            "scores": [
-                rank.rerank([[0]], asked, [model.encode([doc], is_query=False, show_progress_bar=False)])[0][0]["score"]
-                for doc in docs
-            ]
-        }
+        prompts = ("query", "document") if request.get("prompts") else (None, None)
+        asked = model.encode([query], is_query=True, prompt_name=prompts[0], show_progress_bar=False)
+        encoded = [model.encode([doc], is_query=False, prompt_name=prompts[1], show_progress_bar=False) for doc in docs]
+        return {"scores": [float(rank.rerank([[0]], asked, [own])[0][0]["score"]) for own in encoded]}
     if request["framework"] == "sentence-transformers":
         model = sentence_transformers(directory)
         asked = model.encode_query([query], show_progress_bar=False)

@@ -89,6 +89,18 @@ def published(
         return reranker.spec
 
 
+def add_tokens(folder: Path, *tokens: str) -> None:
+    """Give tokens of the vocabulary that no text contains another name, such as ``[unused0]``."""
+    file = folder / "tokenizer.json"
+    saved = json.loads(file.read_text(encoding="utf-8"))
+    vocabulary = saved["model"]["vocab"]
+    added = {token["content"] for token in saved["added_tokens"]}
+    old = [token for token in vocabulary if token.startswith("##") and token not in added][-len(tokens) :]
+    renamed = dict(zip(old, tokens, strict=True))
+    saved["model"]["vocab"] = {renamed.get(token, token): number for token, number in vocabulary.items()}
+    file.write_text(json.dumps(saved), encoding="utf-8")
+
+
 def our_vectors(folder: Path, texts: Sequence[str], side: str) -> list[torch.Tensor]:
     """The vectors of texts, ``[vectors, width]`` each, as rerank-core computes them from the folder."""
     with rerank_core.load(folder, device="cpu") as reranker:
