@@ -43,7 +43,8 @@ PUBLIC = {
 # What the trainers, which are released together with the core, import beyond the public modules. It may only shrink.
 TRAINERS_USE = """
     backends backends.locate backends.tokenizer backends.torch.attention backends.torch.base
-    backends.torch.decoder.causal_lm backends.torch.decoder.heads backends.torch.decoder.layer_runner
+    backends.torch.decoder.causal_lm backends.torch.decoder.dense_decoder backends.torch.decoder.heads
+    backends.torch.decoder.layer_runner
     backends.torch.decoder.layered_model backends.torch.load_weights backends.torch.lora.load
     backends.torch.late_interaction.maxsim_gradient backends.torch.lora.merge backends.torch.safetensors_reader
     backends.torch.side_layers.projection backends.torch.trainable cli.options cli.output

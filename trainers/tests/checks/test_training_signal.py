@@ -41,6 +41,8 @@ TAUGHT, FLAT = ((1, 0), (0.9, 0.2)), ((1, 0), (0.5, 0.5))
         ("ranknet", [ONES], "every document is relevant"),
         ("bce", [ZEROS, ZEROS], "data.label_map"),
         ("softmax_ce", [ONES, ZEROS], "no row has documents with different labels"),
+        ("infonce", [ZEROS, ZEROS], "data.label_map"),
+        ("cosent", [((1,), None), ((1,), None)], "every document is relevant"),
         ("kl", [FLAT, FLAT], "all scores of the teacher are 0.5"),
         ("margin_mse", [FLAT, ((1, 0), (0.7, 0.7))], "in no row do the teacher's scores differ"),
     ],
@@ -55,6 +57,7 @@ def test_rows_that_teach_nothing_are_found(objective: str, judged: list[tuple[La
     [
         ("bce", [((1,), None), ((0,), None)]),
         ("bce", [ONES, ZEROS]),
+        ("infonce", [((1,), None), ((1,), None)]),
         ("softmax_ce", [ONES, MIXED]),
         ("kl", [((1, 1), (0.9, 0.2))]),
         ("margin_mse", [FLAT, TAUGHT]),

@@ -103,7 +103,7 @@ def test_a_base_model_gets_its_head_unasked(
     """An encoder that was never a reranker forgets nothing; the log says that the head is fresh."""
     run = prepared(f"model.checkpoint={tiny_encoder(tmp_path / 'base', 'bert')}")
     assert run.model.fresh
-    assert "the score head is fresh" in caplog.text
+    assert "these weights, which start at random" in caplog.text
 
 
 def test_a_cross_encoder_goes_on_unasked(tmp_path: Path, prepared: Prepared, caplog: pytest.LogCaptureFixture) -> None:

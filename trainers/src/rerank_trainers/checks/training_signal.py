@@ -67,7 +67,10 @@ class TrainingSignal:
 
     def why_no_signal(self, needs: Needs, group_size: int = 0) -> str | None:
         """Why an objective with these needs cannot learn from the rows; None if it can."""
-        reason = self._label_problem(needs.docs, group_size) if needs.labels else None
+        # If documents of other rows are negatives, relevant documents alone, and groups of one, are enough.
+        floor = 0 if self.scale is None else self.scale.floor
+        suffices = needs.other_rows and self.labels.high > floor
+        reason = self._label_problem(needs.docs, group_size) if needs.labels and not suffices else None
         if reason is None and needs.scores:
             reason = self._score_problem(needs.docs)
         return reason

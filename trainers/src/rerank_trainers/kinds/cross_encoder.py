@@ -9,7 +9,7 @@ from rerank_core import Head, InputError, ModelSpec, Template
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import Loaded, ModelKind
 from rerank_trainers.model.load_weights import load_classifier
-from rerank_trainers.model.source import Source, start_head
+from rerank_trainers.model.source import Source, start_head, tokenizer_of
 
 __all__ = ["CrossEncoder"]
 
@@ -37,10 +37,11 @@ class CrossEncoder(ModelKind):
             raise InputError(f"model.answers is {config.answers!r}; answer words are for an LLM, leave them out")
         return Head.classifier()
 
-    def load(self, source: Source, config: ModelConfig, tokenizer: Any, spec: ModelSpec) -> Loaded:
+    def load(self, source: Source, config: ModelConfig, spec: ModelSpec) -> Loaded:
         """See `load_classifier`."""
+        tokenizer = tokenizer_of(source.directory)
         module, fresh = load_classifier(source.directory, config, tokenizer, start_head(source))
-        return Loaded(module, spec, fresh)
+        return Loaded(module, tokenizer, spec, fresh)
 
     def trained_in_full(self, fresh: Sequence[str]) -> list[str]:
         """Layers that start at random, such as a pooler, without the two that peft trains in full by itself."""

@@ -12,7 +12,7 @@ from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.kinds.llm import check_answers, template_and_answers
 from rerank_trainers.model.kind import Loaded, ModelKind
 from rerank_trainers.model.layer_heads import load_layerwise
-from rerank_trainers.model.source import Source
+from rerank_trainers.model.source import Source, tokenizer_of
 from rerank_trainers.objectives.base import Objective
 from rerank_trainers.objectives.layerwise import Layerwise
 
@@ -33,12 +33,13 @@ class LayerwiseModel(ModelKind):
         check_answers(config)
         return Head.layers(1)
 
-    def load(self, source: Source, config: ModelConfig, tokenizer: Any, spec: ModelSpec) -> Loaded:
+    def load(self, source: Source, config: ModelConfig, spec: ModelSpec) -> Loaded:
         """See `load_layerwise`."""
         if config.layout != "packed":
             raise InputError(f"model.layout is {config.layout!r}; the layers of a layerwise model run on packed rows")
+        tokenizer = tokenizer_of(source.directory)
         module, head, fresh = load_layerwise(source, config, TextTokenizer.from_transformers(tokenizer))
-        return Loaded(module, replace(spec, head=head), fresh)
+        return Loaded(module, tokenizer, replace(spec, head=head), fresh)
 
     def trained_in_full(self, fresh: Sequence[str]) -> list[str]:
         """The heads."""

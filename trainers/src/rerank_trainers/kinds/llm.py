@@ -9,7 +9,7 @@ from rerank_core import Head, InputError, ModelSpec
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import Loaded, ModelKind
 from rerank_trainers.model.load_weights import language_model
-from rerank_trainers.model.source import Source
+from rerank_trainers.model.source import Source, tokenizer_of
 
 __all__ = ["LLM", "check_answers", "template_and_answers"]
 
@@ -32,9 +32,9 @@ class LLM(ModelKind):
             raise InputError("model.template needs model.answers: the word whose logit is the score, or two of them")
         return like.head
 
-    def load(self, source: Source, config: ModelConfig, tokenizer: Any, spec: ModelSpec) -> Loaded:
+    def load(self, source: Source, config: ModelConfig, spec: ModelSpec) -> Loaded:
         """See `language_model`."""
-        return Loaded(language_model(source.directory, config), spec)
+        return Loaded(language_model(source.directory, config), tokenizer_of(source.directory), spec)
 
     def settings(self, head: Head, spec: ModelSpec) -> dict[str, Any]:
         """Template and answers, words or token ids."""

@@ -99,7 +99,9 @@ class Spread:
         """Mean since the last call over all processes, which must all call it; None if nothing was added."""
         total = sum(part for part, _ in self._sums), sum(count for _, count in self._sums)
         self._sums.clear()
-        whole, queries = accelerator.reduce(torch.tensor(total, device=accelerator.device)).tolist()
+        whole, queries = accelerator.reduce(
+            torch.tensor(total, dtype=torch.float32, device=accelerator.device)
+        ).tolist()
         return whole / queries if queries else None
 
 

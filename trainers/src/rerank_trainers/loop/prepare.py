@@ -31,6 +31,7 @@ from rerank_trainers.model.kind import ModelKind
 from rerank_trainers.objectives.base import Objective
 from rerank_trainers.objectives.registry import make_objective
 from rerank_trainers.objectives.required_data import check_needs
+from rerank_trainers.objectives.scaled import Scaled
 from rerank_trainers.objectives.weighted import weighted_sum
 
 __all__ = ["Run", "RunPlan", "live_reranker", "objective_from", "plan_run", "prepare"]
@@ -51,7 +52,7 @@ def objective_from(config: Config, kind: ModelKind) -> Objective:
     for part in config.objective:
         one: Objective = make_objective(part.name, **part.options)
         kind.check_objective(one)
-        parts.append((part.weight, one))
+        parts.append((part.weight, one if part.temperature is None else Scaled(one, part.temperature)))
     objective = parts[0][1] if len(parts) == 1 and parts[0][0] == 1 else weighted_sum(parts)
     return kind.objective(objective, config.model)
 
@@ -120,7 +121,13 @@ def open_planned(
         raise InputError(
             f"model.max_length is {config.model.max_length!r}, and the model has {limit} positions; use at most {limit}"
         )
-    passes = Passes(model.scorer, config.model.max_length, config.model.max_query_length, train.token_budget)
+    passes = Passes(
+        model.scorer,
+        config.model.max_length,
+        config.model.max_query_length,
+        train.token_budget,
+        whole=planned.objective.needs.step,
+    )
     check_queries(passes, rows, "data.train")
     check_queries(passes, dev_rows or (), "data.eval")
     if planned.args.process_index == 0:
@@ -168,7 +175,7 @@ def prepare(
 def _warn(model: models.Model, rows: Sequence[TrainingRow]) -> None:
     if model.fresh:
         _LOG.warning(
-            "the score head is fresh: the checkpoint lacks these weights, which start at random: %s",
+            "the checkpoint lacks these weights, which start at random: %s",
             ", ".join(model.fresh),
         )
     if not model.scorer.packed:

@@ -132,11 +132,12 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         scorer, device = self.trained.scorer, self.args.device
         runs = part.parts(self.passes.budget, packed=scorer.packed, alone=not scorer.packed and scorer.one_by_one)
         batches = [part.some(run) for run in runs]
-        if len(batches) == 1:
+        if self._at_once(len(batches)):
             with self._syncing(model, last):
                 with self.compute_loss_context_manager():
                     parts = self.trained.represent(model, batches[0])
-                    loss, gradients = self.step_loss(part, parts, at=self.state.global_step)
+                # Outside of autocast, under which the gradient would be computed in half precision.
+                loss, gradients = self.step_loss(part, parts, at=self.state.global_step)
                 self._backward(parts, gradients)
             return loss
         pieces, states = [], []
@@ -144,8 +145,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             states.append(_random_state(device))
             with torch.no_grad(), self._syncing(model, last=False), self.compute_loss_context_manager():
                 pieces.append(self.trained.represent(model, batch))
-        with self.compute_loss_context_manager():
-            loss, gradients = self.step_loss(part, joined(pieces), at=self.state.global_step)
+        loss, gradients = self.step_loss(part, joined(pieces), at=self.state.global_step)
         starts = dict.fromkeys(gradients, 0)
         for number, (batch, state, piece) in enumerate(zip(batches, states, pieces, strict=True)):
             _restore(state, device)
@@ -158,6 +158,15 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
                     again = self.trained.represent(model, batch)
                 self._backward(again, own)
         return loss
+
+    def _at_once(self, parts: int) -> bool:
+        """Whether a pass runs in one part. Where processes exchange representations, all run in one part or none does:
+        DistributedDataParallel exchanges messages of its own in a forward pass with a graph."""
+        if not self.passes.whole or self.args.world_size == 1:
+            return parts == 1
+        most = torch.tensor(parts, device=self.args.device)
+        torch.distributed.all_reduce(most, torch.distributed.ReduceOp.MAX)
+        return int(most) == 1
 
     def _backward(self, parts: Mapping[str, torch.Tensor], gradients: Mapping[str, torch.Tensor]) -> None:
         """Add the gradient of the weights, given that of the representations."""
@@ -222,7 +231,9 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             super()._save(output_dir, state_dict)
         # transformers calls this in every process; only the first writes.
         if self.args.should_save:
-            write_spec(self.trained.spec, output_dir or self.args.output_dir, base=self.trained.base)
+            folder = Path(output_dir or self.args.output_dir)
+            write_spec(self.trained.spec, folder, base=self.trained.base)
+            self.trained.kind.write(self.trained.plain, self.trained.spec, folder)
 
 
 class _Loader(DataLoader[Any]):

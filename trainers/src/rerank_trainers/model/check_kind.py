@@ -10,13 +10,16 @@ from rerank_core.plugins.registry import Registry
 from rerank_core.spec.reranker_json import spec_of_directory
 from rerank_trainers.config.schema import ModelConfig
 
-__all__ = ["check_kind", "check_start"]
+__all__ = ["check_kind", "check_start", "unrecognised"]
 
 # By kind of head: a description of such a model, and how to train it without changing its kind.
 _OTHERS = {
     "dense": ("a cross-encoder whose score comes from layers beside it (Head.dense), which are not trained here", ""),
-    "maxsim": ("a late-interaction model, which cannot be trained as such here", ""),
-    "cosine": ("an embedding model, which cannot be trained as such here", ""),
+    "maxsim": (
+        "a late-interaction model",
+        "`rerank train colbert`, or --set model.kind=colbert, trains it as one. ",
+    ),
+    "cosine": ("an embedding model", "`rerank train embedding`, or --set model.kind=embedding, trains it as one. "),
     "last_token": (
         "a causal language model that answers with a word",
         "`rerank train llm`, or --set model.kind=llm, trains it as a language model. ",
@@ -83,15 +86,15 @@ def _other_kind(known: Registry, model: ModelSpec | Path) -> tuple[str, str]:
         try:
             spec = known.resolve(str(model.absolute()))
         except CheckpointError as error:
-            if str(error) != _unrecognised(known, model):
+            if str(error) != unrecognised(known, model):
                 return f"a folder that cannot be read as the kind of model that its files name ({error})", ""
-            return ("an embedding model (its modules.json pools vectors)" if _embeds(model) else ""), ""
+            return _OTHERS["cosine"] if _embeds(model) else ("", "")
     if spec.head is None:
         return "a model that is scored by code of its own", ""
     return _OTHERS.get(spec.head.kind, ("", ""))
 
 
-def _unrecognised(known: Registry, directory: Path) -> str | None:
+def unrecognised(known: Registry, directory: Path) -> str | None:
     """The core's error for a folder that no plugin recognises; None for a reranker."""
     try:
         spec_of_directory(str(directory.absolute()), known.named)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from rerank_core import Head, InputError, ModelSpec, Template
@@ -23,11 +24,13 @@ class Loaded:
     """A module in float32, ready to be trained.
 
     Attributes:
+        tokenizer: the transformers tokenizer, which is published with the weights.
         spec: the spec of the model in training, with the head as it will be saved.
         fresh: names of the weights that start at random.
     """
 
     module: Any
+    tokenizer: Any
     spec: ModelSpec
     fresh: Sequence[str] = ()
 
@@ -80,7 +83,7 @@ class ModelKind(ABC):
         """
 
     @abstractmethod
-    def load(self, source: Source, config: ModelConfig, tokenizer: Any, spec: ModelSpec) -> Loaded:
+    def load(self, source: Source, config: ModelConfig, spec: ModelSpec) -> Loaded:
         """Load the weights to start from.
 
         Raises:
@@ -132,6 +135,9 @@ class ModelKind(ABC):
     def settings(self, head: Head, spec: ModelSpec) -> dict[str, Any]:
         """Settings of ``model`` that a checkpoint without its configuration shows."""
         return {}
+
+    def write(self, module: Any, spec: ModelSpec, folder: Path) -> None:  # noqa: B027 -- most kinds have no such part
+        """Write the parts of a model that are not in transformers' files, such as layers after the encoder."""
 
     def extra_config(self, spec: ModelSpec) -> dict[str, Any]:
         """Keys of the published ``config.json`` that other libraries read."""

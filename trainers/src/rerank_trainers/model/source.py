@@ -18,8 +18,9 @@ from rerank_core.spec.hub_or_folder import remote_of
 from rerank_core.spec.reranker_json import FILE_NAME
 from rerank_core.spec.untrusted_files import read_json, reading
 from rerank_trainers.config.schema import ModelConfig
-from rerank_trainers.model.check_kind import check_kind
+from rerank_trainers.model.check_kind import check_kind, unrecognised
 from rerank_trainers.model.kind import ModelKind
+from rerank_trainers.model.unpacked import unpacked
 
 __all__ = ["Source", "source_of", "start_head", "tokenizer_of"]
 
@@ -30,6 +31,9 @@ class Source:
 
     Attributes:
         directory: folder of config.json, weights and tokenizer.
+        own: the spec by which the checkpoint is loaded as it is; None for a base model, and for a folder of
+            sentence-transformers or transformers whose kind of model the run does not continue.
+        unpacked: the checkpoint stores its weights in a format of its own, which was converted.
         follows: the model whose template, head and limits apply; None for the tokenizer's pair layout.
         follows_name: name of that model as ``plugin:model``.
     """
@@ -37,6 +41,8 @@ class Source:
     directory: Path
     follows: ModelSpec | None
     follows_name: str | None
+    own: ModelSpec | None = None
+    unpacked: bool = False
 
 
 def source_of(config: ModelConfig, kind: ModelKind) -> Source:
@@ -66,6 +72,9 @@ def source_of(config: ModelConfig, kind: ModelKind) -> Source:
         else:
             check_kind(config, known, named)  # before a download
             directory = _located(named, config, None)
+    packed = named is not None and named.scorer is not None and not (directory / "config.json").is_file()
+    if named is not None and packed:
+        directory = unpacked(named)
     if not (directory / "config.json").is_file() and not is_adapter(directory):
         raise CheckpointError(
             f"model.checkpoint {config.checkpoint!r}: {str(directory)!r} has no config.json; a model to train is a "
@@ -77,16 +86,31 @@ def source_of(config: ModelConfig, kind: ModelKind) -> Source:
             "which merges the two"
         )
     check_kind(config, known, named or directory)
-    if like is None and named is None and (directory / FILE_NAME).is_file():
-        named = known.resolve(str(directory.absolute()))
-    if like is None and named is not None and kind.serves(named):
-        like = named
+    if named is None and ((directory / FILE_NAME).is_file() or kind.in_batch):
+        named = _resolved(directory, known)
+    own = named if named is not None and kind.serves(named) else None
+    if like is None:
+        like = own
     plugin = known.plugin_of(like) if like is not None else None
     if plugin is not None and like is not None:
-        return Source(directory.resolve(), like, f"{plugin.name}:{like.name}")
+        return Source(directory.resolve(), like, f"{plugin.name}:{like.name}", own, packed)
     # A published folder keeps the options and the code of the base that it names.
     base = read_json(directory / FILE_NAME).get("base") if like is not None and like is named else None
-    return Source(directory.resolve(), like, base)
+    return Source(directory.resolve(), like, base, own)
+
+
+def _resolved(directory: Path, known: registry.Registry) -> ModelSpec | None:
+    """The spec of a folder; None for a base model, which no plugin recognises.
+
+    Raises:
+        CheckpointError: the folder names a kind of model and cannot be read as one.
+    """
+    try:
+        return known.resolve(str(directory.absolute()))
+    except CheckpointError as error:
+        if (directory / FILE_NAME).is_file() or str(error) != unrecognised(known, directory):
+            raise
+        return None
 
 
 def _fetched(config: ModelConfig, known: registry.Registry) -> tuple[Path, ModelSpec | None]:

@@ -17,7 +17,7 @@ from rerank_core.scorer import Batch
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import ModelKind
 from rerank_trainers.model.lora import plain_module, with_lora
-from rerank_trainers.model.source import source_of, tokenizer_of
+from rerank_trainers.model.source import source_of
 from rerank_trainers.model.training_spec import base_name, spec_to_train
 
 __all__ = ["Model", "joined", "open_model"]
@@ -87,11 +87,12 @@ def open_model(config: ModelConfig, kind: ModelKind, *, name: str, frozen_bias: 
         MissingDependencyError: ``model.lora`` needs peft.
     """
     source = source_of(config, kind)
-    tokenizer = tokenizer_of(source.directory)
-    loaded = kind.load(source, config, tokenizer, spec_to_train(source, config, kind, name))
-    module, spec, fresh = loaded.module, loaded.spec, loaded.fresh
+    loaded = kind.load(source, config, spec_to_train(source, config, kind, name))
+    module, tokenizer, spec, fresh = loaded.module, loaded.tokenizer, loaded.spec, loaded.fresh
     if config.layout == "packed":
         _use_packed_attention(module)
+    elif module.config._attn_implementation == packing.NAME:  # as its plugin loaded it
+        packing.set_attention(module, "sdpa")
     module = with_lora(module, config, kind.trained_in_full(fresh), task=kind.lora_task)
     if frozen_bias:
         _freeze_bias(module)

@@ -208,10 +208,17 @@ def _write(module: Any, model: Model, spec: ModelSpec, folder: Path) -> None:
     # Saved truncation and padding settings would apply in other libraries.
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
+    layers = module
+    if "projection" in module._modules:
+        # Saved by the kind; other libraries expect the encoder's weights alone.
+        layers = torch.nn.Module()
+        layers.projection = module.projection
+        del module.projection
     with quiet():
         module.save_pretrained(str(folder))
         tokenizer.save_pretrained(str(folder))
     write_spec(spec, folder, base=model.base)
+    model.kind.write(layers, spec, folder)
     # transformers passes token types only if this list names them; without them every token counts as the query's.
     inputs = ["input_ids", *(["token_type_ids"] if model.scorer.typed else []), "attention_mask"]
     _amend(folder / "tokenizer_config.json", {"model_input_names": inputs})

@@ -1,0 +1,90 @@
+"""Embedding models: one vector per text, compared by the cosine (Reimers & Gurevych, *Sentence-BERT*, 2019)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+from rerank_core import Head, InputError, ModelSpec
+from rerank_core.backends.torch.decoder.dense_decoder import is_decoder
+from rerank_trainers.config.schema import ModelConfig
+from rerank_trainers.kinds.vectors import VectorKind
+from rerank_trainers.model.kind import Loaded
+from rerank_trainers.model.source import Source
+
+__all__ = ["Embedding"]
+
+
+class Embedding(VectorKind):
+    """An encoder or decoder whose hidden states are pooled. It may start from a late-interaction model with a pooling,
+    such as `mini`."""
+
+    name = "embedding"
+    heads = ("cosine", "maxsim")
+    pools = True
+    new_width = 0
+    first_folder = 2  # after 1_Pooling
+    tag = "sentence-transformers"
+    sentence = "An embedding model: the score is the cosine of the query's and the document's vector"
+
+    def serves(self, spec: ModelSpec) -> bool:
+        """Whether a model has one vector per text."""
+        head = spec.head
+        return head is not None and (head.kind == "cosine" or (head.kind == "maxsim" and head.pooling is not None))
+
+    def head(self, config: ModelConfig, like: ModelSpec | None) -> Head:
+        """The pooling of the configuration, else of the followed model, else the mean."""
+        if like is None or like.head is None:
+            return Head.cosine(config.pooling or "mean")
+        theirs = like.head if like.head.kind == "cosine" else Head.cosine(like.head.pooling or "mean")
+        return theirs if config.pooling is None else replace(theirs, pooling=config.pooling)
+
+    def load(self, source: Source, config: ModelConfig, spec: ModelSpec) -> Loaded:
+        """As `VectorKind.load`; a decoder that is no embedding model yet reads the hidden state of an end token, which
+        its tokenizer appends from now on."""
+        loaded = super().load(source, config, spec)
+        if source.own is not None or not is_decoder(loaded.module):
+            return loaded
+        _append_end(loaded.tokenizer)
+        assert loaded.spec.head is not None
+        head = replace(loaded.spec.head, pooling=config.pooling or "last")
+        return replace(loaded, spec=replace(loaded.spec, head=head))
+
+    def with_folders(self, head: Head, folders: tuple[str, ...]) -> Head:
+        return replace(head, modules=folders)
+
+    def bare(self, head: Head) -> Head:
+        return replace(head, modules=())
+
+    def temperature(self, spec: ModelSpec) -> float:
+        """FlagEmbedding's and RAG-Retrieval's temperature of cosines."""
+        return 0.02
+
+    def settings(self, head: Head, spec: ModelSpec) -> dict[str, Any]:
+        """The pooling."""
+        return {"pooling": head.pooling}
+
+
+def _append_end(tokenizer: Any) -> None:
+    """Make a tokenizer end each text with its end token, unless it ends it with a special token already.
+
+    Raises:
+        InputError: it has no end token.
+    """
+    from tokenizers.processors import Sequence, TemplateProcessing
+
+    ids = tokenizer("a")["input_ids"]
+    if ids and ids[-1] in tokenizer.all_special_ids:
+        return
+    if tokenizer.eos_token_id is None:
+        raise InputError(
+            "the tokenizer has no end token, whose hidden state an embedding model of a decoder reads; set its "
+            "eos_token, or model.pooling=mean"
+        )
+    raw = tokenizer.backend_tokenizer
+    end = TemplateProcessing(
+        single=f"$A {tokenizer.eos_token}",
+        pair=f"$A {tokenizer.eos_token} $B:1 {tokenizer.eos_token}:1",
+        special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)],
+    )
+    raw.post_processor = end if raw.post_processor is None else Sequence([raw.post_processor, end])
