@@ -28,7 +28,7 @@ def _bge(size: str, language: str, revision: str, parameters: int, *, pickled: b
             ),
         ),
         license="MIT",
-        description=f"{words} embedding model, BERT {size}; takes an instruction",
+        description=f"{words} embedding model; takes an instruction",
         languages=(language,),
         parameters=parameters,
     )
