@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,8 +14,9 @@ import typer
 from typer.testing import CliRunner, Result
 
 import rerank_core
+from rerank_core import Head, ModelSpec, Template, write_spec
 from rerank_core.errors import InputError
-from rerank_core.testing import tiny_cross_encoder
+from rerank_core.testing import tiny_cross_encoder, tiny_encoder
 from rerank_trainers.cli.label import label
 from rerank_trainers.cli.mine import mine
 from rerank_trainers.data.row_store import open_rows
@@ -236,3 +238,30 @@ def test_options_of_label_that_do_not_go_together(rows: Path, tmp_path: Path, to
     """Nothing is ignored."""
     with pytest.raises(InputError, match=message):
         run("label", rows, *told, "--out", tmp_path / "out")
+
+
+def test_an_embedding_model_writes_the_vectors_that_it_gives(rows: Path, tmp_path: Path) -> None:
+    """Queries and documents with the prompts of their side; other kinds of model have no vector of a text."""
+    from rerank_trainers.data.teacher_vectors import TeacherVectors
+
+    folder, out = tiny_encoder(tmp_path / "teacher", "bert"), tmp_path / "vectors.safetensors"
+    spec = ModelSpec(name="tiny", template=Template.each("query: {query}", "passage: {doc}"), head=Head.cosine("mean"))
+    write_spec(spec, folder)
+    shown = figures("label", rows, "-m", folder, "--device", "cpu", "--vectors", "--out", out)
+
+    assert (shown["queries"], shown["documents"], shown["width"]) == (3, 4, 32)
+    vectors = TeacherVectors([out])
+    with rerank_core.load(folder, device="cpu") as teacher:
+        for row in open_rows([rows]):
+            query, docs = vectors.of_row(row, range(len(row.docs)), "row")
+            scores = teacher.rerank(row.query, row.docs).scores()
+            assert (docs @ query).tolist() == pytest.approx(scores, abs=1e-5)
+    write_spec(replace(spec, head=Head.maxsim("sum")), folder)
+    with pytest.raises(InputError, match=r"gives a vector for each token .* use an embedding model"):
+        run("label", rows, "-m", folder, "--device", "cpu", "--vectors", "--out", tmp_path / "none")
+
+
+def test_a_cross_encoder_has_no_vectors(rows: Path, model: Path, tmp_path: Path) -> None:
+    """It reads query and document together."""
+    with pytest.raises(InputError, match="query and document together"):
+        run("label", rows, "-m", model, "--device", "cpu", "--vectors", "--out", tmp_path / "none")

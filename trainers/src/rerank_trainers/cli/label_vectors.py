@@ -27,12 +27,11 @@ def write_vectors(
 
     texts = Texts.of(rows)
     with load(model, **options) as reranker:
-        encoder: Any = reranker
         facts = {name: str(value) for name, value in sorted(model_settings(reranker, options).items())}
         writer = VectorWriter(
             out, texts.keys, _numbers(len(texts)), len(texts), facts, TOGETHER, resume=resume, overwrite=overwrite
         )
-        blocks = encode(texts, encoder, follows=follows_instructions(reranker), start=writer.done)
+        blocks = encode(texts, reranker, follows=follows_instructions(reranker), start=writer.done)
         writer.write(progress_over(blocks, "blocks", writer.done // TOGETHER, -(-len(texts) // TOGETHER)))
     _report(out, model, {"queries": texts.queries, "documents": texts.documents}, writer.done, as_json=as_json)
 

@@ -32,7 +32,7 @@ class Retriever(Protocol):
 
 
 class LateInteractionRetriever:
-    """Searches with a late-interaction model: texts are encoded once, and every query is compared with all of them.
+    """Searches with an embedding or late-interaction model: texts are encoded once, every query is compared with all.
 
     Fast enough for some hundred thousand passages on a GPU, fewer on a CPU.
 

@@ -10,6 +10,7 @@ from typing import Any, Literal, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from rerank_core.errors import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.data.hashing import query_hash, text_hash
 
@@ -91,6 +92,9 @@ def encode(
         start: number of the first text; a resumed run starts at a block, so that its calls are those of a whole run.
         together: texts of a block.
         options: further options of ``encoder.encode``.
+
+    Raises:
+        InputError: a model that gives the vectors of tokens, or (from ``encoder``) that encodes no text alone.
     """
     for first in range(start, len(texts), together):
         block = texts.read(range(first, min(first + together, len(texts))))
@@ -100,7 +104,13 @@ def encode(
         vectors: npt.NDArray[np.float32] | None = None
         for (side, instruction), places in alike.items():
             told = options if instruction is None else {**options, "instruction": instruction}
-            found = np.asarray(encoder.encode([block[at][2] for at in places], side=side, **told), dtype=np.float32)
+            encoded = encoder.encode([block[at][2] for at in places], side=side, **told)
+            if isinstance(encoded, list):
+                raise InputError(
+                    "the teacher gives a vector for each token (late interaction), and --vectors writes one for each "
+                    "text: use an embedding model, or have it score documents (leave out --vectors)"
+                )
+            found = np.asarray(encoded, dtype=np.float32)
             if vectors is None:
                 vectors = np.empty((len(block), found.shape[1]), dtype=np.float32)
             vectors[places] = found
