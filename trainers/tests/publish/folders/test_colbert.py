@@ -56,7 +56,7 @@ def test_a_long_query_is_not_cut_in_their_own_layout(tmp_path: Path) -> None:
     """Queries are filled up to a length, and longer ones are read whole; PyLate cuts them, and a note says so."""
     spec = late_model(tmp_path, "stanford")
     query = "what is a panda? " * 12
-    assert "cut queries at 24 tokens" in " ".join(write_colbert(tmp_path, spec).notes)
+    assert "cuts queries at 24 tokens" in write_colbert(tmp_path, spec).notes["pylate"][0]
 
     write_colbert(tmp_path, spec, layouts=("sentence-transformers",))
     theirs = opened(tmp_path)
@@ -108,7 +108,7 @@ def test_an_ordinary_word_is_no_marker(tmp_path: Path) -> None:
     layouts = write_colbert(tmp_path, spec)
 
     assert layouts.written == ()
-    assert "the marker 'the' is an ordinary word" in layouts.notes[0]
+    assert "the marker 'the' is an ordinary word" in layouts.notes["pylate"][0]
     assert not (tmp_path / "modules.json").exists()
 
 
@@ -117,7 +117,7 @@ def test_text_behind_the_callers_is_a_note(tmp_path: Path) -> None:
     layouts = write_colbert(tmp_path, spec)
 
     assert layouts.written == ()
-    assert "text after {query}" in layouts.notes[0]
+    assert "text after {query}" in layouts.notes["pylate"][0]
 
 
 def test_each_difference_has_a_note(tmp_path: Path) -> None:
@@ -125,13 +125,15 @@ def test_each_difference_has_a_note(tmp_path: Path) -> None:
     notes = {}
     for name in LATE_MODELS:
         spec = late_model(tmp_path / name, name)
-        notes[name] = " ".join(write_colbert(tmp_path / name, spec).notes)
+        notes[name] = {layout: " ".join(said) for layout, said in write_colbert(tmp_path / name, spec).notes.items()}
 
-    assert "PyLate sums where the model averages" in notes["mini"]
-    assert "pylate cannot express the model: it has no setting for a first token" in notes["m3"]
-    assert "sparse_linear.pt" in notes["m3"]
-    assert "documents only" in notes["both sides"]
-    assert "prompt_name" in notes["prompts"]
+    assert "sums where the model averages" in notes["mini"]["pylate"]
+    assert "no setting for a first token" in notes["m3"]["pylate"]
+    assert "sparse_linear.pt" in notes["m3"]["bge-m3"]
+    assert "colbert_dim=16" in notes["m3"]["bge-m3"]
+    assert "documents only" in notes["both sides"]["pylate"]
+    assert "prompt_name" in notes["prompts"]["pylate"]
+    assert not any(said["sentence-transformers"] for said in notes.values())
 
 
 def test_a_plain_model_has_an_identity_for_pylate(tmp_path: Path) -> None:

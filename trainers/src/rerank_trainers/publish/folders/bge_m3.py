@@ -34,7 +34,7 @@ def bge_m3_fault(late: LateFolder) -> str | None:
 
 def bge_m3_notes(late: LateFolder) -> list[str]:
     """Differences that remain for its users."""
-    notes = ["FlagEmbedding also needs sparse_linear.pt, which only BGE-M3 has"]
+    notes = ["FlagEmbedding needs sparse_linear.pt beside it, which only BGE-M3 has"]
     widths = [(layer["in_features"], layer["out_features"]) for layer in (late.dense or {}).values()]
     notes += [f"FlagEmbedding must be told colbert_dim={width}" for hidden, width in widths if width != hidden]
     return notes

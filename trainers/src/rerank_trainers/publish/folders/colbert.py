@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, TypeAlias, get_args
@@ -15,7 +15,7 @@ from rerank_trainers.publish.folders.multi_vector import multi_vector_fault, wri
 from rerank_trainers.publish.folders.pylate import pylate_fault, pylate_notes, write_pylate
 from rerank_trainers.publish.folders.tokenizer_files import drop_chat_template
 
-__all__ = ["LAYOUTS", "Layout", "Layouts", "write_colbert"]
+__all__ = ["LAYOUTS", "Layout", "Layouts", "layouts_of", "write_colbert"]
 
 Layout: TypeAlias = Literal["sentence-transformers", "pylate", "bge-m3"]
 
@@ -26,6 +26,11 @@ _FAULTS: dict[Layout, Callable[[LateFolder], str | None]] = {
     "pylate": pylate_fault,
     "bge-m3": bge_m3_fault,
 }
+_NOTES: dict[Layout, Callable[[LateFolder], list[str]]] = {
+    "sentence-transformers": lambda late: [],
+    "pylate": pylate_notes,
+    "bge-m3": bge_m3_notes,
+}
 
 
 @dataclass(frozen=True)
@@ -34,11 +39,11 @@ class Layouts:
 
     Attributes:
         written: the layouts that the folder has.
-        notes: for a model card: why the others are not there, and how a library's scores differ.
+        notes: for a model card, by layout: why it is not there, or how scores differ.
     """
 
     written: tuple[Layout, ...]
-    notes: tuple[str, ...]
+    notes: Mapping[Layout, Sequence[str]]
 
 
 def write_colbert(folder: Path, spec: ModelSpec, *, layouts: Sequence[Layout] = LAYOUTS) -> Layouts:
@@ -56,24 +61,29 @@ def write_colbert(folder: Path, spec: ModelSpec, *, layouts: Sequence[Layout] = 
     Raises:
         InputError: another head, or an unknown layout.
     """
+    found = layouts_of(folder, spec, layouts)
+    if found.written:
+        late = LateFolder.of(folder, spec)
+        if "pylate" in found.written:
+            write_pylate(late)
+        elif "sentence-transformers" in found.written:
+            write_multi_vector(late)
+        if "bge-m3" in found.written:
+            write_bge_m3(late)
+        drop_chat_template(folder)
+    return found
+
+
+def layouts_of(folder: Path, spec: ModelSpec, layouts: Sequence[Layout] = LAYOUTS) -> Layouts:
+    """The result of `write_colbert` for the same arguments; nothing is written."""
     for layout in layouts:
         one_of(layout, LAYOUTS, "layout")
+    if spec.head is None or spec.head.vectors is None:
+        raise InputError(f"model {spec.name!r} is no late-interaction model: its head is {spec.head!r}")
     try:
         late = LateFolder.of(folder, spec)
-    except InputError as error:
-        if spec.head is None or spec.head.vectors is None:
-            raise
-        return Layouts((), (f"no other library reads the folder: {error}",))
+    except InputError as error:  # a template that prompts cannot express
+        return Layouts((), {layout: [str(error)] for layout in layouts})
     faults = {layout: _FAULTS[layout](late) for layout in layouts}
-    written = tuple(layout for layout in layouts if faults[layout] is None)
-    notes = [f"{layout} cannot express the model: {fault}" for layout, fault in faults.items() if fault is not None]
-    if "pylate" in written:
-        write_pylate(late)
-        notes += pylate_notes(late)
-    elif "sentence-transformers" in written:
-        write_multi_vector(late)
-    if "bge-m3" in written:
-        write_bge_m3(late)
-        notes += bge_m3_notes(late)
-    drop_chat_template(folder)
-    return Layouts(written, tuple(notes))
+    notes = {layout: _NOTES[layout](late) if fault is None else [fault] for layout, fault in faults.items()}
+    return Layouts(tuple(layout for layout in layouts if faults[layout] is None), notes)

@@ -38,11 +38,13 @@ def pylate_notes(late: LateFolder) -> list[str]:
     """Differences that remain for its users."""
     notes = []
     if late.head.reduce == "mean":
-        notes.append("PyLate sums where the model averages over the query's vectors; the order is the same")
+        notes.append("it sums where the model averages over the query's vectors; the order is the same")
     if any(late.prompts):
-        notes.append('PyLate applies prompts only where encode() is told to: prompt_name="query" or "document"')
+        notes.append('it applies prompts only where encode() is told to: prompt_name="query" or "document"')
     if late.vectors.expand_to is not None:
-        notes.append(f"PyLate and sentence-transformers cut queries at {late.vectors.expand_to} tokens")
+        notes.append(
+            f"it cuts queries at {late.vectors.expand_to} tokens, and in this folder sentence-transformers does so too"
+        )
     return notes
 
 
