@@ -32,7 +32,8 @@ _DOCUMENT = ("document", "passage", "corpus")
 
 
 def spec_of_embedder(directory: Path) -> ModelSpec | None:
-    """The spec of an embedding model's folder without ``reranker.json``; None for a folder without ``modules.json``.
+    """The spec of an embedding model's folder without ``reranker.json``; None for a folder without ``modules.json``,
+    and for a sequence classifier's that does not say that it is a SentenceTransformer.
 
     Its score is the cosine of the vectors that ``encode_query`` and ``encode_document`` give, or their product where
     the folder names ``dot``. Vectors are scaled to length 1, except where the similarity is ``dot`` and no Normalize
@@ -44,8 +45,11 @@ def spec_of_embedder(directory: Path) -> ModelSpec | None:
     if has_spec(directory) or not os.path.lexists(directory / "modules.json"):
         return None
     saved = optional_json(directory / "config_sentence_transformers.json")
-    kind = saved.of("model_type", str, "") or "SentenceTransformer"
-    if kind != "SentenceTransformer":
+    kind = saved.of("model_type", str, "")
+    config = optional_json(directory / "config.json")
+    if not kind and any(name.endswith("ForSequenceClassification") for name in config.texts("architectures") or ()):
+        return None  # its score head decides
+    if kind not in ("", "SentenceTransformer"):
         reason = _OTHERS.get(kind, "a kind that is not known here")
         raise saved.wrong("model_type", f"that is {reason}")
     if unknown := sorted(set(saved) - set(_KNOWN)):
@@ -66,7 +70,7 @@ def spec_of_embedder(directory: Path) -> ModelSpec | None:
             checkpoint=str(directory.resolve()),
             template=Template.each("{instruction}{query}", doc + "{doc}"),
             head=_head(directory, saved),
-            max_length=settings.max_length or max_length_of(directory, optional_json(directory / "config.json")),
+            max_length=settings.max_length or max_length_of(directory, config),
             options=(
                 ModelOption("instruction", "str", "the prompt, directly before the query", default=query, when="call"),
                 truncate_option(_truncate_dim(saved)),

@@ -15,7 +15,7 @@ import rerank_core
 from helpers.embedders import DOCUMENTS, QUERIES, library, modules, with_end
 from helpers.plain import assert_close
 from rerank_core import CheckpointError, Head, InputError
-from rerank_core.testing import tiny_causal_lm, tiny_encoder
+from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder
 
 PROMPTS = {"query": "query: ", "document": "passage: "}
 Save = Callable[..., Path]
@@ -180,6 +180,15 @@ def test_older_folders(save: Save) -> None:
 
     assert_equal(folder)
     assert_close(expected, rerank_core.load(folder, device="cpu").rerank(QUERIES[0], DOCUMENTS).scores())
+
+
+def test_a_classifier_beside_modules_stays_a_classifier(save: Save, tmp_path: Path) -> None:
+    """Its trained score head decides, unless the folder says that it is a SentenceTransformer."""
+    folder = save("bert", "mean", normalize)
+    classifier = tiny_cross_encoder(tmp_path / "classifier", "bert")
+    for name in ("modules.json", "1_Pooling", "2_Normalize"):
+        (folder / name).rename(classifier / name)
+    assert rerank_core.load(classifier, device="cpu").spec.head == Head.classifier()
 
 
 def change(file: Path, **values: Any) -> None:

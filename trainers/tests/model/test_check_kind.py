@@ -41,8 +41,11 @@ def broken(folder: Path) -> Path:
 def embedding(folder: Path) -> Path:
     """An embedding model as sentence-transformers saves it."""
     made = tiny_encoder(folder, "bert")
-    modules = [{"type": f"sentence_transformers.models.{name}", "path": ""} for name in ("Transformer", "Pooling")]
-    (made / "modules.json").write_text(json.dumps(modules))
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling")]
+    entries = [{"type": f"sentence_transformers.models.{name}", "path": path} for name, path in modules]
+    (made / "modules.json").write_text(json.dumps(entries))
+    (made / "1_Pooling").mkdir()
+    (made / "1_Pooling" / "config.json").write_text(json.dumps({"pooling_mode_mean_tokens": True}))
     return made
 
 

@@ -7,9 +7,12 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors import safe_open
 
-from helpers.training import apart, batch_of, live
-from rerank_core import CheckpointError, Head, ModelSpec, Template, TokenVectors
+import rerank_core
+from helpers.plain import assert_close
+from helpers.training import DOCS, QUERIES, apart, batch_of, live
+from rerank_core import CheckpointError, Head, ModelSpec, Reranker, Template, TokenVectors, write_spec
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.trainable import TrainableVectors
 from rerank_core.scorer import Batch
@@ -152,6 +155,27 @@ def test_the_projection_of_a_live_module_is_trained(tmp_path: Path, kind: str) -
         layers[0].weight.neg_()
     assert not torch.allclose(served(scorer, batch), before)
     assert ("projection.0.weight" in module.state_dict()) == (kind == "own")
+
+
+@pytest.mark.parametrize("bias", [True, False])
+@pytest.mark.parametrize("kind", ["cosine", "maxsim"])
+def test_a_saved_module_is_served_with_its_projection(tmp_path: Path, kind: str, bias: bool) -> None:
+    """transformers saves the module with its projection; the spec names the layers' weights, and scores are equal."""
+    names = ("projection.0.weight", "projection.1.weight")
+    heads = {"cosine": Head.cosine("mean", names), "maxsim": Head.maxsim("sum", TokenVectors(projection=names))}
+    spec = ModelSpec(name="tiny", template=TEMPLATE, head=heads[kind])
+    directory = tiny_encoder(tmp_path / "model", "bert")
+    module, plain = live(directory, ModelSpec(name="tiny", template=TEMPLATE, head=Head.cosine("mean")))
+    width = module.config.hidden_size
+    module.projection = torch.nn.Sequential(torch.nn.Linear(width, 9, bias=bias), torch.nn.Linear(9, 6, bias=bias))
+    scorer = scorer_of(module, plain.tokenizer, spec)
+    expected = Reranker.from_scorer(scorer, spec).rerank(QUERIES[0], DOCS).scores()
+    module.save_pretrained(directory)
+    write_spec(spec, directory)
+
+    assert_close(expected, rerank_core.load(directory, device="cpu").rerank(QUERIES[0], DOCS).scores())
+    with safe_open(directory / "model.safetensors", "pt") as file:
+        assert set(names) <= set(file.keys())
 
 
 def test_hidden_states_in_half_precision_meet_layers_in_float32(tmp_path: Path) -> None:
