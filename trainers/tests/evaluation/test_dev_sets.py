@@ -16,10 +16,12 @@ import rerank_core
 from rerank_core import InputError, Reranker
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
+from rerank_core.testing import tiny_encoder
 from rerank_trainers.evaluation.corpus_set import CorpusSet
 from rerank_trainers.evaluation.dev_data import DevData, DevPart
 from rerank_trainers.evaluation.dev_sets import DevSets
 from rerank_trainers.evaluation.pair_set import PairSet, spearman
+from rerank_trainers.loop.prepare import live_reranker
 from rerank_trainers.retrieval.corpus import Corpus
 
 TEXTS = [f"The {animal} eats {food}." for animal in ("panda", "bear", "otter") for food in ("bamboo", "fish", "eggs")]
@@ -182,6 +184,14 @@ def test_a_cross_encoder_cannot_search(encoder: Path) -> None:
         DevSets.of(parts("found"), "nDCG@10").evaluate(reranker)
 
 
+def test_a_search_is_refused_before_a_model_is_loaded(prepared: Prepared, rows: MakeRows) -> None:
+    """A run of a cross-encoder with a corpus does not get as far as its checkpoint."""
+    with pytest.raises(
+        InputError, match=r"data\.eval\.found searches a corpus, and the model reads query and document"
+    ):
+        prepared("model.checkpoint=missing", "train.metric=found/RR@10", rows=rows(8), dev=parts("found"))
+
+
 def test_spearman_is_scipys() -> None:
     """With ties on both sides."""
     draw = random.Random(5)
@@ -216,6 +226,25 @@ def test_dev_data_is_a_sequence_of_all_rows() -> None:
     assert DevData.of(RANKED).parts[0].name == ""
     assert DevData.of(data) is data
     assert DevSets.of(RANKED).metric == "nDCG@10"
+
+
+def test_a_model_in_training_searches_the_corpus(
+    prepared: Prepared, rows: MakeRows, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The corpus is encoded with the current weights at every evaluation, so the result is that of the served model."""
+    start = tiny_encoder(tmp_path_factory.mktemp("start"), "bert")
+    run = prepared(
+        "model.kind=embedding", f"model.checkpoint={start}", "objective=infonce", "train.metric=found/nDCG@10",
+        "train.learning_rate=0.5", rows=rows(8), dev=parts("found", "alike"),
+    )  # fmt: skip
+    before = run.evaluate()
+    run.train()
+    after = run.evaluate()
+    assert before is not None
+    assert after is not None
+    assert run.trainer.state.best_metric == after.values["found/nDCG@10"]
+    served = DevSets.of(parts("found", "alike"), "found/nDCG@10").evaluate(live_reranker(run.model))
+    assert served.values == after.values
 
 
 def test_training_keeps_the_checkpoint_of_the_deciding_set(prepared: Prepared, rows: MakeRows) -> None:

@@ -90,10 +90,21 @@ class DevSets:
         """The rows of all sets that are measured."""
         return [row for one in self.sets.values() for row in one.rows]
 
-    @property
-    def searches(self) -> bool:
-        """Whether a set searches a corpus, for which a model must encode documents alone."""
-        return any(isinstance(one, CorpusSet) for one in self.sets.values())
+    def check_search(self, *, encodes: bool) -> None:
+        """Refuse a set that searches a corpus for a model that cannot, before it is loaded.
+
+        Args:
+            encodes: whether the model encodes documents alone.
+
+        Raises:
+            InputError: names the set.
+        """
+        for name, one in self.sets.items():
+            if isinstance(one, CorpusSet) and not encodes:
+                raise InputError(
+                    f"data.eval.{name} searches a corpus, and the model reads query and document together; rank "
+                    "candidates instead: rows with documents (`rerank train mine`), as data.eval: {NAME: FILE}"
+                )
 
     @property
     def left_out(self) -> list[str]:

@@ -101,8 +101,8 @@ class Steps:
         if plan.crowded and not self._reported and self.rank == 0:
             self._reported = True
             _LOG.warning(
-                "data.unique_texts: %d of %d rows of epoch %d share a text with another row of their step, because the "
-                "text occurs in more rows than there are steps with room; objectives ignore such pairs",
+                "data.unique_texts: %d of %d rows of epoch %d share a text with another row of their step, because no "
+                "other step had room for them; objectives ignore such pairs",
                 plan.crowded,
                 sum(map(len, plan.steps)),
                 self.epoch,

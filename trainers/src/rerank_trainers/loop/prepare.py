@@ -91,6 +91,7 @@ def plan_run(
     groups = TrainingDataset.of(rows, config.data, train.seed, objective.needs)
     dev = None if dev_rows is None else DevSets.of(dev_rows, train.metric, scale=groups.scale)
     if dev is not None:
+        dev.check_search(encodes=kind.in_batch)
         train = dataclasses.replace(train, metric=dev.metric)
     args = arguments_of(train, evaluates=dev is not None)
     check_schedule(args, resume_checks.steps_of(config, rows))
