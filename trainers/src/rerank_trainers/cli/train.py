@@ -1,4 +1,4 @@
-"""``rerank train reranker`` and ``rerank train llm``: train from a configuration and flags, and publish."""
+"""``rerank train reranker``, ``llm``, ``embedding`` and ``colbert``: train from a configuration and publish."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, S
 from rerank_trainers.config.parse import parse_config, read_config, set_values
 from rerank_trainers.config.recipes import RECIPES, merge_configs
 
-__all__ = ["llm", "reranker"]
+__all__ = ["colbert", "embedding", "llm", "reranker"]
 
 _INTERRUPTED = 130  # exit code of Ctrl-C
 
@@ -110,6 +110,69 @@ def llm(
     if like is not None:
         flags.setdefault("model", {})["like"] = like
     _launch("llm", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json)
+
+
+def embedding(
+    config: _Config = None,
+    train: _Train = None,
+    evaluate: _Eval = None,
+    model: _Model = None,
+    out: _Out = None,
+    objective: Objective = None,
+    label_range: LabelRange = None,
+    scores_are: ScoresAreFlag = None,
+    on_error: OnErrorFlag = None,
+    encoding: Encoding = None,
+    settings: Settings = None,
+    resume: _Resume = False,
+    overwrite: _Overwrite = False,
+    dry_run: _DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune an embedding model: one vector per text, compared by the cosine.
+
+    \b
+    Examples:
+      rerank train embedding --train train.jsonl --eval dev.jsonl --model mini
+      rerank train embedding --train train.jsonl --model BAAI/bge-small-zh-v1.5 --set model.matryoshka=[512,256,128]
+      rerank train embedding --train scored.jsonl --model mini --objective kl
+    """
+    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
+    flags = _flags(data, model, out, objective)
+    _launch(
+        "embedding", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
+    )
+
+
+def colbert(
+    config: _Config = None,
+    train: _Train = None,
+    evaluate: _Eval = None,
+    model: _Model = None,
+    out: _Out = None,
+    objective: Objective = None,
+    label_range: LabelRange = None,
+    scores_are: ScoresAreFlag = None,
+    on_error: OnErrorFlag = None,
+    encoding: Encoding = None,
+    settings: Settings = None,
+    resume: _Resume = False,
+    overwrite: _Overwrite = False,
+    dry_run: _DryRun = False,
+    as_json: AsJson = False,
+) -> None:
+    """Fine-tune a late-interaction model: one vector per token, compared by MaxSim.
+
+    \b
+    Examples:
+      rerank train colbert --train train.jsonl --eval dev.jsonl --model mini --set publish.average_with_start=0.5
+      rerank train colbert --train train.jsonl --model bert-base-chinese --set model.width=128
+    """
+    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
+    flags = _flags(data, model, out, objective)
+    _launch(
+        "colbert", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
+    )
 
 
 def _flags(data: dict[str, Any], model: str | None, out: str | None, objective: str | None) -> dict[str, Any]:

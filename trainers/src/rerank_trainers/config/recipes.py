@@ -1,6 +1,7 @@
-"""Default settings of `rerank train reranker` and `rerank train llm`; the user's configuration overrides them.
+"""Default settings of each command that trains; the user's configuration overrides them.
 
-The values are those of FlagEmbedding's and sentence-transformers' examples: starting points, not tuned optima.
+The values are those of FlagEmbedding's, sentence-transformers' and RAG-Retrieval's examples: starting points, not
+tuned optima.
 """
 
 from __future__ import annotations
@@ -20,6 +21,16 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "model": {"kind": "llm", "max_length": 1024, "lora": {"r": 32, "alpha": 64}},
         "objective": "softmax_ce",
         "train": {"learning_rate": 1e-4, "batch_size": 16},
+    },
+    "embedding": {
+        "model": {"kind": "embedding", "max_length": 512},
+        "objective": "infonce",
+        "train": {"learning_rate": 2e-5, "batch_size": 64},
+    },
+    "colbert": {
+        "model": {"kind": "colbert", "max_length": 256},
+        "objective": "infonce",
+        "train": {"learning_rate": 1e-5, "batch_size": 32},
     },
 }
 

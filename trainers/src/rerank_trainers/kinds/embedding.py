@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from rerank_core import Head, InputError, ModelSpec
@@ -11,6 +13,9 @@ from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.kinds.vectors import VectorKind
 from rerank_trainers.model.kind import Loaded
 from rerank_trainers.model.source import Source
+from rerank_trainers.objectives.base import Objective
+from rerank_trainers.objectives.matryoshka import Matryoshka
+from rerank_trainers.publish.folders.embedding import write_embedding
 
 __all__ = ["Embedding"]
 
@@ -56,6 +61,25 @@ class Embedding(VectorKind):
     def bare(self, head: Head) -> Head:
         return replace(head, modules=())
 
+    def objective(self, objective: Objective, config: ModelConfig) -> Objective:
+        """The objective at each Matryoshka width."""
+        if not config.matryoshka:
+            return objective
+        return Matryoshka(objective, config.matryoshka, config.matryoshka_weights or None)
+
+    def widths(self, config: ModelConfig, scorer: Any) -> tuple[int, ...]:
+        """See `ModelKind.widths`."""
+        widest = max(config.matryoshka, default=0)
+        if widest > scorer.width:
+            raise InputError(
+                f"model.matryoshka has {widest}, and the vectors have {scorer.width} values; use at most {scorer.width}"
+            )
+        return tuple(sorted((width for width in config.matryoshka if width < scorer.width), reverse=True))
+
+    def finish(self, folder: Path, spec: ModelSpec, widths: Sequence[int]) -> None:
+        """Write the files of sentence-transformers."""
+        write_embedding(folder, spec, widths=widths)
+
     def temperature(self, spec: ModelSpec) -> float:
         """FlagEmbedding's and RAG-Retrieval's temperature of cosines."""
         return 0.02
@@ -71,7 +95,7 @@ def _append_end(tokenizer: Any) -> None:
     Raises:
         InputError: it has no end token.
     """
-    from tokenizers.processors import Sequence, TemplateProcessing
+    from tokenizers import processors
 
     ids = tokenizer("a")["input_ids"]
     if ids and ids[-1] in tokenizer.all_special_ids:
@@ -82,9 +106,9 @@ def _append_end(tokenizer: Any) -> None:
             "eos_token, or model.pooling=mean"
         )
     raw = tokenizer.backend_tokenizer
-    end = TemplateProcessing(
+    end = processors.TemplateProcessing(
         single=f"$A {tokenizer.eos_token}",
         pair=f"$A {tokenizer.eos_token} $B:1 {tokenizer.eos_token}:1",
         special_tokens=[(tokenizer.eos_token, tokenizer.eos_token_id)],
     )
-    raw.post_processor = end if raw.post_processor is None else Sequence([raw.post_processor, end])
+    raw.post_processor = end if raw.post_processor is None else processors.Sequence([raw.post_processor, end])

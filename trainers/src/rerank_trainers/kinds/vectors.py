@@ -20,8 +20,6 @@ from rerank_core.options import Options
 from rerank_trainers.config.schema import Config, ModelConfig
 from rerank_trainers.model.kind import Loaded, ModelKind
 from rerank_trainers.model.source import Source, tokenizer_of
-from rerank_trainers.objectives.base import Objective
-from rerank_trainers.objectives.matryoshka import Matryoshka
 from rerank_trainers.publish.folders.dense import write_dense
 
 __all__ = ["VectorKind"]
@@ -112,12 +110,6 @@ class VectorKind(ModelKind):
     def trained_in_full(self, fresh: Sequence[str]) -> list[str]:
         """The layers after the encoder, whether they are new or not."""
         return [_LAYERS]
-
-    def objective(self, objective: Objective, config: ModelConfig) -> Objective:
-        """The objective at each Matryoshka width."""
-        if not config.matryoshka:
-            return objective
-        return Matryoshka(objective, config.matryoshka, config.matryoshka_weights or None)
 
     def check(self, config: Config) -> None:
         """As `ModelKind.check`; also refuses prompts of other sides and settings for language models."""

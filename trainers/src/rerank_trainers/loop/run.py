@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, TypeVar
 
 from rerank_core import Reranker
+from rerank_core.backends.torch import scorer_of
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.parse import write_config
 from rerank_trainers.config.schema import Config
@@ -119,11 +120,24 @@ class Run:
 
 
 def live_reranker(model: models.Model) -> Reranker:
-    """The model in training as a `Reranker`, through the serving pipeline."""
-    return Reranker.from_scorer(model.scorer, model.spec)
+    """The model in training as a `Reranker`, through the serving pipeline. It warns of no language: the one that it is
+    trained on may be new to it."""
+    return Reranker.from_scorer(model.scorer, replace(model.spec, languages=()))
 
 
 def measure(dev: DevSets, model: models.Model) -> Result:
-    """Evaluate a dev set with the current weights, in float32."""
+    """Evaluate a dev set with the current weights, in float32, at the full width and at each Matryoshka width."""
     with in_float32(model.module):
-        return dev.evaluate(live_reranker(model))
+        return dev.evaluate([("", live_reranker(model)), *((str(width), _cut(model, width)) for width in model.widths)])
+
+
+def _cut(model: models.Model, width: int) -> Reranker:
+    """The model in training with vectors of ``width``."""
+    spec = replace(
+        model.spec,
+        languages=(),
+        options=tuple(
+            replace(option, default=width) if option.name == "truncate_dim" else option for option in model.spec.options
+        ),
+    )
+    return Reranker.from_scorer(scorer_of(model.plain, model.scorer.tokenizer, spec), spec)

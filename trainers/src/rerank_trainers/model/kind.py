@@ -136,8 +136,19 @@ class ModelKind(ABC):
         """Settings of ``model`` that a checkpoint without its configuration shows."""
         return {}
 
+    def widths(self, config: ModelConfig, scorer: Any) -> tuple[int, ...]:
+        """The Matryoshka widths below the full one, widest first.
+
+        Raises:
+            InputError: a width above that of the model's vectors.
+        """
+        return ()
+
     def write(self, module: Any, spec: ModelSpec, folder: Path) -> None:  # noqa: B027 -- most kinds have no such part
         """Write the parts of a model that are not in transformers' files, such as layers after the encoder."""
+
+    def finish(self, folder: Path, spec: ModelSpec, widths: Sequence[int]) -> None:  # noqa: B027 -- as above
+        """Write the files by which other libraries open a published folder."""
 
     def extra_config(self, spec: ModelSpec) -> dict[str, Any]:
         """Keys of the published ``config.json`` that other libraries read."""

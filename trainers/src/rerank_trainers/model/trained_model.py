@@ -34,6 +34,7 @@ class Model:
         base: ``plugin:model`` whose options and code the published folder needs; None if it needs none.
         fresh: names of weights that started at random.
         origin: the checkpoint as named in the configuration.
+        widths: Matryoshka widths below the full one, at which it is also evaluated.
     """
 
     kind: ModelKind
@@ -44,6 +45,7 @@ class Model:
     base: str | None
     fresh: tuple[str, ...]
     origin: str
+    widths: tuple[int, ...] = ()
 
     @property
     def plain(self) -> Any:
@@ -102,7 +104,9 @@ def open_model(config: ModelConfig, kind: ModelKind, *, name: str, frozen_bias: 
     scorer = scorer_of(plain, tokenizer, spec)
     if not isinstance(scorer, Trainable):
         raise InputError(f"a {type(scorer).__name__} cannot be trained here")
-    return Model(kind, module, tokenizer, spec, scorer, base_name(source, spec), tuple(fresh), config.checkpoint)
+    base = base_name(source, spec)
+    widths = kind.widths(config, scorer)
+    return Model(kind, module, tokenizer, spec, scorer, base, tuple(fresh), config.checkpoint, widths)
 
 
 def _use_packed_attention(module: Any) -> None:

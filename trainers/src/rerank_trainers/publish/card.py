@@ -65,19 +65,28 @@ def public_name(origin: str) -> str:
     return hub_name_of(origin) or Path(origin).resolve().name
 
 
-def card(spec: ModelSpec, kind: ModelKind, facts: CardFacts, *, dtype: str, scaling: Scaling | None = None) -> str:
+def card(
+    spec: ModelSpec,
+    kind: ModelKind,
+    facts: CardFacts,
+    *,
+    dtype: str,
+    scaling: Scaling | None = None,
+    folder: Path | None = None,
+) -> str:
     """The README.md of a published folder.
 
     Args:
         spec: the published spec.
         scaling: calibration written into the weights; None for none.
+        folder: the published folder, whose files show which libraries read it.
     """
     parts = [
         _front_matter(spec, kind, facts),
         f"# {spec.name}\n",
         *([spec.description + "\n"] if spec.description else []),
         _what(spec, kind, facts, dtype, scaling),
-        _use(spec, scaling),
+        _use(spec, scaling, folder),
         _metrics(facts),
         _calibration(spec, facts, scaling),
         _data(facts),
@@ -113,7 +122,7 @@ def _what(spec: ModelSpec, kind: ModelKind, facts: CardFacts, dtype: str, scalin
     return f"{kind.sentence}{origin}.{read} Weights are {dtype}; rerank-core shows {shown}.\n"
 
 
-def _use(spec: ModelSpec, scaling: Scaling | None) -> str:
+def _use(spec: ModelSpec, scaling: Scaling | None, folder: Path | None) -> str:
     sigmoid = ', activation="sigmoid"' if scaling is not None and spec.activation == "none" else ""
     lines = [
         "## Use\n",
@@ -123,7 +132,7 @@ def _use(spec: ModelSpec, scaling: Scaling | None) -> str:
         f'ranking = reranker.rerank("what is a panda?", ["a bear", "a car"]{sigmoid})',
         "```\n",
     ]
-    return "\n".join([*lines, *plain_use(spec)]) + "\n"
+    return "\n".join([*lines, *plain_use(spec, folder)]) + "\n"
 
 
 def _metrics(facts: CardFacts) -> str:
@@ -190,6 +199,7 @@ def _settings_rows(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
         (f"{part.weight:g} × " if part.weight != 1 else "")
         + part.name
         + (f" {json.dumps(dict(part.options))}" if part.options else "")
+        + ("" if part.temperature is None else f", temperature {part.temperature:g}")
         for part in config.objective
     )
     settings: list[tuple[str, Any]] = [
@@ -201,6 +211,10 @@ def _settings_rows(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
         ("max length", model.max_length),
         ("max query length", model.max_query_length),
         ("dropout", model.dropout),
+        ("pooling", model.pooling),
+        ("width of the vectors", model.width),
+        ("MaxSim", model.reduce),
+        ("Matryoshka widths", ", ".join(map(str, model.matryoshka)) or None),
     ]
     if model.lora is not None:
         bits = f", base in {model.lora.bits} bits" if model.lora.bits else ""
@@ -215,6 +229,7 @@ def _settings_rows(config: Config, facts: CardFacts) -> list[tuple[str, str]]:
         ("gradient clipping", f"{train.clip:g}"),
         ("precision", train.precision),
         ("seed", train.seed),
+        ("average with the start", config.publish.average_with_start or None),
     ]
     return [(name, str(value)) for name, value in settings if value is not None]
 

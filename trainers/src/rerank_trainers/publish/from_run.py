@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from rerank_core import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.schema import Config, PublishConfig
 from rerank_trainers.evaluation.dev_sets import DevSets
 from rerank_trainers.evaluation.metrics import Result
-from rerank_trainers.loop.prepare import Run, live_reranker
+from rerank_trainers.loop.run import Run, measure
 from rerank_trainers.loop.run_record import read_record
+from rerank_trainers.model.averaging import average, start_weights
 from rerank_trainers.model.checkpoint_files import state_of
 from rerank_trainers.model.checkpoints import config_beside, find_checkpoint, open_checkpoint
 from rerank_trainers.model.kind import Kinds
@@ -82,17 +84,24 @@ def publish_checkpoint(
     check_target(directory, overwrite=overwrite)
     folder = find_checkpoint(Path(source), checkpoint)
     run_config = config_beside(folder)
+    settings = config or (PublishConfig() if run_config is None else run_config.publish)
     model = open_checkpoint(folder, kinds, None if run_config is None else run_config.model)
+    if settings.average_with_start:
+        if run_config is None:
+            raise InputError(
+                f"publish.average_with_start needs the configuration of the run, and {str(folder)!r} was moved out of "
+                "its run; publish it from there"
+            )
+        average(model, start_weights(run_config.model, model.kind), settings.average_with_start)
     dev = after = None
     if dev_rows is not None:
         if run_config is None:
             dev = DevSets.of(dev_rows)
         else:
             dev = DevSets.of(dev_rows, run_config.train.metric, scale=run_config.data.label_scale())
-        after = dev.evaluate(live_reranker(model))
+        after = measure(dev, model)
     facts = CardFacts(origin=None) if run_config is None else _facts(run_config, folder.parent.parent)
     facts = replace(facts, after=after, **_progress(folder))
-    settings = config or (PublishConfig() if run_config is None else run_config.publish)
     return publish(model, directory, settings, facts=facts, probes=_probes(dev), overwrite=overwrite)
 
 

@@ -117,7 +117,7 @@ def publish(
         expected, rounding = _rounded(twin, getattr(torch, config.dtype), model, pairs, expected)
     with staging_folder(target) as folder:
         _write(twin.to(getattr(torch, config.dtype)), model, spec, folder)
-        text = card(spec, model.kind, facts, dtype=config.dtype, scaling=scaling)
+        text = card(spec, model.kind, facts, folder=folder, dtype=config.dtype, scaling=scaling)
         (folder / "README.md").write_text(text, encoding="utf-8")
         del twin  # frees the memory for the fresh process
         reloaded, elsewhere = _scores_in_fresh_process(folder, pairs)
@@ -223,6 +223,7 @@ def _write(module: Any, model: Model, spec: ModelSpec, folder: Path) -> None:
     inputs = ["input_ids", *(["token_type_ids"] if model.scorer.typed else []), "attention_mask"]
     _amend(folder / "tokenizer_config.json", {"model_input_names": inputs})
     _amend(folder / "config.json", model.kind.extra_config(spec))
+    model.kind.finish(folder, spec, model.widths)
 
 
 def _amend(path: Path, more: dict[str, Any]) -> None:
