@@ -39,9 +39,13 @@ def layer(
     return Projection("a test", width_in, weight, drawn(width) if bias else None, activation=activation, residual=extra)
 
 
-def encoder(folder: Path, family: str) -> Path:
+def encoder(folder: Path, family: str, tokenizer: Path | None = None) -> Path:
     """An encoder (``bert``, ``xlm-roberta``, ``modernbert``) or a decoder without its output layer, whose tokenizer
-    puts an end token behind every text."""
+    puts an end token behind every text.
+
+    Args:
+        tokenizer: a folder with the tokenizer of an encoder; by default a tiny one.
+    """
     if family in DECODERS:
         tiny_causal_lm(folder, family, std=0.2)
         file = folder / "tokenizer.json"
@@ -74,15 +78,22 @@ def encoder(folder: Path, family: str) -> Path:
         said = json.loads(file.read_text(encoding="utf-8")) | {"model_input_names": ["input_ids", "attention_mask"]}
         file.write_text(json.dumps(said), encoding="utf-8")
     else:
-        tiny_encoder(folder, family, std=0.3)  # type: ignore[arg-type]
+        tiny_encoder(folder, family, tokenizer=tokenizer, std=0.3)  # type: ignore[arg-type]
     return folder
 
 
 def published(
-    folder: Path, family: str, head: Head, layers: Sequence[Projection] = (), names: Sequence[str] = (), **more: Any
+    folder: Path,
+    family: str,
+    head: Head,
+    layers: Sequence[Projection] = (),
+    names: Sequence[str] = (),
+    *,
+    tokenizer: Path | None = None,
+    **more: Any,
 ) -> ModelSpec:
     """Write the encoder, the layers and ``reranker.json``; return the spec that they are loaded with."""
-    encoder(folder, family)
+    encoder(folder, family, tokenizer)
     write_projection(folder, layers, names)
     write_spec(ModelSpec("tiny", head=head, **{"max_length": 128, **more}), folder)
     with rerank_core.load(folder, device="cpu") as reranker:

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 import torch
 from helpers.separate_folders import DOCS, PAIRS, QUERIES, WIDTH, layer, our_scores, our_vectors, published
+from safetensors.torch import load_file, save_file
 
 import rerank_core
 from rerank_core import Head, InputError, ModelOption, ModelSpec, Template
@@ -57,6 +58,52 @@ def test_the_vectors_are_ours(family: str, pooling: Any, projected: bool, tmp_pa
         torch.tensor(our_scores(tmp_path)).view(len(QUERIES), len(DOCS)),
         atol=1e-5, rtol=0,
     )  # fmt: skip
+
+
+TEXTS = ["What's a panda?", "大熊猫，吃什么？", "naïve café — 1998's final", "a\tb\n c", "ＡＢＣ ﬁsh", "🐼 bamboo"]
+REAL = [("bert", "bert-base-uncased"), ("bert", "bert-base-chinese"), ("xlm-roberta", "xlm-roberta")]
+
+
+@pytest.mark.data
+@pytest.mark.parametrize(("family", "name"), REAL)
+@pytest.mark.parametrize("query", ["query: {query}", "为这个句子生成表示以用于检索相关文章：{query}", "{query}"])
+def test_real_tokenizers(family: str, name: str, query: str, data: Path, tmp_path: Path) -> None:
+    """A prompt is tokenized together with the text behind it, in both libraries."""
+    template = Template.each(query, "passage: {doc}")
+    tokenizer = data / "tokenizers" / name
+    spec = published(tmp_path, family, Head.cosine("mean"), template=template, tokenizer=tokenizer)
+    write_embedding(tmp_path, spec)
+    model = opened(tmp_path)
+
+    for side, prompt in (("query", "query"), ("doc", "document")):
+        ours = torch.cat(our_vectors(tmp_path, TEXTS, side))
+        torch.testing.assert_close(vectors(model, TEXTS, prompt), ours, atol=1e-5, rtol=0)
+
+
+def test_a_folder_in_half_precision(tmp_path: Path) -> None:
+    """Read in float32 by both libraries."""
+    names = ["2_Dense"]
+    spec = published(tmp_path, "bert", Head.cosine("mean", names), [layer(WIDTH, 8).half()], names, template=PROMPTS)
+    weights = {name: tensor.half() for name, tensor in load_file(tmp_path / "model.safetensors").items()}
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    write_embedding(tmp_path, spec)
+
+    ours = torch.cat(our_vectors(tmp_path, DOCS, "doc"))
+    torch.testing.assert_close(vectors(opened(tmp_path), DOCS, "document"), ours, atol=1e-5, rtol=0)
+
+
+def test_a_folder_without_our_settings_is_the_same_model(tmp_path: Path) -> None:
+    """The recogniser of sentence-transformers' folders reads all that is written."""
+    names = ["2_Dense"]
+    spec = published(tmp_path, "bert", Head.cosine("cls", names), [layer(WIDTH, 8)], names, template=PROMPTS)
+    write_embedding(tmp_path, spec, widths=(8, 4))
+    expected = our_scores(tmp_path)
+    (tmp_path / "reranker.json").unlink()
+
+    assert our_scores(tmp_path) == pytest.approx(expected, abs=1e-6)
+    with rerank_core.load(tmp_path, device="cpu") as reranker:
+        assert reranker.spec.head == spec.head
+        assert reranker.spec.max_length == spec.max_length
 
 
 def test_products_without_normalisation(tmp_path: Path) -> None:

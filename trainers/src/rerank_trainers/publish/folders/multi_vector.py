@@ -67,11 +67,15 @@ def write_multi_vector(late: LateFolder) -> None:
 
 
 def _skip_lists(late: LateFolder) -> list[tuple[list[str], list[str]]]:
-    """Words without a vector, and the sides on which they have none."""
+    """Words without a vector, and the sides on which they have none; one list at least, for a mask is needed where
+    queries are filled up."""
     both, docs = ["query", "document"], ["document"]
-    lists = [(late.skipped, both if late.vectors.skip_in_queries else docs)]
-    if late.vectors.skip_first:
-        lists.append((late.frame[0][:1], both))
+    everywhere = late.frame[0][:1] if late.vectors.skip_first else []
+    if late.vectors.skip_in_queries:
+        everywhere = everywhere + late.skipped
+    lists = [(everywhere, both)] if everywhere else []
+    if not lists or (late.skipped and not late.vectors.skip_in_queries):
+        lists.append((late.skipped, docs))
     return lists
 
 
