@@ -86,7 +86,7 @@ def published(
     folder: Path,
     family: str,
     head: Head,
-    layers: Sequence[Projection] = (),
+    layers: Sequence[torch.nn.Module] = (),
     names: Sequence[str] = (),
     *,
     tokenizer: Path | None = None,

@@ -80,6 +80,19 @@ def test_real_tokenizers(family: str, name: str, query: str, data: Path, tmp_pat
         torch.testing.assert_close(vectors(model, TEXTS, prompt), ours, atol=1e-5, rtol=0)
 
 
+def test_a_layer_norm_of_the_start_is_written(tmp_path: Path) -> None:
+    """As some embedding models of sentence-transformers have one."""
+    norm = torch.nn.LayerNorm(8)
+    torch.nn.init.normal_(norm.weight)
+    torch.nn.init.normal_(norm.bias)
+    names = ["2_Dense", "3_LayerNorm"]
+    spec = published(tmp_path, "bert", Head.cosine("mean", names), [layer(WIDTH, 8), norm], names, template=PROMPTS)
+    write_embedding(tmp_path, spec)
+
+    ours = torch.cat(our_vectors(tmp_path, DOCS, "doc"))
+    torch.testing.assert_close(vectors(opened(tmp_path), DOCS, "document"), ours, atol=1e-5, rtol=0)
+
+
 def test_a_folder_in_half_precision(tmp_path: Path) -> None:
     """Read in float32 by both libraries."""
     names = ["2_Dense"]

@@ -1,8 +1,8 @@
-"""`write_dense`: layers after an encoder in the format of sentence-transformers' ``Dense``."""
+"""Layers after an encoder in the formats of sentence-transformers: ``Dense`` and ``LayerNorm``."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +13,7 @@ from rerank_core import InputError
 from rerank_core.backends.torch.side_layers.projection import Projection
 from rerank_trainers.publish.folders.json_files import write_json
 
-__all__ = ["write_dense", "write_projection"]
+__all__ = ["write_dense", "write_layer", "write_projection"]
 
 
 def write_projection(folder: Path, layers: Iterable[torch.nn.Module], names: Sequence[str]) -> None:
@@ -21,7 +21,7 @@ def write_projection(folder: Path, layers: Iterable[torch.nn.Module], names: Seq
 
     Args:
         folder: the published folder.
-        layers: `Projection` objects in the order in which they are applied, such as a module's ``projection``.
+        layers: in the order in which they are applied, such as a module's ``projection``; see `write_layer`.
         names: a folder's name for each, such as ``1_Dense``.
 
     Raises:
@@ -31,9 +31,24 @@ def write_projection(folder: Path, layers: Iterable[torch.nn.Module], names: Seq
     if len(given) != len(names):
         raise InputError(f"there are {len(given)} layers and the names {list(names)!r}; give one name per layer")
     for layer, name in zip(given, names, strict=True):
-        if not isinstance(layer, Projection):
-            raise InputError(f"the layer {name!r} is a {type(layer).__name__}; only a Projection can be written")
-        write_dense(folder / name, layer)
+        write_layer(folder / name, layer)
+
+
+def write_layer(folder: Path, layer: torch.nn.Module) -> None:
+    """Write a `Projection` (`write_dense`) or a LayerNorm into its folder. Readers know the class by the settings.
+
+    Raises:
+        InputError: a layer of another class.
+    """
+    if isinstance(layer, Projection):
+        write_dense(folder, layer)
+    elif isinstance(layer, torch.nn.LayerNorm) and layer.bias is not None:
+        write_json(folder / "config.json", {"dimension": layer.normalized_shape[0]})
+        _save(folder, {"norm.weight": layer.weight, "norm.bias": layer.bias})
+    else:
+        raise InputError(
+            f"the layer {folder.name!r} is a {type(layer).__name__}; a Projection and a LayerNorm can be written"
+        )
 
 
 def write_dense(folder: Path, layer: Projection) -> None:
@@ -53,8 +68,11 @@ def write_dense(folder: Path, layer: Projection) -> None:
     }
     if layer.has_residual:  # earlier releases have no such setting
         config["use_residual"] = True
-    folder.mkdir(parents=True, exist_ok=True)
     write_json(folder / "config.json", config)
+    _save(folder, weights)
+
+
+def _save(folder: Path, weights: Mapping[str, torch.Tensor | None]) -> None:
     save_file(
         {name: tensor.detach().cpu().contiguous() for name, tensor in weights.items() if tensor is not None},
         folder / "model.safetensors",
