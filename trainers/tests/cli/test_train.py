@@ -85,7 +85,7 @@ def test_flags_win_over_the_file_and_set_over_flags(folder: Path) -> None:
     assert told["train"]["out"] == "from-flag"
     assert told["train"]["epochs"] == 7
     assert told["train"]["learning_rate"] == 3e-5
-    assert told["objective"] == [{"name": "ranknet", "weight": 1.0, "options": {}}]
+    assert told["objective"] == [{"name": "ranknet", "weight": 1.0, "options": {}, "temperature": None}]
     assert told["rows"] == 4
     assert not (folder / "from-flag").exists()
 

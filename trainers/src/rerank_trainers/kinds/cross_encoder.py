@@ -43,9 +43,13 @@ class CrossEncoder(ModelKind):
         module, fresh = load_classifier(source.directory, config, tokenizer, start_head(source))
         return Loaded(module, tokenizer, spec, fresh)
 
-    def trained_in_full(self, fresh: Sequence[str]) -> list[str]:
+    def trained_in_full(self, module: Any, fresh: Sequence[str]) -> list[str]:
         """Layers that start at random, such as a pooler, without the two that peft trains in full by itself."""
-        return [name for name in super().trained_in_full(fresh) if not {"classifier", "score"} & set(name.split("."))]
+        return [
+            name
+            for name in super().trained_in_full(module, fresh)
+            if not {"classifier", "score"} & set(name.split("."))
+        ]
 
     def extra_config(self, spec: ModelSpec) -> dict[str, Any]:
         """The activation; without this key sentence-transformers applies a sigmoid to every model with one label."""

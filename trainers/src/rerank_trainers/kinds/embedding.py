@@ -74,7 +74,7 @@ class Embedding(VectorKind):
             raise InputError(
                 f"model.matryoshka has {widest}, and the vectors have {scorer.width} values; use at most {scorer.width}"
             )
-        return tuple(sorted((width for width in config.matryoshka if width < scorer.width), reverse=True))
+        return tuple(sorted(config.matryoshka, reverse=True))
 
     def finish(self, folder: Path, spec: ModelSpec, widths: Sequence[int]) -> None:
         """Write the files of sentence-transformers."""

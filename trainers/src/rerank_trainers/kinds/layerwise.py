@@ -41,7 +41,7 @@ class LayerwiseModel(ModelKind):
         module, head, fresh = load_layerwise(source, config, TextTokenizer.from_transformers(tokenizer))
         return Loaded(module, tokenizer, replace(spec, head=head), fresh)
 
-    def trained_in_full(self, fresh: Sequence[str]) -> list[str]:
+    def trained_in_full(self, module: Any, fresh: Sequence[str]) -> list[str]:
         """The heads."""
         return ["linear_head"]
 

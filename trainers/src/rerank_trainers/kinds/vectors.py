@@ -107,9 +107,9 @@ class VectorKind(ModelKind):
         module.projection = torch.nn.Sequential(made).requires_grad_(True)
         return [f"{_LAYERS}.{name}" for name, _ in module.projection.named_parameters()]
 
-    def trained_in_full(self, fresh: Sequence[str]) -> list[str]:
+    def trained_in_full(self, module: Any, fresh: Sequence[str]) -> list[str]:
         """The layers after the encoder, whether they are new or not."""
-        return [_LAYERS]
+        return [_LAYERS] if hasattr(module, _LAYERS) else []
 
     def check(self, config: Config) -> None:
         """As `ModelKind.check`; also refuses prompts of other sides and settings for language models."""

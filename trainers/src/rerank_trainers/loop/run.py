@@ -127,8 +127,10 @@ def live_reranker(model: models.Model) -> Reranker:
 
 def measure(dev: DevSets, model: models.Model) -> Result:
     """Evaluate a dev set with the current weights, in float32, at the full width and at each Matryoshka width."""
+    scorer: Any = model.scorer
+    cut = [(str(width), _cut(model, width)) for width in model.widths if width < scorer.width]
     with in_float32(model.module):
-        return dev.evaluate([("", live_reranker(model)), *((str(width), _cut(model, width)) for width in model.widths)])
+        return dev.evaluate([("", live_reranker(model)), *cut])
 
 
 def _cut(model: models.Model, width: int) -> Reranker:

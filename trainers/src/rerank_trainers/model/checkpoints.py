@@ -95,6 +95,8 @@ def open_checkpoint(directory: Path, kinds: Kinds, config: ModelConfig | None = 
     adapter = is_adapter(directory)
     if not adapter:
         settings = replace(settings, checkpoint=str(directory), like=None, template=None, answers=(), revision=None)
+        # Its reranker.json has these.
+        settings = replace(settings, pooling=None, width=None, prompts=None, reduce=None, tokens=None)
     model = open_model(settings, kind, name=spec.name)
     tokenizer = tokenizer_of(directory)
     held = merge_into(model.module, directory).whole if adapter else {}

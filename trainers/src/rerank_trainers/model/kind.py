@@ -91,7 +91,7 @@ class ModelKind(ABC):
             InputError: settings that do not fit the model.
         """
 
-    def trained_in_full(self, fresh: Sequence[str]) -> list[str]:
+    def trained_in_full(self, module: Any, fresh: Sequence[str]) -> list[str]:
         """Names of modules that are trained in full beside adapters: those with weights that start at random."""
         return sorted({name.rpartition(".")[0] for name in fresh})
 
@@ -137,7 +137,7 @@ class ModelKind(ABC):
         return {}
 
     def widths(self, config: ModelConfig, scorer: Any) -> tuple[int, ...]:
-        """The Matryoshka widths below the full one, widest first.
+        """The Matryoshka widths, widest first.
 
         Raises:
             InputError: a width above that of the model's vectors.

@@ -34,7 +34,7 @@ class Model:
         base: ``plugin:model`` whose options and code the published folder needs; None if it needs none.
         fresh: names of weights that started at random.
         origin: the checkpoint as named in the configuration.
-        widths: Matryoshka widths below the full one, at which it is also evaluated.
+        widths: Matryoshka widths, at which it is evaluated too.
     """
 
     kind: ModelKind
@@ -95,7 +95,7 @@ def open_model(config: ModelConfig, kind: ModelKind, *, name: str, frozen_bias: 
         _use_packed_attention(module)
     elif module.config._attn_implementation == packing.NAME:  # as its plugin loaded it
         packing.set_attention(module, "sdpa")
-    module = with_lora(module, config, kind.trained_in_full(fresh), task=kind.lora_task)
+    module = with_lora(module, config, kind.trained_in_full(module, fresh), task=kind.lora_task)
     if frozen_bias:
         _freeze_bias(module)
     plain = plain_module(module)

@@ -1,0 +1,180 @@
+"""Embedding and late-interaction models from opening to publishing: settings, checkpoints, adapters, averages."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from helpers.runs import MakeRows, Prepared, folder, same, trained, weights
+
+import rerank_core
+from rerank_core import Head, InputError
+from rerank_core.testing import tiny_causal_lm, tiny_encoder
+from rerank_trainers.kinds import KINDS
+from rerank_trainers.loop.run import live_reranker
+from rerank_trainers.model.averaging import average, start_weights
+from rerank_trainers.publish.from_run import publish_checkpoint, publish_run
+
+DOCS = ["a bear from China", "the capital of France", "大熊猫吃竹子", ""]
+
+
+@pytest.fixture(scope="module")
+def bare(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny BERT without a head."""
+    return tiny_encoder(tmp_path_factory.mktemp("bare"), "bert")
+
+
+@pytest.fixture(scope="module")
+def decoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny Qwen3."""
+    return tiny_causal_lm(tmp_path_factory.mktemp("qwen3"), "qwen3", std=0.1)
+
+
+def scores(reranker: Any) -> list[float]:
+    return [score for query in ("panda?", "法国") for score in reranker.rerank(query, DOCS, activation="none").scores()]
+
+
+KIND = {
+    "embedding": ("model.kind=embedding", "model.width=24", 'model.prompts={"query": "query: ", "document": "text: "}'),
+    "plain": ("model.kind=embedding", "model.pooling=cls"),
+    "colbert": ("model.kind=colbert", "model.width=16", "model.width_bias=true"),
+    "mean": ("model.kind=colbert", "model.width=0", "model.reduce=mean", 'model.tokens={"skip_first": true}'),
+}
+
+
+@pytest.mark.parametrize("kind", KIND)
+def test_a_model_is_published_with_equal_scores(
+    prepared: Prepared, bare: Path, rows: MakeRows, tmp_path: Path, kind: str
+) -> None:
+    """In a fresh process and, where it reads such models, in sentence-transformers; a checkpoint gives the same folder,
+    and training goes on from it with the same scores."""
+    run = prepared(f"model.checkpoint={bare}", "objective=infonce", *KIND[kind], rows=rows(9))
+    run.train()
+    found = publish_run(run, tmp_path / "out")
+    assert found.deviation <= 1e-5
+    assert max(found.elsewhere.values()) <= 1e-5
+    assert "sentence-transformers" in found.elsewhere
+    live = scores(live_reranker(run.model))
+    assert len(set(live)) > 4
+    assert scores(rerank_core.load(tmp_path / "out")) == pytest.approx(live, abs=1e-5)
+
+    publish_checkpoint(run.config.train.out, tmp_path / "again", KINDS)
+    assert scores(rerank_core.load(tmp_path / "again")) == pytest.approx(live, abs=1e-5)
+
+    more = prepared(f"model.checkpoint={tmp_path / 'out'}", "objective=infonce", KIND[kind][0], rows=rows(9))
+    assert more.model.fresh == ()
+    assert scores(live_reranker(more.model)) == pytest.approx(live, abs=1e-5)
+
+
+@pytest.mark.parametrize("kind", ["embedding", "colbert"])
+def test_resuming_is_exact(prepared: Prepared, bare: Path, rows: MakeRows, kind: str) -> None:
+    """From a checkpoint in the middle, dropout on: weights equal to the bit, those of the new layer included."""
+    told = (f"model.checkpoint={bare}", "objective=infonce", *KIND[kind], "model.dropout=0.1", "train.eval_steps=2",
+            "train.epochs=2", "train.batch_size=4", "train.learning_rate=0.01", "train.keep_checkpoints=9")  # fmt: skip
+    whole = prepared(*told, rows=rows(9), dev=rows(5))
+    start = weights(whole)
+    end = trained(whole)
+    assert not torch.equal(start["projection.0.weight"], end["projection.0.weight"])
+    again = prepared(*told, f"train.out={whole.config.train.out}", rows=rows(9), dev=rows(5))
+    assert same(trained(again, resume=str(folder(whole, 2))), end)
+
+
+def test_a_decoder_reads_its_end_token(prepared: Prepared, decoder: Path, rows: MakeRows, tmp_path: Path) -> None:
+    """Last-token pooling, an end token after each text, adapters merged when published."""
+    run = prepared(
+        f"model.checkpoint={decoder}", "model.kind=embedding", "objective=infonce", 'model.lora={"r": 4}',
+        "train.learning_rate=0.01", rows=rows(9),
+    )  # fmt: skip
+    assert run.model.spec.head == Head.cosine("last")
+    assert run.model.scorer.packed
+    end = run.model.tokenizer.eos_token_id
+    assert run.model.scorer.tokenizer.raw.encode("panda").ids[-1] == end
+    before = scores(live_reranker(run.model))
+    run.train()
+    live = scores(live_reranker(run.model))
+    assert live != pytest.approx(before, abs=1e-3)
+    found = publish_run(run, tmp_path / "out")
+    assert max(found.elsewhere.values()) <= 1e-5
+    assert not (tmp_path / "out" / "adapter_config.json").exists()
+    assert scores(rerank_core.load(tmp_path / "out")) == pytest.approx(live, abs=1e-5)
+
+
+def test_each_width_is_measured_and_recorded(prepared: Prepared, bare: Path, rows: MakeRows, tmp_path: Path) -> None:
+    """Matryoshka: the metrics of every width are those of the folder loaded with `truncate_dim`."""
+    run = prepared(
+        f"model.checkpoint={bare}", "model.kind=embedding", "objective=infonce", "model.matryoshka=[16, 8, 32]",
+        rows=rows(9), dev=rows(7),
+    )  # fmt: skip
+    assert run.model.widths == (32, 16, 8)
+    found = run.evaluate()
+    assert found is not None
+    assert {"nDCG@10", "nDCG@10 (16)", "nDCG@10 (8)"} <= set(found.values)
+    publish_run(run, tmp_path / "out")
+    assert run.dev is not None
+    short = run.dev.evaluate(rerank_core.load(tmp_path / "out", truncate_dim=8))
+    assert short.queries["nDCG@10"] == pytest.approx(found.queries["nDCG@10 (8)"])
+    assert json.loads((tmp_path / "out" / "config.json").read_text())["matryoshka_dimensions"] == [32, 16, 8]
+
+
+def test_the_published_average_lies_between_start_and_end(prepared: Prepared, bare: Path, rows: MakeRows) -> None:
+    """Every weight but those that were new; of adapters their product."""
+    told = (f"model.checkpoint={bare}", "objective=infonce", *KIND["embedding"], "train.learning_rate=0.05")
+    run = prepared(*told, rows=rows(9))
+    begin = weights(run)
+    end = trained(run)
+    average(run.model, start_weights(run.config.model, run.model.kind), 0.25)
+    for name, weight in run.model.module.named_parameters():
+        expected = end[name] if name == "projection.0.weight" else 0.75 * end[name] + 0.25 * begin[name]
+        torch.testing.assert_close(weight.detach(), expected)
+
+    run = prepared(f"model.checkpoint={bare}", "objective=infonce", "model.kind=colbert", "model.width=0",
+                   'model.lora={"r": 4, "dropout": 0}', "train.learning_rate=0.05", rows=rows(9))  # fmt: skip
+    run.train()
+    merged = publishable(run.model)
+    average(run.model, start_weights(run.config.model, run.model.kind), 0.25)
+    halfway, begin = publishable(run.model), start_weights(run.config.model, run.model.kind)
+    assert any(not torch.equal(merged[name], begin[name]) for name in merged)
+    for name, value in halfway.items():
+        torch.testing.assert_close(value, 0.75 * merged[name] + 0.25 * begin[name], rtol=1e-4, atol=1e-6)
+    with pytest.raises(InputError, match="from 0 to 1"):
+        average(run.model, {}, 1.5)
+
+
+def publishable(model: Any) -> dict[str, torch.Tensor]:
+    from rerank_trainers.model.lora import merged
+
+    return dict(merged(model.module).state_dict())
+
+
+@pytest.mark.parametrize(
+    ("told", "said"),
+    [
+        (("model.kind=cross-encoder", "objective=infonce"), "compares all texts of a step"),
+        (("model.kind=colbert", "objective=embed_distill"), "reads one vector per text"),
+        (("model.kind=colbert", "model.matryoshka=[8]"), "served at one width"),
+        (("model.kind=embedding", "model.matryoshka=[4096]"), "use at most"),
+        (("model.kind=embedding", 'model.prompts={"doc": "x"}'), "keys are 'query' and 'document'"),
+        (("model.kind=embedding", 'model.answers=["yes"]'), "for an LLM"),
+        (("model.kind=embedding", "model.width=-1"), "0 .no layer. or more"),
+        (("model.kind=colbert", 'model.tokens={"skipfirst": true}'), "its fields are"),
+        (("model.kind=embedding", "publish.calibrate=true"), "set data.eval"),
+    ],
+)
+def test_settings_that_do_not_fit_are_refused(prepared: Prepared, bare: Path, told: tuple[str, ...], said: str) -> None:
+    """Before a step is taken, naming the setting."""
+    with pytest.raises(InputError, match=said):
+        prepared(f"model.checkpoint={bare}", "objective=infonce", *told)
+
+
+def test_word_embeddings_can_be_frozen(prepared: Prepared, bare: Path, rows: MakeRows) -> None:
+    """The table keeps its values, and the other weights are trained."""
+    run = prepared(f"model.checkpoint={bare}", "model.kind=embedding", "objective=infonce",
+                   "model.freeze_embeddings=true", "train.learning_rate=0.01", rows=rows(9))  # fmt: skip
+    begin = weights(run)
+    end = trained(run)
+    table = "embeddings.word_embeddings.weight"
+    assert torch.equal(begin[table], end[table])
+    assert not torch.equal(begin["embeddings.LayerNorm.weight"], end["embeddings.LayerNorm.weight"])
