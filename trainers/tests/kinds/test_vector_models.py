@@ -178,3 +178,39 @@ def test_word_embeddings_can_be_frozen(prepared: Prepared, bare: Path, rows: Mak
     table = "embeddings.word_embeddings.weight"
     assert torch.equal(begin[table], end[table])
     assert not torch.equal(begin["embeddings.LayerNorm.weight"], end["embeddings.LayerNorm.weight"])
+
+
+def test_bge_m3_starts_with_its_own_layer(prepared: Prepared, rows: MakeRows, tmp_path: Path) -> None:
+    """RAG-Retrieval looks for `colbert_linear.pt` beside a hub id, finds none, and trains a random layer unasked. Here
+    the layer is that of the file, a folder without the file is refused, and the published folder has the file again."""
+    m3 = tiny_encoder(tmp_path / "m3", "xlm-roberta")
+    like = ("model.kind=colbert", "model.like=bge-m3-colbert", "objective=infonce", f"model.checkpoint={m3}")
+    width = json.loads((m3 / "config.json").read_text())["hidden_size"]
+    layer, sparse = torch.nn.Linear(width, width), torch.nn.Linear(width, 1)
+    torch.save(sparse.state_dict(), m3 / "sparse_linear.pt")
+    with pytest.raises(rerank_core.CheckpointError, match=r"colbert_linear.pt is missing"):
+        prepared(*like)
+    torch.save(layer.state_dict(), m3 / "colbert_linear.pt")
+    run = prepared(*like, rows=rows(9))
+    assert run.model.fresh == ()
+    torch.testing.assert_close(run.model.module.projection[0].weight, layer.weight)
+    served = rerank_core.load("bge-m3-colbert", checkpoint=str(m3))
+    assert scores(live_reranker(run.model)) == pytest.approx(scores(served), abs=1e-5)
+    run.train()
+    publish_run(run, tmp_path / "out")
+    saved = torch.load(tmp_path / "out" / "colbert_linear.pt", weights_only=True)
+    torch.testing.assert_close(saved["weight"], run.model.module.projection[0].weight.detach())
+    assert not torch.equal(saved["weight"], layer.weight)
+
+
+def test_a_prompt_may_replace_that_of_the_checkpoint(prepared: Prepared) -> None:
+    """`mini-multilingual`'s words are compressed: its table is read out, stays as it is, and its prompts are kept."""
+    pytest.importorskip("rerank_mini")
+    run = prepared("model.checkpoint=mini-multilingual", "model.kind=embedding", "objective=infonce")
+    template = run.model.spec.template
+    assert (template.query, template.doc) == ("query: {query}", "passage: {doc}")
+    table = run.model.module.get_input_embeddings()
+    assert (tuple(table.weight.shape), table.weight.requires_grad) == ((250037, 384), False)
+    served = rerank_core.load("mini-multilingual", score="cosine")
+    expected = served.rerank("大熊猫吃什么？", DOCS[:3]).scores()
+    assert live_reranker(run.model).rerank("大熊猫吃什么？", DOCS[:3]).scores() == pytest.approx(expected, abs=1e-5)

@@ -33,9 +33,11 @@ class Embedding(VectorKind):
     sentence = "An embedding model: the score is the cosine of the query's and the document's vector"
 
     def serves(self, spec: ModelSpec) -> bool:
-        """Whether a model has one vector per text."""
+        """Whether a model has one vector per text. The layers of late interaction are for vectors of tokens."""
         head = spec.head
-        return head is not None and (head.kind == "cosine" or (head.kind == "maxsim" and head.pooling is not None))
+        if head is None or head.kind == "cosine":
+            return head is not None
+        return head.kind == "maxsim" and head.pooling is not None and not (head.vectors and head.vectors.projection)
 
     def head(self, config: ModelConfig, like: ModelSpec | None) -> Head:
         """The pooling of the configuration, else of the followed model, else the mean."""

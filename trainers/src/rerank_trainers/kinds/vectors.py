@@ -67,11 +67,13 @@ class VectorKind(ModelKind):
             CheckpointError: files that cannot be loaded.
             InputError: a width that does not fit.
         """
-        if source.own is None:
-            assert spec.head is not None
+        # A model that is named in `model.like` says how the checkpoint is read, its layers included.
+        own = source.own or (source.follows if config.like else None)
+        assert spec.head is not None
+        if own is None or config.width is not None:
             start = replace(spec, head=self.bare(spec.head), options=())
         else:
-            start = replace(source.own, sha256={})
+            start = replace(own, sha256={})
         options = {"device": "cpu", "dtype": "float32", "checkpoint": str(source.directory)}
         scorer = build(start, Options.of(start, options))
         assert isinstance(scorer, TorchScorer)
@@ -80,21 +82,20 @@ class VectorKind(ModelKind):
             pooler.requires_grad_(False)  # reads no token vector, and DistributedDataParallel waits for its gradient
         if config.dropout is not None:
             _set_dropout(module, config.dropout)
-        fresh = self._new_layer(module, source, config)
+        fresh = self._new_layer(module, config, known=own is not None)
         layers = getattr(module, _LAYERS, ())
         folders = tuple(f"{self.first_folder + number}_Dense" for number in range(len(layers)))
         if config.freeze_embeddings or (config.freeze_embeddings is None and source.unpacked):
             module.get_input_embeddings().requires_grad_(False)
-        assert spec.head is not None
         spec = replace(spec, head=self.with_folders(spec.head, folders))
         return Loaded(module, tokenizer_of(source.directory), spec, fresh)
 
-    def _new_layer(self, module: Any, source: Source, config: ModelConfig) -> list[str]:
+    def _new_layer(self, module: Any, config: ModelConfig, *, known: bool) -> list[str]:
         """Add or remove the layer that the configuration asks for; returns the names of its weights."""
         old = getattr(module, _LAYERS, None)
         width = config.width
         if width is None:
-            width = 0 if old is not None or source.own is not None else self.new_width
+            width = 0 if known else self.new_width
             if not width:
                 return []
         if old is not None:
