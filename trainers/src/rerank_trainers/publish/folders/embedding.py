@@ -27,10 +27,10 @@ def write_embedding(folder: Path, spec: ModelSpec, *, widths: Sequence[int] = ()
 
     Args:
         folder: has the encoder, its tokenizer, and the layers that the head's ``modules`` name.
-        widths: the widths that the model was trained for (Matryoshka). ``config.json`` gets them as
-            ``matryoshka_dimensions``, the key that vLLM reads; it stays there when sentence-transformers saves the
-            model again. Where the model's option ``truncate_dim`` has a default, sentence-transformers cuts vectors to
-            it.
+        widths: the widths that the model was trained for (Matryoshka). ``config.json`` gets them and that of the whole
+            vector as ``matryoshka_dimensions``, the key that vLLM reads; it stays there when sentence-transformers
+            saves the model again. Where the model's option ``truncate_dim`` has a default, sentence-transformers cuts
+            vectors to it.
 
     Raises:
         InputError: another head, a template that prompts cannot express, or a width that the vectors do not have.
@@ -76,7 +76,7 @@ def write_embedding(folder: Path, spec: ModelSpec, *, widths: Sequence[int] = ()
         settings["truncate_dim"] = kept
     write_json(folder / "config_sentence_transformers.json", settings)
     if widths:
-        more = {"is_matryoshka": True, "matryoshka_dimensions": sorted(set(widths), reverse=True)}
+        more = {"is_matryoshka": True, "matryoshka_dimensions": sorted({*widths, width}, reverse=True)}
         write_json(folder / "config.json", config | more)
     drop_chat_template(folder)
 
