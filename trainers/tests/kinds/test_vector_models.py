@@ -214,3 +214,31 @@ def test_a_prompt_may_replace_that_of_the_checkpoint(prepared: Prepared) -> None
     served = rerank_core.load("mini-multilingual", score="cosine")
     expected = served.rerank("大熊猫吃什么？", DOCS[:3]).scores()
     assert live_reranker(run.model).rerank("大熊猫吃什么？", DOCS[:3]).scores() == pytest.approx(expected, abs=1e-5)
+
+
+def test_a_folder_of_sentence_transformers_goes_on(prepared: Prepared, rows: MakeRows, tmp_path: Path) -> None:
+    """Its pooling, layers with their activation, and prompts are those of the start and of the published folder."""
+    from sentence_transformers import SentenceTransformer
+    from sentence_transformers.sentence_transformer.modules import Dense, Normalize, Pooling, Transformer
+
+    made = SentenceTransformer(
+        modules=[
+            Transformer(str(tiny_encoder(tmp_path / "base", "bert"))),
+            Pooling(32, pooling_mode="cls"),
+            Dense(32, 24, activation_function=torch.nn.Tanh()),
+            Normalize(),
+        ],
+        prompts={"query": "find: ", "document": ""},
+    )
+    made.save(str(tmp_path / "start"))
+    run = prepared(f"model.checkpoint={tmp_path / 'start'}", "model.kind=embedding", "objective=infonce", rows=rows(9))
+    assert run.model.fresh == ()
+    assert run.model.spec.head == Head.cosine("cls", ["2_Dense"])
+    assert run.model.spec.template.query == "find: {query}"
+    live = scores(live_reranker(run.model))
+    expected = made.similarity(made.encode(["find: panda?", "find: 法国"]), made.encode(DOCS)).flatten().tolist()
+    assert live == pytest.approx(expected, abs=1e-5)
+    run.train()
+    found = publish_run(run, tmp_path / "out")
+    assert max(found.deviation, *found.elsewhere.values()) <= 1e-5
+    assert scores(live_reranker(run.model)) != pytest.approx(live, abs=1e-4)

@@ -20,7 +20,7 @@ from rerank_core.options import Options
 from rerank_trainers.config.schema import Config, ModelConfig
 from rerank_trainers.model.kind import Loaded, ModelKind
 from rerank_trainers.model.source import Source, tokenizer_of
-from rerank_trainers.publish.folders.dense import write_dense
+from rerank_trainers.publish.folders.dense import write_layer
 
 __all__ = ["VectorKind"]
 
@@ -124,7 +124,7 @@ class VectorKind(ModelKind):
     def write(self, module: Any, spec: ModelSpec, folder: Path) -> None:
         """Write each layer after the encoder as a Dense folder of sentence-transformers."""
         for number, layer in enumerate(getattr(module, _LAYERS, ())):
-            write_dense(folder / f"{self.first_folder + number}_Dense", layer)
+            write_layer(folder / f"{self.first_folder + number}_Dense", layer)
 
 
 def _prompts(prompts: Mapping[str, str] | None) -> dict[str, str]:

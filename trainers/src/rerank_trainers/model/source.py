@@ -95,7 +95,8 @@ def source_of(config: ModelConfig, kind: ModelKind) -> Source:
     if plugin is not None and like is not None:
         return Source(directory.resolve(), like, f"{plugin.name}:{like.name}", own, packed)
     # A published folder keeps the options and the code of the base that it names.
-    base = read_json(directory / FILE_NAME).get("base") if like is not None and like is named else None
+    described = like is not None and like is named and (directory / FILE_NAME).is_file()
+    base = read_json(directory / FILE_NAME).get("base") if described else None
     return Source(directory.resolve(), like, base, own)
 
 

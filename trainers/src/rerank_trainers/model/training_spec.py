@@ -27,7 +27,7 @@ def spec_to_train(source: Source, config: ModelConfig, kind: ModelKind, name: st
             f"model.like is {like.name!r}, whose score is a {like.head.kind if like.head else 'program'!r}; a "
             f"{kind.name!r} needs {' or '.join(map(repr, kind.heads))}"
         )
-    template = _template(config, kind, like)
+    template = _template(source, config, kind)
     changed: dict[str, Any] = {
         "name": _slug(config.name or name),
         "checkpoint": str(source.directory),
@@ -58,11 +58,13 @@ def base_name(source: Source, spec: ModelSpec) -> str | None:
     return source.follows_name if needed else None
 
 
-def _template(config: ModelConfig, kind: ModelKind, like: ModelSpec | None) -> Template:
+def _template(source: Source, config: ModelConfig, kind: ModelKind) -> Template:
     """The template of the configuration, else that of the kind, which may be the followed model's.
 
-    Marks that only code of the followed model can fill in are replaced by the defaults of its options.
+    Marks that the published folder could not fill in are replaced by the defaults of the followed model's options: its
+    code is not used, or no plugin declares these options.
     """
+    like = source.follows
     if config.template is not None:
         return _own_template(config, kind, like)
     template = kind.template(config, like)
@@ -72,7 +74,8 @@ def _template(config: ModelConfig, kind: ModelKind, like: ModelSpec | None) -> T
             f"a {kind.name!r} follows a template: set model.like to one of {known or 'the models of rerank-llm'}, or "
             "model.template and model.answers to your own"
         )
-    if like is None or kind.keeps_code or like.scorer is None:
+    declared = source.follows_name is not None
+    if like is None or (declared and (kind.keeps_code or like.scorer is None)):
         return template
     texts = {_mark(option): option.text(option.default) for option in like.options}
 
