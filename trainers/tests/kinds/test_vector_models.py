@@ -41,6 +41,7 @@ KIND = {
     "embedding": ("model.kind=embedding", "model.width=24", 'model.prompts={"query": "query: ", "document": "text: "}'),
     "plain": ("model.kind=embedding", "model.pooling=cls"),
     "colbert": ("model.kind=colbert", "model.width=16", "model.width_bias=true"),
+    "adapters": ("model.kind=colbert", "model.width=16", 'model.lora={"r": 4}'),
     "mean": ("model.kind=colbert", "model.width=0", "model.reduce=mean", 'model.tokens={"skip_first": true}'),
 }
 

@@ -123,7 +123,10 @@ class VectorKind(ModelKind):
 
     def write(self, module: Any, spec: ModelSpec, folder: Path) -> None:
         """Write each layer after the encoder as a Dense folder of sentence-transformers."""
-        for number, layer in enumerate(getattr(module, _LAYERS, ())):
+        layers: Any = getattr(module, _LAYERS, ())
+        if hasattr(layers, "modules_to_save"):  # peft's wrapper of the original and the trained layers
+            layers = layers.modules_to_save[layers.active_adapters[0]]
+        for number, layer in enumerate(layers):
             write_layer(folder / f"{self.first_folder + number}_Dense", layer)
 
 
