@@ -17,7 +17,7 @@ import resource
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,8 +41,8 @@ def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **opti
         """Steps over rows in the order of the file; a run shuffles them."""
 
         def __iter__(self) -> Iterator[list[Item]]:
-            for start in range(0, self.rows, self.batch_size):
-                step = range(start, min(start + self.batch_size, self.rows))
+            for start in range(0, len(rows), work["batch"]):
+                step = range(start, min(start + work["batch"], len(rows)))
                 yield [Item(row, self.epoch, 1 / len(step)) for row in step]
 
     rows = [
@@ -50,8 +50,11 @@ def ours(directory: str, work: dict[str, Any], arguments: dict[str, Any], **opti
         for number, (query, docs) in enumerate(work["groups"])
     ]
     settings = {
-        "model": {"checkpoint": directory, "max_length": work["max_length"], "layout": options.get("layout", "packed")},
-        "data": {"group_size": 0},
+        "model": {
+            "checkpoint": directory, "max_length": work["max_length"], "layout": options.get("layout", "packed"),
+            **options.get("model", {}),
+        },
+        "data": {"group_size": 0, "unique_texts": False},
         "objective": options.get("objective", "softmax_ce"),
         "train": {
             "out": arguments["output_dir"], "batch_size": work["batch"], "max_steps": arguments["max_steps"],
@@ -203,15 +206,15 @@ def timed(trainer: Any, steps: int, requests: Iterator[str], reply: Callable[[fl
     trainer.train()
 
 
-def main(name: str, directory: str) -> None:
-    """Serve one of ``ENGINES``: answers have the seconds, the first losses and the peak memory in bytes."""
+def main(name: str, directory: str, engines: Mapping[str, Make] = ENGINES) -> None:
+    """Serve one of the engines: answers have the seconds, the first losses and the peak memory in bytes."""
     write = open_reply()
     requests = iter(sys.stdin.readline, "")
     first = next(requests, None)
     if first is None:
         return
     work = json.loads(Path(json.loads(first)["file"]).read_text(encoding="utf-8"))
-    make = ENGINES[name]
+    make = engines[name]
     with tempfile.TemporaryDirectory() as scratch:
         losses = losses_of(make, directory, work, Path(scratch) / "check")
 

@@ -1,0 +1,60 @@
+"""Tables of docs/training.md on the speed and memory of training embedding and late-interaction models."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+__all__ = ["memory", "speed"]
+
+RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "vector_speed.json"
+NOT_RUN = "not run yet"
+KINDS = {"embedding": "embedding", "colbert": "ColBERT, width 128"}
+PEERS = {
+    "embedding": {
+        "sentence-transformers": "sentence-transformers, MultipleNegativesRankingLoss",
+        "sentence-transformers-cached": "sentence-transformers, the same with GradCache",
+    },
+    "colbert": {
+        "sentence-transformers-colbert": "sentence-transformers, MultiVectorMultipleNegativesRankingLoss",
+    },
+}
+QUERIES = (32, 1024)
+
+
+def _read(file: Path) -> dict[str, Any]:
+    found: dict[str, Any] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    return found
+
+
+def speed(file: Path = RESULTS) -> str:
+    """A row for each other trainer: our tokens per second, and how many times as long it takes."""
+    cells = {cell["shape"].partition("-")[0]: cell["engines"] for cell in _read(file).get("cells", [])}
+    rows = ["| model | our tokens/s | other trainer | times as long |", "|---|--:|---|--:|"]
+    for kind, peers in PEERS.items():
+        engines = cells.get(kind, {})
+        ours = f"{engines['ours']['tokens_per_second']:,}" if engines else NOT_RUN
+        for name, words in peers.items():
+            figures = engines.get(name, {})
+            ratio = f"{figures['ratio']:.2f}" if "ratio" in figures else figures.get("error", NOT_RUN)
+            rows.append(f"| {KINDS[kind]} | {ours} | {words} | {ratio} |")
+    return "\n".join(rows)
+
+
+def memory(file: Path = RESULTS) -> str:
+    """A row for each kind and number of queries in a step: the process's largest memory, and that of its vectors."""
+    found = {(row["kind"], row["queries"]): row for row in _read(file).get("memory", [])}
+    rows = [
+        "| model | queries a step | tokens | vectors, MB | peak, MB | of the smaller step |",
+        "|---|--:|--:|--:|--:|--:|",
+    ]
+    for kind, words in KINDS.items():
+        for queries in QUERIES:
+            row, least = found.get((kind, queries)), found.get((kind, QUERIES[0]))
+            cells = [NOT_RUN] * 4
+            if row and least:
+                sizes = [f"{row['vector_bytes'] / 2**20:.1f}", f"{row['peak'] / 2**20:,.0f}"]
+                cells = [f"{row['tokens']:,}", *sizes, f"{row['peak'] / least['peak']:.2f}"]
+            rows.append("| " + " | ".join([words, f"{queries:,}", *cells]) + " |")
+    return "\n".join(rows)
