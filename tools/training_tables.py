@@ -34,7 +34,7 @@ def settings() -> str:
                 (
                     "`objective`",
                     "`bce`",
-                    "objective name, or a list of objectives (`name`, `weight`, `options`), summed by weight.",
+                    "objective name, or a list of objectives (`name`, `weight`, `options`, `temperature`), summed by weight.",
                 )
             )
             continue

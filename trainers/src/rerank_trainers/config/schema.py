@@ -84,7 +84,7 @@ class ModelConfig:
             checkpoint's choice, or else ``sum``.
         tokens: for ``colbert``: which tokens have a vector, and how queries are expanded: fields of `TokenVectors`,
             such as ``{"skip_first": true, "expand_to": 32, "expand_with": "[MASK]"}``; by default the checkpoint's.
-        matryoshka: for ``embedding`` and ``colbert``: widths, such as ``[384, 256, 128]``, at each of which the
+        matryoshka: for ``embedding``: widths, such as ``[384, 256, 128]``, at each of which the
             beginning of the vector is trained to be a vector of its own.
         matryoshka_weights: weight of each of these widths; by default equal.
         freeze_embeddings: do not train the table of word embeddings; by default it is frozen only where the checkpoint
