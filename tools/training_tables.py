@@ -34,7 +34,7 @@ def settings() -> str:
                 (
                     "`objective`",
                     "`bce`",
-                    "objective name, or a list of objectives (`name`, `weight`, `options`, `temperature`), summed by weight.",
+                    "objective, or a list of them (`name`, `weight`, `options`, `temperature`), summed by weight.",
                 )
             )
             continue
