@@ -18,6 +18,7 @@ import sys
 import time
 from pathlib import Path
 
+import torch
 from parts.run import ROOT, folders
 from vectors.results import Results
 from vectors.tasks import Bench, Task, tasks
@@ -44,10 +45,13 @@ def main() -> None:
     parser.add_argument("--cache", type=Path, help="folder of training files and weights")
     parser.add_argument("--max-steps", type=int, help="of every training, for a rehearsal (with --results elsewhere)")
     parser.add_argument("--queries", type=int, help="of every test set, for a rehearsal (with --results elsewhere)")
+    parser.add_argument("--threads", type=int, help="of torch; by default one a CPU, which is slow on a busy machine")
     options = parser.parse_args()
     if (options.max_steps or options.queries) and options.results == RESULTS:
         parser.error("--max-steps and --queries are for rehearsals: name another file with --results")
     data, folder = folders()
+    if options.threads:
+        torch.set_num_threads(options.threads)
     cache = options.cache or folder / "vector-training"
     bench = Bench(data, cache, Results(options.results), options.max_steps, options.queries)
     every = list(tasks())

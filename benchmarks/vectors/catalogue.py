@@ -34,7 +34,7 @@ _SET_TOKENS = {
     "wikiqa": 75_000, "dl19": 350_000, "nfcorpus": 900_000, "scifact": 1_300_000, "cepilepsyqa": 400_000,
     "cmedir": 70_000, "cmrc": 300_000, "xquad-zh": 80_000,
 }  # fmt: skip
-_PAIR_TOKENS = {"wikiqa": 110_000, "dl19": 400_000, "cepilepsyqa": 1_250_000, "cmedir": 100_000}
+_PAIR_TOKENS = {"wikiqa": 110_000, "dl19": 400_000, "cepilepsyqa": 840_000, "cmedir": 100_000}
 
 
 @dataclass(frozen=True)
@@ -117,7 +117,7 @@ RUNS: dict[str, Run] = {
             seeds=_THREE, sets=("nfcorpus", "scifact", "dl19", "wikiqa"), shares=CURVE, widths=_CUT),
         Run("cepilepsyqa cross-encoder", "multilingual cross-encoder", "cepilepsyqa", 950_000,
             {"objective": "softmax_ce", **_CEPILEPSY}, sets=("cepilepsyqa", "cmedir"), shares=(0.0,),
-            queries={"cepilepsyqa": 120}),
+            queries={"cepilepsyqa": 80}),
         Run("nfcorpus matryoshka", "mini embedding", "nfcorpus", 1_200_000, {"objective": "infonce", **_NFCORPUS},
             model={"matryoshka": list(MATRYOSHKA)}, sets=("nfcorpus",), shares=(0.0,), widths=_CUT),
         Run("nfcorpus width 64 alone", "mini embedding", "nfcorpus", 1_200_000, {"objective": "infonce", **_NFCORPUS},

@@ -42,9 +42,10 @@ class Trained:
 
 
 def config_of(run: Run, seed: int, files: TrainingFiles, out: Path, *, max_steps: int | None = None) -> Config:
-    """The configuration of a run; ``max_steps`` shortens it to so many steps of four queries, for a rehearsal."""
+    """The configuration of a run; ``max_steps`` makes it a rehearsal of so many steps of four queries, without a dev
+    set."""
     settings = dict(run.settings)
-    more = {} if files.dev is None else {"eval": [str(files.dev)]}
+    more = {} if files.dev is None or max_steps is not None else {"eval": [str(files.dev)]}
     settings["data"] = {"on_error": "warn", **settings.get("data", {}), "train": [str(files.train)], **more}
     settings["model"] = {**STARTS[run.start], **run.model}
     fixed = {"out": str(out), "seed": seed, "device": "cpu", "keep_checkpoints": 1}
