@@ -62,6 +62,19 @@ def test_a_run_becomes_a_folder_that_serves(run: Path, tmp_path: Path) -> None:
     assert "The published weights hold" in card
 
 
+def test_the_weights_may_be_averaged_with_the_start(run: Path, encoder: Path, tmp_path: Path) -> None:
+    """All of the start is the start itself; nothing of it is the trained model."""
+    pair = [("what is a panda?", "a bear")]
+    scored = {}
+    for share in (0, 1):
+        result = called(run, tmp_path / str(share), "--average-with-start", share, "--no-eval", "--json")
+        assert result.exit_code == 0, result.output
+        assert json.loads(result.stdout)["size"] > 0
+        scored[share] = rerank_core.load(tmp_path / str(share), device="cpu").score(pair)
+    assert scored[1] == pytest.approx(rerank_core.load(encoder, device="cpu").score(pair), abs=1e-5)
+    assert scored[0] != pytest.approx(scored[1], abs=1e-4)
+
+
 def test_what_is_wrong_is_found_before_a_model_is_loaded(run: Path, tmp_path: Path) -> None:
     """No run, no such checkpoint, a target that is there, a number that is none."""
     for arguments, reason in (

@@ -52,6 +52,12 @@ def publish(
         bool | None,
         typer.Option(help="Fit the scores to the dev labels, so that their sigmoid is a probability (cross-encoders)."),
     ] = None,
+    average_with_start: Annotated[
+        float | None,
+        typer.Option(
+            min=0, max=1, metavar="SHARE", help="Publish the mean of the weights and those of the start; 0.5 is half."
+        ),
+    ] = None,
     evaluate: Annotated[
         bool, typer.Option("--eval/--no-eval", help="Evaluate the dev set of the run (data.eval) for the model card.")
     ] = True,
@@ -86,6 +92,7 @@ def publish(
         "dtype": None if dtype is None else dtype.value,
         "activation": None if activation is None else activation.value,
         "calibrate": calibrate,
+        "average_with_start": average_with_start,
     }
     settings = replace(
         PublishConfig() if config is None else config.publish,
@@ -101,6 +108,7 @@ def publish(
         ("folder", str(published.directory)),
         ("model", published.name),
         ("weights", published.dtype),
+        ("size", f"{published.size / 1e6:,.0f} MB"),
         ("probes with equal scores in a fresh process", str(published.probes)),
         ("largest difference", f"{published.deviation:.1e}"),
         *(

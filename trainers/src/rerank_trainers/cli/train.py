@@ -234,4 +234,5 @@ def _report(outcome: Any) -> None:
     if summary["interrupted"]:
         note(f"stopped at step {summary['steps']}; `--resume` continues from there")
     elif summary["published"]:
-        note(f"published; try it: rerank rank QUERY FILES --model {summary['published']}")
+        size = sum(path.stat().st_size for path in Path(summary["published"]).rglob("*") if path.is_file())
+        note(f"published, {size / 1e6:,.0f} MB; try it: rerank rank QUERY FILES --model {summary['published']}")

@@ -55,6 +55,7 @@ class Published:
         scaling: the calibration written into the weights; None for none.
         probes: number of pairs compared.
         elsewhere: ``deviation`` by other library, for the pairs that it lays out as rerank-core does.
+        size: bytes of all files.
     """
 
     directory: Path
@@ -66,6 +67,7 @@ class Published:
     scaling: Scaling | None
     probes: int
     elsewhere: Mapping[str, float]
+    size: int
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -132,7 +134,10 @@ def publish(
         }
         deviation = deviations.pop("the folder")
         replace_folder(folder, target)
-    return Published(target, spec.name, config.dtype, deviation, tolerance, rounding, scaling, len(pairs), deviations)
+    size = sum(path.stat().st_size for path in target.rglob("*") if path.is_file())
+    return Published(
+        target, spec.name, config.dtype, deviation, tolerance, rounding, scaling, len(pairs), deviations, size
+    )
 
 
 def check_target(directory: str | os.PathLike[str], *, overwrite: bool) -> Path:
@@ -178,7 +183,7 @@ def _copied(model: Model) -> Any:
 
 def _scores(module: Any, model: Model, pairs: Sequence[Pair]) -> list[float]:
     """Scores through the serving pipeline, with the row layout of training."""
-    spec = model.scorer.spec
+    spec = replace(model.scorer.spec, languages=())  # the probes are in two languages, of which it may know one
     reranker = Reranker.from_scorer(scorer_of(plain_module(module), model.scorer.tokenizer, spec), spec)
     return reranker.score(pairs)
 
