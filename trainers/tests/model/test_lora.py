@@ -181,12 +181,12 @@ def test_merging_layer_by_layer_is_pefts_own(kind: str, finished: Finished) -> N
 @pytest.mark.parametrize("kind", ["cross-encoder", "llm", "layerwise"])
 def test_best_checkpoint_is_what_is_left(kind: str, adapted: Prepared, rows: Callable[..., list[TrainingRow]]) -> None:
     """After training the adapters and heads are those of the best evaluation, not of the last step."""
-    told = ("train.max_steps=3", "train.eval_steps=1", "train.learning_rate=0.5", "train.keep_checkpoints=9")
+    told = ("train.max_steps=5", "train.eval_steps=1", "train.learning_rate=0.5", "train.keep_checkpoints=9")
     run = adapted(kind, *told, rows=rows(12), dev=rows(6))
     run.train()
     best = run.trainer.state.best_model_checkpoint
     assert best is not None
-    last = Path(best).with_name("checkpoint-3")
+    last = Path(best).with_name("checkpoint-5")
     assert str(last) != best
     live = scores(live_reranker(run.model))
     near(scores(rerank_core.load(best, device="cpu")), live)

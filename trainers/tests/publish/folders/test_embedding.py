@@ -61,12 +61,17 @@ def test_the_vectors_are_ours(family: str, pooling: Any, projected: bool, tmp_pa
 
 
 TEXTS = ["What's a panda?", "大熊猫，吃什么？", "naïve café — 1998's final", "a\tb\n c", "ＡＢＣ ﬁsh", "🐼 bamboo"]
-REAL = [("bert", "bert-base-uncased"), ("bert", "bert-base-chinese"), ("xlm-roberta", "xlm-roberta")]
+_BGE_ZH = "为这个句子生成表示以用于检索相关文章：{query}"
+REAL = [
+    ("bert", "bert-base-uncased", "query: {query}"),
+    ("bert", "bert-base-chinese", _BGE_ZH),
+    ("bert", "bert-base-chinese", "{query}"),
+    ("xlm-roberta", "xlm-roberta", "query: {query}"),  # its vocabulary takes ten seconds
+]
 
 
 @pytest.mark.data
-@pytest.mark.parametrize(("family", "name"), REAL)
-@pytest.mark.parametrize("query", ["query: {query}", "为这个句子生成表示以用于检索相关文章：{query}", "{query}"])
+@pytest.mark.parametrize(("family", "name", "query"), REAL)
 def test_real_tokenizers(family: str, name: str, query: str, data: Path, tmp_path: Path) -> None:
     """A prompt is tokenized together with the text behind it, in both libraries."""
     template = Template.each(query, "passage: {doc}")
