@@ -22,7 +22,7 @@ from rerank_trainers.loop import resume_checks
 from rerank_trainers.loop.preflight import check_out
 from rerank_trainers.loop.prepare import Run, objective_from, open_planned, plan_run, prepare
 from rerank_trainers.loop.run_record import data_facts
-from rerank_trainers.model.averaging import average, start_weights
+from rerank_trainers.model.averaging import average, start_of
 from rerank_trainers.publish.from_run import publish_run
 from rerank_trainers.publish.publish import check_target
 
@@ -168,7 +168,7 @@ def train(
     if run.interrupted or run.collapsed:
         return Outcome(run, data, before, None, None)
     if share := config.publish.average_with_start:
-        average(run.model, start_weights(config.model, run.model.kind), share)
+        average(run.model, start_of(config.model, run.model.kind), share)
     after = run.evaluate()
     if not publish or run.trainer.args.process_index != 0:
         return Outcome(run, data, before, after, None)

@@ -9,13 +9,15 @@ from typing import Any
 import pytest
 import torch
 from helpers.runs import MakeRows, Prepared, folder, same, trained, weights
+from safetensors.torch import load_file
 
 import rerank_core
 from rerank_core import Head, InputError
 from rerank_core.testing import tiny_causal_lm, tiny_encoder
+from rerank_trainers.config.schema import PublishConfig
 from rerank_trainers.kinds import KINDS
 from rerank_trainers.loop.run import live_reranker
-from rerank_trainers.model.averaging import average, start_weights
+from rerank_trainers.model.averaging import average, start_of
 from rerank_trainers.publish.from_run import publish_checkpoint, publish_run
 
 DOCS = ["a bear from China", "the capital of France", "大熊猫吃竹子", ""]
@@ -126,7 +128,7 @@ def test_the_published_average_lies_between_start_and_end(prepared: Prepared, ba
     run = prepared(*told, rows=rows(9))
     begin = weights(run)
     end = trained(run)
-    average(run.model, start_weights(run.config.model, run.model.kind), 0.25)
+    average(run.model, start_of(run.config.model, run.model.kind), 0.25)
     for name, weight in run.model.module.named_parameters():
         expected = end[name] if name == "projection.0.weight" else 0.75 * end[name] + 0.25 * begin[name]
         torch.testing.assert_close(weight.detach(), expected)
@@ -135,13 +137,29 @@ def test_the_published_average_lies_between_start_and_end(prepared: Prepared, ba
                    'model.lora={"r": 4, "dropout": 0}', "train.learning_rate=0.05", rows=rows(9))  # fmt: skip
     run.train()
     merged = publishable(run.model)
-    average(run.model, start_weights(run.config.model, run.model.kind), 0.25)
-    halfway, begin = publishable(run.model), start_weights(run.config.model, run.model.kind)
+    average(run.model, start_of(run.config.model, run.model.kind), 0.25)
+    halfway, begin = publishable(run.model), publishable(start_of(run.config.model, run.model.kind))
     assert any(not torch.equal(merged[name], begin[name]) for name in merged)
     for name, value in halfway.items():
         torch.testing.assert_close(value, 0.75 * merged[name] + 0.25 * begin[name], rtol=1e-4, atol=1e-6)
-    with pytest.raises(InputError, match="from 0 to 1"):
-        average(run.model, {}, 1.5)
+
+
+def test_a_published_checkpoint_keeps_its_new_layer(
+    prepared: Prepared, bare: Path, rows: MakeRows, tmp_path: Path
+) -> None:
+    """A checkpoint does not say that its layer was new; averaged with a layer drawn again, it would be spoilt."""
+    run = prepared(f"model.checkpoint={bare}", "objective=infonce", *KIND["embedding"], rows=rows(9))
+    run.train()
+    publish_checkpoint(run.config.train.out, tmp_path / "out", KINDS, PublishConfig(average_with_start=0.5))
+    saved = load_file(tmp_path / "out" / "2_Dense" / "model.safetensors")
+    torch.testing.assert_close(saved["linear.weight"], run.model.module.projection[0].weight.detach())
+
+
+def test_a_decoder_may_be_pooled_without_an_end_token(prepared: Prepared, decoder: Path) -> None:
+    """The mean needs no end token, so none is appended."""
+    run = prepared(f"model.checkpoint={decoder}", "model.kind=embedding", "model.pooling=mean", "objective=infonce")
+    assert run.model.spec.head == Head.cosine("mean")
+    assert run.model.scorer.tokenizer.raw.encode("panda").ids[-1] != run.model.tokenizer.eos_token_id
 
 
 def publishable(model: Any) -> dict[str, torch.Tensor]:
@@ -162,6 +180,8 @@ def publishable(model: Any) -> dict[str, torch.Tensor]:
         (("model.kind=embedding", "model.width=-1"), "0 .no layer. or more"),
         (("model.kind=colbert", 'model.tokens={"skipfirst": true}'), "its fields are"),
         (("model.kind=embedding", "publish.calibrate=true"), "set data.eval"),
+        (("model.kind=embedding", "publish.average_with_start=1.5"), "must be from 0"),
+        (("model.kind=embedding", 'model.template={"query": "{query}?"}'), "after"),
     ],
 )
 def test_settings_that_do_not_fit_are_refused(prepared: Prepared, bare: Path, told: tuple[str, ...], said: str) -> None:

@@ -61,6 +61,11 @@ def check_settings(config: Config, *, evaluates: bool) -> None:
         if fraction is not None and not 0 <= fraction < 1:
             unit = ": a fraction of the steps, not their number" if name == "train.warmup" else ""
             raise InputError(f"{name} is {fraction!r}; it must be at least 0 and below 1{unit}")
+    if not 0 <= config.publish.average_with_start <= 1:
+        raise InputError(
+            f"publish.average_with_start is {config.publish.average_with_start!r}; it must be from 0, the trained "
+            "weights, to 1, those of the start"
+        )
     if train.seed >= 2**32:
         raise InputError(f"train.seed is {short(train.seed)}; numpy takes seeds below 2**32")
     if train.max_steps != -1 and train.max_steps < 1:

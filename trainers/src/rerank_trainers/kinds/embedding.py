@@ -16,6 +16,7 @@ from rerank_trainers.model.source import Source
 from rerank_trainers.objectives.base import Objective
 from rerank_trainers.objectives.matryoshka import Matryoshka
 from rerank_trainers.publish.folders.embedding import write_embedding
+from rerank_trainers.publish.folders.prompts import prompts_of
 
 __all__ = ["Embedding"]
 
@@ -48,14 +49,21 @@ class Embedding(VectorKind):
 
     def load(self, source: Source, config: ModelConfig, spec: ModelSpec) -> Loaded:
         """As `VectorKind.load`; a decoder that is no embedding model yet reads the hidden state of an end token, which
-        its tokenizer appends from now on."""
+        its tokenizer appends from now on.
+
+        Raises:
+            InputError: the template has text that no prompt can express, so that other libraries could not open the
+                published folder.
+        """
+        prompts_of(spec)
         loaded = super().load(source, config, spec)
         if source.own is not None or not is_decoder(loaded.module):
             return loaded
-        _append_end(loaded.tokenizer)
         assert loaded.spec.head is not None
-        head = replace(loaded.spec.head, pooling=config.pooling or "last")
-        return replace(loaded, spec=replace(loaded.spec, head=head))
+        pooling = config.pooling or (loaded.spec.head.pooling if source.follows is not None else "last")
+        if pooling == "last":
+            _append_end(loaded.tokenizer)
+        return replace(loaded, spec=replace(loaded.spec, head=replace(loaded.spec.head, pooling=pooling)))
 
     def with_folders(self, head: Head, folders: tuple[str, ...]) -> Head:
         return replace(head, modules=folders)
@@ -71,6 +79,11 @@ class Embedding(VectorKind):
 
     def widths(self, config: ModelConfig, scorer: Any) -> tuple[int, ...]:
         """See `ModelKind.widths`."""
+        if config.matryoshka and not scorer.spec.head.normalize:
+            raise InputError(
+                f"model.matryoshka is {list(config.matryoshka)!r}, and the vectors of this model are not scaled to length "
+                "1, as the beginnings of Matryoshka vectors are; leave it out"
+            )
         widest = max(config.matryoshka, default=0)
         if widest > scorer.width:
             raise InputError(
@@ -83,8 +96,8 @@ class Embedding(VectorKind):
         write_embedding(folder, spec, widths=widths)
 
     def temperature(self, spec: ModelSpec) -> float:
-        """FlagEmbedding's and RAG-Retrieval's temperature of cosines."""
-        return 0.02
+        """FlagEmbedding's and RAG-Retrieval's temperature of cosines; 1 for products, which have no upper limit."""
+        return 0.02 if spec.head is not None and spec.head.normalize else 1.0
 
     def settings(self, head: Head, spec: ModelSpec) -> dict[str, Any]:
         """The pooling."""

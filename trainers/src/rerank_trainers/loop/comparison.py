@@ -53,7 +53,7 @@ def comparison_of(parts: Mapping[str, Tensor], counts: Counts | None = None, *, 
 
 @dataclass(frozen=True, eq=False)
 class _Cosine:
-    """One vector per text, of length 1."""
+    """One vector per text, compared by the product: the cosine where vectors have length 1."""
 
     queries: Tensor
     documents: Tensor

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 from rerank_core import CheckpointError, InputError, ModelSpec, UnknownModelError
@@ -88,7 +87,7 @@ def _other_kind(known: Registry, model: ModelSpec | Path) -> tuple[str, str]:
         except CheckpointError as error:
             if str(error) != unrecognised(known, model):
                 return f"a folder that cannot be read as the kind of model that its files name ({error})", ""
-            return _OTHERS["cosine"] if _embeds(model) else ("", "")
+            return "", ""
     if spec.head is None:
         return "a model that is scored by code of its own", ""
     return _OTHERS.get(spec.head.kind, ("", ""))
@@ -101,15 +100,3 @@ def unrecognised(known: Registry, directory: Path) -> str | None:
     except CheckpointError as error:
         return str(error)
     return None
-
-
-def _embeds(directory: Path) -> bool:
-    """Whether the folder holds an embedding model of sentence-transformers."""
-    path = directory / "modules.json"
-    try:
-        modules = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return False
-    return isinstance(modules, list) and any(
-        isinstance(one, dict) and str(one.get("type", "")).endswith(".Pooling") for one in modules
-    )

@@ -14,7 +14,7 @@ from rerank_trainers.evaluation.dev_sets import DevSets
 from rerank_trainers.evaluation.metrics import Result
 from rerank_trainers.loop.run import Run, measure
 from rerank_trainers.loop.run_record import read_record
-from rerank_trainers.model.averaging import average, start_weights
+from rerank_trainers.model.averaging import average, start_of
 from rerank_trainers.model.checkpoint_files import state_of
 from rerank_trainers.model.checkpoints import config_beside, find_checkpoint, open_checkpoint
 from rerank_trainers.model.kind import Kinds
@@ -92,7 +92,7 @@ def publish_checkpoint(
                 f"publish.average_with_start needs the configuration of the run, and {str(folder)!r} was moved out of "
                 "its run; publish it from there"
             )
-        average(model, start_weights(run_config.model, model.kind), settings.average_with_start)
+        average(model, start_of(run_config.model, model.kind), settings.average_with_start)
     dev = after = None
     if dev_rows is not None:
         if run_config is None:

@@ -22,8 +22,8 @@ class EmbeddingDistillation:
     """Distance of the model's vector from the teacher's, mean over the texts of a group (the query and its documents).
 
     Kim et al., *EmbedDistill: A Geometric Knowledge Distillation for Information Retrieval*, 2023; EmbedDistillLoss of
-    sentence-transformers. The model's vectors must be as wide as the teacher's: a projection of the model
-    (``model.projection``) makes them so. Under Matryoshka it reads whole vectors only.
+    sentence-transformers. The model's vectors must be as wide as the teacher's: a linear layer after
+    the encoder (``model.width``) makes them so. Under Matryoshka it reads whole vectors only.
 
     Attributes:
         distance: ``"cosine"`` (1 - cosine), ``"mse"`` (mean of the squared differences over the values of a vector), or
