@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +35,10 @@ _Model = Annotated[
 _Out = Annotated[
     str | None, typer.Option("--out", "-o", help="Folder of the run; the model is published in its subfolder final.")
 ]
+_Like = Annotated[
+    str | None,
+    typer.Option(help="Model whose template, head and limits are used, such as qwen3-reranker-0.6b or bge-m3-colbert."),
+]
 _Resume = Annotated[bool, typer.Option("--resume", help="Continue from the newest checkpoint of the run.")]
 _Overwrite = Annotated[
     bool, typer.Option("--overwrite", help="Delete the checkpoints of an earlier run and start anew.")
@@ -47,23 +51,42 @@ _DryRun = Annotated[
 ]
 
 
-def reranker(
-    config: _Config = None,
-    train: _Train = None,
-    evaluate: _Eval = None,
-    model: _Model = None,
-    out: _Out = None,
-    objective: Objective = None,
-    label_range: LabelRange = None,
-    scores_are: ScoresAreFlag = None,
-    on_error: OnErrorFlag = None,
-    encoding: Encoding = None,
-    settings: Settings = None,
-    resume: _Resume = False,
-    overwrite: _Overwrite = False,
-    dry_run: _DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+def _command(recipe: str, description: str) -> Callable[..., None]:
+    """The command that trains by a recipe."""
+
+    def command(
+        config: _Config = None,
+        train: _Train = None,
+        evaluate: _Eval = None,
+        model: _Model = None,
+        like: _Like = None,
+        out: _Out = None,
+        objective: Objective = None,
+        label_range: LabelRange = None,
+        scores_are: ScoresAreFlag = None,
+        on_error: OnErrorFlag = None,
+        encoding: Encoding = None,
+        settings: Settings = None,
+        resume: _Resume = False,
+        overwrite: _Overwrite = False,
+        dry_run: _DryRun = False,
+        as_json: AsJson = False,
+    ) -> None:
+        data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
+        flags = _flags(data, model, out, objective)
+        if like is not None:
+            flags.setdefault("model", {})["like"] = like
+        _launch(
+            recipe, config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
+        )
+
+    command.__name__ = recipe
+    command.__doc__ = description
+    return command
+
+
+reranker = _command(
+    "reranker",
     """Fine-tune a cross-encoder.
 
     \b
@@ -72,63 +95,22 @@ def reranker(
       rerank train reranker run.yaml --set train.epochs=3 --set objective=softmax_ce
       rerank train reranker run.yaml --resume
       torchrun --nproc-per-node 4 -m rerank_core train reranker run.yaml
-    """
-    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
-    flags = _flags(data, model, out, objective)
-    _launch(
-        "reranker", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
-    )
+    """,
+)
 
-
-def llm(
-    config: _Config = None,
-    train: _Train = None,
-    evaluate: _Eval = None,
-    model: _Model = None,
-    like: Annotated[str | None, typer.Option(help="Model whose template is used, such as qwen3-reranker-0.6b.")] = None,
-    out: _Out = None,
-    objective: Objective = None,
-    label_range: LabelRange = None,
-    scores_are: ScoresAreFlag = None,
-    on_error: OnErrorFlag = None,
-    encoding: Encoding = None,
-    settings: Settings = None,
-    resume: _Resume = False,
-    overwrite: _Overwrite = False,
-    dry_run: _DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+llm = _command(
+    "llm",
     """Fine-tune a causal language model as a yes-or-no reranker (LoRA; --set model.lora=null trains all weights).
 
     \b
     Examples:
       rerank train llm --train train.jsonl --eval dev.jsonl --model Qwen/Qwen3-Reranker-0.6B
       rerank train llm --train train.jsonl --model Qwen/Qwen2.5-0.5B --like qwen3-reranker-0.6b
-    """
-    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
-    flags = _flags(data, model, out, objective)
-    if like is not None:
-        flags.setdefault("model", {})["like"] = like
-    _launch("llm", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json)
+    """,
+)
 
-
-def embedding(
-    config: _Config = None,
-    train: _Train = None,
-    evaluate: _Eval = None,
-    model: _Model = None,
-    out: _Out = None,
-    objective: Objective = None,
-    label_range: LabelRange = None,
-    scores_are: ScoresAreFlag = None,
-    on_error: OnErrorFlag = None,
-    encoding: Encoding = None,
-    settings: Settings = None,
-    resume: _Resume = False,
-    overwrite: _Overwrite = False,
-    dry_run: _DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+embedding = _command(
+    "embedding",
     """Fine-tune an embedding model: one vector per text, compared by the cosine.
 
     \b
@@ -136,43 +118,19 @@ def embedding(
       rerank train embedding --train train.jsonl --eval dev.jsonl --model mini
       rerank train embedding --train train.jsonl --model BAAI/bge-small-zh-v1.5 --set model.matryoshka=[512,256,128]
       rerank train embedding --train scored.jsonl --model mini --objective kl
-    """
-    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
-    flags = _flags(data, model, out, objective)
-    _launch(
-        "embedding", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
-    )
+    """,
+)
 
-
-def colbert(
-    config: _Config = None,
-    train: _Train = None,
-    evaluate: _Eval = None,
-    model: _Model = None,
-    out: _Out = None,
-    objective: Objective = None,
-    label_range: LabelRange = None,
-    scores_are: ScoresAreFlag = None,
-    on_error: OnErrorFlag = None,
-    encoding: Encoding = None,
-    settings: Settings = None,
-    resume: _Resume = False,
-    overwrite: _Overwrite = False,
-    dry_run: _DryRun = False,
-    as_json: AsJson = False,
-) -> None:
+colbert = _command(
+    "colbert",
     """Fine-tune a late-interaction model: one vector per token, compared by MaxSim.
 
     \b
     Examples:
       rerank train colbert --train train.jsonl --eval dev.jsonl --model mini --set publish.average_with_start=0.5
       rerank train colbert --train train.jsonl --model bert-base-chinese --set model.width=128
-    """
-    data = data_settings(train, evaluate, label_range, scores_are, on_error, encoding)
-    flags = _flags(data, model, out, objective)
-    _launch(
-        "colbert", config, flags, settings or [], resume=resume, overwrite=overwrite, dry_run=dry_run, as_json=as_json
-    )
+    """,
+)
 
 
 def _flags(data: dict[str, Any], model: str | None, out: str | None, objective: str | None) -> dict[str, Any]:

@@ -81,8 +81,8 @@ class Embedding(VectorKind):
         """See `ModelKind.widths`."""
         if config.matryoshka and not scorer.spec.head.normalize:
             raise InputError(
-                f"model.matryoshka is {list(config.matryoshka)!r}, and the vectors of this model are not scaled to length "
-                "1, as the beginnings of Matryoshka vectors are; leave it out"
+                f"model.matryoshka is {list(config.matryoshka)!r}, and the vectors of this model are not scaled to "
+                "length 1, as the beginnings of Matryoshka vectors are; leave it out"
             )
         widest = max(config.matryoshka, default=0)
         if widest > scorer.width:

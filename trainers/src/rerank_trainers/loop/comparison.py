@@ -12,26 +12,18 @@ from torch.nn import functional
 
 from rerank_core import InputError
 from rerank_core.backends.torch.late_interaction.maxsim_gradient import maxsim_matrix, maxsim_own
-from rerank_trainers.objectives.step import Comparison, Scored, Side
+from rerank_trainers.objectives.step import Comparison, Members, Scored, Side
 
 __all__ = ["Counts", "comparison_of"]
 
 
 @dataclass(frozen=True)
 class Counts:
-    """The texts of a step, over all processes.
-
-    Attributes:
-        queries, documents: number of vectors of each text.
-        own_queries, own_documents: positions of this process's texts among them.
-        owner: position of the query of each document.
-    """
+    """The number of vectors of each text of a step, over all processes."""
 
     queries: Sequence[int]
     documents: Sequence[int]
-    own_queries: range
-    own_documents: range
-    owner: Tensor
+    members: Members
 
 
 def comparison_of(parts: Mapping[str, Tensor], counts: Counts | None = None, *, mean: bool = False) -> Comparison:
@@ -60,18 +52,18 @@ class _Cosine:
     counts: Counts
 
     def own(self) -> Tensor:
-        own = self.counts.own_documents
-        return (self.queries[self.counts.owner[own.start : own.stop]] * self.vectors("document")).sum(-1)
+        own = self.counts.members.own_documents
+        return (self.queries[self.counts.members.owner[own.start : own.stop]] * self.vectors("document")).sum(-1)
 
     def own_all(self) -> Tensor:
-        return (self.queries[self.counts.owner] * self.documents).sum(-1)
+        return (self.queries[self.counts.members.owner] * self.documents).sum(-1)
 
     def between(self, left: Side, right: Side, rows: Tensor | None = None) -> Tensor:
         mine = self.vectors(left)
         return (mine if rows is None else mine[rows]) @ self.all_vectors(right).T
 
     def vectors(self, side: Side) -> Tensor:
-        own = self.counts.own_queries if side == "query" else self.counts.own_documents
+        own = self.counts.members.own_queries if side == "query" else self.counts.members.own_documents
         return self.all_vectors(side)[own.start : own.stop]
 
     def all_vectors(self, side: Side) -> Tensor:
@@ -91,12 +83,12 @@ class _MaxSim:
     mean: bool
 
     def own(self) -> Tensor:
-        own = self.counts.own_documents
+        own = self.counts.members.own_documents
         documents, numbers = self._own("document")
-        return self._with_owners(documents, numbers, self.counts.owner[own.start : own.stop])
+        return self._with_owners(documents, numbers, self.counts.members.owner[own.start : own.stop])
 
     def own_all(self) -> Tensor:
-        return self._with_owners(self.documents, self.counts.documents, self.counts.owner)
+        return self._with_owners(self.documents, self.counts.documents, self.counts.members.owner)
 
     def _with_owners(self, documents: Tensor, numbers: Sequence[int], owner: Tensor) -> Tensor:
         return maxsim_own(self.queries, self.counts.queries, documents, numbers, owner.tolist(), mean=self.mean)
@@ -122,9 +114,9 @@ class _MaxSim:
     def _own(self, side: Side, rows: Tensor | None = None) -> tuple[Tensor, Sequence[int]]:
         """This process's vectors of one side, or those of some of its texts, and their number for each text."""
         vectors, numbers, own = (
-            (self.queries, self.counts.queries, self.counts.own_queries)
+            (self.queries, self.counts.queries, self.counts.members.own_queries)
             if side == "query"
-            else (self.documents, self.counts.documents, self.counts.own_documents)
+            else (self.documents, self.counts.documents, self.counts.members.own_documents)
         )
         starts = [0, *accumulate(numbers)]
         if rows is None:

@@ -51,14 +51,13 @@ class Shared:
 
     Attributes:
         parts: by name, queries first; leaves of a graph.
-        counts, members: the texts that they belong to.
+        counts: the texts that they belong to.
         rank, world: number of this process, and number of processes.
         sizes: for each process the number of vectors of its queries and of its documents.
     """
 
     parts: Mapping[str, Tensor]
     counts: Counts
-    members: Members
     rank: int
     world: int
     sizes: Sequence[tuple[int, int]]
@@ -84,6 +83,7 @@ def share(parts: Mapping[str, Tensor], texts: Texts, *, rank: int = 0, world: in
         parts: this process's representations by name, queries first.
         world: 1 leaves the other processes out.
     """
+    rank = rank if world > 1 else 0
     every = _every(texts, world)
     sizes = [(sum(one.queries), sum(one.documents)) for one in every]
     leaves = {}
@@ -100,10 +100,8 @@ def share(parts: Mapping[str, Tensor], texts: Texts, *, rank: int = 0, world: in
         dtype=torch.int64,
         device=device,
     )
-    own_queries = range(firsts[rank], firsts[rank + 1]) if world > 1 else range(len(texts.queries))
-    own_documents = (
-        range(document_firsts[rank], document_firsts[rank + 1]) if world > 1 else range(len(texts.documents))
-    )
+    own_queries = range(firsts[rank], firsts[rank + 1])
+    own_documents = range(document_firsts[rank], document_firsts[rank + 1])
     members = Members(
         owner,
         torch.tensor([value for one in every for value in one.relevant], dtype=torch.bool, device=device),
@@ -118,11 +116,9 @@ def share(parts: Mapping[str, Tensor], texts: Texts, *, rank: int = 0, world: in
     counts = Counts(
         [count for one in every for count in one.queries],
         [count for one in every for count in one.documents],
-        own_queries,
-        own_documents,
-        owner,
+        members,
     )
-    return Shared(leaves, counts, members, rank if world > 1 else 0, world, sizes)
+    return Shared(leaves, counts, rank, world, sizes)
 
 
 def _values(of_each: Sequence[Sequence[float] | None], device: torch.device) -> Tensor | None:

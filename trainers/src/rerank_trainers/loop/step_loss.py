@@ -90,7 +90,7 @@ class StepLoss:
             mask,
             labels,
             teacher,
-            members=shared.members,
+            members=shared.counts.members,
             temperature=self.model.kind.temperature(self.model.spec),
         )
         return None if filler else step, shared.parts, shared.own

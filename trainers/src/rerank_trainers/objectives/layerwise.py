@@ -13,14 +13,15 @@ import torch
 from torch import Tensor
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.objectives.base import Needs, Objective, PaddedGroups
+from rerank_trainers.objectives.base import PaddedGroups
 from rerank_trainers.objectives.step import Scored, Step
+from rerank_trainers.objectives.wrapper import Wrapper
 
 __all__ = ["Layerwise"]
 
 
 @dataclass(frozen=True)
-class Layerwise:
+class Layerwise(Wrapper):
     """The mean over layers of an objective plus ``self_distill * KL(softmax(last layer) || softmax(layer))`` over the
     documents of each query; no gradient flows into the last layer's softmax. FlagEmbedding sums over layers instead.
 
@@ -32,25 +33,11 @@ class Layerwise:
         InputError: a negative weight.
     """
 
-    inner: Objective
     self_distill: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 <= self.self_distill < math.inf:
             raise InputError(f"model.self_distill is {short(self.self_distill)}; it must be 0 or more")
-
-    @property
-    def name(self) -> str:
-        """The name of the objective applied to each layer."""
-        return self.inner.name
-
-    @property
-    def needs(self) -> Needs:
-        return self.inner.needs
-
-    @property
-    def shift_invariant(self) -> bool:
-        return self.inner.shift_invariant
 
     def of_step(self, step: Step) -> Tensor:
         """One loss per group, ``[groups]``; the scores of the step are ``[groups, docs, layers]``, the deepest layer

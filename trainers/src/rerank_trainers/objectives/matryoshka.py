@@ -7,17 +7,18 @@ from dataclasses import dataclass
 from torch import Tensor
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.objectives.base import Needs, Objective, require_positive
+from rerank_trainers.objectives.base import Objective, require_positive
 from rerank_trainers.objectives.scaled import Scaled
 from rerank_trainers.objectives.step import Step
 from rerank_trainers.objectives.weighted import Weighted, weighted_sum
 from rerank_trainers.objectives.whole_step.stella import Stella
+from rerank_trainers.objectives.wrapper import Wrapper
 
 __all__ = ["Matryoshka"]
 
 
 @dataclass(frozen=True)
-class Matryoshka:
+class Matryoshka(Wrapper):
     """The weighted mean of an objective over widths: it reads the first values of each vector, scaled to length 1.
 
     Kusupati et al., *Matryoshka Representation Learning*, 2022. sentence-transformers sums over the widths, so its loss
@@ -33,7 +34,6 @@ class Matryoshka:
         InputError: invalid widths or weights, or an objective that reads whole vectors only.
     """
 
-    inner: Objective
     dims: tuple[int, ...]
     weights: tuple[float, ...] | None = None
 
@@ -61,19 +61,6 @@ class Matryoshka:
                 f"matryoshka has no effect on {self.inner.name!r}, which needs vectors of the teacher's width; leave "
                 "it out, or add an objective such as similarity_distill"
             )
-
-    @property
-    def name(self) -> str:
-        """The name of the objective."""
-        return self.inner.name
-
-    @property
-    def needs(self) -> Needs:
-        return self.inner.needs
-
-    @property
-    def shift_invariant(self) -> bool:
-        return self.inner.shift_invariant
 
     def of_step(self, step: Step) -> Tensor:
         """One loss per group, ``[groups]``.

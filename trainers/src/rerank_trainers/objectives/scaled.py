@@ -6,14 +6,15 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from rerank_trainers.objectives.base import Needs, Objective, require_positive
+from rerank_trainers.objectives.base import require_positive
 from rerank_trainers.objectives.step import Step
+from rerank_trainers.objectives.wrapper import Wrapper
 
 __all__ = ["Scaled"]
 
 
 @dataclass(frozen=True)
-class Scaled:
+class Scaled(Wrapper):
     """An objective that reads all scores and similarities divided by a temperature. It is the innermost wrapper: other
     wrappers hold it, and it replaces the temperature of the step.
 
@@ -24,24 +25,10 @@ class Scaled:
         InputError: a temperature that is not above 0.
     """
 
-    inner: Objective
     temperature: float
 
     def __post_init__(self) -> None:
         require_positive(self.temperature, f"temperature of {self.inner.name}")
-
-    @property
-    def name(self) -> str:
-        """The name of the objective."""
-        return self.inner.name
-
-    @property
-    def needs(self) -> Needs:
-        return self.inner.needs
-
-    @property
-    def shift_invariant(self) -> bool:
-        return self.inner.shift_invariant
 
     def of_step(self, step: Step) -> Tensor:
         return self.inner.of_step(step.scaled(self.temperature))

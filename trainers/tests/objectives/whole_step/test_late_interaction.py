@@ -38,7 +38,7 @@ def step_of(queries: Tensor, documents: Tensor, own: range = range(QUERIES), tem
     one_each = Texts(torch.ones(QUERIES, 1), torch.ones(QUERIES * DOCS, 1), [DOCS] * QUERIES, labels, labels / 2)
     step = one_each.step(own, temperature)
     members = step.all_members()
-    counts = Counts(QUERY_TOKENS, DOCUMENT_TOKENS, members.own_queries, members.own_documents, members.owner)
+    counts = Counts(QUERY_TOKENS, DOCUMENT_TOKENS, members)
     return replace(step, comparison=comparison_of({"vectors": torch.cat([queries, documents])}, counts, mean=True))
 
 
@@ -116,6 +116,6 @@ def test_cosines_of_the_trainer_are_those_of_the_tests(objective: Objective) -> 
         step = texts.step(own, 0.1)
         members = step.all_members()
         pooled = functional.normalize(torch.cat([queries, documents]), dim=-1)
-        counts = Counts([1] * QUERIES, [1] * len(documents), members.own_queries, members.own_documents, members.owner)
+        counts = Counts([1] * QUERIES, [1] * len(documents), members)
         other = replace(step, comparison=comparison_of({"pooled": pooled}, counts))
         torch.testing.assert_close(objective.of_step(other), objective.of_step(step))
