@@ -73,17 +73,18 @@ def asyncio_seconds(compiled: dict[str, str]) -> float:
 
 @pytest.mark.timing
 def test_import_is_quick(compiled: dict[str, str], asyncio_seconds: float) -> None:
-    """`import rerank_core` costs less than 100 ms, or on a slow machine than 1.8 times the import of asyncio."""
-    limit = max(0.1, 1.8 * asyncio_seconds)
+    """`import rerank_core` costs less than 100 ms, or on a slow machine than 2.5 times the import of asyncio."""
+    limit = max(0.1, 2.5 * asyncio_seconds)
 
     assert best(lambda: import_seconds("rerank_core", compiled), limit) < limit
 
 
 @pytest.mark.timing
 def test_listing_models_is_quick(compiled: dict[str, str], asyncio_seconds: float) -> None:
-    """`rerank models` answers in half a second, or on a slow machine in 9 times the import of asyncio; interpreter and
-    discovery included."""
-    limit = max(0.5, 9 * asyncio_seconds)
+    """`rerank models` answers in half a second, or on a slow machine in 15 times the import of asyncio; interpreter and
+    discovery included. Between machines the ratio differs (6.5 to 10 were seen), because reading entry points from
+    disk slows down more than imports do; with torch, which must not be imported here, it is above 30."""
+    limit = max(0.5, 15 * asyncio_seconds)
 
     def measure() -> float:
         started = time.perf_counter()
