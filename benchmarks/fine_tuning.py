@@ -3,8 +3,8 @@
     RERANK_DATA=... python benchmarks/fine_tuning.py [english] [chinese] [--seeds 3]
 
 Every run trains as `rerank train reranker` does; the epoch is chosen on the dev set, and the test set is measured once.
-An interrupted run continues. Results are in benchmarks/results/fine_tuning.json; docs/training.md shows them as tables
-(tools/training_tables.py).
+An interrupted run continues. Results are in benchmarks/results/fine_tuning.json; docs/training-results.md has them as
+tables (tools/training_tables.py).
 """
 
 from __future__ import annotations

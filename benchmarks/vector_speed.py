@@ -1,14 +1,16 @@
-"""Times the training of embedding and late-interaction models beside sentence-transformers, and measures memory.
+"""Times the training of embedding and late-interaction models beside sentence-transformers and PyLate, and measures
+memory.
 
     RERANK_DATA=... python benchmarks/vector_speed.py speed [--rounds 5] [--here] [--tiny]
     RERANK_DATA=... python benchmarks/vector_speed.py memory [--tiny]
 
 Speed: as in training.py, every trainer runs in its own process, the trainers take turns, and figures are medians of the
 rounds; a trainer whose losses of the first two steps are not ours to 1e-4 is refused. Measurements are kept, so that an
-interrupted run continues (``--fresh`` starts again). ``--here`` starts every trainer in this interpreter's environment.
+interrupted run continues (``--fresh`` starts again). ``--here`` starts those of
+sentence-transformers in this interpreter's environment.
 
 Memory: the largest resident memory of a fresh process that trains two steps of 32 or of 1,024 queries, with 2,048
-tokens a pass. Results are in benchmarks/results/vector_speed.json; docs/training.md shows them.
+tokens a pass. Results are in benchmarks/results/vector_speed.json; docs/training-results.md shows them.
 """
 
 from __future__ import annotations
@@ -23,7 +25,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from engines.engine import PEERS, Engine
+from engines.engine import LATE, PEERS, Engine
 from engines.training_engines import STILL
 from parts.run import ROOT, append, drift, folders, machine, read, write
 from parts.summary import summary
@@ -32,6 +34,8 @@ RESULTS = ROOT / "benchmarks" / "results" / "vector_speed.json"
 SCRIPT = "engines/vector_training_engines.py"
 NEAR = 1e-4
 """Largest difference at which the losses of the first steps count as equal."""
+ENVIRONMENTS = {"ours": None, "pylate-colbert": LATE}
+"""The requirements of the engines that do not run in the environment of `PEERS`; None is this interpreter's."""
 BUDGET = 2048
 WIDTH = 128
 
@@ -52,7 +56,7 @@ class Cell:
 
 CELLS = {
     "embedding-6x384/wikiqa": Cell("embedding", 64, 4, ("sentence-transformers", "sentence-transformers-cached")),
-    "colbert-6x384/wikiqa": Cell("colbert", 64, 4, ("sentence-transformers-colbert",)),
+    "colbert-6x384/wikiqa": Cell("colbert", 64, 4, ("sentence-transformers-colbert", "pylate-colbert")),
 }
 
 
@@ -136,7 +140,7 @@ def tokens_of(directory: Path, groups: Groups, max_length: int = 256) -> int:
     return sum(min(max_length, len(row.ids)) for row in tokenizer.encode_batch(texts))
 
 
-def run_cell(name: str, cell: Cell, rounds: int, folder: Path, data: Path, state: Path, peers: Path | None) -> None:
+def run_cell(name: str, cell: Cell, rounds: int, folder: Path, data: Path, state: Path, here: bool) -> None:
     """Time one cell; every measurement becomes a line of ``state``, in which ours is called ``ours``."""
     groups = groups_of(data, cell.batch * cell.steps)
     directory = checkpoint(folder, cell.kind, data, cell.layers, cell.width)
@@ -157,7 +161,9 @@ def run_cell(name: str, cell: Cell, rounds: int, folder: Path, data: Path, state
                     for one in ("ours", engine):
                         if one not in engines:
                             kind = cell.kind if one == "ours" else one
-                            engines[one] = Engine(kind, directory, SCRIPT, None if one == "ours" else peers)
+                            engines[one] = Engine(
+                                kind, directory, SCRIPT, ENVIRONMENTS.get(one, None if here else PEERS)
+                            )
                             losses[one] = engines[one].ask(file, warm_up=True)["scores"]
                     apart = None if engine == "ours" else drift(losses["ours"], losses[engine])
                     if apart is not None and apart > NEAR:
@@ -219,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed", "memory"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--here", action="store_true", help="every trainer in this environment")
+    parser.add_argument("--here", action="store_true", help="those of sentence-transformers in this environment")
     parser.add_argument("--fresh", action="store_true", help="discard the measurements of earlier runs")
     parser.add_argument("--tiny", action="store_true", help="two layers and small steps, for a rehearsal")
     parser.add_argument("--json", type=Path, default=RESULTS, help="file of the results")
@@ -243,7 +249,7 @@ def main() -> None:
     if options.fresh:
         state.unlink(missing_ok=True)
     for name, cell in CELLS.items():
-        run_cell(name, cell, options.rounds, folder, data, state, None if options.here else PEERS)
+        run_cell(name, cell, options.rounds, folder, data, state, options.here)
         write(options.json, {**kept, "machine": machine(), "cells": summary(read(state))})
 
 

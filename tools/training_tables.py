@@ -1,4 +1,4 @@
-"""Tables of docs/training.md: settings and objectives from the code, results from benchmarks/results."""
+"""Tables of docs/training.md (settings, objectives) and of docs/training-results.md."""
 
 from __future__ import annotations
 

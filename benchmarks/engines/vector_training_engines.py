@@ -37,8 +37,12 @@ def _columns(work: dict[str, Any]) -> Any:
 
 
 def _in_order(dataset: Any, **more: Any) -> Any:
-    from sentence_transformers.base.sampler import DefaultBatchSampler
     from torch.utils.data import SequentialSampler
+
+    try:
+        from sentence_transformers.base.sampler import DefaultBatchSampler
+    except ImportError:  # PyLate wants a release before 6
+        from sentence_transformers.sampler import DefaultBatchSampler
 
     return DefaultBatchSampler(SequentialSampler(dataset), **more)
 
@@ -87,12 +91,28 @@ def sentence_transformers_colbert(directory: str, work: dict[str, Any], argument
     return MultiVectorEncoderTrainer(model=model, args=train, train_dataset=_columns(work), loss=loss)
 
 
+def pylate_colbert(directory: str, work: dict[str, Any], arguments: dict[str, Any]) -> Any:
+    """Contrastive: MaxSim as a sum, without a temperature; all documents of the step are negatives."""
+    from pylate import losses, models, utils
+    from sentence_transformers import SentenceTransformerTrainer, SentenceTransformerTrainingArguments
+
+    model = models.ColBERT(directory, device=work["device"])
+    train = SentenceTransformerTrainingArguments(
+        per_device_train_batch_size=work["batch"], batch_sampler=_in_order, **arguments
+    )
+    return SentenceTransformerTrainer(
+        model=model, args=train, train_dataset=_columns(work), loss=losses.Contrastive(model),
+        data_collator=utils.ColBERTCollator(model.tokenize),
+    )  # fmt: skip
+
+
 ENGINES: dict[str, Make] = {
     "embedding": embedding,
     "colbert": colbert,
     "sentence-transformers": sentence_transformers,
     "sentence-transformers-cached": sentence_transformers_cached,
     "sentence-transformers-colbert": sentence_transformers_colbert,
+    "pylate-colbert": pylate_colbert,
 }
 
 

@@ -1,1 +1,1 @@
-"""Tables of docs/training.md on embedding and late-interaction models: quality and speed."""
+"""Tables of docs/training-results.md on embedding and late-interaction models: quality and speed."""

@@ -1,4 +1,4 @@
-"""Tables of docs/training.md on embedding and late-interaction models; benchmarks/vector_training.py has the runs."""
+"""Tables of docs/training-results.md on embedding and late-interaction models, of benchmarks/vector_training.py."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Tables of docs/training.md on the speed and memory of training embedding and late-interaction models."""
+"""Tables of docs/training-results.md on the speed and memory of training embedding and late-interaction models."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ PEERS = {
     },
     "colbert": {
         "sentence-transformers-colbert": "sentence-transformers, MultiVectorMultipleNegativesRankingLoss",
+        "pylate-colbert": "PyLate, Contrastive",
     },
 }
 QUERIES = (32, 1024)

@@ -123,7 +123,7 @@ def test_a_group_has_one_relevant_document_and_irrelevant_ones(labels: list[floa
 
 
 def test_two_grades_are_drawn_as_ever() -> None:
-    """What docs/training.md reports was trained on these draws, bit for bit."""
+    """What docs/training-results.md reports was trained on these draws, bit for bit."""
     labels = [float(doc in (3, 9)) for doc in range(12)]
     shown = [choose(labels, 12, 4, seed=42, row="q", epoch=epoch) for epoch in range(4)]
     found = [
