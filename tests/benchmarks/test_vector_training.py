@@ -155,7 +155,18 @@ def test_tables_have_seeds_intervals_and_gaps(tables: ModuleType, tmp_path: Path
 
     assert cells(text, "wikiqa")[2:] == [gap, "0.500", "0.700 ± 0.141", gap, "+0.200 [+0.200, +0.200]", gap]
     assert cells(text, "dl19")[2:] == [gap] * 6
-    assert cells(tables.curve(["wikiqa colbert"], file), "wikiqa")[2:] == ["0.600", gap, gap, gap, "0.500"]
+    assert cells(tables.curve(["wikiqa colbert"], file), "wikiqa")[2:] == ["0.600", "0.500"]
+
+
+def test_runs_without_results_are_named_below_the_table(tables: ModuleType, tmp_path: Path) -> None:
+    """And have no rows of gaps."""
+    file = tmp_path / "results.jsonl"
+    file.write_text(row("wikiqa colbert", [5000, 7000], seed=1, share=0.0), encoding="utf-8")
+    names = ["wikiqa colbert", "wikiqa embedding", "nfcorpus embedding"]
+
+    for text in (tables.trained(names, file), tables.curve(names, file)):
+        assert text.endswith("\n\nNot run yet: wikiqa embedding; nfcorpus embedding.")
+        assert "| wikiqa embedding" not in text
 
 
 def test_distillation_is_compared_with_labels_alone(tables: ModuleType, tmp_path: Path) -> None:

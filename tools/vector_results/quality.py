@@ -42,6 +42,12 @@ class Measured:
         }
         return [found[seed] for seed in sorted(found, key=lambda seed: seed or 0)]
 
+    def split(self, names: Sequence[str]) -> tuple[list[str], str]:
+        """The runs of which there are measurements, and a paragraph with the names of the others."""
+        begun = {row["run"] for row in self.rows}
+        others = [name for name in names if name not in begun]
+        return [name for name in names if name in begun], f"\n\nNot run yet: {'; '.join(others)}." if others else ""
+
 
 def ways(test: str) -> list[str]:
     """How a set is measured."""
@@ -79,6 +85,7 @@ def difference(before: Sequence[dict[str, Any]], after: Sequence[dict[str, Any]]
 def trained(names: Sequence[str], file: Path = RESULTS) -> str:
     """Each run on each of its sets: BM25, the untouched model, the trained one, and the average of both."""
     measured = Measured(file)
+    names, others = measured.split(names)
     rows = []
     for run in map(RUNS.__getitem__, names):
         for test in run.sets:
@@ -94,20 +101,22 @@ def trained(names: Sequence[str], file: Path = RESULTS) -> str:
     titles = (
         "run", "test set", "BM25", "untouched", "trained", "averaged", "trained, difference", "averaged, difference",
     )  # fmt: skip
-    return table(titles, rows, 2)
+    return table(titles, rows, 2) + others
 
 
 def curve(names: Sequence[str], file: Path = RESULTS) -> str:
     """nDCG@10 of the first seed at each share of the start's weights; 1 is the untouched model."""
     measured = Measured(file)
+    names, others = measured.split(names)
+    shares = [share for share in CURVE if any(row["share"] == share for row in measured.rows)]
     rows = []
     for run in map(RUNS.__getitem__, names):
         for test in run.sets:
             for how in ways(test):
-                cells = [figure(measured.of(run.name, test, how, share=share)[:1]) for share in CURVE]
+                cells = [figure(measured.of(run.name, test, how, share=share)[:1]) for share in shares]
                 untouched = figure(measured.of(f"untouched {run.start}", test, how))
                 rows.append([run.name, test + WORDS[how], *cells, untouched])
-    return table(("run", "test set", *(f"{share:g}" for share in CURVE), "1"), rows, 2)
+    return table(("run", "test set", *(f"{share:g}" for share in shares), "1"), rows, 2) + others
 
 
 def matryoshka(file: Path = RESULTS) -> str:
@@ -115,16 +124,14 @@ def matryoshka(file: Path = RESULTS) -> str:
     measured = Measured(file)
     plain: Run = RUNS["nfcorpus embedding"]
     widths = (None, 256, 128, 64)
+    names, others = measured.split(
+        ["nfcorpus embedding", "nfcorpus matryoshka", "nfcorpus width 256 alone", "nfcorpus width 64 alone"]
+    )
     rows = []
     for how in ways("nfcorpus"):
         untouched = {width: measured.of(f"untouched {plain.start}", "nfcorpus", how, width=width) for width in widths}
         rows.append(["untouched, cut", "nfcorpus" + WORDS[how], *(figure(untouched[width]) for width in widths)])
-        for name in (
-            "nfcorpus embedding",
-            "nfcorpus matryoshka",
-            "nfcorpus width 256 alone",
-            "nfcorpus width 64 alone",
-        ):
+        for name in names:
             cells = []
             for width in widths:
                 if width not in RUNS[name].widths:
@@ -133,16 +140,17 @@ def matryoshka(file: Path = RESULTS) -> str:
                 one = measured.of(name, "nfcorpus", how, share=0.0, width=width)[:1]
                 cells.append(NOT_RUN if not one else f"{figure(one)}, {difference(untouched[width], one)}")
             rows.append([name, "nfcorpus" + WORDS[how], *cells])
-    return table(("run", "test set", "384", "256", "128", "64"), rows, 2)
+    return table(("run", "test set", "384", "256", "128", "64"), rows, 2) + others
 
 
 def compared(baseline: str, names: Sequence[str], file: Path = RESULTS) -> str:
     """Runs of one seed, as trained, beside another run: nDCG@10 and the difference from it."""
     measured = Measured(file)
+    names, others = measured.split([baseline, *names])
     rows = []
     for test in RUNS[baseline].sets:
         before = measured.of(baseline, test, "candidates", share=0.0)[:1]
-        for name in (baseline, *names):
+        for name in names:
             after = measured.of(name, test, "candidates", share=0.0)[:1]
             rows.append([test, name, figure(after), "" if name == baseline else difference(before, after)])
-    return table(("test set", "run", "nDCG@10", "difference"), rows, 2)
+    return table(("test set", "run", "nDCG@10", "difference"), rows, 2) + others
