@@ -1,9 +1,9 @@
 """Linear layers in int8 on the CPU: weights are quantized once per output channel, activations per token.
 
 With one activation range for a whole batch, a score would depend on the other rows and their order; a range per token
-avoids that. With ``x = low + step * bytes``, ``x @ W.T = step * (bytes @ W.T) + low * W.sum(1)``. This is the dynamic
-quantization of Dettmers et al., *LLM.int8()*, 2022, without its treatment of outliers. The operators are those of
-torch's compiler, because torch's quantized tensors are deprecated.
+avoids that. With ``x = step * bytes + offset``, ``x @ W.T = step * (bytes @ W.T) + offset * W.sum(1)``. This is the
+dynamic quantization of Dettmers et al., *LLM.int8()*, 2022, without its treatment of outliers. The operators are those
+of torch's compiler, because torch's quantized tensors are deprecated.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ __all__ = ["available", "quantize"]
 # Number of input rows that the layout is chosen for; other numbers work too.
 _ROWS = 2048
 _TINY = torch.finfo(torch.float32).tiny
+_WHOLE = 1.5 * 2**23
 
 _LAST = threading.local()
 
@@ -40,12 +41,12 @@ class Int8Linear(torch.nn.Module):
         self.in_features, self.out_features = linear.in_features, linear.out_features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        bytes_, steps, lows = _quantized(x)
+        bytes_, steps, offsets = _quantized(x)
         out: torch.Tensor = torch.ops.onednn.qlinear_pointwise(
             bytes_, 1.0, 0, self._weight, self._scales, self._zeros, None, 1.0, 0, torch.float32, "none", [], ""
         )
         torch.addcmul(self._bias, out, steps, out=out)
-        out.addcmul_(lows, self._sums)
+        out.addcmul_(offsets, self._sums)
         return out.view(*x.shape[:-1], self.out_features)
 
 
@@ -70,18 +71,22 @@ Quantized = tuple[torch.Tensor, torch.Tensor, torch.Tensor]
 
 
 def _quantized(x: torch.Tensor) -> Quantized:
-    """Quantized activations ``[tokens, in]``, and the step and lowest value of each token, ``[tokens, 1]``.
+    """Quantized activations ``[tokens, in]``, and the step and offset of each token, ``[tokens, 1]``. The range of each
+    token includes zero, and the byte of zero is a whole number, so that zeros stay zero.
 
     The query, key and value layers quantize the same tensor in turn, so each thread keeps its last result.
     """
     if getattr(_LAST, "of", lambda: None)() is not x:
         flat = x.reshape(-1, x.shape[-1])
-        lows = flat.amin(dim=-1, keepdim=True)
-        steps = (flat.amax(dim=-1, keepdim=True) - lows).div_(255).clamp_(min=_TINY)
+        lows = flat.amin(dim=-1, keepdim=True).clamp_(max=0)
+        # 254 and not 255: rounding the byte of zero may move the largest value by one.
+        steps = flat.amax(dim=-1, keepdim=True).clamp_(min=0).sub_(lows).mul_(1 / 254).clamp_(min=_TINY)
         inverse = steps.reciprocal()
-        # Adding 0.5 makes the truncation to uint8 round to nearest, in one pass over memory.
-        bytes_ = torch.addcmul(0.5 - lows * inverse, flat, inverse).to(torch.uint8)
-        _LAST.result = (bytes_, steps, lows)
+        zeros = _WHOLE - lows * inverse
+        # Numbers of this size have no fraction, so the addition rounds, and the last byte of the sum is the number.
+        # Each step is one that torch vectorizes; conversion from float32 to uint8 is not one.
+        bytes_ = (flat * inverse).add_(zeros).view(torch.int32).to(torch.uint8)
+        _LAST.result = (bytes_, steps, (_WHOLE - zeros).mul_(steps))
         _LAST.of = weakref.ref(x)
     result: Quantized = _LAST.result
     return result

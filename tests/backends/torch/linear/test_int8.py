@@ -12,7 +12,7 @@ import torch
 import rerank_core
 from helpers.plain import LONG, QUERIES, TEXTS
 from rerank_core import InputError, Reranker
-from rerank_core.backends.torch.linear.int8 import Int8Linear
+from rerank_core.backends.torch.linear.int8 import Int8Linear, _quantized
 from rerank_core.testing.checkpoints import Family
 
 DOCUMENTS = [*TEXTS, LONG]
@@ -51,6 +51,32 @@ def test_the_largest_products_are_exact() -> None:
     x[:, 0] = 0.0
 
     assert torch.allclose(Int8Linear(linear)(x), linear(x), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [[0.0] * 32, [3.0] * 32, [-3.0] * 32, [1e-30] * 32, [1e30, -1e30] * 16, [0.1, *[0.0] * 31], list(range(-9, 23))],
+    ids=["zeros", "positive", "negative", "tiny", "huge", "one value", "integers"],
+)
+def test_any_row_is_off_by_a_step_at_most(row: list[float]) -> None:
+    """Each value is rounded to the nearest of 254 steps of the token's range, zero included."""
+    x = torch.tensor([row, *torch.randn(3, 32).tolist()])
+    bytes_, steps, offsets = _quantized(x)
+    apart = (bytes_.float() * steps + offsets - x).abs()
+
+    assert bool((apart <= 1.01 * steps).all())
+    assert bool((apart[x == 0] == 0).all())
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_no_finite_number_is_made_of_another(value: float) -> None:
+    """A NaN or infinity stays one, so that it is reported."""
+    x = torch.zeros(2, 32)
+    x[1, 3] = value
+    out = Int8Linear(torch.nn.Linear(32, 16))(x)
+
+    assert bool(torch.isfinite(out[0]).all())
+    assert not bool(torch.isfinite(out[1]).any())
 
 
 def test_a_score_depends_on_no_neighbour(int8: Reranker) -> None:
