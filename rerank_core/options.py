@@ -36,6 +36,8 @@ class Options:
         max_query_length: longer queries are cut to this many tokens, and the ranking reports it; by default queries
             are never cut.
         token_budget: tokens computed in one forward pass; the default depends on the device.
+        threads: threads that compute on the CPU; by default as many as there are cores, or what ``OMP_NUM_THREADS``,
+            ``RERANK_THREADS`` or the container's quota says.
         longdoc: ``firstp``, ``maxp``, ``meanp``, ``kmaxp``, ``kmaxp:K`` or a strategy object.
         overlap: tokens that neighbouring windows share; by default ``min(80, room // 4)``.
         compat: ``flagembedding``, ``rag-retrieval``, ``bcembedding`` or ``model-card``: truncate texts and build rows
@@ -56,6 +58,7 @@ class Options:
     max_length: int | None = None
     max_query_length: int | None = None
     token_budget: int | None = None
+    threads: int | None = None
     longdoc: str | LongDoc | None = None
     overlap: int | None = None
     compat: str | None = None
@@ -102,7 +105,13 @@ class Options:
             if not isinstance(name, str) or name not in _DTYPES:
                 raise InputError(f"dtype is {short(self.dtype)}; it must be one of {', '.join(_DTYPES)}")
             object.__setattr__(self, "dtype", name)
-        for name, minimum in (("max_length", 1), ("max_query_length", 1), ("token_budget", 1), ("overlap", 0)):
+        for name, minimum in (
+            ("max_length", 1),
+            ("max_query_length", 1),
+            ("token_budget", 1),
+            ("threads", 1),
+            ("overlap", 0),
+        ):
             object.__setattr__(self, name, check_count(name, getattr(self, name), minimum))
         for name in ("parse_special_tokens", "offline"):
             check_flag(name, getattr(self, name))

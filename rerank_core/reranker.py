@@ -63,7 +63,7 @@ class Reranker(Calls):
             InputError: an option that takes effect only when weights are loaded, such as ``device``.
         """
         load_only = sorted(
-            {"checkpoint", "device", "dtype", "offline", "parse_special_tokens", "revision"} & set(options)
+            {"checkpoint", "device", "dtype", "offline", "parse_special_tokens", "revision", "threads"} & set(options)
         )
         if load_only:
             raise InputError(f"{load_only!r} take effect only when weights are loaded; leave them out of from_scorer")

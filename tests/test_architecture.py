@@ -36,10 +36,11 @@ LAWS: dict[str, list[str]] = {
         "__main__",
     ],
     "rerank_core.backends.torch": [
-        "configuration execution gguf_reader kernel_caches label_score pickle_conversion safe_config trainable",
+        "configuration execution gguf_reader label_score pickle_conversion process_memory safe_config trainable",
         "safetensors_reader",
-        "load_weights check_tokenizer linear side_layers",
+        "load_weights check_tokenizer linear side_layers workers",
         "attention",
+        "encoder",
         "base",
         "cross_encoder decoder late_interaction",
         "encoder_scorer lora",

@@ -12,7 +12,7 @@ import threading
 import weakref
 from types import TracebackType
 
-__all__ = ["Lock"]
+__all__ = ["Lock", "forked"]
 
 
 class Lock:
@@ -38,7 +38,17 @@ class Lock:
 _LOCKS: weakref.WeakSet[Lock] = weakref.WeakSet()
 
 
+_FORKED = False
+
+
+def forked() -> bool:
+    """Whether this process is a fork of one that had imported this module."""
+    return _FORKED
+
+
 def _in_child() -> None:
+    global _FORKED
+    _FORKED = True
     for lock in list(_LOCKS):
         lock.renew()
     # tokenizers reads this variable at every call. The parent's value does not apply: its threads do not exist here.

@@ -16,6 +16,7 @@ __all__ = [
     "LongDocs",
     "MaxLength",
     "ModelOptions",
+    "Threads",
     "TokenBudget",
     "load_options",
 ]
@@ -30,6 +31,9 @@ Device = Annotated[
     typer.Option(help="Where the model runs: cpu, cuda, cuda:1 (or 1) or mps; by default the fastest available."),
 ]
 Dtype = Annotated[str | None, typer.Option(help="Precision: float32 (default), float16, bfloat16, or int8 (CPU only).")]
+Threads = Annotated[
+    int | None, typer.Option(help="Threads on the CPU; by default one for each core that the process may use.")
+]
 TokenBudget = Annotated[
     int | None, typer.Option(help="Most tokens in one forward pass; by default chosen for the device.")
 ]

@@ -27,6 +27,7 @@ from rerank_core.cli.options import (
     LongDocs,
     MaxLength,
     ModelOptions,
+    Threads,
     TokenBudget,
     load_options,
 )
@@ -115,6 +116,7 @@ def rank(
     device: Device = None,
     dtype: Dtype = None,
     token_budget: TokenBudget = None,
+    threads: Threads = None,
     checkpoint: Annotated[
         str | None,
         typer.Option(help="Use the weights of this directory, hub id or .gguf file instead of the model's own."),
@@ -170,6 +172,7 @@ def rank(
         "device": device,
         "dtype": dtype,
         "token_budget": token_budget,
+        "threads": threads,
         "checkpoint": checkpoint,
         "revision": revision,
         "offline": offline or None,

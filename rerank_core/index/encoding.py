@@ -8,6 +8,7 @@ from typing import Any, Literal
 from rerank_core.errors import InputError, one_of, short
 from rerank_core.index.protocols import EncodesTexts
 from rerank_core.planning.batching import batches
+from rerank_core.planning.parallel import compute_all, worker_count
 from rerank_core.planning.row_plan import Rules
 from rerank_core.progress import Progress
 from rerank_core.scorer import NO_TOKENS, QueryRow, Row, Scorer, Tokens
@@ -53,13 +54,17 @@ def encode_texts(
     done = 0
     lengths = [len(row.ids) for row in rows]
     budget = rules.token_budget or scorer.token_budget
-    for positions in batches(lengths, [0] * len(rows), {}, budget=budget, packed=scorer.packed):
-        chosen = [rows[position] for position in positions]
-        encoded = scorer.encode(chosen) if side == "doc" else scorer.encode_queries(chosen)
+    encode: Any = scorer.encode if side == "doc" else scorer.encode_queries
+
+    def record(positions: list[int], encoded: Sequence[Any]) -> None:
+        nonlocal done
         for position, embedding in zip(positions, encoded, strict=True):
             embeddings[position] = embedding
         done += len(positions)
         progress(done, len(rows))
+
+    plan = batches(lengths, [0] * len(rows), {}, budget=budget, packed=scorer.packed, workers=worker_count(scorer))
+    compute_all(scorer, plan, lambda positions: encode([rows[one] for one in positions]), record)
     return scorer.arrays(embeddings)
 
 

@@ -10,6 +10,7 @@ from typing import Any, overload
 
 from rerank_core.errors import IndexStoreError, InputError, short
 from rerank_core.index.protocols import Indexable, Storable, StoredText, StoredWindow
+from rerank_core.planning.parallel import compute_all
 from rerank_core.planning.row_plan import Job, QueryRows, RowPlan, Rules, Window
 from rerank_core.progress import Progress
 from rerank_core.scorer import NO_TOKENS, Output, QueryRow, Scorer
@@ -183,13 +184,19 @@ def _encode(scorer: Scorer, documents: Sequence[Document], rules: Rules, progres
     # The layout is `separate`, so document rows do not depend on the query: an empty one serves to plan the windows.
     plan = RowPlan(scorer, [Job("", documents)], rules, deduplicate=False)
     embeddings: list[Any] = [None] * len(plan.windows)
+    encode = scorer.encode
     done = 0
-    for positions in plan.batches():
-        encoded = scorer.encode([plan.row(plan.windows[position]) for position in positions])
+
+    def record(positions: list[int], encoded: Sequence[Any]) -> None:
+        nonlocal done
         for position, embedding in zip(positions, encoded, strict=True):
             embeddings[position] = embedding
         done += len(positions)
         progress(done, len(plan.windows))
+
+    compute_all(
+        scorer, plan.batches(), lambda positions: encode([plan.row(plan.windows[one]) for one in positions]), record
+    )
     windows: list[list[StoredWindow]] = [[] for _ in documents]
     for window, embedding in zip(plan.windows, embeddings, strict=True):
         windows[window.doc].append(StoredWindow((window.start, window.stop), plan.chars(window), embedding))

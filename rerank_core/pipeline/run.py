@@ -16,6 +16,7 @@ from rerank_core.errors import InputError, PluginError, short, with_context
 from rerank_core.index.index import Index, IndexPlan
 from rerank_core.pipeline.outcomes import Outcome, Scored, check_finite
 from rerank_core.planning.longdoc import LongDoc, combined_score
+from rerank_core.planning.parallel import compute_all
 from rerank_core.planning.row_plan import Job, Plan, RowPlan, Rules
 from rerank_core.planning.shared_tokens import SharedTokens, Tokenize
 from rerank_core.progress import Progress, silent
@@ -180,15 +181,18 @@ def _run_plan(scorer: Scorer, plan: Plan, jobs: Sequence[Job], rules: Rules, pro
     for position, window in enumerate(windows):
         window_scores.documents[window.query][window.doc].append(position)
     cascade = cascades(scorer)
-    states = []
+    states: list[tuple[list[int], Any]] = []
     done = 0
-    for positions in plan.batches():
-        output = plan.forward(positions)
+
+    def record(positions: list[int], output: Output) -> None:
+        nonlocal done
         window_scores.record(output, positions)
         if cascade:
             states.append((positions, output.state))
         done += len(positions)
         progress(done, len(windows) - len(plan.duplicates))
+
+    compute_all(scorer, plan.batches(), plan.forward, record)
     for position, original in plan.duplicates.items():
         window_scores.scores[position] = window_scores.scores[original]
     stages = [[0] * len(job.documents) for job in jobs]
@@ -242,15 +246,26 @@ def _run_cascade(
             for doc in _best(window_scores, documents, alive, keep):
                 stages[query][doc] = stage
                 survivors.update(documents[doc])
-        deeper = []
-        for positions, state in states:
-            rows = [row for row, position in enumerate(positions) if position in survivors]
-            if rows:
-                output = scorer.resume(state, rows)
-                surviving = [positions[row] for row in rows]
-                window_scores.record(output, surviving)
-                deeper.append((surviving, output.state))
-        states = deeper
+        going_on = [
+            (state, rows, [positions[row] for row in rows])
+            for positions, state in states
+            if (rows := [row for row, position in enumerate(positions) if position in survivors])
+        ]
+        states = _resumed(scorer, going_on, window_scores)
+
+
+def _resumed(
+    scorer: Resumable, batches: list[tuple[Any, list[int], list[int]]], window_scores: _WindowScores
+) -> list[tuple[list[int], Any]]:
+    """Run the next stage for ``(state, rows, positions of their windows)``; gives the states after it."""
+    states: list[tuple[list[int], Any]] = []
+
+    def record(batch: tuple[Any, list[int], list[int]], output: Output) -> None:
+        window_scores.record(output, batch[2])
+        states.append((batch[2], output.state))
+
+    compute_all(scorer, batches, lambda batch: scorer.resume(batch[0], batch[1]), record)
+    return states
 
 
 def _best(

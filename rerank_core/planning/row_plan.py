@@ -9,6 +9,7 @@ from typing import Protocol
 from rerank_core.errors import InputError, short
 from rerank_core.planning import batching
 from rerank_core.planning.longdoc import LongDoc, checked_windows, covers_all, default_overlap, longest_first
+from rerank_core.planning.parallel import worker_count
 from rerank_core.planning.shared_tokens import Tokenize
 from rerank_core.scorer import Batch, Output, QueryRow, Row, Scorer, Tokens
 from rerank_core.types import Document
@@ -257,6 +258,7 @@ class RowPlan:
             {query: len(row.ids) for query, row in self.query_rows.items()},
             budget=self._budget,
             packed=self._scorer.packed,
+            workers=worker_count(self._scorer),
         )
         return [[distinct[row] for row in batch] for batch in batches]
 

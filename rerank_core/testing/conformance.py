@@ -142,6 +142,15 @@ class ScorerConformance:
         other = self.with_options(reranker, token_budget=budget).rerank(QUERY, ODD_TEXTS)
         self.assert_close(reranker.rerank(QUERY, ODD_TEXTS).scores(), other.scores())
 
+    def test_number_of_threads_does_not_matter(self, reranker: Reranker, monkeypatch: pytest.MonkeyPatch) -> None:
+        """Scores do not depend on how many batches are computed at the same time."""
+        self.token_scorer(reranker)
+        found = []
+        for threads in ("1", "3"):
+            monkeypatch.setenv("RERANK_THREADS", threads)
+            found.append(reranker.rerank(QUERY, ODD_TEXTS).scores())
+        self.assert_close(*found)
+
     def test_many_queries_share_a_plan_and_nothing_else(self, reranker: Reranker) -> None:
         """`rerank_many` and `rerank_stream` give the scores of separate calls of `rerank`."""
         requests = [(QUERY, ODD_TEXTS), ("bamboo", ODD_TEXTS[:3]), ("竹子", []), (QUERY, ODD_TEXTS[3:])]

@@ -128,9 +128,9 @@ def _main(arguments: list[str], cwd: str, env: dict[str, str], stdout: str, stde
     os.environ.clear()
     os.environ.update(env)
     if sys.modules.get("rerank_core.backends.torch"):  # which said so when it was imported, to another environment
-        from rerank_core.backends.torch import kernel_caches
+        from rerank_core.backends.torch import process_memory
 
-        kernel_caches.limit_kernel_caches()
+        process_memory.limit_kernel_caches()
     os.chdir(cwd)
     if "OMP_NUM_THREADS" in env:  # was read when torch was imported
         import torch

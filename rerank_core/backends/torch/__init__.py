@@ -17,7 +17,7 @@ from rerank_core.backends.chat_template import MessageTemplate, open_tokenizer
 from rerank_core.backends.locate import locate
 from rerank_core.backends.pair_template import with_literal_template
 from rerank_core.backends.tokenizer import TextTokenizer, check_tokenizer_files
-from rerank_core.backends.torch import kernel_caches, load_weights
+from rerank_core.backends.torch import load_weights, process_memory
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.base import TorchScorer
@@ -56,7 +56,7 @@ from rerank_core.spec.untrusted_files import reading
 if TYPE_CHECKING:
     import torch
 
-kernel_caches.limit_kernel_caches()
+process_memory.limit_kernel_caches()
 
 __all__ = [
     "VECTORS",

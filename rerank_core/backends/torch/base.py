@@ -7,7 +7,7 @@ import functools
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, Literal
 
@@ -17,10 +17,14 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.padding import padded, padding_keeps_scores, reset_rotary_cache, rotary_limit
 from rerank_core.backends.torch.check_tokenizer import check_pieces, check_vocabulary
+from rerank_core.backends.torch.encoder.products import Plain, Prepared, in_int8
+from rerank_core.backends.torch.encoder.straighten import straighten
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.linear import int8 as quantization
 from rerank_core.backends.torch.linear import onednn
 from rerank_core.backends.torch.load_weights import max_positions, position_offset
+from rerank_core.backends.torch.process_memory import keep_freed_memory
+from rerank_core.backends.torch.workers.parallel_scorer import ParallelScorer
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
 from rerank_core.spec import ModelSpec
@@ -29,14 +33,8 @@ __all__ = ["TorchScorer"]
 
 _LOG = logging.getLogger(__name__)
 
-# Tokens of a forward pass, by device. On a CPU 2,048 packed tokens were fastest for 12 layers of width 384 and of 768
-# (1,024 and 4,096 were within 5 %); padded rows are faster in larger batches. On an H200 in bfloat16, where kernel
-# launches cost most, 65,536 packed and 32,768 padded tokens were fastest for both models.
-_PACKED_BUDGETS = {"cpu": 2048, "cuda": 65536}
-_PADDED_BUDGETS = {"cpu": 4096, "cuda": 32768}
 
-
-class TorchScorer(ABC):
+class TorchScorer(ParallelScorer, ABC):
     """A `Scorer` around a transformers module.
 
     A subclass assembles rows and reads the tensors that scores are computed from (`read`). Rows are packed if that does
@@ -47,7 +45,6 @@ class TorchScorer(ABC):
     """
 
     layout: Layout
-    packed_budgets: Mapping[str, int] = _PACKED_BUDGETS
 
     def __init__(
         self, module: torch.nn.Module, tokenizer: TextTokenizer, spec: ModelSpec, *, execution: Execution
@@ -68,8 +65,11 @@ class TorchScorer(ABC):
         self.packed = False
         self._allow_varlen = True
         self._rotary_limit = rotary_limit(module)
+        self._independent = self._rotary_limit == math.inf
         self._ceiling = math.inf
         self.prepacked: list[Any] = []
+        if self.device.type == "cpu":
+            keep_freed_memory()
         if execution.pack:
             self._speed_up(prepacked=not execution.int8 and not execution.live)
         if not self.packed and self.one_by_one:
@@ -110,7 +110,11 @@ class TorchScorer(ABC):
             packing.set_attention(module, attention)
         elif (undo := self.skip_unread()) is not None and not is_exact(packed=True):
             undo()
-        if prepacked and onednn.available(module):
+        prepared = prepacked and onednn.available(module)
+        if not self.execution.live:
+            make = in_int8 if self.execution.int8 else Prepared if prepared else Plain
+            straighten(module, lambda: self.probe(packed=self.packed), make)
+        if prepared:
             self.prepacked = onednn.prepack(module)
             if not is_exact(self.packed):
                 onednn.restore(self.prepacked)
@@ -174,12 +178,6 @@ class TorchScorer(ABC):
     def skip_unread(self) -> Callable[[], None] | None:
         """Skip what `read` does not need of a packed batch; returns a function that undoes it, or None if unchanged."""
         return None
-
-    @property
-    def token_budget(self) -> int:
-        """Tokens of a forward pass: the best number for the device, or less after an out-of-memory error."""
-        budgets = self.packed_budgets if self.packed else _PADDED_BUDGETS
-        return int(min(self._ceiling, budgets.get(self.device.type, budgets["cpu"])))
 
     @property
     def device(self) -> torch.device:
@@ -296,5 +294,5 @@ class TorchScorer(ABC):
             if training:
                 self.module.train()
 
-    def close(self) -> None:  # noqa: B027 -- subclasses may override it
+    def close(self) -> None:
         """Does nothing: the weights are freed with the last reference to them, so that a running call can finish."""

@@ -16,14 +16,17 @@ class Execution:
     Attributes:
         pack: try packed rows, which need no padding; padded rows are used where packed ones change the scores.
         int8: compute the linear layers of the encoder in int8 (`int8.quantize`).
-        live: the module belongs to the caller and may be in training: none of its layers is replaced.
+        live: the module belongs to the caller and may be in training: none of its layers is replaced, and it computes
+            in the caller's thread.
+        threads: threads of the CPU; None for the number of `pool.thread_count`.
     """
 
     pack: bool = True
     int8: bool = False
     live: bool = False
+    threads: int | None = None
 
     @classmethod
     def of(cls, options: Options) -> Execution:
         """For a module that was loaded with these options."""
-        return cls(int8=options.dtype == "int8")
+        return cls(int8=options.dtype == "int8", threads=options.threads)

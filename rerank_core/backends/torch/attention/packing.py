@@ -140,7 +140,8 @@ def _band(length: int, sliding_window: int, device: torch.device) -> torch.Tenso
 
 def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
     """Attention of one row as two products: from ``[heads, length, width]`` to ``[length, heads, width]``."""
-    weights = torch.bmm(query * call.scale_for(query), key.mT)
+    scale = call.scale_for(query)
+    weights = torch.bmm(query if scale == 1 else query * scale, key.mT)
     return torch.bmm(torch.softmax(weights, dim=-1), value).transpose(0, 1)
 
 
@@ -249,7 +250,7 @@ def _distance(a: torch.Tensor, b: torch.Tensor) -> float:
 
 # In half precision the tolerance allows for the rounding of a dozen layers, so it would miss a small influence of one
 # row on another; `other_neighbours` detects that in any dtype.
-_TOLERANCE = {torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
+_TOLERANCE = {torch.float64: 1e-9, torch.float32: 1e-4, torch.float16: 2e-2, torch.bfloat16: 1e-1}
 
 
 def other_neighbours(rows: Sequence[Sequence[int]]) -> list[list[int]]:

@@ -11,7 +11,7 @@ import torch
 from rerank_core.backends.frames import stacked_frame
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.cross_encoder.joint_scorer import JointScorer
-from rerank_core.backends.torch.cross_encoder.last_layer import gather_pooled, last_layer_for_cls_only
+from rerank_core.backends.torch.encoder.last_layer import gather_pooled, last_layer_for_cls_only
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.label_score import check_labels, label_score
 from rerank_core.errors import CheckpointError, InputError

@@ -10,7 +10,7 @@ import torch
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention.row_pooling import pool_packed, pool_padded
 from rerank_core.backends.torch.cross_encoder.joint_scorer import JointScorer
-from rerank_core.backends.torch.cross_encoder.last_layer import last_layer_for_cls_only
+from rerank_core.backends.torch.encoder.last_layer import last_layer_for_cls_only
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.errors import InputError
 from rerank_core.spec import ModelSpec

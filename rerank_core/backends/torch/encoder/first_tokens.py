@@ -11,9 +11,9 @@ from typing import Any, TypeAlias
 
 import torch
 
-from rerank_core.backends.torch.attention import varlen
 from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.packing import Packing
+from rerank_core.backends.torch.attention.single_query import attend_first
 
 __all__ = ["FirstTokens", "first_tokens_of"]
 
@@ -44,7 +44,7 @@ def _bert(layer: Any, hidden: torch.Tensor, packing: Packing, kwargs: Mapping[st
     query = attention.query(first)[0].unflatten(-1, (heads, -1))
     key, value = (part(hidden)[0].unflatten(-1, (heads, -1)) for part in (attention.key, attention.value))
     dropout = attention.dropout.p if attention.training else 0.0
-    out = _attend(query, key, value, packing, AttentionCall(attention.scaling, dropout=dropout))
+    out = attend_first(query, key, value, packing, AttentionCall(attention.scaling, dropout=dropout))
     attended = layer.attention.output(out.flatten(1)[None], first)
     output: torch.Tensor = layer.output(layer.intermediate(attended), attended)
     return output
@@ -57,7 +57,7 @@ def _modernbert(layer: Any, hidden: torch.Tensor, packing: Packing, kwargs: Mapp
     cos, sin = (part[0] for part in kwargs["position_embeddings"])
     dropout = attention.attention_dropout if attention.training else 0.0
     call = AttentionCall(attention.head_dim**-0.5, dropout=dropout)
-    out = _attend(_rotated(query[starts], cos[starts], sin[starts]), _rotated(key, cos, sin), value, packing, call)
+    out = attend_first(_rotated(query[starts], cos[starts], sin[starts]), _rotated(key, cos, sin), value, packing, call)
     first = hidden[:, starts] + attention.out_drop(attention.Wo(out.flatten(1)[None]))
     output: torch.Tensor = first + layer.mlp(layer.mlp_norm(first))
     return output
@@ -71,7 +71,7 @@ def _gte(layer: Any, hidden: torch.Tensor, packing: Packing, kwargs: Mapping[str
     key, value = (part(hidden)[0].unflatten(-1, shape) for part in (attention.k_proj, attention.v_proj))
     cos, sin = (part[0] for part in kwargs["position_embeddings"])
     call = AttentionCall(attention.scaling, dropout=attention.attention_dropout if attention.training else 0.0)
-    out = _attend(_rotated(query, cos[starts], sin[starts]), _rotated(key, cos, sin), value, packing, call)
+    out = attend_first(_rotated(query, cos[starts], sin[starts]), _rotated(key, cos, sin), value, packing, call)
     attended = layer.post_attention_dropout(attention.o_proj(out.flatten(1)[None]))
     first = layer.post_attention_layernorm(first + attended)
     output: torch.Tensor = layer.post_mlp_layernorm(first + layer.post_mlp_dropout(layer.mlp(first)))
@@ -108,27 +108,3 @@ def _rotated(states: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torc
     """Rotary position embedding (Su et al., 2021) of ``[tokens, heads, width]`` by ``[tokens, width]``."""
     left, right = states.chunk(2, dim=-1)
     return states * cos[:, None] + torch.cat([-right, left], dim=-1) * sin[:, None]
-
-
-def _attend(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, packing: Packing, call: AttentionCall
-) -> torch.Tensor:
-    """``[rows, heads, width]``: one query per row over the keys and values of that row."""
-    if packing.uses_varlen(query):
-        one_query_each = torch.arange(len(query) + 1, dtype=torch.int32, device=query.device)
-        longest = (1, max(packing.lengths))
-        return varlen.attend(
-            query, key, value, call, cu_seqlens_q=one_query_each, cu_seqlens_k=packing.cu_seqlens, longest=longest
-        )
-    queries = torch.split(query, [rows for _, rows, _ in packing.groups])
-    # Split instead of sliced: the backward pass of a slice allocates the whole tensor, for every slice.
-    keys_values = (torch.split(part, [rows * length for _, rows, length in packing.groups]) for part in (key, value))
-    out = []
-    for (_, rows, length), q, *parts in zip(packing.groups, queries, *keys_values, strict=True):
-        k, v = (part.view(rows, length, *part.shape[1:]).transpose(1, 2) for part in parts)
-        out.append(
-            torch.nn.functional.scaled_dot_product_attention(
-                q[:, :, None], k, v, scale=call.scale, dropout_p=call.dropout
-            )
-        )
-    return torch.cat(out)[:, :, 0]

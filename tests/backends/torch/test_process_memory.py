@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import os
+import platform
+import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
 from helpers import forked
+from rerank_core.backends.torch import process_memory
 from rerank_core.testing import tiny_cross_encoder
 
 GROWN = """
@@ -47,3 +50,42 @@ def test_memory_is_bounded_over_many_lengths(tmp_path: Path) -> None:
 
     assert done.returncode == 0, done.stderr[-3000:]
     assert float(done.stdout) < 100
+
+
+FREED = """
+import sys, torch
+torch.set_num_threads(1)
+if sys.argv[1] == "kept":
+    from rerank_core.backends.torch import process_memory
+    assert process_memory.keep_freed_memory()
+
+def resident():
+    return int(open("/proc/self/statm").read().split()[1]) * 4096 / 2**20
+
+def kept_of(blocks):
+    before = resident()
+    held = [torch.ones(2**21) for _ in range(blocks)]
+    del held
+    return resident() - before
+
+print(kept_of(12))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="its limits are glibc's")
+@pytest.mark.parametrize(("name", "least", "most"), [("kept", 80, 110), ("default", -1, 60)])
+def test_freed_memory_is_kept(name: str, least: int, most: int) -> None:
+    """Of 12 results of 8 MB each, nearly all memory is kept for the next ones; by default little is."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("MALLOC_")}
+    done = subprocess.run(
+        [sys.executable, "-c", FREED, name], capture_output=True, text=True, env=environment, check=True
+    )
+
+    assert least <= float(done.stdout) <= most
+
+
+def test_the_users_own_limits_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Set in the environment, as glibc documents."""
+    monkeypatch.setenv("MALLOC_TRIM_THRESHOLD_", "65536")
+
+    assert not process_memory.keep_freed_memory.__wrapped__()

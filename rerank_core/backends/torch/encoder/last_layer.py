@@ -14,10 +14,10 @@ import torch
 
 from rerank_core.backends.torch.attention.packing import Packing
 from rerank_core.backends.torch.attention.row_pooling import pool_packed
-from rerank_core.backends.torch.cross_encoder.first_tokens import FirstTokens, first_tokens_of
+from rerank_core.backends.torch.encoder.first_tokens import FirstTokens, first_tokens_of
 from rerank_core.spec.head import Pooling
 
-__all__ = ["gather_pooled", "last_layer_for_cls_only"]
+__all__ = ["FirstTokenLayer", "gather_pooled", "last_layer_for_cls_only"]
 
 
 class FirstTokenLayer(torch.nn.Module):

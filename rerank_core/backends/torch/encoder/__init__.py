@@ -1,0 +1,1 @@
+"""The straight forward pass of BERT-like encoders."""

@@ -1,0 +1,111 @@
+"""Products of activations with the weights of one or several linear layers, in the three ways that a layer may compute
+them: torch's own, prepared for oneDNN, or in int8.
+
+All of them take ``[tokens, in]`` and give ``[tokens, out]``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeAlias
+
+import torch
+
+from rerank_core.backends.torch.linear.int8 import Int8Linear
+
+__all__ = ["MakeProduct", "Plain", "Prepared", "Product", "fused", "in_int8"]
+
+
+class Product(Protocol):
+    """``x @ weight.T + bias``, with what follows it in a layer."""
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor: ...
+
+    def gelu(self, x: torch.Tensor) -> torch.Tensor:
+        """The exact GELU of the product."""
+        ...
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        """The product plus ``other [tokens, out]``."""
+        ...
+
+
+MakeProduct: TypeAlias = Callable[[torch.nn.Linear], Product]
+
+
+class Plain(torch.nn.Module):
+    """torch's own product."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self.weight, self.bias = linear.weight, linear.bias
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.linear(x, self.weight, self.bias)
+
+    def gelu(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.gelu(self(x))
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self(x) + other
+        return out
+
+
+class Prepared(torch.nn.Module):
+    """Weights in oneDNN's blocks; GELU and addition are computed inside the product (see `onednn`)."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 2048)
+        self._bias = None if linear.bias is None else linear.bias.detach()
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
+        return out
+
+    def gelu(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "gelu", [], "none")
+        return out
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "add")
+        return out
+
+
+class _Int8(torch.nn.Module):
+    """An int8 product; see `int8`."""
+
+    def __init__(self, linear: torch.nn.Linear) -> None:
+        super().__init__()
+        self._linear = Int8Linear(linear)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self._linear(x)
+        return out
+
+    def gelu(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.nn.functional.gelu(self(x))
+
+    def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
+        out: torch.Tensor = self(x).add_(other)
+        return out
+
+
+def in_int8(linear: torch.nn.Linear) -> Product:
+    """The product of a layer in int8."""
+    return _Int8(linear)
+
+
+def fused(linears: Sequence[torch.nn.Linear], scales: Sequence[float]) -> torch.nn.Linear:
+    """One linear layer with the outputs of several, each multiplied by its scale, side by side."""
+    weights = [linear.weight.detach() * scale for linear, scale in zip(linears, scales, strict=True)]
+    biases = [
+        (torch.zeros(linear.out_features, dtype=linear.weight.dtype, device=linear.weight.device)
+         if linear.bias is None else linear.bias.detach()) * scale
+        for linear, scale in zip(linears, scales, strict=True)
+    ]  # fmt: skip
+    weight = torch.cat(weights)
+    joined = torch.nn.Linear(weight.shape[1], weight.shape[0], device="meta")
+    joined.weight = torch.nn.Parameter(weight, requires_grad=False)
+    joined.bias = torch.nn.Parameter(torch.cat(biases), requires_grad=False)
+    return joined

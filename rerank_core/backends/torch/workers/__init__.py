@@ -1,0 +1,1 @@
+"""Threads that compute batches side by side on the CPU."""

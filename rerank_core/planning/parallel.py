@@ -1,0 +1,61 @@
+"""`compute_all`: runs the batches of a call one after the other, or several at a time by a scorer's workers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING, TypeVar
+
+from rerank_core.scorer import Parallel
+
+if TYPE_CHECKING:
+    from concurrent.futures import Future
+
+__all__ = ["compute_all", "worker_count"]
+
+_Batch = TypeVar("_Batch")
+_Result = TypeVar("_Result")
+
+
+def worker_count(scorer: object) -> int:
+    """How many batches the scorer computes at the same time for a call of this thread."""
+    return scorer.workers if isinstance(scorer, Parallel) else 1
+
+
+def compute_all(
+    scorer: object,
+    batches: Sequence[_Batch],
+    compute: Callable[[_Batch], _Result],
+    record: Callable[[_Batch, _Result], None],
+) -> None:
+    """Compute every batch and hand its result to ``record``, which runs in the calling thread.
+
+    With several workers, results are recorded in the order in which they are ready. A call has at most one batch more
+    than workers in their queue, so that the calls of several threads take turns. After an error, of a batch or of
+    ``record``, no further batch begins, and the error is raised when the running ones have ended.
+
+    Args:
+        compute: called by a worker.
+    """
+    workers = worker_count(scorer)
+    if workers < 2 or not isinstance(scorer, Parallel):
+        for batch in batches:
+            record(batch, compute(batch))
+        return
+    import concurrent.futures  # takes time to import, and a call with one worker needs it not
+
+    waiting = list(reversed(batches))
+    alone = len(batches) == 1
+    running: dict[Future[_Result], _Batch] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) <= workers:
+                batch = waiting.pop()
+                running[scorer.submit(partial(compute, batch), alone=alone)] = batch
+            ready, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)
+            for future in ready:
+                record(running.pop(future), future.result())
+    finally:
+        for future in running:
+            future.cancel()
+        concurrent.futures.wait(running)
