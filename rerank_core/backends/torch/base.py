@@ -18,7 +18,7 @@ from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.padding import padded, padding_keeps_scores, reset_rotary_cache, rotary_limit
 from rerank_core.backends.torch.check_tokenizer import check_pieces, check_vocabulary
 from rerank_core.backends.torch.encoder.products import Plain, Prepared, in_int8
-from rerank_core.backends.torch.encoder.straighten import straighten
+from rerank_core.backends.torch.encoder.straighten import Replaced, straighten
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.linear import int8 as quantization
 from rerank_core.backends.torch.linear import onednn
@@ -68,6 +68,7 @@ class TorchScorer(ParallelScorer, ABC):
         self._independent = self._rotary_limit == math.inf
         self._ceiling = math.inf
         self.prepacked: list[Any] = []
+        self.straightened: Replaced = []
         if self.device.type == "cpu":
             keep_freed_memory()
         if execution.pack:
@@ -113,7 +114,7 @@ class TorchScorer(ParallelScorer, ABC):
         prepared = prepacked and onednn.available(module)
         if not self.execution.live:
             make = in_int8 if self.execution.int8 else Prepared if prepared else Plain
-            straighten(module, lambda: self.probe(packed=self.packed), make)
+            self.straightened = straighten(module, lambda: self.probe(packed=self.packed), make)
         if prepared:
             self.prepacked = onednn.prepack(module)
             if not is_exact(self.packed):

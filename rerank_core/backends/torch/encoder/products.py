@@ -29,6 +29,10 @@ class Product(Protocol):
         """The product plus ``other [tokens, out]``."""
         ...
 
+    def weights(self) -> torch.Tensor:
+        """``[out, in]``, the numbers that the product was made from."""
+        ...
+
 
 MakeProduct: TypeAlias = Callable[[torch.nn.Linear], Product]
 
@@ -49,6 +53,9 @@ class Plain(torch.nn.Module):
     def plus(self, x: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = self(x) + other
         return out
+
+    def weights(self) -> torch.Tensor:
+        return self.weight.detach()
 
 
 class Prepared(torch.nn.Module):
@@ -71,6 +78,10 @@ class Prepared(torch.nn.Module):
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise.binary(x, other, self._weight, self._bias, "add")
         return out
 
+    def weights(self) -> torch.Tensor:
+        out: torch.Tensor = self._weight.to_dense()
+        return out
+
 
 class _Int8(torch.nn.Module):
     """An int8 product; see `int8`."""
@@ -90,22 +101,23 @@ class _Int8(torch.nn.Module):
         out: torch.Tensor = self(x).add_(other)
         return out
 
+    def weights(self) -> torch.Tensor:
+        raise NotImplementedError("int8 weights are rounded, so the layer cannot be restored")
+
 
 def in_int8(linear: torch.nn.Linear) -> Product:
     """The product of a layer in int8."""
     return _Int8(linear)
 
 
-def fused(linears: Sequence[torch.nn.Linear], scales: Sequence[float]) -> torch.nn.Linear:
-    """One linear layer with the outputs of several, each multiplied by its scale, side by side."""
-    weights = [linear.weight.detach() * scale for linear, scale in zip(linears, scales, strict=True)]
-    biases = [
-        (torch.zeros(linear.out_features, dtype=linear.weight.dtype, device=linear.weight.device)
-         if linear.bias is None else linear.bias.detach()) * scale
-        for linear, scale in zip(linears, scales, strict=True)
-    ]  # fmt: skip
-    weight = torch.cat(weights)
+def fused(linears: Sequence[torch.nn.Linear]) -> torch.nn.Linear:
+    """One linear layer with the outputs of several side by side."""
+    weight = torch.cat([linear.weight.detach() for linear in linears])
     joined = torch.nn.Linear(weight.shape[1], weight.shape[0], device="meta")
     joined.weight = torch.nn.Parameter(weight, requires_grad=False)
+    biases = [
+        linear.weight.new_zeros(linear.out_features) if linear.bias is None else linear.bias.detach()
+        for linear in linears
+    ]
     joined.bias = torch.nn.Parameter(torch.cat(biases), requires_grad=False)
     return joined

@@ -1,9 +1,9 @@
 """`StraightLayer`: a layer of a BERT-like encoder as one function over prepared weights.
 
 transformers' layer calls some twenty modules, which costs more than the products where a batch is one document. Here
-query, key and value are one product, the scale is in the query's weights, and residuals and GELU are computed in the
-products that they follow. The layout is that of Devlin et al., *BERT*, 2019: attention and feed-forward block, each
-followed by its residual and a layer norm.
+query, key and value are one product, and residuals and GELU are computed in the products that they follow. The layout
+is that of Devlin et al., *BERT*, 2019: attention and feed-forward block, each followed by its residual and a layer
+norm.
 """
 
 from __future__ import annotations
@@ -18,9 +18,8 @@ from rerank_core.backends.torch.attention.single_query import attend_first
 from rerank_core.backends.torch.encoder.products import MakeProduct, fused
 from rerank_core.backends.torch.linear.onednn import gelu_after
 
-__all__ = ["StraightLayer", "is_bert_layer"]
+__all__ = ["StraightLayer", "is_bert_layer", "release"]
 
-_CALL = AttentionCall(scale=1.0)
 _PARTS = (
     "attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense",
     "intermediate.dense", "output.dense",
@@ -58,13 +57,12 @@ class StraightLayer(torch.nn.Module):
         own = layer.attention.self
         self.first_only = first_only
         self.heads = int(own.num_attention_heads)
-        width = own.query.out_features // self.heads
-        scale = width**-0.5
+        self.call = AttentionCall(scale=(own.query.out_features // self.heads) ** -0.5)
         if first_only:  # the query is computed for first tokens only
-            self.query = make(fused([own.query], [scale]))
-            self.key_value = make(fused([own.key, own.value], [1.0, 1.0]))
+            self.query = make(own.query)
+            self.key_value = make(fused([own.key, own.value]))
         else:
-            self.query_key_value = make(fused([own.query, own.key, own.value], [scale, 1.0, 1.0]))
+            self.query_key_value = make(fused([own.query, own.key, own.value]))
         self.attended = make(layer.attention.output.dense)
         self.attention_norm = layer.attention.output.LayerNorm
         self.inner = make(layer.intermediate.dense)
@@ -86,7 +84,7 @@ class StraightLayer(torch.nn.Module):
             first = x[packing.row_starts]
             query = self.query(first).view(len(first), self.heads, -1)
             key, value = self._split(self.key_value(x), 2)
-            attended = attend_first(query, key, value, packing, _CALL)
+            attended = attend_first(query, key, value, packing, self.call)
             return self._after(attended.reshape(len(first), -1), first)[None]
         if self.first_only:
             query, (key, value) = self.query(x).view(len(x), self.heads, -1), self._split(self.key_value(x), 2)
@@ -94,13 +92,13 @@ class StraightLayer(torch.nn.Module):
             query, key, value = self._split(self.query_key_value(x), 3)
         if packing is not None:
             query, key, value = (part.transpose(0, 1)[None] for part in (query, key, value))
-            attended = packing.attend(query, key, value, _CALL)
+            attended = packing.attend(query, key, value, self.call)
         else:
             query, key, value = (
                 part.view(batch, length, self.heads, -1).transpose(1, 2) for part in (query, key, value)
             )
             attended = torch.nn.functional.scaled_dot_product_attention(
-                query, key, value, attn_mask=attention_mask, scale=1.0
+                query, key, value, attn_mask=attention_mask, scale=self.call.scale
             ).transpose(1, 2)
         return self._after(attended.reshape(len(x), -1), x).view(batch, length, width)
 
@@ -113,3 +111,22 @@ class StraightLayer(torch.nn.Module):
         x = self.attention_norm(self.attended.plus(attended, x))
         out: torch.Tensor = self.norm(self.outer.plus(self.inner.gelu(x), x))
         return out
+
+    def restore(self, layer: Any) -> None:
+        """Give the layer that this one was made from its weights back, bit-equal; see `release`."""
+        own = layer.attention.self
+        if self.first_only:
+            query, (key, value) = self.query.weights(), self.key_value.weights().chunk(2)
+        else:
+            query, key, value = self.query_key_value.weights().chunk(3)
+        of = {own.query: query, own.key: key, own.value: value, layer.attention.output.dense: self.attended.weights(),
+              layer.intermediate.dense: self.inner.weights(), layer.output.dense: self.outer.weights()}  # fmt: skip
+        for linear, weight in of.items():
+            linear.weight = torch.nn.Parameter(weight.clone(), requires_grad=False)
+
+
+def release(layer: Any) -> None:
+    """Free the weights of a layer's products, for `StraightLayer.restore` to give back."""
+    for name in _PARTS:
+        linear = layer.get_submodule(name)
+        linear.weight = torch.nn.Parameter(linear.weight.new_empty(0), requires_grad=False)

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from rerank_core.backends.torch.attention.packing import agree
 from rerank_core.backends.torch.encoder.last_layer import FirstTokenLayer
 from rerank_core.backends.torch.encoder.products import MakeProduct, Plain
-from rerank_core.backends.torch.encoder.straight_layer import StraightLayer, is_bert_layer
+from rerank_core.backends.torch.encoder.straight_layer import StraightLayer, is_bert_layer, release
 
-__all__ = ["straighten"]
+__all__ = ["Replaced", "restore", "straighten"]
 
 
-def straighten(module: torch.nn.Module, run: Callable[[], object], make: MakeProduct) -> int:
+Replaced: TypeAlias = list[tuple[torch.nn.Module, str, torch.nn.Module]]
+"""``(parent, name, layer)`` of each replaced layer, which has no weights."""
+
+
+def straighten(module: torch.nn.Module, run: Callable[[], object], make: MakeProduct) -> Replaced:
     """Replace each layer whose results on a few rows a `StraightLayer` with torch's own products equals. A layer's
     weights are freed before those of the next are prepared.
 
@@ -25,7 +29,7 @@ def straighten(module: torch.nn.Module, run: Callable[[], object], make: MakePro
         make: how the products of the new layers are computed.
 
     Returns:
-        the number of replaced layers.
+        the replaced layers, for `restore`.
     """
     # The layers themselves are not held, so that their weights are freed.
     places = [
@@ -37,15 +41,24 @@ def straighten(module: torch.nn.Module, run: Callable[[], object], make: MakePro
     ]
     with _recorded([parent.get_submodule(name) for parent, name in places]) as calls:
         run()
-    count = 0
+    replaced: Replaced = []
     for (parent, name), own in zip(places, calls, strict=True):
         child = parent.get_submodule(name)
         first_only = isinstance(child, FirstTokenLayer)
         if own and _equal(StraightLayer(_inside(child), Plain, first_only=first_only), own):
             setattr(parent, name, StraightLayer(_inside(child), make, first_only=first_only))
-            count += 1
+            release(_inside(child))
+            replaced.append((parent, name, child))
         own.clear()
-    return count
+    return replaced
+
+
+def restore(replaced: Replaced) -> None:
+    """Undo `straighten`: the layers are where they were, with equal weights."""
+    for parent, name, layer in replaced:
+        straight: Any = parent.get_submodule(name)
+        straight.restore(_inside(layer))
+        setattr(parent, name, layer)
 
 
 _Call = tuple[tuple[Any, ...], dict[str, Any], torch.Tensor]

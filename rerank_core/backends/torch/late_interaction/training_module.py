@@ -7,6 +7,7 @@ from typing import Any
 import torch
 
 from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.encoder import straighten
 from rerank_core.backends.torch.linear import onednn
 from rerank_core.errors import InputError
 
@@ -32,6 +33,7 @@ def training_module(scorer: TorchScorer) -> torch.nn.Module:
         )
     if scorer.execution.int8:
         raise InputError(f"model {scorer.spec.name!r} was loaded in int8; load it with dtype='float32' to train it")
+    straighten.restore(scorer.straightened)
     onednn.restore(scorer.prepacked)
     module: Any = scorer.module
     for parent in list(module.modules()):

@@ -20,6 +20,8 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.encoder.products import Prepared
+from rerank_core.backends.torch.encoder.straight_layer import StraightLayer
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.testing import fake_spec, tiny_cross_encoder, tiny_encoder
 from rerank_core.testing.checkpoints import tiny_tokenizer
@@ -81,8 +83,7 @@ def test_last_layer_computes_only_what_is_read(family: str) -> None:
     made: Any = scorer(family, FAMILIES[family])
     seen: list[int] = []
     for layer in made.module.base_model.encoder.layer:
-        inner = getattr(layer, "layer", layer)
-        inner.intermediate.register_forward_hook(lambda module, given, out: seen.append(out.shape[1]))
+        layer.norm.register_forward_hook(lambda module, given, out: seen.append(len(out)))
     rows = rows_of([20, 11, 11, 5])
     made.read(rows, [None] * 4, packed=True)
 
@@ -90,19 +91,21 @@ def test_last_layer_computes_only_what_is_read(family: str) -> None:
 
 
 def test_linear_layers_are_prepacked_on_cpu() -> None:
-    """On CPU in float32 no ordinary linear layer is left in the encoder, and the exact GELU is inside the product."""
+    """On CPU in float32 no ordinary linear layer is left in the encoder."""
     made: Any = scorer("bert", FAMILIES["bert"])
     encoder = made.module.base_model.encoder
 
     assert not [part for part in encoder.modules() if type(part) is torch.nn.Linear]
-    assert isinstance(encoder.layer[0].intermediate.intermediate_act_fn, torch.nn.Identity)
+    assert [type(layer) for layer in encoder.layer] == [StraightLayer] * len(encoder.layer)
+    assert isinstance(encoder.layer[0].inner, Prepared)
 
 
 def test_approximate_gelu_stays_outside_the_product() -> None:
-    """Another activation is not taken for GELU."""
+    """Another activation is not taken for GELU; products are prepared all the same."""
     made: Any = scorer("bert", {**SMALL, "hidden_act": "gelu_new"})
     intermediate = made.module.base_model.encoder.layer[0].intermediate
 
+    assert type(intermediate.dense) is not torch.nn.Linear
     assert not isinstance(intermediate.intermediate_act_fn, torch.nn.Identity)
 
 

@@ -17,6 +17,7 @@ from rerank_core import Head, ModelSpec, Template
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing, varlen
 from rerank_core.backends.torch.cross_encoder.classifier import ClassifierScorer
+from rerank_core.backends.torch.encoder.straighten import restore
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.late_interaction.maxsim_scorer import LateInteractionScorer
 from rerank_core.backends.torch.load_weights import load_module
@@ -134,7 +135,8 @@ def test_module_goes_through_torchs_function(family: str, on_meta: OnMeta) -> No
 def test_dropout_goes_to_the_operator_under_it(on_meta: OnMeta) -> None:
     """In training every layer asks the kernel for the attention's dropout."""
     made = on_meta("bert")
-    made.module.train()
+    restore(made.straightened)
+    made.module.to("meta").train()
     seen: list[tuple[float, bool, int]] = []
 
     class Dropped(TorchDispatchMode):
