@@ -6,8 +6,8 @@ memory.
 
 Speed: as in training.py, every trainer runs in its own process, the trainers take turns, and figures are medians of the
 rounds; a trainer whose losses of the first two steps are not ours to 1e-4 is refused. Measurements are kept, so that an
-interrupted run continues (``--fresh`` starts again). ``--here`` starts those of
-sentence-transformers in this interpreter's environment.
+interrupted run continues (``--fresh`` starts again). ``--here`` starts the trainers of sentence-transformers in this
+interpreter's environment.
 
 Memory: the largest resident memory of a fresh process that trains two steps of 32 or of 1,024 queries, with 2,048
 tokens a pass. Results are in benchmarks/results/vector_speed.json; docs/training-results.md shows them.
@@ -225,7 +225,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("what", choices=("speed", "memory"))
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--here", action="store_true", help="those of sentence-transformers in this environment")
+    parser.add_argument("--here", action="store_true", help="the trainers of sentence-transformers in this environment")
     parser.add_argument("--fresh", action="store_true", help="discard the measurements of earlier runs")
     parser.add_argument("--tiny", action="store_true", help="two layers and small steps, for a rehearsal")
     parser.add_argument("--json", type=Path, default=RESULTS, help="file of the results")

@@ -17,7 +17,7 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.padding import padded, padding_keeps_scores, reset_rotary_cache, rotary_limit
 from rerank_core.backends.torch.check_tokenizer import check_pieces, check_vocabulary
-from rerank_core.backends.torch.encoder.products import Plain, Prepared, in_int8
+from rerank_core.backends.torch.encoder.products import Int8, MakeProduct, Plain, Prepared
 from rerank_core.backends.torch.encoder.straighten import Replaced, straighten
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.linear import int8 as quantization
@@ -113,7 +113,7 @@ class TorchScorer(ParallelScorer, ABC):
             undo()
         prepared = prepacked and onednn.available(module)
         if not self.execution.live:
-            make = in_int8 if self.execution.int8 else Prepared if prepared else Plain
+            make: MakeProduct = Int8 if self.execution.int8 else Prepared if prepared else Plain
             self.straightened = straighten(module, lambda: self.probe(packed=self.packed), make)
         if prepared:
             self.prepacked = onednn.prepack(module)

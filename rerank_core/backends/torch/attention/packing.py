@@ -140,8 +140,7 @@ def _band(length: int, sliding_window: int, device: torch.device) -> torch.Tenso
 
 def _short(query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, call: AttentionCall) -> torch.Tensor:
     """Attention of one row as two products: from ``[heads, length, width]`` to ``[length, heads, width]``."""
-    scale = call.scale_for(query)
-    weights = torch.bmm(query if scale == 1 else query * scale, key.mT)
+    weights = torch.bmm(query * call.scale_for(query), key.mT)
     return torch.bmm(torch.softmax(weights, dim=-1), value).transpose(0, 1)
 
 

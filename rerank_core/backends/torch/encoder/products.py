@@ -12,8 +12,9 @@ from typing import Protocol, TypeAlias
 import torch
 
 from rerank_core.backends.torch.linear.int8 import Int8Linear
+from rerank_core.backends.torch.linear.onednn import PrepackedLinear
 
-__all__ = ["MakeProduct", "Plain", "Prepared", "Product", "fused", "in_int8"]
+__all__ = ["Int8", "MakeProduct", "Plain", "Prepared", "Product", "fused"]
 
 
 class Product(Protocol):
@@ -58,17 +59,8 @@ class Plain(torch.nn.Module):
         return self.weight.detach()
 
 
-class Prepared(torch.nn.Module):
-    """Weights in oneDNN's blocks; GELU and addition are computed inside the product (see `onednn`)."""
-
-    def __init__(self, linear: torch.nn.Linear) -> None:
-        super().__init__()
-        self._weight = torch.ops.mkldnn._reorder_linear_weight(linear.weight.detach(), 2048)
-        self._bias = None if linear.bias is None else linear.bias.detach()
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "none", [], "")
-        return out
+class Prepared(PrepackedLinear):
+    """Weights in oneDNN's blocks; GELU and addition are computed inside the product."""
 
     def gelu(self, x: torch.Tensor) -> torch.Tensor:
         out: torch.Tensor = torch.ops.mkldnn._linear_pointwise(x, self._weight, self._bias, "gelu", [], "none")
@@ -83,16 +75,8 @@ class Prepared(torch.nn.Module):
         return out
 
 
-class _Int8(torch.nn.Module):
-    """An int8 product; see `int8`."""
-
-    def __init__(self, linear: torch.nn.Linear) -> None:
-        super().__init__()
-        self._linear = Int8Linear(linear)
-
-    def forward(self, x: torch.Tensor) -> torch.Tensor:
-        out: torch.Tensor = self._linear(x)
-        return out
+class Int8(Int8Linear):
+    """An int8 product."""
 
     def gelu(self, x: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.gelu(self(x))
@@ -103,11 +87,6 @@ class _Int8(torch.nn.Module):
 
     def weights(self) -> torch.Tensor:
         raise NotImplementedError("int8 weights are rounded, so the layer cannot be restored")
-
-
-def in_int8(linear: torch.nn.Linear) -> Product:
-    """The product of a layer in int8."""
-    return _Int8(linear)
 
 
 def fused(linears: Sequence[torch.nn.Linear]) -> torch.nn.Linear:

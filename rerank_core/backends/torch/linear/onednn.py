@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-__all__ = ["available", "gelu_after", "prepack", "restore"]
+__all__ = ["PrepackedLinear", "available", "gelu_after", "prepack", "restore"]
 
 # Number of input rows that the layout is chosen for; other numbers work too.
 _ROWS = 2048

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from pathlib import Path
 
 __all__ = ["cpu_quota"]
 
 
+@functools.cache  # several questions a call, each of which would read a dozen files
 def cpu_quota(root: Path = Path("/")) -> int | None:
     """The number of CPUs, at least 1 and rounded up; None without a limit, or outside Linux.
 

@@ -22,7 +22,7 @@ from transformers import (
 
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.encoder import straighten as made
-from rerank_core.backends.torch.encoder.products import Plain, Prepared, in_int8
+from rerank_core.backends.torch.encoder.products import Int8, Plain, Prepared
 from rerank_core.backends.torch.encoder.straight_layer import StraightLayer
 from rerank_core.backends.torch.encoder.straighten import restore, straighten
 
@@ -102,7 +102,7 @@ def test_int8_is_near_and_a_token_does_not_depend_on_the_others() -> None:
     """As with every int8 layer."""
     module = encoder()
     expected = packed(module)
-    straighten(module, lambda: packed(module), in_int8)
+    straighten(module, lambda: packed(module), Int8)
     found = packed(module)
 
     assert 0 < float((expected - found).norm() / expected.norm()) < 0.15
