@@ -25,7 +25,7 @@ LAWS: dict[str, list[str]] = {
         "errors progress",
         "types",
         "scorer",
-        "planning records combine",
+        "planning records combine measures",
         "spec index",
         "options plugins",
         "rules pipeline backends",
