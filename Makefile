@@ -27,7 +27,7 @@ $(VENV)/.try: pyproject.toml constraints.txt plugins/rerank_mini/pyproject.toml 
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt requirements-dev.txt $(wildcard plugins/*/pyproject.toml) trainers/pyproject.toml | $(VENV)/bin/python
-	$(INSTALL) -e '.[torch,gguf,modelscope,testing]' $(addprefix -e ,$(PLUGINS)) -e 'trainers[lora,eval,mine,parquet]' -r requirements-dev.txt
+	$(INSTALL) -e '.[torch,gguf,modelscope,testing,eval]' $(addprefix -e ,$(PLUGINS)) -e 'trainers[lora,eval,parquet]' -r requirements-dev.txt
 	@touch $@
 
 try: $(VENV)/.try  ## install the core and two small offline models, and rank an English and a Chinese example
@@ -77,7 +77,7 @@ ndcg: $(VENV)/.dev  ## measure nDCG@10 of the mini models and BM25 on judged set
 # The core alone, without torch, on another Python: make test-core PYTHON=python3.13 VENV=.venv-3.13
 test-core: | $(VENV)/bin/python  ## run the core's own tests without torch, for other Python versions
 	$(INSTALL) -e '.[testing]' hypothesis hatchling 'pytest-xdist[psutil]'
-	$(BIN)/python -m pytest -q $(PARALLEL) --ignore=rerank_core/backends rerank_core tests/spec tests/planning tests/pipeline tests/plugins \
+	$(BIN)/python -m pytest -q $(PARALLEL) --ignore=rerank_core/backends --ignore=rerank_core/measures rerank_core tests/spec tests/planning tests/pipeline tests/plugins \
 	    tests/records tests/testing/test_conformance.py
 
 clean:  ## remove the environments

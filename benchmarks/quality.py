@@ -24,7 +24,7 @@ from parts.rankers import BASELINES, MODELS, SCORES, baselines, by_model, ranker
 from parts.run import ROOT, append, folders, machine, read, write
 
 import rerank_core
-from rerank_trainers.evaluation.intervals import paired
+from rerank_core.measures import paired
 
 REFERENCE = "mini-multilingual"
 """The ranker that the others are compared with."""

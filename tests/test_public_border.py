@@ -26,6 +26,10 @@ PUBLIC = {
         CompatProfile CompatRules Head JsonObject ModelOption ModelSpec Template TokenVectors directory_of inside
         layer_options max_length_of model_name_of read_json optional_json read_json_list reading
     """,
+    "rerank_core.measures": """
+        BM25 Bar CalibrationMap Interval Reliability Scored histogram interval measure_orders paired parse_metrics platt
+        reliability temperature terms
+    """,
     "rerank_core.backends.torch": """
         ClassifierScorer
         Block CausalPacking DecoderScorer Embedding Execution LateInteractionScorer LayerRunner LayerState

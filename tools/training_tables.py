@@ -9,8 +9,8 @@ from pathlib import Path
 from statistics import mean, stdev
 from typing import Any
 
+from rerank_core.measures import paired
 from rerank_trainers.config import schema
-from rerank_trainers.evaluation.intervals import paired
 from rerank_trainers.objectives.registry import OBJECTIVES
 
 RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "fine_tuning.json"

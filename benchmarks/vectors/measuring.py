@@ -14,8 +14,8 @@ from typing import Any
 import numpy
 
 import rerank_core
+from rerank_core.measures import measure_orders, parse_metrics
 from rerank_trainers.evaluation.dev_set import DevSet
-from rerank_trainers.evaluation.metrics import measure_orders, parse_metrics
 from rerank_trainers.mining import BM25
 from rerank_trainers.retrieval.retrievers import LateInteractionRetriever
 from vectors.judged_sets import JudgedSet

@@ -70,7 +70,7 @@ class CalibrationMap:
         if not math.isfinite(score):
             raise InputError(f"a score of {score!r} has no probability; only finite scores do")
         if self.method != "isotonic":
-            return _sigmoid(self.scale * score + self.offset)
+            return _sigmoid(self.logit(score))
         at = bisect_right(self.points, score, key=lambda point: point[0])
         if at in (0, len(self.points)):
             return self.points[max(at - 1, 0)][1]
@@ -78,6 +78,16 @@ class CalibrationMap:
         # Halved, since the distance of two finite scores may be infinite.
         share = (score / 2 - left / 2) / (right / 2 - left / 2)
         return min(high, low + share * (high - low))
+
+    def logit(self, score: float) -> float:
+        """``scale * score + offset``, of which ``platt`` and ``temperature`` take the sigmoid.
+
+        Raises:
+            InputError: an isotonic calibration, which has no scale.
+        """
+        if self.method == "isotonic":
+            raise InputError("an isotonic calibration has points and no scale, so it cannot be written as a logit")
+        return self.scale * score + self.offset
 
     def to_json(self) -> dict[str, Any]:
         """The map as a JSON object, with the values that its method uses.

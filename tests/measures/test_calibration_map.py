@@ -25,6 +25,9 @@ def test_isotonic_is_linear_between_points_and_constant_outside(score: float, ex
 
 
 def test_sigmoid_of_the_scaled_score() -> None:
+    assert MAPS[0].logit(1.5) == 2.0
+    with pytest.raises(InputError, match="no scale"):
+        ISOTONIC.logit(1.5)
     assert MAPS[0](1.5) == pytest.approx(1 / (1 + math.exp(-2.0)), abs=1e-15)
     assert MAPS[1](0.0) == 0.5
 

@@ -16,7 +16,7 @@ from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config
 from rerank_trainers.data.row_store import RowStore
 from rerank_trainers.evaluation.dev_data import DevData
-from rerank_trainers.evaluation.metrics import Result
+from rerank_trainers.evaluation.result import Result
 from rerank_trainers.kinds import kind_of
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.loop.preflight import check_out

@@ -14,10 +14,10 @@ import transformers
 
 import rerank_core
 from rerank_core import InputError
+from rerank_core.measures import parse_metrics
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.evaluation.dev_set import DevSet
-from rerank_trainers.evaluation.metrics import parse_metrics
 from rerank_trainers.loop.prepare import Run, live_reranker
 
 Prepared = Callable[..., Run]

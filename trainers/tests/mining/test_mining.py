@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import random
-import sys
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
@@ -16,10 +15,10 @@ import numpy
 import pytest
 
 from helpers.scripts import module_of
-from rerank_core.errors import InputError, MissingDependencyError
+from rerank_core.errors import InputError
+from rerank_core.measures import terms
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.mining import BM25, Corpus, MiningRules, MiningStatistics, mine
-from rerank_trainers.retrieval.bm25 import terms
 from rerank_trainers.retrieval.corpus import text_key
 from rerank_trainers.retrieval.retrievers import best_first
 
@@ -63,54 +62,6 @@ def added(before: TrainingRow, after: TrainingRow) -> tuple[str, ...]:
 def readers(data: Path) -> ModuleType:
     """Readers of the judged data."""
     return module_of(data / "readers.py")
-
-
-# ---------------------------------------------------------------------- BM25
-@pytest.mark.parametrize(
-    ("text", "found"),
-    [
-        ("The Panda's 2 cubs, BM25-like", ["the", "panda", "s", "2", "cubs", "bm25", "like"]),
-        ("大熊猫吃竹子。", ["大熊", "熊猫", "猫吃", "吃竹", "竹子"]),
-        ("熊, ＢＭ２５是什么", ["熊", "bm25", "是什", "什么"]),
-        ("パンダ 한국어", ["パン", "ンダ", "한국", "국어"]),
-        ("Café naïve_snake", ["café", "naïve", "snake"]),
-        ("?! …", []),
-    ],
-)
-def test_terms_are_words_and_pairs_of_cjk_characters(text: str, found: list[str]) -> None:
-    """Words are lower-cased and whole, CJK runs become overlapping pairs, full-width letters are letters."""
-    assert terms(text) == found
-
-
-def test_bm25_is_the_formula() -> None:
-    """Scores are those of the published formula in float64, repeated query terms and texts without terms included."""
-    texts = [*PANDAS, "...", "panda panda panda bamboo"]
-    for query in ("panda bamboo panda", "熊猫吃竹子", "nothing of this", "a day"):
-        documents = [terms(text) for text in texts]
-        mean = sum(map(len, documents)) / len(documents)
-        expected = [
-            sum(
-                math.log(1 + (len(documents) - df + 0.5) / (df + 0.5))
-                * document.count(term)
-                / (document.count(term) + 0.9 * (1 - 0.4 + 0.4 * len(document) / mean))
-                for term in terms(query)
-                if (df := sum(term in other for other in documents))
-            )
-            for document in documents
-        ]
-        assert BM25(texts).scores(query).tolist() == pytest.approx(expected, abs=1e-5)
-
-
-def test_bm25_of_texts_without_any_term_is_zero() -> None:
-    """A corpus of punctuation is searched in vain, without an error."""
-    assert BM25(["...", "!"]).scores("panda").tolist() == [0, 0]
-
-
-def test_bm25_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without bm25s the error names the extra that brings it."""
-    monkeypatch.setitem(sys.modules, "bm25s", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'rerank-trainers\[mine\]'"):
-        BM25(PANDAS)
 
 
 @pytest.mark.data

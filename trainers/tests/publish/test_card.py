@@ -6,16 +6,14 @@ import re
 from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 import yaml
 
-from rerank_core import Head, InputError, ModelSpec, Template
+from rerank_core import Head, ModelSpec, Template
+from rerank_core.measures import CalibrationMap, interval, paired
 from rerank_trainers.config.parse import parse_config
 from rerank_trainers.config.schema import Config
-from rerank_trainers.evaluation.calibration import Scaling
-from rerank_trainers.evaluation.intervals import interval, paired
-from rerank_trainers.evaluation.metrics import Result
+from rerank_trainers.evaluation.result import Result
 from rerank_trainers.kinds import KINDS
 from rerank_trainers.publish.card import CardFacts, card, public_name
 
@@ -88,7 +86,7 @@ def test_the_use_block_runs(tmp_path: Path) -> None:
     """The three lines of the card are Python that loads a folder and ranks."""
     from rerank_core.testing import tiny_cross_encoder
 
-    text = card(SPEC, CROSS, CardFacts(), dtype="float32", scaling=Scaling(2.0, 0.1))
+    text = card(SPEC, CROSS, CardFacts(), dtype="float32", scaling=CalibrationMap("platt", 2.0, 0.1))
     code = text.split("```python\n")[1].split("```")[0]
     folder = tiny_cross_encoder(tmp_path / "tiny")
     names: dict[str, object] = {}
@@ -153,8 +151,8 @@ def test_settings_and_data_are_told(facts: CardFacts) -> None:
         assert line in text.splitlines(), line
 
 
-@pytest.mark.parametrize("scaling", [None, Scaling(1.5, -0.25)])
-def test_calibration_is_reported(facts: CardFacts, scaling: Scaling | None) -> None:
+@pytest.mark.parametrize("scaling", [None, CalibrationMap("platt", 1.5, -0.25)])
+def test_calibration_is_reported(facts: CardFacts, scaling: CalibrationMap | None) -> None:
     """Errors before and after the fit, and a histogram whose counts are all documents."""
     text = card(SPEC, CROSS, facts, dtype="float32", scaling=scaling)
     assert "Of 8 dev documents, 3 are relevant." in text
@@ -175,51 +173,6 @@ def test_a_language_model_is_described_as_one() -> None:
     assert "llm-reranker" in text
     assert "AutoModelForCausalLM" in text
     assert "CrossEncoder" not in text
-
-
-def test_intervals_hold_the_mean_as_often_as_they_say() -> None:
-    """Of 300 samples of 60 queries, the 95 % interval holds the true mean in 90 to 99 %."""
-    random = np.random.default_rng(0)
-    held = 0
-    for _ in range(300):
-        found = interval(random.beta(0.4, 0.6, 60).tolist(), draws=500)
-        held += found.low <= 0.4 <= found.high
-    assert 270 <= held <= 297
-
-
-def test_intervals_are_drawn_alike_and_in_blocks() -> None:
-    """The same seed gives the same interval, another one a near one, and many queries are drawn in blocks."""
-    values = np.random.default_rng(1).random(3_000).tolist()
-    assert interval(values, draws=1_000) == interval(values, draws=1_000)
-    found, other = interval(values, draws=1_000), interval(values, draws=1_000, seed=1)
-    assert found != other
-    assert found.low == pytest.approx(other.low, abs=2e-3)
-    error = np.std(values) / len(values) ** 0.5
-    assert found.high - found.mean == pytest.approx(1.96 * error, rel=0.1)
-
-
-def test_a_paired_interval_is_narrower_where_queries_agree() -> None:
-    """Hard and easy queries cancel out: an equal gain everywhere has no width."""
-    random = np.random.default_rng(2)
-    before = random.random(50).tolist()
-    found = paired(before, [value + 0.01 for value in before])
-    assert (found.low, found.mean, found.high) == pytest.approx((0.01, 0.01, 0.01))
-    assert interval(before).high - interval(before).low > 0.1
-
-
-@pytest.mark.parametrize(
-    ("call", "reason"),
-    [
-        (lambda: interval([0.5]), "two or more"),
-        (lambda: interval([0.5, float("nan")]), "finite"),
-        (lambda: interval([0.5, 0.6], level=95), "level 95"),
-        (lambda: paired([0.5, 0.6], [0.5]), "2 values before and 1 after"),
-    ],
-)
-def test_what_has_no_interval_says_why(call: object, reason: str) -> None:
-    """One query, values that are none, a level in percent, other queries."""
-    with pytest.raises(InputError, match=reason):
-        call()  # type: ignore[operator]
 
 
 def test_several_dev_sets_are_named(facts: CardFacts) -> None:

@@ -17,10 +17,10 @@ from tokenizers.normalizers import BertNormalizer
 
 import rerank_core
 from rerank_core import InputError, Template
+from rerank_core.measures import CalibrationMap
 from rerank_trainers.config.schema import PublishConfig
 from rerank_trainers.errors import PublishError
-from rerank_trainers.evaluation.calibration import Scaling
-from rerank_trainers.evaluation.metrics import Result
+from rerank_trainers.evaluation.result import Result
 from rerank_trainers.model.trained_model import Model
 from rerank_trainers.publish import publish as publishing
 from rerank_trainers.publish.card import CardFacts
@@ -140,9 +140,9 @@ def test_a_calibrated_folder_keeps_the_order_in_every_library(models: dict[str, 
     ]
     facts = CardFacts(after=Result({}, {}, scored))
     found = publish(model, tmp_path / "out", PublishConfig(calibrate=True), facts=facts)
-    assert isinstance(found.scaling, Scaling)
+    assert isinstance(found.scaling, CalibrationMap)
     assert found.scaling.scale == pytest.approx(3, rel=0.3)
-    wanted = list(map(found.scaling, raw))
+    wanted = list(map(found.scaling.logit, raw))
     with rerank_core.load(tmp_path / "out", device="cpu") as reranker:
         assert reranker.score(PAIRS) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
     with silent():

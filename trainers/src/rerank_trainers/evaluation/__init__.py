@@ -1,1 +1,1 @@
-"""The dev set: metrics, confidence intervals, calibration."""
+"""Dev sets: documents of a row, search over a corpus, text pairs."""

@@ -12,10 +12,11 @@ import numpy
 
 from rerank_core import InputError, Reranker
 from rerank_core.errors import short
+from rerank_core.measures import measure_orders, parse_metrics
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.data.hashing import query_hash
-from rerank_trainers.evaluation.metrics import Result, measure_orders, parse_metrics
+from rerank_trainers.evaluation.result import Result
 from rerank_trainers.retrieval.corpus import Corpus
 from rerank_trainers.retrieval.retrievers import LateInteractionRetriever
 

@@ -12,9 +12,10 @@ from typing import Any
 
 from rerank_core import InputError, Reranker
 from rerank_core.errors import short
+from rerank_core.measures import measure_orders, parse_metrics
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.evaluation.metrics import Result, measure_orders, parse_metrics
+from rerank_trainers.evaluation.result import Result
 
 __all__ = ["MEASURES", "DevSet"]
 

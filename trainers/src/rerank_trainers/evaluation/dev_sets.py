@@ -11,13 +11,14 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol, TypeAlias
 
 from rerank_core import InputError, Reranker
+from rerank_core.measures import parse_metrics
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.evaluation.corpus_set import CORPUS_MEASURES, CorpusSet
 from rerank_trainers.evaluation.dev_data import DevData, DevPart
 from rerank_trainers.evaluation.dev_set import MEASURES, DevSet
-from rerank_trainers.evaluation.metrics import Result, parse_metrics
 from rerank_trainers.evaluation.pair_set import SPEARMAN, PairSet
+from rerank_trainers.evaluation.result import Result
 
 __all__ = ["DevSets", "Labelled", "Measured", "open_set"]
 

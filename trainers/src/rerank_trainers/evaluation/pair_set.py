@@ -10,7 +10,7 @@ import numpy.typing as npt
 from rerank_core import InputError, Reranker
 from rerank_core.errors import short
 from rerank_core.records.training_row import TrainingRow
-from rerank_trainers.evaluation.metrics import Result
+from rerank_trainers.evaluation.result import Result
 from rerank_trainers.teachers.scores import ScoreRequest, score_requests
 
 __all__ = ["SPEARMAN", "PairSet", "spearman"]

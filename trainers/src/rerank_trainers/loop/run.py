@@ -15,7 +15,7 @@ from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.parse import write_config
 from rerank_trainers.config.schema import Config
 from rerank_trainers.evaluation.dev_sets import DevSets
-from rerank_trainers.evaluation.metrics import Result
+from rerank_trainers.evaluation.result import Result
 from rerank_trainers.loop import resume_checks
 from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt
 from rerank_trainers.loop.run_record import data_facts, record, start_facts

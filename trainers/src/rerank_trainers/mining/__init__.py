@@ -5,10 +5,10 @@ for row in mine(rows, corpus, BM25(corpus.texts), MiningRules(negatives=8, from_
     ...
 """
 
+from rerank_core.measures import BM25
 from rerank_trainers.mining.miner import mine, positives_of
 from rerank_trainers.mining.rules import MiningRules
 from rerank_trainers.mining.statistics import MiningStatistics
-from rerank_trainers.retrieval.bm25 import BM25
 from rerank_trainers.retrieval.corpus import Corpus
 from rerank_trainers.retrieval.retrievers import LateInteractionRetriever, Retriever
 

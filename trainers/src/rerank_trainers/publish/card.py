@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core import ModelSpec
+from rerank_core.measures import CalibrationMap
 from rerank_core.spec.hub_or_folder import hub_name_of, is_path
 from rerank_trainers.config.schema import Config
-from rerank_trainers.evaluation.calibration import Scaling
-from rerank_trainers.evaluation.metrics import Result
+from rerank_trainers.evaluation.result import Result
 from rerank_trainers.loop.run_record import environment
 from rerank_trainers.model.kind import ModelKind
 from rerank_trainers.publish.card_tables import calibration_lines, measure_lines, table
@@ -71,7 +71,7 @@ def card(
     facts: CardFacts,
     *,
     dtype: str,
-    scaling: Scaling | None = None,
+    scaling: CalibrationMap | None = None,
     folder: Path | None = None,
 ) -> str:
     """The README.md of a published folder.
@@ -113,7 +113,7 @@ def _front_matter(spec: ModelSpec, kind: ModelKind, facts: CardFacts) -> str:
     return f"---\n{yaml.safe_dump(front, sort_keys=False, allow_unicode=True)}---\n"
 
 
-def _what(spec: ModelSpec, kind: ModelKind, facts: CardFacts, dtype: str, scaling: Scaling | None) -> str:
+def _what(spec: ModelSpec, kind: ModelKind, facts: CardFacts, dtype: str, scaling: CalibrationMap | None) -> str:
     origin = f", fine-tuned from `{public_name(facts.origin)}`" if facts.origin else ""
     read = f" It reads {spec.max_length} tokens at once; longer documents are read in windows ({spec.longdoc})."
     shown = "the raw score" if spec.activation == "none" else f"the {spec.activation} of the raw score"
@@ -122,7 +122,7 @@ def _what(spec: ModelSpec, kind: ModelKind, facts: CardFacts, dtype: str, scalin
     return f"{kind.sentence}{origin}.{read} Weights are {dtype}; rerank-core shows {shown}.\n"
 
 
-def _use(spec: ModelSpec, scaling: Scaling | None, folder: Path | None) -> str:
+def _use(spec: ModelSpec, scaling: CalibrationMap | None, folder: Path | None) -> str:
     sigmoid = ', activation="sigmoid"' if scaling is not None and spec.activation == "none" else ""
     lines = [
         "## Use\n",
@@ -166,7 +166,7 @@ def _queries_by_set(result: Result) -> dict[str, int]:
     return sizes
 
 
-def _calibration(spec: ModelSpec, facts: CardFacts, scaling: Scaling | None) -> str:
+def _calibration(spec: ModelSpec, facts: CardFacts, scaling: CalibrationMap | None) -> str:
     if facts.after is None or not facts.after.scored or spec.raw_space != "logit":
         return ""
     return "\n".join(["## Calibration\n", *calibration_lines(facts.after.scored, scaling), ""])

@@ -6,9 +6,17 @@ import contextlib
 from collections.abc import Iterable, Sequence
 
 from rerank_core import InputError
-from rerank_trainers.evaluation.calibration import IDENTITY, Scaling, Scored, histogram, platt, reliability, temperature
-from rerank_trainers.evaluation.intervals import interval, paired
-from rerank_trainers.evaluation.metrics import Result
+from rerank_core.measures import (
+    CalibrationMap,
+    Scored,
+    histogram,
+    interval,
+    paired,
+    platt,
+    reliability,
+    temperature,
+)
+from rerank_trainers.evaluation.result import Result
 
 __all__ = ["calibration_lines", "measure_lines", "table"]
 
@@ -52,7 +60,7 @@ def _measured(result: Result, name: str) -> str:
     return str(interval(values)) if len(values) > 1 else f"{result.values[name]:.4f}"
 
 
-def calibration_lines(scored: Scored, scaling: Scaling | None) -> list[str]:
+def calibration_lines(scored: Scored, scaling: CalibrationMap | None) -> list[str]:
     """Calibration of the sigmoid of the scores, the fit, and a histogram of scores by label.
 
     Args:
@@ -80,12 +88,14 @@ def calibration_lines(scored: Scored, scaling: Scaling | None) -> list[str]:
     # There may be no positive temperature that helps, if most scores have the wrong sign for their label.
     with contextlib.suppress(InputError):
         lines.append(f"The best temperature without an offset is {1 / temperature(scored).scale:.4g}.")
-    return ["\n".join(lines), "", "```", *_bars(scored, scaling or IDENTITY), "```"]
+    return ["\n".join(lines), "", "```", *_bars(scored, scaling), "```"]
 
 
-def _bars(scored: Scored, scaling: Scaling) -> list[str]:
+def _bars(scored: Scored, scaling: CalibrationMap | None) -> list[str]:
     """One line per bin; each label has a bar scale of its own, because relevant documents are few."""
-    bars = histogram(scored, scaling)
+    if scaling is not None:
+        scored = [(scaling.logit(score), grade) for score, grade in scored]
+    bars = histogram(scored)
     most = [max(1, *(bar.irrelevant for bar in bars)), max(1, *(bar.relevant for bar in bars))]
     digits = max(len(f"{max(most):,}"), len("irrelevant"))
     lines = [f"{'score':>20}  {'irrelevant':>{digits}}  {'':{_WIDTH}}  {'relevant':>{digits}}"]

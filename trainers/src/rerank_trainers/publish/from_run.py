@@ -11,7 +11,7 @@ from rerank_core import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.config.schema import Config, PublishConfig
 from rerank_trainers.evaluation.dev_sets import DevSets
-from rerank_trainers.evaluation.metrics import Result
+from rerank_trainers.evaluation.result import Result
 from rerank_trainers.loop.run import Run, measure
 from rerank_trainers.loop.run_record import read_record
 from rerank_trainers.model.averaging import average, start_of

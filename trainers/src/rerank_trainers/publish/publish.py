@@ -19,16 +19,17 @@ from rerank_core import InputError, ModelSpec, Reranker, write_spec
 from rerank_core.backends.torch import scorer_of
 from rerank_core.backends.torch.load_weights import quiet
 from rerank_core.errors import NonFiniteScoreError, short
+from rerank_core.measures import CalibrationMap, platt
 from rerank_core.spec.hub_or_folder import file_path_of
 from rerank_core.spec.reranker_json import FILE_NAME
 from rerank_trainers.atomic_files import replace_folder, staging_folder
 from rerank_trainers.config.schema import PublishConfig
 from rerank_trainers.errors import PublishError
-from rerank_trainers.evaluation.calibration import Scaling, fold, platt
 from rerank_trainers.model.autocast import forget_autocast
 from rerank_trainers.model.lora import plain_module
 from rerank_trainers.model.trained_model import Model
 from rerank_trainers.publish.card import CardFacts, card
+from rerank_trainers.publish.fold import fold
 from rerank_trainers.publish.probes import Pair, edges
 
 __all__ = ["TOLERANCE", "Published", "check_target", "publish"]
@@ -64,7 +65,7 @@ class Published:
     deviation: float
     tolerance: float
     rounding: float
-    scaling: Scaling | None
+    scaling: CalibrationMap | None
     probes: int
     elsewhere: Mapping[str, float]
     size: int
@@ -113,7 +114,7 @@ def publish(
         twin = twin.merge_and_unload().eval()
     if scaling is not None:
         fold(twin, scaling)
-        expected = list(map(scaling, expected))
+        expected = list(map(scaling.logit, expected))
     rounding = 0.0
     if config.dtype != "float32":
         expected, rounding = _rounded(twin, getattr(torch, config.dtype), model, pairs, expected)
@@ -156,7 +157,7 @@ def check_target(directory: str | os.PathLike[str], *, overwrite: bool) -> Path:
     return target
 
 
-def _scaling(model: Model, config: PublishConfig, facts: CardFacts) -> Scaling | None:
+def _scaling(model: Model, config: PublishConfig, facts: CardFacts) -> CalibrationMap | None:
     if not config.calibrate:
         return None
     if not model.kind.calibrates:

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-import numpy as np
-
-from rerank_core import InputError
+from rerank_core.errors import InputError
+from rerank_core.measures.libraries import needed_for
 
 __all__ = ["Interval", "interval", "paired"]
 
@@ -37,6 +36,9 @@ def interval(values: Sequence[float], *, level: float = 0.95, draws: int = 10_00
     Raises:
         InputError: fewer than two values, or values that are not finite.
     """
+    with needed_for("confidence intervals"):
+        import numpy as np
+
     array = np.asarray(values, dtype=np.float64)
     if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
         raise InputError(f"an interval needs two or more finite values, one a query, and got {len(array)}")
@@ -64,5 +66,5 @@ def paired(
     """
     if len(before) != len(after):
         raise InputError(f"{len(before)} values before and {len(after)} after are not of the same queries")
-    difference = np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
-    return interval(difference.tolist(), level=level, draws=draws, seed=seed)
+    difference = [new - old for old, new in zip(before, after, strict=True)]
+    return interval(difference, level=level, draws=draws, seed=seed)

@@ -8,31 +8,16 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from fractions import Fraction
 from typing import Any
 
-from rerank_core import InputError, MissingDependencyError
+from rerank_core.errors import InputError
+from rerank_core.measures.libraries import needed_for
 
-__all__ = ["Result", "measure_orders", "parse_metrics"]
+__all__ = ["measure_orders", "parse_metrics"]
 
 # ir_measures takes integer gains and loops over each value up to the highest, so larger ones would be slow.
 _MOST = 100_000
-
-
-@dataclass(frozen=True)
-class Result:
-    """Metrics of a model on a dev set.
-
-    Attributes:
-        values: mean of each metric.
-        queries: for each metric its value for each query, in the order of the rows.
-        scored: (raw score, grade) of all documents, for calibration.
-    """
-
-    values: Mapping[str, float]
-    queries: Mapping[str, Sequence[float]]
-    scored: Sequence[tuple[float, int]] = field(repr=False, default=())
 
 
 def parse_metrics(names: Sequence[str]) -> list[Any]:
@@ -44,10 +29,8 @@ def parse_metrics(names: Sequence[str]) -> list[Any]:
     """
     if not names:
         return []
-    try:
+    with needed_for("metrics"):
         import ir_measures
-    except ModuleNotFoundError as error:
-        raise MissingDependencyError("evaluation needs ir-measures: pip install 'rerank-trainers[eval]'") from error
     try:
         return [ir_measures.parse_measure(name) for name in names]
     except (ValueError, NameError, SyntaxError) as error:

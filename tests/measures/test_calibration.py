@@ -6,12 +6,11 @@ import math
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core import InputError
-from rerank_trainers.evaluation.calibration import Scaling, fold, histogram, platt, reliability, temperature
+from rerank_core.measures import histogram, platt, reliability, temperature
 
 sigmoid = np.vectorize(lambda value: 1 / (1 + math.exp(-value)))
 
@@ -95,7 +94,7 @@ def test_temperature_is_one_number() -> None:
     """Labels drawn with a scale alone give it back; a logit of 0 stays at even odds."""
     found = temperature(drawn(0.25, 0.0))
     assert found.scale == pytest.approx(0.25, abs=0.02)
-    assert found(0.0) == 0
+    assert found(0.0) == 0.5
 
 
 @pytest.mark.parametrize(
@@ -114,48 +113,12 @@ def test_what_cannot_be_fitted_says_why(scored: list[tuple[float, int]], reason:
         platt(scored)
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
-def test_a_scaling_keeps_the_order(scale: float) -> None:
-    """No scaling can be made that would change which document comes first."""
-    with pytest.raises(InputError, match="order of documents"):
-        Scaling(scale, 0.0)
-
-
-@pytest.mark.parametrize("family", ["bert", "xlm-roberta", "modernbert"])
-def test_folding_is_exact(family: str) -> None:
-    """The logit of the module is the scaled one afterwards, for heads of one layer and of several."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    config = AutoConfig.for_model(
-        family, vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-        num_labels=1, pad_token_id=0, bos_token_id=1, eos_token_id=2, cls_token_id=1, sep_token_id=2,
-    )  # fmt: skip
-    module = AutoModelForSequenceClassification.from_config(config).eval()
-    ids = torch.arange(3, 23).reshape(2, 10)
-    with torch.no_grad():
-        before = module(input_ids=ids).logits
-        fold(module, Scaling(2.5, -0.75))
-        assert torch.allclose(module(input_ids=ids).logits, 2.5 * before - 0.75, atol=1e-6)
-
-
-def test_a_head_without_a_bias_is_refused() -> None:
-    """A decoder's classifier has no bias, and the message has the offset that it could not take."""
-    from transformers import AutoConfig, AutoModelForSequenceClassification
-
-    config = AutoConfig.for_model(
-        "qwen2", vocab_size=50, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64,
-        num_key_value_heads=2, num_labels=1, pad_token_id=0,
-    )  # fmt: skip
-    with pytest.raises(InputError, match=r"has no bias that could take the offset -0\.75"):
-        fold(AutoModelForSequenceClassification.from_config(config), Scaling(2.5, -0.75))
-
-
 def test_a_histogram_counts_every_document_once() -> None:
-    """Bins reach from the lowest score to the highest, ends included, after scaling."""
+    """Bins reach from the lowest score to the highest, ends included."""
     scored = drawn(1.0, 0.0, 500)
-    bars = histogram(scored, Scaling(2.0, 1.0), bins=7)
+    bars = histogram(scored, bins=7)
     assert len(bars) == 7
     assert sum(bar.relevant for bar in bars) == sum(label for _, label in scored)
     assert sum(bar.irrelevant + bar.relevant for bar in bars) == 500
-    assert bars[0].low == pytest.approx(2 * min(scored)[0] + 1)
-    assert bars[-1].high == pytest.approx(2 * max(scored)[0] + 1)
+    assert bars[0].low == min(scored)[0]
+    assert bars[-1].high == max(scored)[0]

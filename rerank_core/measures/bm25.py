@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import importlib
 import re
 import unicodedata
 from array import array
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from rerank_core.errors import MissingDependencyError
+from rerank_core.measures.libraries import needed_for
 
 if TYPE_CHECKING:
     import numpy
@@ -54,19 +53,15 @@ class BM25:
     floor = 0.0
 
     def __init__(self, texts: Sequence[str], *, k1: float = 0.9, b: float = 0.4) -> None:
-        try:
-            bm25s: Any = importlib.import_module("bm25s")
-        except ImportError as error:
-            raise MissingDependencyError(
-                "BM25 needs bm25s, which is not installed: pip install 'rerank-trainers[mine]'"
-            ) from error
+        with needed_for("searches with BM25"):
+            import bm25s
         self._vocabulary: dict[str, int] = {}
         ids = [
             array("i", [self._vocabulary.setdefault(term, len(self._vocabulary)) for term in terms(text)])
             for text in texts
         ]
         self._size = len(texts)
-        self._bm25 = bm25s.BM25(k1=k1, b=b, method="lucene")
+        self._bm25: Any = bm25s.BM25(k1=k1, b=b, method="lucene")
         if self._vocabulary:
             self._bm25.index((ids, self._vocabulary), create_empty_token=False, show_progress=False)
 

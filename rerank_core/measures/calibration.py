@@ -1,0 +1,105 @@
+"""Fits of a calibration to labelled scores: Platt's, a temperature."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, TypeAlias
+
+from rerank_core.errors import InputError
+from rerank_core.measures.calibration_error import Scored, arrays
+from rerank_core.measures.calibration_map import CalibrationMap
+from rerank_core.measures.libraries import needed_for
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+    _Array: TypeAlias = npt.NDArray[np.float64]
+
+__all__ = ["platt", "temperature"]
+
+_STEPS = 100
+
+
+def platt(scored: Scored) -> CalibrationMap:
+    """The scale and offset whose sigmoid fits the labels best (Platt, 1999). His targets lie inside (0, 1), so that the
+    scale stays finite if the scores separate the labels perfectly.
+
+    Raises:
+        InputError: all labels equal, all scores equal, or relevant documents score lower on average.
+    """
+    with needed_for("fits of a calibration"):
+        import numpy as np
+
+    scores, targets, centre, spread = _problem(scored)
+    # Newton's method on the convex loss; a step that does not descend is halved (Lin, Lin & Weng, 2007).
+    design = np.stack([(scores - centre) / spread, np.ones_like(scores)], axis=1)
+    scale, offset = _newton(design, targets)
+    return CalibrationMap("platt", float(scale / spread), float(offset - scale * centre / spread))
+
+
+def temperature(scored: Scored) -> CalibrationMap:
+    """The best scale without offset (Guo et al., 2017): 1 / temperature. A score of 0 stays a probability of 0.5.
+
+    Raises:
+        InputError: as `platt` does.
+    """
+    scores, targets, _, spread = _problem(scored)
+    (scale,) = _newton((scores / spread)[:, None], targets)
+    return CalibrationMap("temperature", float(scale / spread))
+
+
+def _problem(scored: Scored) -> tuple[_Array, _Array, float, float]:
+    """Scores, targets, and mean and standard deviation of the scores, by which the fit normalises them."""
+    import numpy as np
+
+    scores, relevant = arrays(scored)
+    positives = float(relevant.sum())
+    negatives = len(relevant) - positives
+    if not positives or not negatives:
+        raise InputError(
+            f"calibration needs relevant and irrelevant documents, and {int(positives)} of {len(scores)} are relevant"
+        )
+    spread = float(scores.std())
+    if spread <= 1e-12 * max(1.0, float(np.abs(scores).max())):
+        raise InputError(f"calibration: all {len(scores)} scores are {float(scores[0])!r}; there is nothing to fit")
+    if scores[relevant == 1].mean() <= scores[relevant == 0].mean():
+        raise InputError(
+            "calibration: relevant documents score no higher than irrelevant ones on average, so a fit would reverse "
+            "the order of documents; train longer, or look at the dev set's labels"
+        )
+    targets = np.where(relevant == 1, (positives + 1) / (positives + 2), 1 / (negatives + 2))
+    return scores, targets, float(scores.mean()), spread
+
+
+def _newton(design: _Array, targets: _Array) -> _Array:
+    """Weights ``[features]`` of a logistic regression without intercept."""
+    import numpy as np
+
+    weights = np.zeros(design.shape[1])
+    loss = _cross_entropy(design @ weights, targets)
+    for _ in range(_STEPS):
+        probabilities = _sigmoid(design @ weights)
+        gradient = design.T @ (probabilities - targets)
+        curvature = (design * (probabilities * (1 - probabilities))[:, None]).T @ design
+        step = np.linalg.solve(curvature + 1e-12 * len(targets) * np.eye(len(weights)), gradient)
+        size = 1.0
+        while size > 1e-10 and not (better := _cross_entropy(design @ (weights - size * step), targets)) <= loss:
+            size /= 2
+        if size <= 1e-10:
+            break
+        weights, fallen, loss = weights - size * step, loss - better, better
+        if fallen <= 1e-14 * abs(loss):
+            break
+    return weights
+
+
+def _cross_entropy(logits: _Array, targets: _Array) -> float:
+    import numpy as np
+
+    return float((np.logaddexp(0, logits) - targets * logits).sum())
+
+
+def _sigmoid(logits: _Array) -> _Array:
+    import numpy as np
+
+    return np.exp(-np.logaddexp(0, -logits))
