@@ -23,6 +23,7 @@ from typing import Any, Literal
 import rerank_core
 from rerank_core.errors import RerankError
 from rerank_core.loading import load
+from rerank_core.planning.parallel import on_devices
 from rerank_core.plugins import registry
 from rerank_core.plugins.discovery import DISABLE, PluginRecord
 from rerank_core.plugins.isolation import is_users_interrupt
@@ -166,8 +167,8 @@ def _accelerator() -> Check:
 def _devices(torch: Any) -> str | None:
     """The accelerators that torch can use; None if there are none."""
     if torch.cuda.is_available():
-        devices = [torch.cuda.get_device_properties(number) for number in range(torch.cuda.device_count())]
-        return ", ".join(f"{device.name} ({device.total_memory / 2**30:.0f} GiB)" for device in devices)
+        devices = enumerate(map(torch.cuda.get_device_properties, range(torch.cuda.device_count())))
+        return ", ".join(f"cuda:{n} {device.name} ({device.total_memory / 2**30:.0f} GiB)" for n, device in devices)
     return "mps (Apple GPU)" if torch.backends.mps.is_available() else None
 
 
@@ -263,7 +264,8 @@ def _model(name: str) -> Iterator[Check]:
         return
     with reranker:
         source = reranker.spec.checkpoint or reranker.spec.scorer
-        yield Check(loading, "ok", f"{reranker.spec.name} from {source} in {time.perf_counter() - started:.1f} s")
+        where = f"{reranker.spec.name} from {source}{on_devices(reranker.scorer)}"
+        yield Check(loading, "ok", f"{where} in {time.perf_counter() - started:.1f} s")
         try:
             yield _rank(ranking, reranker)
         except BaseException as error:  # noqa: BLE001 - as above

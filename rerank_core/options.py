@@ -15,9 +15,12 @@ from rerank_core.planning.row_plan import Rules
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.hub_or_folder import text_of
 
-__all__ = ["CallOptions", "Options"]
+__all__ = ["ALL_GPUS", "CallOptions", "Options"]
 
 _ACTIVATIONS = ("default", "none", "sigmoid")
+ALL_GPUS = "cuda:all"
+"""As a device: a copy of the model on each GPU."""
+
 _DTYPES = ("float32", "float16", "bfloat16", "int8")
 
 
@@ -29,13 +32,14 @@ class Options:
         checkpoint: a directory, a hub id, ``modelscope:owner/name`` or a GGUF file, whose weights replace those of a
             named model.
         device: ``cpu``, ``cuda``, ``cuda:1`` or its number 1, ``mps``, or a torch device; by default the fastest
-            available one.
+            available one. Several devices of one kind, as a list or as ``cuda:0,cuda:1``, or all GPUs, ``cuda:all``:
+            each gets a copy of the model, and batches go to the copy that is free.
         dtype: ``float32`` (default), ``float16`` or ``bfloat16``, also as a torch dtype. ``int8`` (CPU only) is faster
             and changes scores a little (README, Speed).
         max_length: the maximum tokens of one row, template included; by default the model's own limit.
         max_query_length: longer queries are cut to this many tokens, and the ranking reports it; by default queries
             are never cut.
-        token_budget: tokens computed in one forward pass; the default depends on the device.
+        token_budget: tokens computed at the same time on one device; the default depends on the device.
         threads: threads that compute on the CPU; by default as many as there are cores, or what ``OMP_NUM_THREADS``,
             ``RERANK_THREADS`` or the container's quota says.
         longdoc: ``firstp``, ``maxp``, ``meanp``, ``kmaxp``, ``kmaxp:K`` or a strategy object.
@@ -123,6 +127,11 @@ class Options:
                 f"compat={self.compat!r} decides how long documents are truncated; leave longdoc and overlap out"
             )
 
+    @property
+    def several_devices(self) -> bool:
+        """Whether ``device`` asks for more than one copy of the model."""
+        return self.device is not None and ("," in self.device or self.device == ALL_GPUS)
+
     def rules(self, spec: ModelSpec) -> Rules:
         """The rules by which texts become rows; the model's values stand in for options that were not given."""
         return Rules(
@@ -191,24 +200,44 @@ class CallOptions:
 
 
 def _device(value: Any) -> str | None:
-    """The name of a device that is given as a name, as the number of a GPU or as a torch device.
+    """The name of a device that is given as a name, as the number of a GPU or as a torch device; the names of several
+    joined by commas.
 
     Raises:
-        InputError: the value is none of these.
+        InputError: the value is none of these, or names devices of several kinds.
     """
-    if isinstance(value, str) and value.isdecimal():
-        return f"cuda:{value}"  # a command line passes numbers as strings
-    if value is None or (isinstance(value, str) and value.strip()):
-        return value
-    if _of_torch(value, "device"):
-        return str(value)
+    if value is None:
+        return None
+    given = value.split(",") if isinstance(value, str) else value if isinstance(value, (list, tuple)) else [value]
+    names = [_device_name(one, value) for one in given]
+    if not names:
+        raise InputError(f"device is {short(value)}, which names no device; leave it out to use the best one")
+    if len({name.partition(":")[0] for name in names}) > 1:
+        raise InputError(
+            f"device is {short(value)}; a model's copies are on devices of one kind, since batches of a size for one "
+            "would take minutes on another"
+        )
+    if ALL_GPUS in names and len(names) > 1:
+        raise InputError(f"device is {short(value)}; {ALL_GPUS!r} names all GPUs, so give it alone")
+    return ",".join(names)
+
+
+def _device_name(one: Any, value: Any) -> str:
+    """One device of ``value``."""
+    if isinstance(one, str) and one.strip().isdecimal():
+        return f"cuda:{one.strip()}"  # a command line passes numbers as strings
+    if isinstance(one, str) and one.strip():
+        return one.strip()
+    if _of_torch(one, "device"):
+        return str(one)
     try:
-        number = -1 if isinstance(value, bool) else operator.index(value)
+        number = -1 if isinstance(one, bool) else operator.index(one)
     except TypeError:
         number = -1
     if number < 0:
         raise InputError(
-            f"device is {short(value)}; it must be a string like 'cpu' or 'cuda:1', a GPU's number, or a torch.device"
+            f"device is {short(value)}; it must be a string like 'cpu' or 'cuda:1', a GPU's number, a torch.device, or "
+            "a list of these"
         )
     return f"cuda:{number}"
 

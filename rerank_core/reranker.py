@@ -21,6 +21,7 @@ from rerank_core.pipeline.ranking import activation_and_space, ranking_of, shown
 from rerank_core.pipeline.requests import job_of, jobs_of_pairs
 from rerank_core.pipeline.run import run
 from rerank_core.pipeline.script_check import ScriptCheck
+from rerank_core.planning.parallel import on_devices
 from rerank_core.planning.row_plan import Job, Rules
 from rerank_core.planning.shared_tokens import SharedTokens
 from rerank_core.progress import Progress, bar
@@ -274,7 +275,9 @@ class Reranker(Calls):
             close()
 
     def __repr__(self) -> str:
-        return f"<Reranker {self.spec.name!r}{' (closed)' if self._scorer is None else ''}>"
+        if self._scorer is None:
+            return f"<Reranker {self.spec.name!r} (closed)>"
+        return f"<Reranker {self.spec.name!r}{on_devices(self._scorer)}>"
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Weights are not pickled: the other process loads them from the same checkpoint.

@@ -2,19 +2,16 @@
 
 The core never handles tensors. A backend implements `Scorer`; a remote API or a rule implements `TextScorer`; a
 listwise model implements `ListRanker`. Optional capabilities are separate protocols, tested with ``isinstance``
-(`Parallel`, `Resumable`, `Configurable`, `Stackable`, `Templated`, and those of `rerank_core.index.protocols`), so an
-author implements only those that the model has.
+(`Resumable`, `Configurable`, `Stackable`, `Templated`, and those of `rerank_core.index.protocols` and
+`rerank_core.planning.parallel`), so an author implements only those that the model has.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias, TypeVar, runtime_checkable
-
-if TYPE_CHECKING:
-    from concurrent.futures import Future
+from typing import Any, Literal, Protocol, TypeAlias, runtime_checkable
 
 __all__ = [
     "Batch",
@@ -23,7 +20,6 @@ __all__ = [
     "Layout",
     "ListRanker",
     "Output",
-    "Parallel",
     "Permutation",
     "QueryRow",
     "Resumable",
@@ -36,8 +32,6 @@ __all__ = [
     "cascades",
     "is_listwise",
 ]
-
-_T = TypeVar("_T")
 
 Layout: TypeAlias = Literal["joint", "prefix", "separate"]
 
@@ -192,21 +186,6 @@ class Scorer(Protocol):
 
     def close(self) -> None:
         """Free weights and handles; called once."""
-        ...
-
-
-@runtime_checkable
-class Parallel(Protocol):
-    """A scorer that computes several batches at the same time."""
-
-    @property
-    def workers(self) -> int:
-        """How many, for a call of this thread; with 1 the caller computes one batch after the other."""
-        ...
-
-    def submit(self, work: Callable[[], _T], *, alone: bool) -> Future[_T]:
-        """Let a worker run ``work``, which calls `forward`. ``alone``: the call has nothing else to compute, so that
-        all of its workers' cores may serve this batch."""
         ...
 
 

@@ -40,8 +40,8 @@ LAWS: dict[str, list[str]] = {
     ],
     "rerank_core.backends.torch": [
         "configuration execution gguf_reader label_score pickle_conversion process_memory safe_config trainable",
-        "safetensors_reader",
-        "load_weights check_tokenizer linear side_layers workers",
+        "safetensors_reader workers",
+        "load_weights check_tokenizer linear side_layers",
         "attention",
         "encoder",
         "base",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from dataclasses import replace
 from typing import Any
 
 from rerank_core.errors import MissingDependencyError, PluginError, RerankError
@@ -16,13 +17,28 @@ __all__ = ["build", "import_backend"]
 
 
 def build(spec: ModelSpec, options: Options) -> AnyScorer:
-    """Build the scorer of a spec: by the factory that ``spec.scorer`` names, else by the torch backend.
+    """Build the scorer of a spec: by the factory that ``spec.scorer`` names, else by the torch backend. Several devices
+    get a copy each.
 
     Raises:
         MissingDependencyError: a required package is not installed.
         CheckpointError: missing, wrong or incomplete files.
+        InputError: a device that cannot be used.
         PluginError: the factory failed.
     """
+    if not options.several_devices:
+        return _build_one(spec, options)
+
+    def on_device(device: str, later: bool) -> AnyScorer:
+        return _build_one(spec, replace(options, device=device, offline=options.offline or later))
+
+    copies: AnyScorer = import_backend("torch.workers.copied_abilities").build_copies(
+        on_device, options.device, spec.name
+    )
+    return copies
+
+
+def _build_one(spec: ModelSpec, options: Options) -> AnyScorer:
     if spec.scorer is None:
         backend = import_backend("torch")
         with reading(options.checkpoint or spec.checkpoint):

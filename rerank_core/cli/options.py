@@ -28,7 +28,10 @@ Encoding = Annotated[
 ]
 Device = Annotated[
     str | None,
-    typer.Option(help="Where the model runs: cpu, cuda, cuda:1 (or 1) or mps; by default the fastest available."),
+    typer.Option(
+        help="Where the model runs: cpu, cuda, cuda:1 (or 1) or mps; by default the fastest available. Several devices "
+        "get a copy each: cuda:0,cuda:1, or cuda:all."
+    ),
 ]
 Dtype = Annotated[str | None, typer.Option(help="Precision: float32 (default), float16, bfloat16, or int8 (CPU only).")]
 Threads = Annotated[

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from rerank_core.errors import InputError, one_of, short
 from rerank_core.index.protocols import EncodesTexts
 from rerank_core.planning.batching import batches
-from rerank_core.planning.parallel import compute_all, worker_count
+from rerank_core.planning.parallel import compute_all, token_budget, worker_count
 from rerank_core.planning.row_plan import Rules
 from rerank_core.progress import Progress
 from rerank_core.scorer import NO_TOKENS, QueryRow, Row, Scorer, Tokens
@@ -53,7 +53,7 @@ def encode_texts(
     embeddings: list[Any] = [None] * len(rows)
     done = 0
     lengths = [len(row.ids) for row in rows]
-    budget = rules.token_budget or scorer.token_budget
+    budget = token_budget(scorer, rules.token_budget)
     encode: Any = scorer.encode if side == "doc" else scorer.encode_queries
 
     def record(positions: list[int], encoded: Sequence[Any]) -> None:

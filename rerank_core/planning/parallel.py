@@ -4,22 +4,60 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar, runtime_checkable
 
-from rerank_core.scorer import Parallel
+from rerank_core.scorer import Scorer
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
 
-__all__ = ["compute_all", "worker_count"]
+__all__ = ["Parallel", "Placed", "compute_all", "on_devices", "token_budget", "worker_count"]
 
 _Batch = TypeVar("_Batch")
 _Result = TypeVar("_Result")
+_T = TypeVar("_T")
+
+
+@runtime_checkable
+class Parallel(Protocol):
+    """A scorer that computes several batches at the same time."""
+
+    @property
+    def workers(self) -> int:
+        """How many, for a call of this thread; with 1 the caller computes one batch after the other."""
+        ...
+
+    def submit(self, work: Callable[[], _T], *, alone: bool) -> Future[_T]:
+        """Let a worker run ``work``, which calls `forward`. ``alone``: the call has nothing else to compute, so that
+        all of its workers' cores may serve this batch."""
+        ...
+
+
+@runtime_checkable
+class Placed(Protocol):
+    """A scorer that knows the devices that it computes on."""
+
+    @property
+    def devices(self) -> Sequence[str]:
+        """The name of the device of each copy of the model."""
+        ...
 
 
 def worker_count(scorer: object) -> int:
     """How many batches the scorer computes at the same time for a call of this thread."""
     return scorer.workers if isinstance(scorer, Parallel) else 1
+
+
+def token_budget(scorer: Scorer, given: int | None) -> int:
+    """Tokens that the scorer computes at the same time: its own number, or ``given`` tokens on each device."""
+    if given is None:
+        return scorer.token_budget
+    return given * (len(set(scorer.devices)) if isinstance(scorer, Placed) else 1)
+
+
+def on_devices(scorer: object) -> str:
+    """The devices that a scorer computes on, as ' on cuda:0, cuda:1'; empty where it does not say."""
+    return f" on {', '.join(scorer.devices)}" if isinstance(scorer, Placed) else ""
 
 
 def compute_all(

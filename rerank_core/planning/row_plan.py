@@ -9,7 +9,7 @@ from typing import Protocol
 from rerank_core.errors import InputError, short
 from rerank_core.planning import batching
 from rerank_core.planning.longdoc import LongDoc, checked_windows, covers_all, default_overlap, longest_first
-from rerank_core.planning.parallel import worker_count
+from rerank_core.planning.parallel import token_budget, worker_count
 from rerank_core.planning.shared_tokens import Tokenize
 from rerank_core.scorer import Batch, Output, QueryRow, Row, Scorer, Tokens
 from rerank_core.types import Document
@@ -25,7 +25,7 @@ class Rules:
         max_length: the maximum tokens of one row, template included.
         max_query_length: longer queries are cut to this many tokens; None to leave queries whole.
         overlap: tokens that neighbouring windows share; None for `default_overlap`.
-        token_budget: tokens of one batch; None for the scorer's.
+        token_budget: tokens computed at the same time on one device; None for the scorer's.
         longest_first, stacked, max_chars: rules of other frameworks; see `rerank_core.spec.compat.CompatRules`.
         max_piece: caps a document piece, literal template text included; where it is set, literal text also counts in
             ``max_query_length``.
@@ -160,7 +160,7 @@ class RowPlan:
     ) -> None:
         self._scorer = scorer
         self._jobs = jobs
-        self._budget = rules.token_budget or scorer.token_budget
+        self._budget = token_budget(scorer, rules.token_budget)
         self._queries = QueryRows(scorer, jobs, rules, tokenize)
         self.query_rows: Mapping[int, QueryRow] = self._queries.rows
         self.query_truncated: Sequence[bool] = self._queries.truncated

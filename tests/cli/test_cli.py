@@ -150,6 +150,15 @@ def test_hits_are_limited() -> None:
     assert "0 of 3 documents" in rerank("rank", "q", "-m", "acme", "--min-score", "99", stdin=documents).stderr
 
 
+def test_several_devices_give_the_scores_of_one() -> None:
+    """A copy on each, joined by a comma; a device that is not there ends the command."""
+    texts = "panda\nno\nred panda\n" * 9
+    of_one, of_two = (rank("--device", device, stdin=texts)["hits"] for device in ("cpu", "cpu,cpu"))
+    assert of_one == of_two
+    assert len(of_two) == 27
+    assert rerank("rank", "q", "-m", "acme", "--device", "cpu,cuda:98", stdin=texts).exit_code == 1
+
+
 def test_options_reach_the_model() -> None:
     """Flags and ``-o KEY=VALUE`` both arrive, JSON values with their type."""
     assert len(rank("--max-length", "40", stdin=LONG)["hits"][0]["passages"]) == 1

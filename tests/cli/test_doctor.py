@@ -168,6 +168,7 @@ def test_model_is_loaded_and_tried() -> None:
 
     assert (result.exit_code, data["schema_version"], data["ok"]) == (0, 1, True)
     assert found["load mini"]["status"] == found["rank with mini"]["status"] == "ok"
+    assert " on c" in found["load mini"]["detail"]  # cpu or cuda
     assert "tokens/s" in found["rank with mini"]["detail"]
 
 

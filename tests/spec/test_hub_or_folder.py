@@ -149,7 +149,7 @@ def test_a_snapshot_of_the_hubs_cache_has_its_hub_id_for_a_name(tmp_path: Path) 
     ranking = reranker.rerank("panda", ["bear"])
 
     assert reranker.spec.name == ranking.model == ranking.to_dict()["model"] == "Acme/my-Reranker"
-    assert repr(reranker) == "<Reranker 'Acme/my-Reranker'>"
+    assert repr(reranker) == "<Reranker 'Acme/my-Reranker' on cpu>"
 
 
 def test_a_commit_is_no_name(tmp_path: Path) -> None:
@@ -170,7 +170,42 @@ def test_torchs_own_devices_are_devices() -> None:
         assert Options.of(fake_spec(), {"device": torch.device(device)}).device == device
 
 
-@pytest.mark.parametrize("device", [True, False, -1, 1.0, "", object(), ["cpu"]])
+@pytest.mark.parametrize(
+    ("device", "meant"),
+    [
+        (["cuda:0", 1, "2"], "cuda:0,cuda:1,cuda:2"),
+        ("0, cuda:1", "cuda:0,cuda:1"),
+        (("cpu", "cpu"), "cpu,cpu"),
+        (["cuda:1"], "cuda:1"),
+        ("cuda:all", "cuda:all"),
+        (["cuda:all"], "cuda:all"),
+    ],
+)
+def test_several_devices_are_a_list_or_a_string(device: Any, meant: str) -> None:
+    """Commas join them, as on a command line; a list of one is that one."""
+    options = Options.of(fake_spec(), {"device": device})
+    assert options.device == meant
+    assert options.several_devices == ("," in meant or meant == "cuda:all")
+
+
+@pytest.mark.parametrize(
+    ("device", "said"),
+    [
+        ([], "names no device"),
+        (["cpu", "cuda:0"], "of one kind"),
+        ("cuda:0,cuda:all", "give it alone"),
+        (["cpu", None], "a list of these"),
+        ("cuda:0,", "a list of these"),
+        ([["cpu"]], "a list of these"),
+    ],
+)
+def test_several_devices_that_make_no_sense_are_refused(device: Any, said: str) -> None:
+    """Before anything is read; the message says what the value is."""
+    with pytest.raises(InputError, match=f"device is .*{said}"):
+        Options.of(fake_spec(), {"device": device})
+
+
+@pytest.mark.parametrize("device", [True, False, -1, 1.0, "", object(), {"cpu"}])
 def test_what_is_no_device_is_refused(device: Any) -> None:
     """Truth values, negative numbers and other objects are no devices, whatever their string would say."""
     with pytest.raises(InputError, match="device is"):

@@ -20,7 +20,8 @@ from rerank_core.backends.torch.gguf_reader import lazy_tensors
 from rerank_core.backends.torch.pickle_conversion import conversion_code
 from rerank_core.backends.torch.safe_config import check_config, with_safe_settings
 from rerank_core.backends.torch.safetensors_reader import check_weights
-from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, RerankError, short
+from rerank_core.backends.torch.workers.devices import device_of
+from rerank_core.errors import CheckpointError, MissingDependencyError, RerankError
 from rerank_core.spec.folders.adapter import is_adapter
 from rerank_core.spec.untrusted_files import reason
 
@@ -71,7 +72,7 @@ def load_module(
     """
     import transformers
 
-    target = _device(device)
+    target = device_of(device)
     auto = getattr(transformers, _CLASSES.get(kind, "AutoModel"))
     config = config or configuration(directory)
     if depth is not None:
@@ -230,25 +231,7 @@ def move(module: torch.nn.Module, device: str | None, dtype: str | None) -> None
     Raises:
         InputError: a device that cannot be used.
     """
-    module.to(_device(device), getattr(torch, dtype or "float32"))
-
-
-def _device(name: str | None) -> torch.device:
-    if name is None:
-        if torch.cuda.is_available():
-            return torch.device("cuda")
-        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-        torch.zeros(1, device=device).tolist()  # fails on the meta device, whose tensors have no data
-    except (RuntimeError, AssertionError, ImportError) as error:
-        message = next(iter(str(error).splitlines()), type(error).__name__)
-        raise InputError(
-            f"device {short(name)} cannot be used here: {message}. Leave it out to use the best device"
-        ) from error
-    if device.type == "cpu" and device.index:
-        raise InputError(f"device {name!r} cannot be used here: there is one CPU device, 'cpu'")
-    return device
+    module.to(device_of(device), getattr(torch, dtype or "float32"))
 
 
 @contextmanager

@@ -24,7 +24,7 @@ _PADDED_BUDGETS = {"cpu": 4096, "cuda": 32768}
 
 
 class ParallelScorer:
-    """A scorer whose batches are computed side by side on the CPU; see `rerank_core.scorer.Parallel`."""
+    """A scorer whose batches are computed side by side on the CPU; see `rerank_core.planning.parallel`."""
 
     module: torch.nn.Module
     execution: Execution
@@ -36,14 +36,24 @@ class ParallelScorer:
     """False where a batch changes the module, so that one batch is computed at a time."""
 
     @property
+    def devices(self) -> tuple[str]:
+        """The name of the module's device."""
+        return (str(next(self.module.parameters()).device),)
+
+    @property
+    def needs_calling_thread(self) -> bool:
+        """Whether batches are computed in the calling thread: in a module of the caller's or in training, and under
+        autocast, which belongs to the calling thread."""
+        kind = next(self.module.parameters()).device.type
+        return self.execution.live or self.module.training or torch.is_autocast_enabled(kind)
+
+    @property
     def workers(self) -> int:
-        """The number of threads, or 1 where batches are computed in the calling thread: on a GPU, in a module of the
-        caller's or in training, and under autocast, which belongs to the calling thread."""
-        module = self.module
-        if not self._independent or self.execution.live or module.training or torch.is_autocast_enabled("cpu"):
+        """The number of threads; 1 on a GPU."""
+        on_cpu = next(self.module.parameters()).device.type == "cpu"
+        if not on_cpu or not self._independent or self.needs_calling_thread:
             return 1
-        on_cpu = next(module.parameters()).device.type == "cpu"
-        return pool.thread_count(self.execution.threads) if on_cpu else 1
+        return pool.thread_count(self.execution.threads)
 
     def submit(self, work: Callable[[], _T], *, alone: bool) -> Future[_T]:
         return pool.submit(work, self.workers, alone=alone)

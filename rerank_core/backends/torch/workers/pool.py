@@ -22,12 +22,23 @@ from rerank_core.backends.fork_safety import Lock, forked
 from rerank_core.backends.torch.workers.cpu_quota import cpu_quota
 from rerank_core.errors import InputError
 
-__all__ = ["submit", "thread_count"]
+__all__ = ["mark_as_worker", "may_wait", "submit", "thread_count"]
 
 _T = TypeVar("_T")
 
 _HERE = threading.local()
 _LOCK = Lock()
+
+
+def may_wait() -> bool:
+    """Whether this thread may wait for workers. A forked child has none, and work that asks for workers itself would
+    wait for itself."""
+    return not forked() and not getattr(_HERE, "computes", False)
+
+
+def mark_as_worker() -> None:
+    """Say that this thread computes batches."""
+    _HERE.computes = True
 
 
 def thread_count(threads: int | None) -> int:
@@ -41,8 +52,8 @@ def thread_count(threads: int | None) -> int:
     Raises:
         InputError: ``RERANK_THREADS`` is no positive integer.
     """
-    if forked() or getattr(_HERE, "computes", False):
-        return 1  # a forked child has no pool; work that asks for workers itself would wait for itself
+    if not may_wait():
+        return 1
     if threads is not None:
         return threads
     if given := os.environ.get("RERANK_THREADS"):
@@ -77,13 +88,13 @@ class _Pool:
         met = threading.Barrier(size)  # each worker prepares itself once
 
         def prepare() -> None:
-            _HERE.computes = True
+            mark_as_worker()
             _take(1)
             met.wait()
 
         for prepared in [self._single.submit(prepare) for _ in range(size)]:
             prepared.result()
-        self._team.submit(setattr, _HERE, "computes", True).result()
+        self._team.submit(mark_as_worker).result()
 
     def submit(self, work: Callable[[], _T], threads: int, *, alone: bool) -> Future[_T]:
         with self._state:
