@@ -26,6 +26,13 @@ PUBLIC = {
         CompatProfile CompatRules Head JsonObject ModelOption ModelSpec Template TokenVectors directory_of inside
         layer_options max_length_of model_name_of read_json optional_json read_json_list reading
     """,
+    "rerank_core.records": """
+        DocumentFields DocumentFormat LabelScale RowError TrainingRow read_documents read_rows
+    """,
+    "rerank_core.cli.shared": """
+        AsJson Device Dtype Encoding LongDocs MaxLength ModelOptions Threads TokenBudget emit_json load_options
+        logged_warnings note progress_over show table warn
+    """,
     "rerank_core.measures": """
         BM25 Bar CalibrationMap Interval Reliability Scored histogram interval measure_orders paired parse_metrics platt
         reliability temperature terms
@@ -51,7 +58,7 @@ TRAINERS_USE = """
     backends.torch.decoder.layer_runner
     backends.torch.decoder.layered_model backends.torch.load_weights backends.torch.lora.load
     backends.torch.late_interaction.maxsim_gradient backends.torch.lora.merge backends.torch.safetensors_reader
-    backends.torch.side_layers.projection backends.torch.trainable cli.options cli.output
+    backends.torch.side_layers.projection backends.torch.trainable
     errors loading options pipeline.ranking planning.longdoc planning.row_plan plugins plugins.registry progress
     records.document_options records.documents records.fields records.label_scale records.parquet records.paths
     records.record_files records.row_converters records.row_formats records.training_row reranker scorer

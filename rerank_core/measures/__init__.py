@@ -16,25 +16,22 @@ if TYPE_CHECKING:
     from rerank_core.measures.calibration_map import CalibrationMap
     from rerank_core.measures.intervals import Interval, interval, paired
     from rerank_core.measures.metrics import measure_orders, parse_metrics
+else:  # imported when used, since `load` needs the calibration map alone
+    _NAMES = {
+        "bm25": "BM25 terms",
+        "calibration": "platt temperature",
+        "calibration_error": "Bar Reliability Scored histogram reliability",
+        "calibration_map": "CalibrationMap",
+        "intervals": "Interval interval paired",
+        "metrics": "measure_orders parse_metrics",
+    }
+    _HOME = {name: module for module, names in _NAMES.items() for name in names.split()}
 
-# A module of this folder is imported when one of its names is used: `load` needs the calibration map alone.
-_HOME = {
-    "BM25": "bm25",
-    "Bar": "calibration_error",
-    "CalibrationMap": "calibration_map",
-    "Interval": "intervals",
-    "Reliability": "calibration_error",
-    "Scored": "calibration_error",
-    "histogram": "calibration_error",
-    "interval": "intervals",
-    "measure_orders": "metrics",
-    "paired": "intervals",
-    "parse_metrics": "metrics",
-    "platt": "calibration",
-    "reliability": "calibration_error",
-    "temperature": "calibration",
-    "terms": "bm25",
-}
+    def __getattr__(name: str) -> Any:
+        if name not in _HOME:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
+
 
 __all__ = [
     "BM25",
@@ -53,15 +50,3 @@ __all__ = [
     "temperature",
     "terms",
 ]
-
-
-if not TYPE_CHECKING:  # or every name would have the type Any
-
-    def __getattr__(name: str) -> Any:
-        if name not in _HOME:
-            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-        return getattr(import_module(f"{__name__}.{_HOME[name]}"), name)
-
-
-def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})

@@ -27,7 +27,7 @@ def expand_paths(paths: Sequence[str | Path]) -> list[Path]:
     for named in paths:
         path = Path(named)
         if str(named) == "-":
-            raise InputError("'-' is stdin, and training reads its data more than once; write it to a file")
+            raise InputError("'-' is stdin, and rows are read more than once; write it to a file")
         if glob.has_magic(str(named)) and not os.path.exists(path):
             matches = [Path(match) for match in sorted(glob.glob(str(named), recursive=True)) if os.path.isfile(match)]
             if not matches:
@@ -40,7 +40,7 @@ def expand_paths(paths: Sequence[str | Path]) -> list[Path]:
             raise InputError(f"{str(named)!r} is a folder; name its files, such as FOLDER/*.jsonl")
         elif os.path.exists(path):
             raise InputError(
-                f"{str(named)!r} is a pipe or device, and training reads its data more than once; write it to a file"
+                f"{str(named)!r} is a pipe or device, and rows are read more than once; write it to a file"
             )
         else:
             raise InputError(f"{short(str(named))} does not exist; correct the path")
@@ -56,7 +56,7 @@ def expand_paths(paths: Sequence[str | Path]) -> list[Path]:
             )
         if path.resolve() in seen:
             raise InputError(
-                f"{str(path)!r} is named twice; to train on it more often, set train.epochs, or its weight"
+                f"{str(path)!r} is named twice; name it once, and to train on it more often set train.epochs"
             )
         seen.add(path.resolve())
     return files

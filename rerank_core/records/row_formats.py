@@ -30,11 +30,12 @@ from rerank_core.records.ms_swift import messages_row
 from rerank_core.records.row_converters import DOCUMENT_KEYS, DOCUMENTS_KEYS, NUMBERED_NEGATIVE, QUERY_KEYS, ScoresAre
 from rerank_core.records.training_row import TrainingRow
 
-__all__ = ["FORMATS", "KEYS", "format_of", "keys_of_format", "to_training_row", "unread_keys"]
+__all__ = ["FORMATS", "KEYS", "format_of", "keys_of_format", "query_key", "to_training_row", "unread_keys"]
 
 _INSTRUCTION = ("instruction", "prompt", "prompt_for_query")
 _ALWAYS = frozenset({*_INSTRUCTION, "source", "id", "prompts"})
 _TEXT = "text"
+_POINTWISE = frozenset({"pointwise", "sentence-pair"})
 
 
 @dataclass(frozen=True)
@@ -94,6 +95,18 @@ def format_of(record: Record) -> str:
         RowError: the keys fit no format, or several.
     """
     return _match_format(record)[0]
+
+
+def query_key(record: Record, row: TrainingRow) -> tuple[str | None, ...] | None:
+    """What the pointwise records of one query have in common: query, instruction, source, and whether they have labels
+    and scores. None for a record that is a row of its own.
+
+    Args:
+        row: the row of the record.
+    """
+    if len(row.docs) != 1 or format_of(record) not in _POINTWISE:
+        return None
+    return row.query, row.instruction, row.source, f"{row.labels is not None} {row.scores is not None}"
 
 
 def unread_keys(record: Record) -> list[str]:

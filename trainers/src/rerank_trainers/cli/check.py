@@ -8,8 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rerank_core import InputError
-from rerank_core.cli.options import AsJson, Encoding
-from rerank_core.cli.output import emit_json, show, table
+from rerank_core.cli.shared import AsJson, Encoding, emit_json, show, table
 from rerank_core.progress import bar
 from rerank_trainers.checks.checked_data import CheckedData, open_and_check
 from rerank_trainers.checks.report import KINDS, Report

@@ -1,19 +1,16 @@
-"""Helpers of `rerank train mine` and `rerank train label`: resume settings, a progress bar, and partial output."""
+"""Helpers of `rerank train mine` and `rerank train label`: resume settings and partial output."""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, TypeVar
+from typing import Any
 
-from rerank_core.cli.output import note
+from rerank_core.cli.shared import note
 from rerank_core.reranker import Reranker
 from rerank_trainers.data.row_writer import RowWriter
 
-__all__ = ["keep_partial", "model_settings", "progress_over"]
-
-Item = TypeVar("Item")
+__all__ = ["keep_partial", "model_settings"]
 
 
 def model_settings(reranker: Reranker, options: dict[str, Any]) -> dict[str, object]:
@@ -24,17 +21,6 @@ def model_settings(reranker: Reranker, options: dict[str, Any]) -> dict[str, obj
         "checkpoint": str(reranker.spec.checkpoint),
         "model options": {name: value for name, value in options.items() if name not in secret},
     }
-
-
-def progress_over(items: Iterable[Item], what: str, done: int, total: int) -> Iterator[Item]:
-    """The items, with a progress bar on stderr where that is a terminal."""
-    if not sys.stderr.isatty():
-        yield from items
-        return
-    from rich.console import Console
-    from rich.progress import track
-
-    yield from track(items, what, total=total, completed=done, console=Console(stderr=True), transient=True)
 
 
 @contextmanager

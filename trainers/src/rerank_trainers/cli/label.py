@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from rerank_core import InputError
-from rerank_core.cli.options import (
+from rerank_core.cli.shared import (
     AsJson,
     Device,
     Dtype,
@@ -17,11 +17,16 @@ from rerank_core.cli.options import (
     MaxLength,
     ModelOptions,
     TokenBudget,
+    emit_json,
     load_options,
+    note,
+    progress_over,
+    show,
+    table,
+    warn,
 )
-from rerank_core.cli.output import emit_json, note, show, table, warn
 from rerank_core.loading import load
-from rerank_trainers.cli.common import keep_partial, model_settings, progress_over
+from rerank_trainers.cli.common import keep_partial, model_settings
 from rerank_trainers.cli.label_vectors import copy_vectors, write_vectors
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.row_writer import RowWriter

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from rerank_core.cli.output import emit_json, note, show, table
+from rerank_core.cli.shared import emit_json, note, progress_over, show, table
 from rerank_core.loading import load
-from rerank_trainers.cli.common import model_settings, progress_over
+from rerank_trainers.cli.common import model_settings
 from rerank_trainers.data.row_store import RowStore
 
 __all__ = ["copy_vectors", "write_vectors"]

@@ -10,13 +10,26 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rerank_core.cli.options import AsJson, Device, Dtype, Encoding, ModelOptions, TokenBudget, load_options
-from rerank_core.cli.output import emit_json, note, show, table, warn
+from rerank_core.cli.shared import (
+    AsJson,
+    Device,
+    Dtype,
+    Encoding,
+    ModelOptions,
+    TokenBudget,
+    emit_json,
+    load_options,
+    note,
+    progress_over,
+    show,
+    table,
+    warn,
+)
 from rerank_core.errors import InputError
 from rerank_core.loading import load
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.reranker import Reranker
-from rerank_trainers.cli.common import keep_partial, model_settings, progress_over
+from rerank_trainers.cli.common import keep_partial, model_settings
 from rerank_trainers.data.row_store import open_rows
 from rerank_trainers.data.row_writer import RowWriter
 

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from rerank_core.cli.options import AsJson
-from rerank_core.cli.output import emit_json, note, show, table
+from rerank_core.cli.shared import AsJson, emit_json, note, show, table
 from rerank_core.errors import InputError
 
 if TYPE_CHECKING:

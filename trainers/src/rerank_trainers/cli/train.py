@@ -11,8 +11,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rerank_core.cli.options import AsJson, Encoding
-from rerank_core.cli.output import emit_json, note, show, table
+from rerank_core.cli.shared import AsJson, Encoding, emit_json, note, show, table
 from rerank_core.progress import bar
 from rerank_trainers.cli.data_flags import LabelRange, Objective, OnErrorFlag, ScoresAreFlag, Settings, data_settings
 from rerank_trainers.config.parse import parse_config, read_config, set_values

@@ -11,14 +11,13 @@ import numpy.typing as npt
 
 from rerank_core.records.fields import RowError
 from rerank_core.records.row_converters import ScoresAre
-from rerank_core.records.row_formats import format_of, to_training_row
+from rerank_core.records.row_formats import query_key, to_training_row
 from rerank_trainers.data.hashing import digest
 from rerank_trainers.data.line_files import RecordFile, Step
 
 __all__ = ["LineGroups", "group_lines"]
 
 _PROGRESS_LINES = 1000
-_POINTWISE = frozenset({"pointwise", "sentence-pair"})
 # Every pointwise line has such keys, so lines without them need not be parsed.
 _DOCUMENT = re.compile(rb'"(?:content|document|passage|answer|response|doc|text|sentence2)"\s*:\s*"')
 _JUDGEMENT = re.compile(rb'"(?:label|score)s?"\s*:')
@@ -81,12 +80,7 @@ def _key(file: RecordFile, number: int, scores_are: ScoresAre) -> int | None:
     """A hash that the pointwise records of one row share; None for any other record."""
     try:
         record = file.record(number)
-        if format_of(record) not in _POINTWISE:
-            return None
-        row = to_training_row(record, scores_are=scores_are)
+        key = query_key(record, to_training_row(record, scores_are=scores_are))
     except RowError:
         return None
-    if len(row.docs) != 1:
-        return None
-    targets = f"{row.labels is not None} {row.scores is not None}"
-    return digest(row.query, row.instruction, row.source, targets)
+    return None if key is None else digest(*key)
