@@ -63,12 +63,13 @@ pictures: $(VENV)/.dev  ## draw the pictures of the READMEs: a terminal, and the
 	$(BIN)/python tools/terminal_picture.py
 	$(BIN)/python tools/speed_chart.py
 
-bench: $(VENV)/.dev  ## compare the speed with other libraries, each in its own environment (up to an hour; continues an interrupted run)
+# RERANK_BENCH_QUICK=1 make bench measures only the small requests and late interaction, in a few rounds: five minutes.
+bench: $(VENV)/.dev  ## compare the speed with other libraries, each in its own environment (two hours; continues an interrupted run)
 	$(BIN)/python benchmarks/bench.py
-	$(BIN)/python benchmarks/llm.py
-	$(BIN)/python benchmarks/families.py
 	$(BIN)/python benchmarks/late.py
-	$(BIN)/python benchmarks/training.py
+	$(if $(RERANK_BENCH_QUICK),,$(BIN)/python benchmarks/llm.py)
+	$(if $(RERANK_BENCH_QUICK),,$(BIN)/python benchmarks/families.py)
+	$(if $(RERANK_BENCH_QUICK),,$(BIN)/python benchmarks/training.py)
 
 ndcg: $(VENV)/.dev  ## measure nDCG@10 of the mini models and BM25 on judged sets, and their load; RERANK_DATA names the folder of the data
 	$(BIN)/python benchmarks/quality.py

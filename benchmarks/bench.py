@@ -4,121 +4,99 @@
 
 Every engine runs in its own process and its own environment (tools/environments.py). In a round the engines take turns,
 so that a slow minute of the machine affects all of them. Figures are medians of five rounds, or of three for an engine
-that takes over three times as long as ours. Measurements are kept in a file, and an interrupted run continues from them
-(``--fresh`` discards them).
+that takes over three times as long as ours. Small requests and one query with 100 documents are also timed beside a
+process that computes without pause. Measurements are kept in a file, and an interrupted run continues from them
+(``--fresh`` discards them); those of other code are measured again. RERANK_BENCH_QUICK=1 measures the small requests
+of one shape, in fewer rounds.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
-import sys
+from dataclasses import replace
 from pathlib import Path
-from statistics import median
-from typing import Any
 
-import torch
-from engines.engine import REQUIREMENTS, Engine
-from parts import limit
-from parts.run import ROOT, append, drift, folders, machine, read, write
-from parts.summary import summary
-from parts.workloads import CELLS, LAYERS, SHAPES, checkpoint, requests
+from engines.engine import REQUIREMENTS
+from parts.cell import LOAD, Cell, Running, run_cell
+from parts.run import QUICK, folders, machine, results, write
+from parts.summary import merged, summary
+from parts.turns import Measurements
+from parts.workloads import SHAPES, checkpoint
+from request_tables import loading, small_requests  # in tools, whose folder parts.run adds to the path
 
-import rerank_core
-
+BULK = tuple(name for name in REQUIREMENTS if not name.endswith("int8"))
 # Engines that are timed with twenty queries. For the others this cell would show no more than the cells with one query.
 FEW = ("ours", "sentence-transformers", "rag-retrieval", "flagembedding")
+SERVICE = ("ours", "ours-int8", "sentence-transformers", "onnx-runtime", "onnx-runtime-int8", "openvino")
 
 
-def tokens_of(directory: Path, texts: list[tuple[str, list[str]]]) -> int:
-    """Number of tokens of the rows, without padding."""
-    reranker = rerank_core.load(directory, device="cpu", longdoc="firstp")
-    overhead = 4
-    total = 0
-    for query, docs in texts:
-        lengths = [len(tokens) for tokens in reranker.scorer.tokenize([query, *docs], "doc")]
-        total += sum(min(512, lengths[0] + length + overhead) for length in lengths[1:])
-    return total
+def cells(*, quick: bool = QUICK) -> list[Cell]:
+    """The cells in the order of a run: those of one shape together, and the largest requests last, because an engine's
+    peak memory is that of its process."""
+
+    rounds = 2 if quick else 5
+
+    def of(shape: str) -> list[Cell]:
+        every = SERVICE if quick else (*SERVICE, *(name for name in BULK if name not in SERVICE))
+        return [
+            Cell(shape, "dl19-1", SERVICE, SERVICE, rounds),
+            Cell(shape, "dl19-10", SERVICE, SERVICE, rounds),
+            Cell(shape, "dl19", every, SERVICE, 1 if quick else 5, limited=True),
+        ]
+
+    def load(shape: str) -> Cell:
+        return Cell(shape, LOAD, SERVICE, rounds=1 if quick else 3)
+
+    if quick:
+        return [*of("12x384"), load("12x384")]
+    return [
+        *of("12x384"),
+        Cell("12x384", "t2rank", BULK, limited=True),
+        Cell("12x384", "dl19-20x50", FEW, limited=True),
+        load("12x384"),
+        *of("12x768"),
+        Cell("12x768", "t2rank-sample", BULK, limited=True),
+        load("12x768"),
+    ]
 
 
-def run_cell(shape: str, workload: str, names: list[str], rounds: int, folder: Path, data: Path, state: Path) -> None:
-    """Time one cell; every measurement becomes a line of ``state``."""
-    cell = f"{shape}/{workload}"
-    directory = checkpoint(folder, shape, data)
-    texts = requests(workload, data)
-    file = folder / f"{workload}.json"
-    file.write_text(json.dumps(texts), encoding="utf-8")
-    seconds: dict[str, list[float]] = {}
-    for entry in read(state):
-        if entry["cell"] == cell and "seconds" in entry:
-            seconds.setdefault(entry["engine"], []).append(entry["seconds"])
-    engines: dict[str, Engine] = {}
-    tokens = tokens_of(directory, texts)
-    scores_file = folder / f"{shape}-{workload}-scores.json"
-    scores: list[float] = json.loads(scores_file.read_text(encoding="utf-8")) if seconds.get("ours") else []
+def run(chosen: list[Cell], folder: Path, data: Path, state: Measurements) -> None:
+    """Measure cells of one shape; the processes of the engines serve all of them."""
+    running = Running(checkpoint(folder, chosen[0].shape, data))
     try:
-        for number in range(rounds):
-            for name in ["limit", *names]:
-                times = seconds.setdefault(name, [])
-                if len(times) > number or (number >= 3 and name in names and _slow(times, seconds["ours"])):
-                    continue
-                entry: dict[str, Any] = {"cell": cell, "engine": name, "round": number, "tokens": tokens}
-                if name == "limit":
-                    rate = limit.measure(SHAPES[shape])
-                    entry["seconds"] = tokens * limit.flops_per_token(LAYERS, SHAPES[shape]) / rate
-                else:
-                    try:
-                        if name not in engines:
-                            script = "engines/cross_encoder_engines.py"
-                            engines[name] = Engine(name, directory, script, REQUIREMENTS[name])
-                            engines[name].ask(file, warm_up=True)
-                        answer = engines[name].ask(file)
-                    except (RuntimeError, subprocess.CalledProcessError) as error:
-                        print(f"{cell:24} {name}: {error}", file=sys.stderr)
-                        times.extend([float("inf")] * rounds)
-                        append(state, {**entry, "error": str(error)})
-                        continue
-                    if not scores and name == "ours":
-                        scores = answer["scores"]
-                        scores_file.write_text(json.dumps(scores), encoding="utf-8")
-                    entry.update(seconds=answer["seconds"], peak=answer["peak"])
-                    if name != "ours" and scores:
-                        # BCEmbedding returns probabilities.
-                        same = torch.sigmoid(torch.tensor(scores)).tolist() if name == "bcembedding" else scores
-                        entry["drift"] = drift(same, answer["scores"])
-                times.append(entry["seconds"])
-                append(state, entry)
-                print(f"{cell:24} round {number} {name:22} {entry['seconds']:8.2f} s", file=sys.stderr)
+        for cell in chosen:
+            run_cell(cell, running, folder, data, state)
     finally:
-        for engine in engines.values():
-            engine.close()
-
-
-def _slow(theirs: list[float], ours: list[float]) -> bool:
-    return bool(theirs) and median(theirs) > 3 * median(ours)
+        running.close()
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", action="append", help="SHAPE/WORKLOAD; may be repeated")
     parser.add_argument("--engines", help=f"comma-separated, of {', '.join(REQUIREMENTS)}")
-    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--rounds", type=int, help="at most so many")
     parser.add_argument("--fresh", action="store_true", help="discard the measurements of earlier runs")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "cpu.json")
+    parser.add_argument("--json", type=Path, default=results("cpu"))
     options = parser.parse_args()
+    every = cells()
+    if unknown := sorted(set(options.only or ()) - {cell.name for cell in every}):
+        parser.error(f"no cell is called {unknown[0]!r}; there are {', '.join(cell.name for cell in every)}")
     data, folder = folders()
-    state = folder / "state.jsonl"
-    if options.fresh:
-        state.unlink(missing_ok=True)
-    for shape, workload in CELLS:
-        if options.only and f"{shape}/{workload}" not in options.only:
-            continue
-        names = list(FEW if workload == "dl19-20x50" else REQUIREMENTS)
+    state = Measurements(folder, "bench", fresh=options.fresh)
+    kept = json.loads(options.json.read_text(encoding="utf-8"))["cells"] if options.json.exists() else []
+    for shape in SHAPES:
+        chosen = [cell for cell in every if cell.shape == shape and (not options.only or cell.name in options.only)]
         if options.engines:
-            names = ["ours", *(name for name in names if name in options.engines.split(",") and name != "ours")]
-        run_cell(shape, workload, names, options.rounds, folder, data, state)
-        write(options.json, {"machine": machine(), "cells": summary(read(state))})
+            names = ("ours", *options.engines.split(","))
+            chosen = [replace(cell, engines=[name for name in cell.engines if name in names]) for cell in chosen]
+        if options.rounds:
+            chosen = [replace(cell, rounds=min(options.rounds, cell.rounds)) for cell in chosen]
+        if chosen:
+            run(chosen, folder, data, state)
+            write(options.json, {"machine": machine(), "cells": merged(kept, summary(state.all()))})
+    for table in (small_requests, loading):
+        print(table(options.json), end="\n\n")
 
 
 if __name__ == "__main__":

@@ -5,12 +5,13 @@
 Two folders that sentence-transformers saves: a mean-pooled ModernBERT (the shape of gte-reranker-modernbert, scaled
 down), and a Qwen3 classifier whose chat template writes query and document, as the classifiers made from
 Qwen3-Reranker do. Weights are random, tokenizers and texts are real. As in bench.py, every engine runs in its own
-process, the engines take turns, and scores are compared in the same run.
+process, the engines take turns, scores are compared in the same run, and an interrupted run continues.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import shutil
 import sys
@@ -18,9 +19,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engines.engine import Engine, interleaved
+from engines.engine import Engine
 from parts.qwen3_card import SETTINGS
-from parts.run import ROOT, drift, folders, machine, write
+from parts.run import drift, folders, machine, results, write
+from parts.turns import Measurements, interleaved
 from parts.workloads import requests
 
 WIDTH = 512
@@ -68,19 +70,25 @@ def checkpoint(folder: Path, shape: str, data: Path) -> Path:
     return directory
 
 
-def run_cell(shape: str, workload: str, rounds: int, folder: Path, data: Path) -> dict[str, Any]:
+def run_cell(
+    shape: str, workload: str, rounds: int, folder: Path, data: Path, measurements: Measurements
+) -> dict[str, Any]:
     """Median seconds of each engine, and the median ratio to ours in the same round."""
     directory = checkpoint(folder, shape, data)
     file = folder / f"{workload}.json"
     file.write_text(json.dumps(requests(workload, data)), encoding="utf-8")
     # sentence-transformers is installed beside us, in the version that writes such folders.
     engines = {
-        name: Engine(name, directory, "engines/cross_encoder_engines.py") for name in ("ours", "sentence-transformers")
+        name: functools.partial(Engine, name, directory, "engines/cross_encoder_engines.py")
+        for name in ("ours", "sentence-transformers")
     }
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     scores: list[float] = []
     drifts: dict[str, float] = {}
-    for number, name, answer in interleaved(engines, dict.fromkeys(engines, file), rounds):
+    turns = interleaved(
+        engines, dict.fromkeys(engines, file), rounds, cell=f"{shape}/{workload}", measurements=measurements
+    )
+    for number, name, answer in turns:
         if name == "ours":
             scores = answer["scores"]
         seconds[name].append(answer["seconds"])
@@ -100,12 +108,14 @@ def run_cell(shape: str, workload: str, rounds: int, folder: Path, data: Path) -
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "families.json")
+    parser.add_argument("--fresh", action="store_true", help="discard the measurements of earlier runs")
+    parser.add_argument("--json", type=Path, default=results("families"))
     options = parser.parse_args()
     data, folder = folders()
+    measurements = Measurements(folder, "families", fresh=options.fresh)
     cells = []
     for shape, workload in CELLS:
-        cells.append(run_cell(shape, workload, options.rounds, folder, data))
+        cells.append(run_cell(shape, workload, options.rounds, folder, data, measurements))
         write(options.json, {"machine": machine(), "cells": cells})
 
 

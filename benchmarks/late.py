@@ -3,23 +3,27 @@
     RERANK_DATA=... python benchmarks/late.py [--rounds 5]
 
 One checkpoint that PyLate wrote (BERT, 12 layers x 384, vectors of 128, random weights, the real tokenizer), 1,000
-passages of DL19 and eleven of its queries. Every engine runs in its own process, the engines take turns, and scores are
-compared in the same run.
+passages of DL19 and eleven of its queries. Every engine runs in its own process, the engines take turns, scores are
+compared in the same run, and an interrupted run continues. RERANK_BENCH_QUICK=1 takes 150 passages, and leaves out the
+parts and our cross-encoder.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engines.engine import LATE, REQUIREMENTS, Engine, interleaved
+from engines.engine import LATE, REQUIREMENTS, Engine
 from parts import limit
-from parts.run import ROOT, drift, folders, machine, write
+from parts.run import QUICK, drift, folders, machine, results, write
+from parts.turns import Measurements, interleaved
 
 from rerank_core import load
 from rerank_core.backends.torch.late_interaction.maxsim import maxsim
@@ -46,11 +50,21 @@ def checkpoints(folder: Path, data: Path) -> tuple[Path, Path]:
     return late, cross
 
 
-def texts(data: Path) -> dict[str, list[str]]:
-    """1,000 passages and eleven queries."""
+class Limit:
+    """The rate of matrix products, which takes turns like an engine."""
+
+    def ask(self, file: Path, *, warm_up: bool = False) -> dict[str, Any]:
+        return {} if warm_up else {"rate": limit.measure(WIDTH)}
+
+    def close(self) -> None:
+        """Nothing to end."""
+
+
+def texts(data: Path, count: int = 1000) -> dict[str, list[str]]:
+    """Passages, and eleven queries."""
     file = data / "en_trecdl" / "bm25" / "dl19.retrieve_results_top100.json"
     entries = json.loads(file.read_text(encoding="utf-8"))
-    docs = list(dict.fromkeys(hit["content"] for entry in entries for hit in entry["hits"]))[:1000]
+    docs = list(dict.fromkeys(hit["content"] for entry in entries for hit in entry["hits"]))[:count]
     return {"docs": docs, "queries": [entry["query"] for entry in entries[:11]]}
 
 
@@ -87,52 +101,68 @@ def milliseconds_of(directory: Path, work: dict[str, list[str]]) -> dict[str, fl
     return {name: round(1000 * median(times), 2) for name, times in seconds.items()}
 
 
+def figures_of(name: str, answers: list[dict[str, Any]], ours: list[dict[str, Any]]) -> dict[str, float]:
+    """Median seconds of the first and of a later query, their median ratios to ours in the same round, and for other
+    libraries the largest difference from our scores."""
+    figures = {key: round(median(answer[key] for answer in answers), 4) for key in ("first", "later")}
+    for key in ("first", "later"):
+        pairs = zip(answers, ours, strict=False)  # the cross-encoder has one round
+        figures[f"{key}_ratio"] = round(median(theirs[key] / own[key] for theirs, own in pairs), 2)
+    if name in PEERS:
+        scores = [[score for query in one[0]["scores"] for score in query] for one in (ours, answers)]
+        figures["drift"] = drift(*scores)
+    return figures
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "late.json")
+    parser.add_argument("--rounds", type=int, default=2 if QUICK else 5)
+    parser.add_argument("--fresh", action="store_true", help="discard the measurements of earlier runs")
+    parser.add_argument("--json", type=Path, default=results("late"))
     options = parser.parse_args()
     data, folder = folders()
+    measurements = Measurements(folder, "late", fresh=options.fresh)
     late, cross = checkpoints(folder, data)
-    work = texts(data)
-    file = folder / "late.json"
+    work = texts(data, 150 if QUICK else 1000)
+    file, short = folder / "late.json", folder / "late-short.json"
     file.write_text(json.dumps(work), encoding="utf-8")
-    short = folder / "late-short.json"
     short.write_text(json.dumps({**work, "queries": work["queries"][:3]}), encoding="utf-8")
-    names = ("ours", *PEERS, "cross-encoder")
+    names = ("ours", *PEERS) if QUICK else ("ours", *PEERS, "cross-encoder")
     requirements = {**REQUIREMENTS, "pylate": LATE}
-    engines = {
-        name: Engine(
-            name, cross if name == "cross-encoder" else late, "engines/late_engines.py", requirements.get(name)
+    engines: dict[str, Callable[[], Any]] = {
+        name: functools.partial(
+            Engine, name, cross if name == "cross-encoder" else late, "engines/late_engines.py", requirements.get(name)
         )
         for name in names
     }
-    answers_of: dict[str, list[dict[str, Any]]] = {name: [] for name in names}
-    limits: list[float] = []
-    operations = operations_of(late, work["docs"])
     # The cross-encoder reads all documents for every query: three queries in one round are enough.
-    files = {**dict.fromkeys(names, file), "cross-encoder": short}
-    for number, name, answer in interleaved(engines, files, options.rounds, once=("cross-encoder",)):
-        answers_of[name].append(answer)
-        if name == "ours":
-            limits.append(operations / limit.measure(WIDTH))
-        line = f"first {answer['first']:7.2f} s, later {1000 * answer['later']:9.1f} ms"
-        print(f"round {number} {name:22} {line}", file=sys.stderr)
-    result: dict[str, Any] = {"machine": machine(), "rounds": options.rounds, "engines": {}}
-    for name, answers in answers_of.items():
-        figures = {key: round(median(answer[key] for answer in answers), 4) for key in ("first", "later")}
-        for key in ("first", "later"):
-            pairs = zip(answers, answers_of["ours"], strict=False)
-            figures[f"{key}_ratio"] = round(median(theirs[key] / ours[key] for theirs, ours in pairs), 2)
-        if name in PEERS:
-            ours, theirs = (
-                [score for scores in one[0]["scores"] for score in scores] for one in (answers_of["ours"], answers)
-            )
-            figures["drift"] = drift(ours, theirs)
-        result["engines"][name] = figures
-    shares = (bound / answer["first"] for bound, answer in zip(limits, answers_of["ours"], strict=True))
+    files = {**dict.fromkeys(("limit", *names), file), "cross-encoder": short}
+    turns = interleaved(
+        {"limit": Limit, **engines},
+        files,
+        options.rounds,
+        cell=f"12x384/{len(work['docs'])}",
+        measurements=measurements,
+        once=("cross-encoder",),
+    )
+    answers: dict[str, list[dict[str, Any]]] = {}
+    for number, name, answer in turns:
+        answers.setdefault(name, []).append(answer)
+        if name != "limit":
+            line = f"first {answer['first']:7.2f} s, later {1000 * answer['later']:9.1f} ms"
+            print(f"round {number} {name:22} {line}", file=sys.stderr)
+    limits = answers.pop("limit")
+    result: dict[str, Any] = {
+        "machine": machine(),
+        "rounds": options.rounds,
+        "passages": len(work["docs"]),
+        "engines": {name: figures_of(name, each, answers["ours"]) for name, each in answers.items()},
+    }
+    operations = operations_of(late, work["docs"])
+    shares = (operations / one["rate"] / ours["first"] for one, ours in zip(limits, answers["ours"], strict=True))
     result["first_share_of_limit"] = round(median(shares), 2)
-    result["milliseconds"] = milliseconds_of(late, work)
+    if not QUICK:
+        result["milliseconds"] = milliseconds_of(late, work)
     write(options.json, result)
     print(json.dumps(result, indent=1))
 

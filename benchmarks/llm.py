@@ -2,15 +2,16 @@
 
     RERANK_DATA=... python benchmarks/llm.py [--rounds 5]
 
-As in bench.py, every engine runs in its own process, the engines take turns, and scores are compared in the same run.
-The shapes are scaled down to run on a CPU: Qwen3 (8 layers x 512) and Gemma (18 layers x 256, where the output layer
-has the same share of the work as in gemma-2b), both with real tokenizers; and 40 layers of MiniCPM, which compare our
-cascade with our scores of all documents at one layer.
+As in bench.py, every engine runs in its own process, the engines take turns, scores are compared in the same run, and
+an interrupted run continues. The shapes are scaled down to run on a CPU: Qwen3 (8 layers x 512) and Gemma (18 layers x
+256, where the output layer has the same share of the work as in gemma-2b), both with real tokenizers; and 40 layers of
+MiniCPM, which compare our cascade with our scores of all documents at one layer.
 """
 
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -18,9 +19,10 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from engines.engine import REQUIREMENTS, Engine, interleaved
+from engines.engine import REQUIREMENTS, Engine
 from parts.qwen3_card import AFTER, BODY, SETTINGS, SYSTEM
-from parts.run import ROOT, drift, folders, machine, write
+from parts.run import ROOT, drift, folders, machine, results, write
+from parts.turns import Measurements, interleaved
 from parts.workloads import requests
 
 import rerank_core
@@ -72,20 +74,25 @@ def checkpoint(folder: Path, shape: str, data: Path) -> Path:
     return directory
 
 
-def run_cell(shape: str, workload: str, rounds: int, folder: Path, data: Path) -> dict[str, Any]:
+def run_cell(
+    shape: str, workload: str, rounds: int, folder: Path, data: Path, measurements: Measurements
+) -> dict[str, Any]:
     """Median seconds of each engine, and the median ratio to ours in the same round."""
     directory = checkpoint(folder, shape, data)
     file = folder / f"{workload}.json"
     file.write_text(json.dumps(requests(workload, data)), encoding="utf-8")
     engines = {
-        name: Engine(name, directory, "engines/llm_engines.py", REQUIREMENTS.get(name))
+        name: functools.partial(Engine, name, directory, "engines/llm_engines.py", REQUIREMENTS.get(name))
         for name in ("ours", *CELLS[shape, workload])
     }
     seconds: dict[str, list[float]] = {name: [] for name in engines}
     drifts: dict[str, float] = {}
     peaks: dict[str, int] = {}
     scores: list[float] = []
-    for number, name, answer in interleaved(engines, dict.fromkeys(engines, file), rounds):
+    turns = interleaved(
+        engines, dict.fromkeys(engines, file), rounds, cell=f"{shape}/{workload}", measurements=measurements
+    )
+    for number, name, answer in turns:
         if name == "ours":
             scores = answer["scores"]
         seconds[name].append(answer["seconds"])
@@ -103,8 +110,10 @@ def run_cell(shape: str, workload: str, rounds: int, folder: Path, data: Path) -
     return {"shape": shape, "workload": workload, "rounds": rounds, "engines": figures}
 
 
-def run_cascade(rounds: int, folder: Path, data: Path) -> dict[str, Any]:
+def run_cascade(rounds: int, folder: Path, data: Path, measurements: Measurements) -> dict[str, Any]:
     """All documents scored at layer 28, against all at layer 8 and only the best 30 at layer 28."""
+    for known in measurements.of("cascade"):
+        return dict(known["answer"])
     directory = folder / "minicpm-40x256"
     if not (directory / "model.safetensors").exists():
         size = write_tokenizer(directory, data / "tokenizers" / "llama2")
@@ -122,30 +131,31 @@ def run_cascade(rounds: int, folder: Path, data: Path) -> dict[str, Any]:
                 seconds[name].append(time.perf_counter() - started)
     ratio = median(a / b for a, b in zip(seconds["direct"], seconds["cascade"], strict=True))
     print(f"cascade: {ratio:.2f}", file=sys.stderr)
-    return {
-        "shape": "minicpm-40x256",
-        "seconds": {k: round(median(v), 3) for k, v in seconds.items()},
-        "ratio": round(ratio, 2),
-    }
+    medians = {name: round(median(times), 3) for name, times in seconds.items()}
+    answer = {"shape": "minicpm-40x256", "seconds": medians, "ratio": round(ratio, 2)}
+    measurements.add({"cell": "cascade", "answer": answer})
+    return answer
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--only", action="append", help="SHAPE/WORKLOAD or cascade; may be repeated")
-    parser.add_argument("--json", type=Path, default=ROOT / "benchmarks" / "results" / "llm.json")
+    parser.add_argument("--fresh", action="store_true", help="discard the measurements of earlier runs")
+    parser.add_argument("--json", type=Path, default=results("llm"))
     options = parser.parse_args()
     data, folder = folders()
+    measurements = Measurements(folder, "llm", fresh=options.fresh)
     result: dict[str, Any] = (
         json.loads(options.json.read_text(encoding="utf-8")) if options.json.exists() else {"cells": []}
     )
     result["machine"] = machine()
     if not options.only or "cascade" in options.only:
-        result["cascade"] = run_cascade(options.rounds, folder, data)
+        result["cascade"] = run_cascade(options.rounds, folder, data, measurements)
     for shape, workload in CELLS:
         if options.only and f"{shape}/{workload}" not in options.only:
             continue
-        cell = run_cell(shape, workload, options.rounds, folder, data)
+        cell = run_cell(shape, workload, options.rounds, folder, data, measurements)
         others = [old for old in result["cells"] if (old["shape"], old["workload"]) != (shape, workload)]
         result["cells"] = [*others, cell]
         write(options.json, result)

@@ -51,8 +51,11 @@ def panels() -> list[Panel]:
     cells = {(cell["shape"], cell["workload"]): cell["engines"] for cell in _read("cpu.json")["cells"]}
     causal = {(cell["shape"], cell["workload"]): cell["engines"] for cell in _read("llm.json")["cells"]}
     late = _read("late.json")["engines"]
+    few = cells.get(("12x384", "dl19-10"), {})
     return [
         panel("Cross-encoder, 12 layers of 384, CPU, one query and 100 English passages", cells["12x384", "dl19"]),
+        *([panel("The same, one query and 10 passages", few),
+           panel("The same, beside a process that keeps a core busy", few, key="busy_ratio")] if few else []),
         panel("LLM reranker, Qwen3 of 8 layers, CPU, one query and 100 English passages",
                causal["qwen3-8x512", "dl19"]),
         panel("LLM reranker, Gemma of 18 layers, CPU, one query and 100 English passages",

@@ -17,7 +17,6 @@ LATE = RESULTS.with_name("late.json")
 TRAINING = RESULTS.with_name("training.json")
 GPU = RESULTS.with_name("gpu.json")
 NAMES = {
-    "ours-int8": "our int8",
     "sentence-transformers": "sentence-transformers",
     "flagembedding": "FlagEmbedding",
     "rag-retrieval": "RAG-Retrieval",
@@ -63,7 +62,7 @@ def speed(file: Path = RESULTS, *, chinese: bool = False) -> str:
     if not file.exists():
         return ""
     language = "zh" if chinese else "en"
-    cells = json.loads(file.read_text(encoding="utf-8"))["cells"]
+    cells = [cell for cell in json.loads(file.read_text(encoding="utf-8"))["cells"] if cell["workload"] in TEXTS["en"]]
     engines = [name for name in NAMES if any("ratio" in cell["engines"].get(name, {}) for cell in cells)]
     titles = [*WORDS[language], *(NAMES[name] for name in engines)]
     rows = ["| " + " | ".join(titles) + " |", "|---|---|" + "--:|" * (len(titles) - 2)]

@@ -14,11 +14,14 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from engines.worker import serve
 
 LENGTH = 512
+AT_LEAST = 1.0
+"""Seconds: shorter work is repeated until so many have passed, and its median is the answer."""
 Requests = list[tuple[str, list[str]]]
 Score = Callable[[Requests], list[float]]
 
@@ -125,12 +128,23 @@ def _onnx(directory: str) -> Path:
     return file
 
 
-def onnx_runtime(directory: str) -> Score:
+def _onnx_int8(directory: str) -> Path:
+    """The ONNX file with ONNX Runtime's dynamic quantization, made once with its defaults."""
+    from onnxruntime.quantization import quantize_dynamic
+
+    exported = _onnx(directory)
+    file = exported.with_name("model-int8.onnx")
+    if not file.exists():
+        quantize_dynamic(exported, file)
+    return file
+
+
+def onnx_runtime(directory: str, make: Callable[[str], Path] = _onnx) -> Score:
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = os.cpu_count() or 1
-    session = onnxruntime.InferenceSession(str(_onnx(directory)), options, providers=["CPUExecutionProvider"])
+    session = onnxruntime.InferenceSession(str(make(directory)), options, providers=["CPUExecutionProvider"])
 
     def run(batch: Any) -> Any:
         return session.run(None, {key: batch[key].numpy() for key in ("input_ids", "attention_mask")})[0][:, 0]
@@ -154,12 +168,14 @@ ENGINES: dict[str, Callable[[str], Score]] = {
     "ours": ours, "ours-int8": functools.partial(ours, dtype="int8"),
     "sentence-transformers": sentence_transformers,
     "flagembedding": flagembedding, "rag-retrieval": rag_retrieval, "bcembedding": bcembedding, "rerankers": rerankers,
-    "onnx-runtime": onnx_runtime, "openvino": openvino,
+    "onnx-runtime": onnx_runtime, "onnx-runtime-int8": functools.partial(onnx_runtime, make=_onnx_int8),
+    "openvino": openvino,
 }  # fmt: skip
 
 
 def main(name: str, directory: str, engines: dict[str, Callable[[str], Score]] = ENGINES) -> None:
-    """Serve one of ``engines``: answers have the seconds, the scores and the peak memory in bytes."""
+    """Serve one of ``engines``: answers have the seconds, those of the first time that the work was done, the scores
+    and the peak memory in bytes."""
 
     def load() -> Callable[[Any, bool], dict[str, Any]]:
         score = engines[name](directory)
@@ -168,11 +184,14 @@ def main(name: str, directory: str, engines: dict[str, Callable[[str], Score]] =
             requests = [(query, docs) for query, docs in work]
             if warm_up:
                 requests = [(query, docs[:4]) for query, docs in requests[:1]]
-            started = time.perf_counter()
-            scores = score(requests)
-            seconds = time.perf_counter() - started
+            times: list[float] = []
+            while not times or (sum(times) < AT_LEAST and not warm_up):
+                started = time.perf_counter()
+                scores = score(requests)
+                times.append(time.perf_counter() - started)
             peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-            return {"seconds": seconds, "scores": [float(value) for value in scores], "peak": peak}
+            scores = [float(value) for value in scores]
+            return {"seconds": median(times), "first": times[0], "scores": scores, "peak": peak}
 
         return measure
 

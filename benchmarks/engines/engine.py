@@ -7,13 +7,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from parts.run import ROOT, python_of
 
-__all__ = ["LATE", "PEERS", "REQUIREMENTS", "Engine", "interleaved"]
+__all__ = ["LATE", "PEERS", "REQUIREMENTS", "Engine"]
 
 BENCHMARKS = ROOT / "benchmarks"
 PEERS = BENCHMARKS / "peers.txt"
@@ -22,7 +21,7 @@ _ORIGINALS = ROOT / "tests" / "parity" / "originals.txt"
 REQUIREMENTS: dict[str, Path | None] = {
     "ours": None, "ours-int8": None, "sentence-transformers": PEERS, "flagembedding": PEERS,
     "rag-retrieval": _ORIGINALS, "bcembedding": _ORIGINALS, "rerankers": PEERS, "onnx-runtime": PEERS,
-    "openvino": PEERS,
+    "onnx-runtime-int8": PEERS, "openvino": PEERS,
 }  # fmt: skip
 """The requirements file of each engine's environment; None for this interpreter's."""
 
@@ -83,26 +82,5 @@ class Engine:
         with contextlib.suppress(BrokenPipeError):  # the process has ended already
             self.process.stdin.close()
         self.process.wait(timeout=60)
-
-
-def interleaved(
-    engines: Mapping[str, Engine], files: Mapping[str, Path], rounds: int, *, once: Collection[str] = ()
-) -> Iterator[tuple[int, str, dict[str, Any]]]:
-    """Warm up every engine, then ask each in turn in every round: yields round, engine and answer. Ends the engines.
-
-    Args:
-        engines: by name, in the order of a round.
-        files: the file with the work of each engine.
-        rounds: number of rounds.
-        once: engines that run only in the first round.
-    """
-    try:
-        for name, engine in engines.items():
-            engine.ask(files[name], warm_up=True)
-        for number in range(rounds):
-            for name, engine in engines.items():
-                if number == 0 or name not in once:
-                    yield number, name, engine.ask(files[name])
-    finally:
-        for engine in engines.values():
-            engine.close()
+        assert self.process.stdout is not None
+        self.process.stdout.close()

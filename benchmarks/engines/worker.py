@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import sys
+import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
@@ -44,14 +45,18 @@ def open_reply() -> Reply:
 
 
 def serve(load: Callable[[], Callable[[Any, bool], dict[str, Any]]]) -> None:
-    """Answer every request on stdin: ``{"file": path of the work, "warm_up": bool}``.
+    """Answer every request on stdin: ``{"file": path of the work, "warm_up": bool}``. ``load`` of an answer is the
+    seconds that loading took, the imports of the library included, but not torch's.
 
     Args:
         load: loads the model, and returns a function that measures one piece of work, or a small part of it as a
             warm-up.
     """
     reply = open_reply()
+    started = time.perf_counter()
     measure = load()
+    seconds = time.perf_counter() - started
     for line in sys.stdin:
         request = json.loads(line)
-        reply(measure(json.loads(Path(request["file"]).read_text(encoding="utf-8")), request["warm_up"]))
+        answer = measure(json.loads(Path(request["file"]).read_text(encoding="utf-8")), request["warm_up"])
+        reply({"load": seconds, **answer})

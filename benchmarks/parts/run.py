@@ -16,7 +16,16 @@ ROOT = Path(__file__).resolve().parent.parent.parent
 sys.path.insert(0, str(ROOT / "tools"))
 from environments import home, python_of  # noqa: E402
 
-__all__ = ["ROOT", "append", "drift", "folders", "machine", "python_of", "read", "write"]
+__all__ = ["QUICK", "ROOT", "append", "drift", "folders", "machine", "python_of", "read", "results", "write"]
+
+QUICK = os.environ.get("RERANK_BENCH_QUICK", "0") not in ("", "0")
+"""Whether only the small table is measured, in about five minutes."""
+
+
+def results(name: str) -> Path:
+    """The file of a benchmark's results; the results of a quick run are not part of the repository."""
+    folder = ROOT / "benchmarks" / "results"
+    return (folder / "local" if QUICK else folder) / f"{name}.json"
 
 
 def folders() -> tuple[Path, Path]:
@@ -48,7 +57,7 @@ def append(state: Path, entry: dict[str, Any]) -> None:
 
 def write(path: Path, result: dict[str, Any]) -> None:
     """Write the results of a benchmark as JSON."""
-    path.parent.mkdir(exist_ok=True)
+    path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result, indent=1) + "\n", encoding="utf-8")
 
 

@@ -8,22 +8,13 @@ import shutil
 from pathlib import Path
 from typing import TypeAlias
 
-__all__ = ["CELLS", "LAYERS", "SHAPES", "Requests", "checkpoint", "requests"]
+__all__ = ["LAYERS", "SHAPES", "Requests", "checkpoint", "requests", "token_count"]
 
 Requests: TypeAlias = list[tuple[str, list[str]]]
 
 LAYERS = 12
 SHAPES = {"12x384": 384, "12x768": 768}
 """Hidden width of each shape. 12 x 768 is bge-reranker-base; 12 x 384 is a small multilingual cross-encoder."""
-
-# The most informative cells first, in case a run is stopped.
-CELLS = [
-    ("12x384", "dl19"),
-    ("12x768", "t2rank-sample"),
-    ("12x384", "t2rank"),
-    ("12x768", "dl19"),
-    ("12x384", "dl19-20x50"),
-]
 
 
 def checkpoint(folder: Path, shape: str, data: Path) -> Path:
@@ -54,14 +45,15 @@ def checkpoint(folder: Path, shape: str, data: Path) -> Path:
 def requests(workload: str, data: Path) -> Requests:
     """Queries with their documents.
 
-    ``dl19``: one query and its BM25 top 100. ``dl19-20x50``: twenty queries with fifty each. ``t2rank``: one query of
-    T2Rank100 with its own documents and others of the set, 100 in all, a fifth of them over 512 tokens;
-    ``t2rank-sample``: 40 of those.
+    ``dl19``: one query and its BM25 top 100; ``dl19-1`` and ``dl19-10``: its top 1 and 10. ``dl19-20x50``: twenty
+    queries with fifty each. ``t2rank``: one query of T2Rank100 with its own documents and others of the set, 100 in
+    all, a fifth of them over 512 tokens; ``t2rank-sample``: 40 of those.
     """
     if workload.startswith("dl19"):
         file = data / "en_trecdl" / "bm25" / "dl19.retrieve_results_top100.json"
         entries = json.loads(file.read_text(encoding="utf-8"))
-        queries, depth = (1, 100) if workload == "dl19" else (20, 50)
+        sizes = {"dl19": (1, 100), "dl19-1": (1, 1), "dl19-10": (1, 10), "dl19-20x50": (20, 50)}
+        queries, depth = sizes[workload]
         return [(e["query"], [hit["content"] for hit in e["hits"][:depth]]) for e in entries[:queries]]
     lines = (data / "zh_t2rank100" / "t2rank_100.jsonl").read_text(encoding="utf-8").splitlines()
     entries = [json.loads(line) for line in lines]
@@ -69,3 +61,15 @@ def requests(workload: str, data: Path) -> Requests:
     draw = random.Random(2026)
     sample = draw.sample(documents, 100)
     return [(entries[0]["query"], sample[: 100 if workload == "t2rank" else 40])]
+
+
+def token_count(directory: Path, texts: Requests) -> int:
+    """Number of tokens of the rows, without padding: texts cut at 512, with the four special tokens of a pair."""
+    from tokenizers import Tokenizer
+
+    tokenizer = Tokenizer.from_file(str(directory / "tokenizer.json"))
+    total = 0
+    for query, docs in texts:
+        first, *others = (len(each.ids) for each in tokenizer.encode_batch([query, *docs], add_special_tokens=False))
+        total += sum(min(512, first + other + 4) for other in others)
+    return total

@@ -67,3 +67,56 @@ def test_parts_of_a_later_query_are_shares_of_it(root: Path, tmp_path: Path, mon
     assert (first, query, best, product) == ("9.0 s", "10.0 ms, 50 %", "5.0 ms, 25 %", "1.0 ms, 5 %")
     file.write_text(json.dumps({**found, "first_share_of_limit": 0.7}), encoding="utf-8")
     assert "9.0 s, 70 % of the limit" in late(file)
+
+
+def test_int8_and_busy_machines_have_ratios_of_their_own(root: Path) -> None:
+    """Our int8 is the measure of another's int8, and an engine's own seconds alone are the measure of its slowdown."""
+    summary = module_of(root / "benchmarks" / "parts" / "summary.py").summary
+    [cell] = summary(
+        [
+            entry("ours", 0, 1.0, busy=1.5),
+            entry("ours-int8", 0, 0.5, busy=1.0, tau=0.95),
+            entry("onnx-runtime-int8", 0, 0.8, busy=0.9, tau=0.9),
+            entry("onnx-runtime", 0, 2.0),
+        ]
+    )
+    ours, int8, other, plain = cell["engines"].values()
+    assert (ours["slowdown"], ours["busy_ratio"], ours["busy_seconds"]) == (1.5, 1.0, 1.5)
+    assert (int8["int8_ratio"], int8["slowdown"], int8["kendall_tau"]) == (1.0, 2.0, 0.95)
+    assert (other["ratio"], other["int8_ratio"], other["busy_ratio"]) == (0.8, 1.6, 0.6)
+    assert "slowdown" not in plain
+    assert "int8_ratio" not in plain
+
+
+def test_cells_that_were_not_measured_again_are_kept(root: Path) -> None:
+    merged = module_of(root / "benchmarks" / "parts" / "summary.py").merged
+    old = [{"shape": "a", "workload": name, "tokens": 1} for name in ("x", "y")]
+    new = [{"shape": "a", "workload": name, "tokens": 2} for name in ("y", "z")]
+    assert [(cell["workload"], cell["tokens"]) for cell in merged(old, new)] == [("x", 1), ("y", 2), ("z", 2)]
+
+
+def test_small_requests_and_loading_have_tables(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cells of bulk work have no row, and the table of bulk work none of small requests."""
+    monkeypatch.syspath_prepend(str(root / "tools"))
+    tables = module_of(root / "tools" / "request_tables.py")
+    figures = {"seconds": 0.05, "tokens_per_second": 9, "ratio": 1.0, "rounds": 5, "peak_mb": 1900, "drift": None}
+    small = {**figures, "busy_seconds": 1.09, "slowdown": 2.18}
+    loaded = {**figures, "seconds": 2.04, "first": 0.06, "peak_mb": 1200}
+
+    def cell(workload: str, ours: dict[str, Any]) -> dict[str, Any]:
+        return {"shape": "12x384", "workload": workload, "share_of_limit": None, "engines": {"ours": ours}}
+
+    file = tmp_path / "cpu.json"
+    cells = [cell("dl19-10", small), cell("dl19", small), cell("t2rank", figures), cell("load", loaded)]
+    file.write_text(json.dumps({"cells": cells}), encoding="utf-8")
+    lines = [[part.strip() for part in row.split("|")[1:4]] for row in tables.small_requests(file).splitlines()]
+    assert lines[2:] == [
+        ["12 × 384", "10", "50 ms"], ["", "beside a busy process", "1.1 s, 2.2 ×"],
+        ["12 × 384", "100", "50 ms"], ["", "beside a busy process", "1.1 s, 2.2 ×"],
+    ]  # fmt: skip
+    loading = [row.split("|")[3].strip() for row in tables.loading(file).splitlines()]
+    assert loading[2:] == ["2.0 s", "60 ms", "1,200 MB", "1,900 MB"]
+    speed = module_of(root / "tools" / "speed_table.py").speed
+    assert len(speed(file).splitlines()) == 2 + 2  # dl19 and t2rank
+    file.write_text(json.dumps({"cells": [cell("dl19", figures)]}), encoding="utf-8")
+    assert tables.small_requests(file) == tables.loading(file) == ""
