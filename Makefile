@@ -50,6 +50,8 @@ check: $(VENV)/.dev  ## all checks: format, lint, types, generated text, then ev
 parity: $(VENV)/.dev  ## compare our scores with the original frameworks, each in an environment of its own
 	RERANK_ORIGINALS=$$($(BIN)/python tools/environments.py tests/parity/originals.txt) && export RERANK_ORIGINALS && \
 	    RERANK_LATE=$$($(BIN)/python tools/environments.py tests/parity/late.txt) && export RERANK_LATE && \
+	    RERANK_MTEB1=$$($(BIN)/python tools/environments.py tests/parity/mteb1.txt) && export RERANK_MTEB1 && \
+	    RERANK_MTEB2=$$($(BIN)/python tools/environments.py tests/parity/mteb2.txt) && export RERANK_MTEB2 && \
 	    $(BIN)/python -m pytest -q $(PARALLEL) tests/parity
 
 fix: $(VENV)/.dev  ## format, apply the automatic repairs of lint, write the generated text

@@ -34,8 +34,10 @@ PUBLIC = {
         logged_warnings note progress_over show table warn
     """,
     "rerank_core.measures": """
-        BM25 Bar CalibrationMap Interval Reliability Scored histogram interval measure_orders paired parse_metrics platt
-        reliability temperature terms
+        BM25 Bar CalibrationMap Comparison Interval QueryValues Reliability Scored Threshold best_scores
+        bm25_scores compare cross_validated file_order_scores histogram interval isotonic measure_orders
+        measure_scores paired parse_metrics platt queries_needed random_values randomisation_test reliability
+        temperature terms threshold worst_order
     """,
     "rerank_core.backends.torch": """
         ClassifierScorer

@@ -1,11 +1,13 @@
-"""Fits of a calibration to labelled scores: Platt's, a temperature."""
+"""Fits of a calibration to labelled scores, and their error on queries that they were not fitted to."""
 
 from __future__ import annotations
 
+import random
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, TypeAlias
 
 from rerank_core.errors import InputError
-from rerank_core.measures.calibration_error import Scored, arrays
+from rerank_core.measures.calibration_error import Reliability, Scored, arrays, reliability_of
 from rerank_core.measures.calibration_map import CalibrationMap
 from rerank_core.measures.libraries import needed_for
 
@@ -15,7 +17,7 @@ if TYPE_CHECKING:
 
     _Array: TypeAlias = npt.NDArray[np.float64]
 
-__all__ = ["platt", "temperature"]
+__all__ = ["cross_validated", "isotonic", "platt", "temperature"]
 
 _STEPS = 100
 
@@ -46,6 +48,59 @@ def temperature(scored: Scored) -> CalibrationMap:
     scores, targets, _, spread = _problem(scored)
     (scale,) = _newton((scores / spread)[:, None], targets)
     return CalibrationMap("temperature", float(scale / spread))
+
+
+def isotonic(scored: Scored) -> CalibrationMap:
+    """The non-decreasing function with the least square error to the labels (Zadrozny & Elkan, 2002), by scikit-learn.
+    It fits any shape, and needs about 1,000 documents to be better than `platt` (Niculescu-Mizil & Caruana, 2005).
+
+    Raises:
+        InputError: as `platt` does.
+        MissingDependencyError: the extra ``eval`` is not installed.
+    """
+    with needed_for("fits of a calibration"):
+        import numpy as np
+        from sklearn.isotonic import IsotonicRegression
+
+    _problem(scored)
+    scores, relevant = arrays(scored)
+    fitted = IsotonicRegression(y_min=0.0, y_max=1.0).fit(scores, relevant)
+    # Means of the labels may differ in the last digit where they are equal.
+    probabilities = np.maximum.accumulate(fitted.y_thresholds_.clip(0.0, 1.0))
+    return CalibrationMap(
+        "isotonic", points=tuple(zip(fitted.X_thresholds_.tolist(), probabilities.tolist(), strict=True))
+    )
+
+
+def cross_validated(
+    fit: Callable[[Scored], CalibrationMap], queries: Sequence[Scored], *, folds: int = 5, seed: int = 0, bins: int = 10
+) -> Reliability:
+    """Reliability of a fit on queries that it was not fitted to: each fold of the queries gets its probabilities from
+    the fit to the other folds, and all probabilities are measured together.
+
+    Args:
+        fit: `platt`, `temperature` or `isotonic`.
+        queries: the scored documents of each query; a query is in one fold whole.
+        folds: number of folds, or the number of queries where they are fewer.
+
+    Raises:
+        InputError: fewer than two queries or folds, or queries outside a fold that cannot be fitted.
+    """
+    folds = min(folds, len(queries))
+    if folds < 2:
+        raise InputError(f"cross-validation needs two or more queries and folds, and got {len(queries)} queries")
+    order = list(range(len(queries)))
+    random.Random(seed).shuffle(order)
+    probabilities: list[float] = []
+    documents: list[tuple[float, int]] = []
+    for fold in range(folds):
+        held_out = set(order[fold::folds])
+        fitted = fit([one for at, query in enumerate(queries) if at not in held_out for one in query])
+        own = [one for at in sorted(held_out) for one in queries[at]]
+        probabilities += [fitted(score) for score, _ in own]
+        documents += own
+    _, relevant = arrays(documents)
+    return reliability_of(probabilities, relevant, bins=bins)
 
 
 def _problem(scored: Scored) -> tuple[_Array, _Array, float, float]:

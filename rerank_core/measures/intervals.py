@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rerank_core.errors import InputError
 from rerank_core.measures.libraries import needed_for
 
-__all__ = ["Interval", "interval", "paired"]
+__all__ = ["Interval", "differences", "interval", "paired"]
 
 # Numbers drawn at once, to bound memory: a dev set may have tens of thousands of queries.
 _BLOCK = 1_000_000
@@ -64,7 +65,18 @@ def paired(
     Raises:
         InputError: not the same number of values, fewer than two, or values that are not finite.
     """
+    return interval(differences(before, after), level=level, draws=draws, seed=seed)
+
+
+def differences(before: Sequence[float], after: Sequence[float]) -> list[float]:
+    """``after - before`` for each query.
+
+    Raises:
+        InputError: as `paired` does.
+    """
     if len(before) != len(after):
         raise InputError(f"{len(before)} values before and {len(after)} after are not of the same queries")
-    difference = [new - old for old, new in zip(before, after, strict=True)]
-    return interval(difference, level=level, draws=draws, seed=seed)
+    result = [new - old for old, new in zip(before, after, strict=True)]
+    if len(result) < 2 or not all(map(math.isfinite, result)):
+        raise InputError(f"a difference needs two or more finite values, one a query, and got {len(result)}")
+    return result

@@ -9,12 +9,15 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from rerank_core.errors import InputError
 from rerank_core.measures.libraries import needed_for
 
-__all__ = ["measure_orders", "parse_metrics"]
+__all__ = ["DocId", "measure_orders", "parse_metrics"]
+
+DocId = TypeVar("DocId", bound="int | str")
+"""What names the documents of a query."""
 
 # ir_measures takes integer gains and loops over each value up to the highest, so larger ones would be slow.
 _MOST = 100_000
@@ -32,15 +35,20 @@ def parse_metrics(names: Sequence[str]) -> list[Any]:
     with needed_for("metrics"):
         import ir_measures
     try:
-        return [ir_measures.parse_measure(name) for name in names]
+        measures = [ir_measures.parse_measure(name) for name in names]
     except (ValueError, NameError, SyntaxError) as error:
         raise InputError(
             f"{list(names)!r}: measures are those of ir_measures, like nDCG@10, AP, RR@10; {error}"
         ) from error
+    providers = [one for one in ir_measures.DefaultPipeline.providers if one.is_available()]
+    for measure in measures:
+        if not any(provider.supports(measure) for provider in providers):
+            raise InputError(f"{str(measure)!r} is computed by no installed library; ir_measures' page names one")
+    return measures
 
 
 def measure_orders(
-    measures: Sequence[Any], gains: Sequence[Mapping[int, float]], orders: Sequence[Sequence[int]]
+    measures: Sequence[Any], gains: Sequence[Mapping[DocId, float]], orders: Sequence[Sequence[DocId]]
 ) -> dict[str, list[float]]:
     """Each metric's value for each query.
 
@@ -66,8 +74,8 @@ def measure_orders(
 
 
 def _judged(
-    measures: Sequence[Any], gains: Sequence[Mapping[int, float]]
-) -> list[tuple[list[Any], list[dict[int, int]]]]:
+    measures: Sequence[Any], gains: Sequence[Mapping[DocId, float]]
+) -> list[tuple[list[Any], list[dict[DocId, int]]]]:
     """The metrics, each group with the integer grades that it reads."""
     grades = [{doc: math.floor(gain + 0.5) for doc, gain in row.items()} for row in gains]
     linear = [one for one in measures if one.NAME == "nDCG" and set(one.params) <= {"cutoff", "judged_only"}]
@@ -77,7 +85,7 @@ def _judged(
     return [(linear, _whole(gains)), *([(others, grades)] if others else [])]
 
 
-def _whole(gains: Sequence[Mapping[int, float]]) -> list[dict[int, int]]:
+def _whole(gains: Sequence[Mapping[DocId, float]]) -> list[dict[DocId, int]]:
     """Gains times one factor, which does not change nDCG: the smallest that makes them integers, or else the largest
     that is quick to compute."""
     flat = {gain for row in gains for gain in row.values()}

@@ -10,7 +10,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rerank_core import InputError
-from rerank_core.measures import histogram, platt, reliability, temperature
+from rerank_core.measures import (
+    CalibrationMap,
+    Scored,
+    cross_validated,
+    histogram,
+    isotonic,
+    platt,
+    reliability,
+    temperature,
+)
 
 sigmoid = np.vectorize(lambda value: 1 / (1 + math.exp(-value)))
 
@@ -111,6 +120,60 @@ def test_what_cannot_be_fitted_says_why(scored: list[tuple[float, int]], reason:
     """Nothing to fit, or scores that fall with relevance, are errors that say so."""
     with pytest.raises(InputError, match=reason):
         platt(scored)
+
+
+def test_isotonic_is_scikit_learns() -> None:
+    """At every score, between scores and outside them, pure Python gives what scikit-learn predicts."""
+    library = pytest.importorskip("sklearn.isotonic")
+    scored = [(round(score, 1), label) for score, label in drawn(1.0, 0.5, 500)]
+    scores, labels = (np.array(column) for column in zip(*scored, strict=True))
+    fitted = library.IsotonicRegression(out_of_bounds="clip").fit(scores, labels)
+    asked = np.concatenate([scores, np.linspace(-9, 9, 1000)])
+    found = isotonic(scored)
+    assert [found(score) for score in asked.tolist()] == pytest.approx(fitted.predict(asked).tolist(), abs=1e-12)
+
+
+def test_isotonic_fits_what_a_sigmoid_cannot() -> None:
+    """Labels whose probability jumps at two scores: on new documents its error is the smaller one."""
+    random = np.random.default_rng(0)
+    scores = random.normal(0, 2, 20_000)
+    labels = random.random(20_000) < np.select([scores < -1, scores < 1], [0.05, 0.5], 0.55)
+    scored = list(zip(scores.tolist(), labels.astype(int).tolist(), strict=True))
+    seen, new = scored[:10_000], scored[10_000:]
+    assert reliability(new, isotonic(seen)).brier < reliability(new, platt(seen)).brier - 0.01
+    assert reliability(new, isotonic(seen)).ece < 0.02
+
+
+def test_cross_validation_fits_to_other_queries() -> None:
+    """Every document is measured once, by a fit that never saw its query; few queries flatter a fit to themselves."""
+    scored = drawn(1.0, -1.0, 90)
+    queries = [scored[start : start + 3] for start in range(0, 90, 3)]
+    fitted_to: list[list[tuple[float, int]]] = []
+
+    def fit(documents: Scored) -> CalibrationMap:
+        fitted_to.append(list(documents))
+        return isotonic(documents)
+
+    found = cross_validated(fit, queries)
+    assert [sum(query[0] in documents for documents in fitted_to) for query in queries] == [4] * 30
+    assert {len(documents) for documents in fitted_to} == {72}
+    assert found.documents == 90
+    assert found.brier > reliability(scored, isotonic(scored)).brier
+    assert found == cross_validated(isotonic, queries)
+    assert found != cross_validated(isotonic, queries, seed=1)
+
+
+def test_a_good_fit_has_a_small_cross_validated_error() -> None:
+    scored = drawn(0.4, -1.5)
+    queries = [scored[start : start + 10] for start in range(0, len(scored), 10)]
+    assert cross_validated(platt, queries).ece < 0.02 < 0.1 < reliability(scored).ece
+
+
+def test_cross_validation_needs_queries_that_can_be_fitted() -> None:
+    with pytest.raises(InputError, match="got 1 queries"):
+        cross_validated(platt, [[(1.0, 1), (0.0, 0)]])
+    with pytest.raises(InputError, match="of 1 are relevant"):
+        cross_validated(platt, [[(1.0, 1)], [(0.0, 0)]])
 
 
 def test_a_histogram_counts_every_document_once() -> None:

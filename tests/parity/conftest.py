@@ -17,6 +17,7 @@ from rerank_core.testing.checkpoints import Family, tiny_cross_encoder
 
 WORKER = Path(__file__).with_name("worker.py")
 LATE_WORKER = Path(__file__).with_name("late_worker.py")
+MTEB_WORKER = Path(__file__).with_name("mteb_worker.py")
 
 # Of the slow tokenizer that a published checkpoint names; FlagEmbedding takes its special tokens from the class.
 CLASSES: dict[Family, str] = {"xlm-roberta": "XLMRobertaTokenizerFast", "bert": "BertTokenizerFast"}
@@ -75,6 +76,18 @@ def multi_vector() -> Iterator[Originals]:
 def bge_m3() -> Iterator[Originals]:
     """FlagEmbedding's BGE-M3."""
     yield from _running(os.environ.get("RERANK_LATE"), LATE_WORKER)
+
+
+@pytest.fixture(scope="session")
+def mteb_1() -> Iterator[Originals]:
+    """The evaluator of C-MTEB's published tables."""
+    yield from _running(os.environ.get("RERANK_MTEB1"), MTEB_WORKER)
+
+
+@pytest.fixture(scope="session")
+def mteb_2() -> Iterator[Originals]:
+    """The evaluator of the current leaderboard."""
+    yield from _running(os.environ.get("RERANK_MTEB2"), MTEB_WORKER)
 
 
 def _running(python: str | None, worker: Path) -> Iterator[Originals]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rerank_core import InputError, Reranker
 from rerank_core.errors import short
-from rerank_core.measures import measure_orders, parse_metrics
+from rerank_core.measures import measure_orders, parse_metrics, worst_order
 from rerank_core.records.label_scale import LabelScale
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.evaluation.result import Result
@@ -85,11 +85,9 @@ class DevSet:
 
     def metrics(self, scores: Sequence[Sequence[float]]) -> Result:
         """Compute the metrics from raw scores, one list per row."""
-        orders = [
-            sorted(range(len(own)), key=lambda doc: (-own[doc], gains[doc]))
-            for gains, own in zip(self.gains, scores, strict=True)
-        ]
-        queries = measure_orders(self.measures, [dict(enumerate(gains)) for gains in self.gains], orders)
+        gains = [dict(enumerate(one)) for one in self.gains]
+        orders = [worst_order(dict(enumerate(own)), one) for own, one in zip(scores, gains, strict=True)]
+        queries = measure_orders(self.measures, gains, orders)
         values = {name: sum(per_query) / len(per_query) for name, per_query in queries.items()}
         pairs = [
             pair for own, grades in zip(scores, self.grades, strict=True) for pair in zip(own, grades, strict=True)
