@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from speed_table import gpu_timings
+from gpu_tables import gpu_timings
 
 __all__ = ["PICTURE", "Panel", "draw", "panel", "panels", "texts"]
 

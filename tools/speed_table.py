@@ -4,18 +4,16 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-__all__ = ["GpuTiming", "gpu", "gpu_timings", "late", "llm", "speed", "training"]
+__all__ = ["late", "llm", "speed", "training"]
 
 RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "cpu.json"
 LLM = RESULTS.with_name("llm.json")
 FAMILIES = RESULTS.with_name("families.json")
 LATE = RESULTS.with_name("late.json")
 TRAINING = RESULTS.with_name("training.json")
-GPU = RESULTS.with_name("gpu.json")
 NAMES = {
     "sentence-transformers": "sentence-transformers",
     "flagembedding": "FlagEmbedding",
@@ -150,61 +148,6 @@ def late(file: Path = LATE, *, chinese: bool = False) -> str:
         own = f"{1000 * spent:.1f} ms, {spent / engines['ours']['later']:.0%}".replace("%", " %")
         rows.append("| " + " | ".join([title, own, *[""] * (len(others) + 1)]) + " |")
     return "\n".join(rows)
-
-
-ON_GPU = {
-    "en": ("shape", "our tokens/s", "of the peak", "Hugging Face", "sentence-transformers"),
-    "zh": ("形状", "我们的词元/秒", "占峰值", "Hugging Face", "sentence-transformers"),
-}
-
-
-@dataclass(frozen=True)
-class GpuTiming:
-    """Our fastest batch of one shape, and the fastest of the others.
-
-    Attributes:
-        tokens_per_second: of ours, from token ids on.
-        share_of_peak: of the rate of matrix products that the same run measured.
-        hugging_face: how many times as long careful Hugging Face code takes, from token ids on.
-        sentence_transformers: how many times as long sentence-transformers takes, from texts on; None if not measured.
-    """
-
-    tokens_per_second: float
-    share_of_peak: float
-    hugging_face: float
-    sentence_transformers: float | None
-
-
-def gpu_timings(file: Path = GPU) -> dict[str, GpuTiming]:
-    """A timing for each shape."""
-    shapes: dict[str, list[tuple[str, float, float]]] = {}
-    for row in json.loads(file.read_text(encoding="utf-8"))["rows"]:
-        shapes.setdefault(row["shape"], []).append((row["way"], row["tokens/s"], row["of peak"]))
-    timings = {}
-    for shape, ways in shapes.items():
-        (ours, share), (other, _) = _fastest(ways, "packed, "), _fastest(ways, "Hugging Face")
-        (from_texts, _), (peer, _) = _fastest(ways, "from texts"), _fastest(ways, "sentence-transformers")
-        timings[shape] = GpuTiming(ours, share, ours / other, from_texts / peer if peer else None)
-    return timings
-
-
-def _fastest(ways: list[tuple[str, float, float]], start: str) -> tuple[float, float]:
-    """Tokens per second and share of the peak of the fastest way whose name begins with ``start``."""
-    return max(((speed, share) for way, speed, share in ways if way.startswith(start)), default=(0.0, 0.0))
-
-
-def gpu(file: Path = GPU, *, chinese: bool = False) -> str:
-    """A row for each shape: our fastest batch, its share of the matrix-product peak, and how many times as long the
-    fastest batch of the others takes; sentence-transformers' is compared with ours from texts on."""
-    if not file.exists():
-        return ""
-    rows = ["| " + " | ".join(ON_GPU["zh" if chinese else "en"]) + " |", "|---|--:|--:|--:|--:|"]
-    for shape, timing in gpu_timings(file).items():
-        peer = timing.sentence_transformers
-        figures = (f"{timing.tokens_per_second:,.0f}", f"{timing.share_of_peak:.0%}", f"{timing.hugging_face:.2f}")
-        row = [shape.replace("x", "×"), *figures, "" if peer is None else f"{peer:.2f}"]
-        rows.append("| " + " | ".join(row) + " |")
-    return "\n".join(rows).replace("%", " %")
 
 
 TRAINED = {

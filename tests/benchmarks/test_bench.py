@@ -120,3 +120,19 @@ def test_small_requests_and_loading_have_tables(root: Path, tmp_path: Path, monk
     assert len(speed(file).splitlines()) == 2 + 2  # dl19 and t2rank
     file.write_text(json.dumps({"cells": [cell("dl19", figures)]}), encoding="utf-8")
     assert tables.small_requests(file) == tables.loading(file) == ""
+
+
+def test_the_tables_of_a_gpu_are_of_bfloat16(root: Path, tmp_path: Path) -> None:
+    """The fastest of our batches beside the fastest of Hugging Face's; workers beside processes."""
+    tables = module_of(root / "tools" / "gpu_tables.py")
+    ways = [("bfloat16", "packed, 9", 200.0), ("bfloat16", "Hugging Face, 1", 50.0), ("bfloat16", "packed, 5", 100.0),
+            ("float16", "packed, 9", 900.0), ("float16", "Hugging Face, 1", 100.0)]  # fmt: skip
+    rows = [{"shape": "2 x 64", "dtype": dtype, "way": way, "tokens/s": speed, "of peak": speed / 1000}
+            for dtype, way, speed in ways]  # fmt: skip
+    items = [{"workers": 2, "tokens/s": 1800, "processes tokens/s": 2000, "of processes": 0.9, "rounds": 3}]
+    file = tmp_path / "gpu.json"
+    file.write_text(json.dumps({"rows": rows, "scaling": items}), encoding="utf-8")
+    assert tables.gpu(file).splitlines()[2] == "| 2 × 64 | 200 | 20 % | 4.00 |  |"
+    assert tables.scaling(file).splitlines()[2] == "| 2 | 1,800 | 2,000 | 0.90 |"
+    file.write_text(json.dumps({"rows": rows}), encoding="utf-8")
+    assert tables.scaling(file) == ""

@@ -13,7 +13,8 @@ import torch
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification
 
-import rerank_core
+import rerank_bge
+import rerank_llm
 from rerank_core import Head, ModelSpec, Template
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.base import TorchScorer
@@ -81,11 +82,12 @@ def _gemma(*sizes: int) -> Shape:
 SHAPES = {
     "12 x 384": _encoder(12, 384, 12),
     "12 x 768": _encoder(12, 768, 12),
+    "24 x 1024": _encoder(24, 1024, 16),
     "Qwen3 0.6B": _qwen3(28, 1024, 16, 8, 128, 3072),
     "Gemma 2B": _gemma(18, 2048, 8, 1, 256, 16384),
 }
-"""Small cross-encoders, and the causal rerankers qwen3-reranker-0.6b and bge-llm-gemma. Gemma uses Llama 2's tokenizer,
-so its output layer has 32,000 tokens instead of 256,000."""
+"""Cross-encoders, the largest of XLM-R large's shape, and the causal rerankers qwen3-reranker-0.6b and bge-llm-gemma.
+Gemma uses Llama 2's tokenizer, so its output layer has 32,000 tokens instead of 256,000."""
 QUICK = {
     "2 x 64": _encoder(2, 64, 2),
     "Qwen3 2 x 64": _qwen3(2, 64, 4, 2, 16, 96),
@@ -128,7 +130,7 @@ def subject(shape: Shape, device: torch.device, dtype: str, data: Path | None) -
         packed = ClassifierScorer(copied, text, _PAIRS, execution=Execution())
         padded = ClassifierScorer(plain, text, _PAIRS, execution=Execution(pack=False))
         return Subject(shape, plain, packed, padded, raw, None)
-    spec = next(known for known in rerank_core.models() if known.name == shape.spec)
+    spec = _spec(shape.spec)
     head = spec.head
     assert head is not None
     heads = [live_label_head(module, head, text, spec.name) for module in (copied, plain)]
@@ -136,6 +138,14 @@ def subject(shape: Shape, device: torch.device, dtype: str, data: Path | None) -
     packed = DecoderScorer(copied.base_model, text, spec, score_head=heads[0], execution=Execution())
     padded = DecoderScorer(plain.base_model, text, spec, score_head=heads[1], execution=Execution(pack=False))
     return Subject(shape, plain, packed, padded, raw, labels)
+
+
+def _spec(name: str) -> ModelSpec:
+    """A plugin's spec, also where the plugin is not installed."""
+    specs: list[ModelSpec] = []
+    for plugin in (rerank_bge, rerank_llm):
+        plugin.rerank_register_models(specs.append)
+    return next(spec for spec in specs if spec.name == name)
 
 
 def _tokenizer(shape: Shape, data: Path | None) -> Tokenizer:
@@ -162,9 +172,9 @@ def passages(data: Path) -> list[tuple[str, list[str]]]:
     return [(query, [text for _, text, _ in hits]) for _, query, hits in readers.trecdl(19)]
 
 
-def generated(queries: int, documents: int) -> list[tuple[str, list[str]]]:
+def generated(queries: int, documents: int, seed: int = 0) -> list[tuple[str, list[str]]]:
     """Random texts with log-normal lengths, as passages have; the same in every run."""
-    draw = random.Random(0)
+    draw = random.Random(seed)
     words = ["panda", "bear", "bamboo", "the", "of", "a", "in", "mountains", "eats", "fish", "query", "document"]
 
     def text(length: int) -> str:

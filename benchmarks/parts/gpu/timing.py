@@ -51,10 +51,21 @@ def matmul_peak(layers: Iterable[torch.nn.Linear], rows: Sequence[int], times: i
     return best
 
 
-def measure(ways: dict[str, Way], device: torch.device, repeats: int) -> dict[str, dict[str, Any]]:
-    """Scores, seconds of each repeat, and peak memory above the memory in use before; the ways take turns."""
+def measure(
+    ways: dict[str, Way], device: torch.device, repeats: int, limit: float = float("inf")
+) -> dict[str, dict[str, Any]]:
+    """Scores, seconds of each repeat, and peak memory above the memory in use before; the ways take turns.
+
+    Args:
+        ways: the most important first.
+        limit: seconds. Ways after the second are left out when half of them have passed, and rounds after the first
+            that would not end in time.
+    """
     measured: dict[str, dict[str, Any]] = {}
+    started = time.perf_counter()
     for name, way in ways.items():
+        if len(measured) > 1 and time.perf_counter() - started > limit / 2:
+            break
         before = 0
         if device.type == "cuda":
             torch.cuda.empty_cache()
@@ -63,7 +74,11 @@ def measure(ways: dict[str, Way], device: torch.device, repeats: int) -> dict[st
         scores = way()
         memory = torch.cuda.max_memory_allocated(device) - before if device.type == "cuda" else None
         measured[name] = {"scores": scores, "memory": memory, "times": []}
-    for _ in range(repeats):
-        for name, way in ways.items():
-            measured[name]["times"].append(seconds(way, device))
+    for number in range(repeats):
+        began = time.perf_counter()
+        for name, each in measured.items():
+            each["times"].append(seconds(ways[name], device))
+        now = time.perf_counter()
+        if number + 1 < repeats and now - started + now - began > limit:
+            break
     return measured

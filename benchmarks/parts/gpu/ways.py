@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -15,7 +16,9 @@ from parts.qwen3_card import SETTINGS
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
 from rerank_core.planning.longdoc import FirstP
+from rerank_core.planning.parallel import compute_all
 from rerank_core.planning.row_plan import Job, RowPlan, Rules
+from rerank_core.scorer import Output
 
 __all__ = ["from_texts", "hugging_face", "least_tokens", "ours", "sentence_transformers"]
 
@@ -49,10 +52,13 @@ def _scores(scorer: TorchScorer, plan: RowPlan, *, allow_varlen: bool) -> list[f
     if isinstance(scorer, DecoderScorer):
         scorer.runner.allow_varlen = allow_varlen
     scores = [0.0] * len(plan.windows)
-    for batch in plan.batches():
-        (values,) = plan.forward(batch).scores.values()
+
+    def record(batch: Sequence[int], output: Output) -> None:
+        (values,) = output.scores.values()
         for index, score in zip(batch, values, strict=True):
             scores[index] = score
+
+    compute_all(scorer, plan.batches(), plan.forward, record)
     return scores
 
 
@@ -101,28 +107,32 @@ def _log_odds(logits: torch.Tensor, labels: tuple[int, ...]) -> torch.Tensor:
     return positive - negative[0] if negative else positive
 
 
-def sentence_transformers(subject: Subject, jobs: Sequence[Job], size: int, folder: Path) -> Way | None:
-    """Scores of sentence-transformers' CrossEncoder with the same weights, from texts. None where the library is not
-    installed, or cannot score such a model: it supports chat templates with the log-odds of yes over no."""
-    if subject.shape.family != "qwen3":
-        return None
+def sentence_transformers(subject: Subject, jobs: Sequence[Job], sizes: Sequence[int], folder: Path) -> dict[str, Way]:
+    """Scores of sentence-transformers' CrossEncoder with the same weights, from texts, by the rows of a batch. Nothing
+    where the library is not installed, or cannot score such a model: of causal ones it supports those with a chat
+    template and the log-odds of yes over no."""
+    if subject.shape.family not in ("qwen3", "xlm-roberta"):
+        return {}
     try:
         from sentence_transformers import CrossEncoder
     except ImportError:
-        return None
+        return {}
     subject.plain.save_pretrained(folder)
     subject.tokenizer.save(str(folder / "tokenizer.json"))
-    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8192, **SETTINGS}
+    own = SETTINGS if subject.shape.causal else {"pad_token": "<pad>", "cls_token": "<s>", "sep_token": "</s>"}
+    settings = {"tokenizer_class": "PreTrainedTokenizerFast", "model_max_length": 8192, **own}
     (folder / "tokenizer_config.json").write_text(json.dumps(settings), encoding="utf-8")
     model = CrossEncoder(
-        str(folder), device=str(subject.plain.device), max_length=1024, model_kwargs={"dtype": subject.plain.dtype}
+        str(folder),
+        device=str(subject.plain.device),
+        max_length=_rules(subject).max_length,
+        model_kwargs={"dtype": subject.plain.dtype},
     )
     pairs = [(job.query, document.text) for job in jobs for document in job.documents]
     plain = torch.nn.Identity()
 
-    def run() -> list[float]:
+    def scores(size: int) -> list[float]:
         values = model.predict(pairs, activation_fn=plain, batch_size=size, show_progress_bar=False)
-        scores: list[float] = values.astype("float64").tolist()
-        return scores
+        return [float(value) for value in values]
 
-    return run
+    return {f"sentence-transformers, {size}": functools.partial(scores, size) for size in sizes}
