@@ -22,6 +22,7 @@ from rerank_core.errors import (
     RerankError,
     UnknownModelError,
 )
+from rerank_core.identity.calibration import write_calibration
 from rerank_core.index.index import Index
 from rerank_core.index.protocols import Explains, Indexable
 from rerank_core.loading import load
@@ -33,6 +34,7 @@ from rerank_core.reranker import Reranker
 from rerank_core.scorer import (
     Batch,
     Configurable,
+    Identified,
     ListRanker,
     Output,
     Permutation,
@@ -63,6 +65,7 @@ __all__ = [
     "FirstP",
     "Head",
     "Hit",
+    "Identified",
     "Index",
     "IndexStoreError",
     "Indexable",
@@ -98,6 +101,7 @@ __all__ = [
     "hookimpl",
     "load",
     "models",
+    "write_calibration",
     "write_spec",
 ]
 

@@ -255,21 +255,21 @@ def _settings(known: Registry) -> Iterator[Check]:
 
 # ---------------------------------------------------------------------- one model
 def _model(name: str) -> Iterator[Check]:
-    loading, ranking = f"load {name}", f"rank with {name}"
-    started = time.perf_counter()
+    loading, ranking, started = f"load {name}", f"rank with {name}", time.perf_counter()
     try:
         reranker = load(name)
     except BaseException as error:  # noqa: BLE001 - any error is reported as a failed check
         yield _failure(loading, error)
         return
     with reranker:
-        source = reranker.spec.checkpoint or reranker.spec.scorer
-        where = f"{reranker.spec.name} from {source}{on_devices(reranker.scorer)}"
-        yield Check(loading, "ok", f"{where} in {time.perf_counter() - started:.1f} s")
-        try:
-            yield _rank(ranking, reranker)
-        except BaseException as error:  # noqa: BLE001 - as above
-            yield _failure(ranking, error)
+        spec, seconds = reranker.spec, time.perf_counter() - started
+        where = f"{spec.name} from {spec.checkpoint or spec.scorer}{on_devices(reranker.scorer)}"
+        yield Check(loading, "ok", f"{where} in {seconds:.1f} s")
+        for step, check in ((ranking, _rank), ("fingerprint", lambda name, of: Check(name, "ok", of.fingerprint))):
+            try:
+                yield check(step, reranker)
+            except BaseException as error:  # noqa: BLE001, PERF203 - as above
+                yield _failure(step, error)
 
 
 def _rank(name: str, reranker: Reranker) -> Check:

@@ -10,10 +10,13 @@ from typing import Any, NoReturn
 
 from rerank_core.combine import Combine, finite_number
 from rerank_core.errors import InputError, RerankError, short, with_context
+from rerank_core.identity.fingerprint import digest_of
+from rerank_core.identity.settings import plain
 from rerank_core.loading import load
 from rerank_core.options import CallOptions, refuse_unknown
 from rerank_core.pipeline.calls import Calls
 from rerank_core.pipeline.combining import Part, check_method, combined, distinct_names
+from rerank_core.pipeline.display import COMBINED
 from rerank_core.pipeline.outcomes import Outcome
 from rerank_core.pipeline.ranking import ranking_of
 from rerank_core.pipeline.requests import job_of
@@ -76,6 +79,9 @@ class Ensemble(Calls):
             raise InputError("an ensemble needs a member, such as ('mini', 1)")
         if finite_number(sum(weight for _, weight, _ in parts)) is None:
             raise InputError("the members' weights are too large for their sum; only their ratio matters")
+        for where, own in [("", options), *((f" of member {number}", own) for number, (*_, own) in enumerate(parts))]:
+            if shown := sorted({"activation", "calibration"} & set(own)):
+                raise InputError(f"{shown!r}{where} has no effect: an ensemble combines raw scores; leave it out")
         if options and all(isinstance(source, Reranker) for source, _, _ in parts):
             raise InputError(f"every member is loaded already, so {sorted(options)!r} have no effect; leave them out")
         rerankers: list[Reranker] = []
@@ -95,6 +101,13 @@ class Ensemble(Calls):
         )
         self.name = name or "+".join(names)
         self._closed = False
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that identify the combined scores: of the members' fingerprints and weights, and of
+        ``by``; see `Reranker.fingerprint`."""
+        members = [[member.reranker.fingerprint, member.weight] for member in self.members]
+        return digest_of({"members": members, "by": plain(self.by)})
 
     def score(self, pairs: Iterable[object], **options: Any) -> NoReturn:
         """Refused: a combined score depends on the other documents of the list."""
@@ -159,7 +172,7 @@ class Ensemble(Calls):
                 if isinstance(outcome, Exception):
                     raise with_context(outcome, f"member {member.name!r}")
                 parts.append(Part(member.name, outcome, member.weight))
-            yield ranking_of(self.name, job, combined(parts, job, combine), call, "none", "combined")
+            yield ranking_of(self.name, job, combined(parts, job, combine), call, COMBINED)
 
     # ------------------------------------------------------------------ life cycle
     def close(self) -> None:

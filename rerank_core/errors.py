@@ -16,9 +16,10 @@ A message says what happened, shows the value at fault and says how to fix it.
 
 from __future__ import annotations
 
+import operator
 import reprlib
 from collections.abc import Iterable, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 __all__ = [
     "CheckpointError",
@@ -47,6 +48,29 @@ def one_of(value: object, valid: Sequence[str | None], what: str) -> None:
     # Only strings are compared: comparing an array gives an array, which has no truth value.
     if (value is not None and not isinstance(value, str)) or value not in valid:
         raise InputError(f"{what} is {short(value)}; it must be one of {', '.join(map(repr, valid))}")
+
+
+def check_flag(name: str, value: object) -> None:
+    """Raise InputError if ``value`` is neither True nor False."""
+    if not isinstance(value, bool):
+        raise InputError(f"{name} is {short(value)}; it must be True or False")
+
+
+def check_count(name: str, value: Any, minimum: int) -> int | None:
+    """``value`` as an int (it may be a numpy integer), or None.
+
+    Raises:
+        InputError: ``value`` is neither None nor an integer of at least ``minimum``.
+    """
+    if value is None:
+        return None
+    try:
+        count = minimum - 1 if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = minimum - 1
+    if count < minimum:
+        raise InputError(f"{name} is {short(value)}; it must be an integer of at least {minimum}")
+    return count
 
 
 def near_matches(word: object, valid: Iterable[str], most: int = 1) -> list[str]:

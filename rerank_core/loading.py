@@ -8,11 +8,11 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from rerank_core.backends import build, import_backend
+from rerank_core.backends import import_backend
 from rerank_core.errors import CheckpointError, InputError, NonFiniteScoreError, UnknownModelError
 from rerank_core.options import Options
 from rerank_core.plugins import registry
-from rerank_core.reranker import Reranker
+from rerank_core.reranker import Reranker, opened
 from rerank_core.scorer import Scorer
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.hub_or_folder import Remote, remote_of, text_of
@@ -57,7 +57,7 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
             raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
     load_options = Options.of(spec, options)
     _say_license(spec)
-    reranker = Reranker(build(spec, load_options), spec, load_options, loaded=True)
+    reranker = opened(spec, load_options)
     source = load_options.checkpoint or spec.checkpoint
     if source and not source.startswith("package:"):
         _trial_call(reranker, source)

@@ -4,20 +4,21 @@ from __future__ import annotations
 
 import math
 import operator
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias, get_args
 
 from rerank_core.combine import Combine
-from rerank_core.errors import InputError, PluginError, near_matches, one_of, short
+from rerank_core.errors import InputError, PluginError, check_count, check_flag, near_matches, one_of, short
 from rerank_core.planning.longdoc import LongDoc, longdoc_of
 from rerank_core.planning.row_plan import Rules
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.hub_or_folder import text_of
+from rerank_core.spec.hub_or_folder import file_path_of, text_of
 
-__all__ = ["ALL_GPUS", "CallOptions", "Options"]
+__all__ = ["ALL_GPUS", "Activation", "CallOptions", "Options"]
 
-_ACTIVATIONS = ("default", "none", "sigmoid")
+Activation: TypeAlias = Literal["default", "none", "sigmoid", "probability"]
 ALL_GPUS = "cuda:all"
 """As a device: a copy of the model on each GPU."""
 
@@ -47,7 +48,10 @@ class Options:
         compat: ``flagembedding``, ``rag-retrieval``, ``bcembedding`` or ``model-card``: truncate texts and build rows
             as that framework or the model's card does, instead of by ``longdoc`` and ``overlap`` (table in
             docs/longdoc.md).
-        activation: ``default`` (the one the model's authors apply), ``none`` or ``sigmoid``.
+        activation: ``default`` (``probability`` with ``calibration=``, else the one the model's authors apply),
+            ``none``, ``sigmoid``, or ``probability``: calibrated probabilities of relevance.
+        calibration: a file that says which probability a raw score of this model means; `write_calibration` and
+            ``rerank eval --calibrate`` write it.
         parse_special_tokens: read strings such as ``</s>`` in user text as special tokens, as the original
             frameworks do; by default they are plain text.
         revision: hub commit, branch or tag; by default the one the model is pinned to. ModelScope has commits of its
@@ -66,7 +70,8 @@ class Options:
     longdoc: str | LongDoc | None = None
     overlap: int | None = None
     compat: str | None = None
-    activation: Literal["default", "none", "sigmoid"] = "default"
+    activation: Activation = "default"
+    calibration: str | os.PathLike[str] | None = None
     parse_special_tokens: bool = False
     revision: str | None = None
     offline: bool = False
@@ -99,6 +104,9 @@ class Options:
     def __post_init__(self) -> None:
         if self.checkpoint is not None:
             object.__setattr__(self, "checkpoint", text_of(self.checkpoint, "checkpoint"))
+        if self.calibration is not None:
+            path = os.path.abspath(os.path.expanduser(file_path_of(self.calibration, "calibration")))
+            object.__setattr__(self, "calibration", path)
         object.__setattr__(self, "device", _device(self.device))
         for name, example in (("revision", "main"), ("compat", "flagembedding")):
             value = getattr(self, name)
@@ -162,7 +170,7 @@ class CallOptions:
     min_score: float | None = None
     longdoc: str | LongDoc | None = None
     overlap: int | None = None
-    activation: Literal["default", "none", "sigmoid"] | None = None
+    activation: Activation | None = None
     combine: Combine | None = None
     progress: bool = False
     explain: bool = False
@@ -247,32 +255,16 @@ def _of_torch(value: object, kind: str) -> bool:
     return (type(value).__module__, type(value).__name__) == ("torch", kind)
 
 
-def check_flag(name: str, value: object) -> None:
-    """Raise InputError if ``value`` is neither True nor False."""
-    if not isinstance(value, bool):
-        raise InputError(f"{name} is {short(value)}; it must be True or False")
-
-
-def check_count(name: str, value: Any, minimum: int) -> int | None:
-    """``value`` as an int (it may be a numpy integer), or None.
-
-    Raises:
-        InputError: ``value`` is neither None nor an integer of at least ``minimum``.
-    """
-    if value is None:
-        return None
-    try:
-        count = minimum - 1 if isinstance(value, bool) else operator.index(value)
-    except TypeError:
-        count = minimum - 1
-    if count < minimum:
-        raise InputError(f"{name} is {short(value)}; it must be an integer of at least {minimum}")
-    return count
-
-
 def check_activation(value: object) -> None:
     """Raise InputError for an unknown activation."""
-    one_of(value, _ACTIVATIONS, "activation")
+    one_of(value, get_args(Activation), "activation")
+
+
+def refuse_load_only(arguments: Mapping[str, Any]) -> None:
+    """Raise InputError for options that have no effect on a scorer that is built already."""
+    names = {"checkpoint", "device", "dtype", "offline", "parse_special_tokens", "revision", "threads"}
+    if given := sorted(names & set(arguments)):
+        raise InputError(f"{given!r} take effect only when weights are loaded; leave them out of from_scorer")
 
 
 def refuse_unknown(arguments: Mapping[str, Any], valid: Sequence[str], model: str) -> None:

@@ -7,17 +7,22 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Any, Literal
 
-from rerank_core.backends import build
-from rerank_core.errors import InputError, NonFiniteScoreError, PluginError, RerankError, one_of, short
+from rerank_core.backends import build_with_files
+from rerank_core.backends.source_files import SourceFiles
+from rerank_core.errors import InputError, PluginError, RerankError, check_flag, short
+from rerank_core.identity.calibration import map_of
+from rerank_core.identity.fingerprint import fingerprint_of
+from rerank_core.identity.settings import index_settings
 from rerank_core.index.encoding import encode_texts
 from rerank_core.index.explain import with_matches
 from rerank_core.index.index import Index, build_index
 from rerank_core.index.protocols import Explains
-from rerank_core.options import CallOptions, Options, check_flag
+from rerank_core.options import CallOptions, Options, refuse_load_only
 from rerank_core.pipeline.calls import Calls
 from rerank_core.pipeline.combining import Part, check_method, combined
-from rerank_core.pipeline.outcomes import Outcome, raise_failures
-from rerank_core.pipeline.ranking import activation_and_space, ranking_of, shown_as
+from rerank_core.pipeline.display import Displays
+from rerank_core.pipeline.outcomes import Outcome, raise_failures, scores_of_pairs
+from rerank_core.pipeline.ranking import ranking_of
 from rerank_core.pipeline.requests import job_of, jobs_of_pairs
 from rerank_core.pipeline.run import run
 from rerank_core.pipeline.script_check import ScriptCheck
@@ -25,13 +30,14 @@ from rerank_core.planning.parallel import on_devices
 from rerank_core.planning.row_plan import Job, Rules
 from rerank_core.planning.shared_tokens import SharedTokens
 from rerank_core.progress import Progress, bar
-from rerank_core.rules import base_rules, call_rules, identity_of
+from rerank_core.rules import base_rules, call_rules
 from rerank_core.scorer import AnyScorer, Configurable, ListRanker, Scorer, TextScorer, is_listwise
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.hub_or_folder import file_path_of
+from rerank_core.spec.reranker_json import calibration_of
 from rerank_core.types import Ranking, ScoreSpace, documents_of
 
-__all__ = ["Reranker"]
+__all__ = ["Reranker", "opened"]
 
 
 class Reranker(Calls):
@@ -40,19 +46,22 @@ class Reranker(Calls):
     Close it, or use it as a context manager, to free the weights.
     """
 
-    def __init__(self, scorer: AnyScorer, spec: ModelSpec, options: Options, *, loaded: bool = False) -> None:
+    def __init__(
+        self, scorer: AnyScorer, spec: ModelSpec, options: Options, *, files: SourceFiles | None = None
+    ) -> None:
         if not isinstance(scorer, (Scorer, TextScorer, ListRanker)):
             raise PluginError(
                 f"the scorer of {spec.name!r} is {scorer!r}; it implements neither Scorer, TextScorer nor ListRanker"
             )
         self.spec = spec
         self.options = options
-        self._loaded = loaded
+        self._files = files  # None for a scorer of the caller's
         self._token = object()
         self._check_scripts = ScriptCheck(spec)
         self._scorer: AnyScorer | None = scorer
         self._rules, self._profile = base_rules(scorer, spec, options)
-        activation_and_space(spec, self._space(scorer), options.activation)
+        calibration = map_of(options, spec, scorer, lambda: self.fingerprint)
+        self._displays = Displays(spec, self._space(scorer), options, self._rules, calibration)
 
     @classmethod
     def from_scorer(cls, scorer: AnyScorer, spec: ModelSpec, **options: Any) -> Reranker:
@@ -63,17 +72,25 @@ class Reranker(Calls):
         Raises:
             InputError: an option that takes effect only when weights are loaded, such as ``device``.
         """
-        load_only = sorted(
-            {"checkpoint", "device", "dtype", "offline", "parse_special_tokens", "revision", "threads"} & set(options)
-        )
-        if load_only:
-            raise InputError(f"{load_only!r} take effect only when weights are loaded; leave them out of from_scorer")
+        refuse_load_only(options)
         return cls(scorer, spec, Options.of(spec, options))
 
     @property
     def scorer(self) -> AnyScorer:
         """The scorer, for plugin tests and variants by `from_scorer`; RerankError after `close`."""
         return self._open(CallOptions())
+
+    @property
+    def fingerprint(self) -> str:
+        """64 hexadecimal digits that identify the model's raw scores: a digest of the spec, of the options that change
+        scores, and of the weights. Equal in every process and on every machine and device; it does not depend on the
+        model's name or folder, the activation or the calibration. The first use reads the files, about 1 GB a second.
+
+        Raises:
+            InputError: a scorer of `from_scorer`, whose weights are unknown.
+            CheckpointError: the model's files changed since it was loaded.
+        """
+        return fingerprint_of(self.spec, self.options, self._rules, self._profile, self.scorer, self._files)
 
     def _space(self, scorer: AnyScorer) -> ScoreSpace:
         return "rank" if is_listwise(scorer) else self.spec.raw_space
@@ -99,19 +116,9 @@ class Reranker(Calls):
             raise InputError(f"{self.spec.name!r} orders lists and has no score for a pair; use rerank")
         jobs, positions = jobs_of_pairs(pairs)
         self._check_scripts(jobs)
-        try:
-            with bar(call.progress) as progress:
-                outcomes = run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
-            results = list(raise_failures(outcomes))
-        except NonFiniteScoreError as error:
-            bad = [positions[job][doc] for job, doc in error.documents]
-            message = f"the model gave NaN or infinity for the pairs {short(bad)}"
-            raise NonFiniteScoreError(message, [(position, 0) for position in bad]) from error
-        scores = [0.0] * sum(map(len, positions))
-        for pair_positions, result in zip(positions, results, strict=True):
-            for position, score in zip(pair_positions, result.scores, strict=True):
-                scores[position] = score
-        return scores
+        with bar(call.progress) as progress:
+            outcomes = run(scorer, jobs, self._rules_for(scorer, call, pairs=True), progress)
+        return scores_of_pairs(outcomes, positions)
 
     def index(
         self,
@@ -139,7 +146,6 @@ class Reranker(Calls):
         scorer = self._open(CallOptions())
         if not isinstance(scorer, Scorer):
             raise InputError(f"{self.spec.name!r} scores whole texts and has no embeddings to index; use rerank")
-        one_of(precision, (None, "float32", "float16", "int8"), "precision")
         path = None if directory is None else file_path_of(directory, "directory")
         check_flag("progress", progress)
         with bar(progress) as shown:
@@ -150,7 +156,7 @@ class Reranker(Calls):
                 self._identity(),
                 directory=path,
                 precision=precision,
-                identity=identity_of(self.spec, self._rules, self.options),
+                identity=index_settings(self.spec, self._rules, self.options),
                 progress=shown,
             )
 
@@ -187,7 +193,7 @@ class Reranker(Calls):
     # ------------------------------------------------------------------ helpers of the calls
     def _identity(self) -> tuple[object, ...]:
         """The settings that an index depends on. An unloaded scorer's index fits only this very reranker."""
-        weights = (self.spec.checkpoint, self.spec.revision, self.options) if self._loaded else (self._token,)
+        weights = (self._token,) if self._files is None else (self.spec.checkpoint, self.spec.revision, self.options)
         return (self.spec.name, self._rules, *weights)
 
     def _call_options(self, options: dict[str, Any]) -> CallOptions:
@@ -210,13 +216,13 @@ class Reranker(Calls):
             raise InputError(
                 f"{self.spec.name!r} does not compare tokens, so it cannot explain a score; leave explain out"
             )
-        shown = shown_as(self.spec, self._space(scorer), call, self.options.activation)
+        display = self._displays.of_call(call)
         self._check_scripts(jobs)  # before the bar, so that the warning has a line of its own
         with bar(call.progress and progress is None) as drawn:
             outcomes = self._outcomes(scorer, jobs, call, progress or drawn, numbered=numbered, retry_alone=retry_alone)
         for job, scored in zip(jobs, raise_failures(outcomes), strict=False):
             final = scored if call.combine is None else combined([Part(self.spec.name, scored)], job, call.combine)
-            ranking = ranking_of(self.spec.name, job, final, call, *shown)
+            ranking = ranking_of(self.spec.name, job, final, call, display)
             if call.explain:
                 matched = with_matches(scorer, job, ranking.hits, self._rules_for(scorer, call))
                 ranking = replace(ranking, hits=matched)
@@ -271,7 +277,7 @@ class Reranker(Calls):
         thread finishes normally, and a scorer given to `from_scorer` stays open."""
         scorer, self._scorer = self._scorer, None
         close = getattr(scorer, "close", None)
-        if self._loaded and close is not None:
+        if self._files is not None and close is not None:
             close()
 
     def __repr__(self) -> str:
@@ -281,10 +287,14 @@ class Reranker(Calls):
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Weights are not pickled: the other process loads them from the same checkpoint.
-        if self._loaded:
-            return _reload, (self.spec, self.options)
+        if self._files is not None:
+            return opened, (self.spec, self.options)
         return Reranker, (self._scorer, self.spec, self.options)
 
 
-def _reload(spec: ModelSpec, options: Options) -> Reranker:
-    return Reranker(build(spec, options), spec, options, loaded=True)
+def opened(spec: ModelSpec, options: Options) -> Reranker:
+    """A reranker with the weights that a spec and options name; see `build`."""
+    scorer, files = build_with_files(spec, options)
+    if options.checkpoint is not None:  # the folder that replaces the weights says whether these are calibrated
+        spec = replace(spec, calibrated=calibration_of(files))
+    return Reranker(scorer, spec, options, files=files)

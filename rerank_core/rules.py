@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, replace
-from typing import Any
+from dataclasses import replace
 
 from rerank_core.errors import InputError, short
 from rerank_core.options import CallOptions, Options
-from rerank_core.planning.longdoc import FirstP, KMaxP, MaxP, MeanP, longdoc_of
+from rerank_core.planning.longdoc import longdoc_of
 from rerank_core.planning.row_plan import Rules
 from rerank_core.scorer import AnyScorer, Resumable, Scorer, Stackable, Templated
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.compat import PROFILES, CompatProfile, CompatRules
 
-__all__ = ["base_rules", "call_rules", "identity_of"]
+__all__ = ["base_rules", "call_rules"]
 
 _ROW_OPTIONS = ("longdoc", "overlap", "compat", "max_length", "max_query_length", "token_budget")
 
@@ -121,23 +120,3 @@ def apply_compat(rules: Rules, compat: CompatRules, parts: Mapping[str, int]) ->
         stacked=compat.stacked,
         max_chars=compat.max_chars,
     )
-
-
-def identity_of(spec: ModelSpec, rules: Rules, options: Options) -> dict[str, Any]:
-    """The settings, as plain data, that an index in a folder must have been made with; weights are not among them."""
-    strategy = type(rules.longdoc)
-    read = {MaxP: "all", MeanP: "all", KMaxP: "all", FirstP: "first"}
-    return {
-        "template": asdict(spec.template),
-        "head": None if spec.head is None else asdict(spec.head),
-        "max_length": rules.max_length,
-        "windows": read.get(strategy)
-        or f"{strategy.__module__}.{strategy.__qualname__} {getattr(rules.longdoc, '__dict__', rules.longdoc)!r}",
-        "overlap": rules.overlap,
-        "parse_special_tokens": options.parse_special_tokens,
-        "options": {
-            option.name: options.model[option.name]
-            for option in spec.options
-            if option.when == "load" and not option.secret
-        },
-    }

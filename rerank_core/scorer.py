@@ -17,6 +17,7 @@ __all__ = [
     "Batch",
     "ComparableTokens",
     "Configurable",
+    "Identified",
     "Layout",
     "ListRanker",
     "Output",
@@ -232,6 +233,16 @@ class Templated(Protocol):
 
     @property
     def parts(self) -> Mapping[str, int]: ...
+
+
+@runtime_checkable
+class Identified(Protocol):
+    """A scorer whose scores depend on more than the spec, the options and the files of the folders that ``locate``
+    returned: a remote model, files from elsewhere, weights in memory."""
+
+    def identity(self) -> Mapping[str, Any]:
+        """All of that, as plain data, equal in every process: a URL, the digest of a file. No secrets."""
+        ...
 
 
 @runtime_checkable

@@ -218,7 +218,7 @@ class Ranking(Sequence[Hit]):
     Attributes:
         hits: best first, cut by ``top_k`` and ``min_score``.
         score_space: the kind of the scores: logit, probability, cosine, dot, maxsim, rank or combined.
-        activation: the activation applied to the raw scores: ``none`` or ``sigmoid``.
+        activation: the activation applied to the raw scores: ``none``, ``sigmoid`` or ``probability``.
         query_truncated: whether the query was cut.
         statistics: counts that a listwise model reports, such as calls and repaired answers.
     """

@@ -32,6 +32,7 @@ LAWS: dict[str, list[str]] = {
         "spec index",
         "options plugins",
         "rules pipeline backends",
+        "identity",
         "reranker",
         "loading testing",
         "ensemble doctor",

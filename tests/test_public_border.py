@@ -17,10 +17,11 @@ TRAINERS = ROOT / "trainers" / "src" / "rerank_trainers"
 PUBLIC = {
     "rerank_core": """
         API_VERSION Batch CallOptions CheckpointError Combine Configurable Document DuplicateModelError Ensemble
-        Explains FirstP Head Hit Index IndexStoreError Indexable InputError KMaxP ListRanker Match MaxP MeanP
+        Explains FirstP Head Hit Identified Index IndexStoreError Indexable InputError KMaxP ListRanker Match MaxP MeanP
         MissingDependencyError ModelOption ModelSpec NonFiniteScoreError Options Output Passage Permutation PluginError
         PluginLoadError QueryRow Ranking RerankError Reranker Resumable Row Scorer Template TextScorer TokenVectors
-        Tokens UnknownModelError Usage hookimpl load models write_spec
+        Tokens UnknownModelError Usage hookimpl load models
+        write_calibration write_spec
     """,
     "rerank_core.spec": """
         CompatProfile CompatRules Head JsonObject ModelOption ModelSpec Template TokenVectors directory_of inside
@@ -61,7 +62,7 @@ TRAINERS_USE = """
     backends.torch.decoder.layered_model backends.torch.load_weights backends.torch.lora.load
     backends.torch.late_interaction.maxsim_gradient backends.torch.lora.merge backends.torch.safetensors_reader
     backends.torch.side_layers.projection backends.torch.trainable
-    errors loading options pipeline.ranking planning.longdoc planning.row_plan plugins plugins.registry progress
+    errors loading options pipeline.display planning.longdoc planning.row_plan plugins plugins.registry progress
     records.document_options records.documents records.fields records.label_scale records.parquet records.paths
     records.record_files records.row_converters records.row_formats records.training_row reranker scorer
     spec.folders.adapter spec.hub_or_folder spec.reranker_json spec.template spec.untrusted_files types

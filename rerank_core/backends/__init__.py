@@ -6,6 +6,7 @@ import importlib
 from dataclasses import replace
 from typing import Any
 
+from rerank_core.backends.source_files import SourceFiles, noted
 from rerank_core.errors import MissingDependencyError, PluginError, RerankError
 from rerank_core.options import Options
 from rerank_core.plugins.isolation import is_users_interrupt, one_line, stdout_to_stderr
@@ -13,7 +14,13 @@ from rerank_core.scorer import AnyScorer
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.untrusted_files import reading
 
-__all__ = ["build", "import_backend"]
+__all__ = ["build", "build_with_files", "import_backend"]
+
+
+def build_with_files(spec: ModelSpec, options: Options) -> tuple[AnyScorer, SourceFiles]:
+    """The scorer of a spec, and the files that it was read from; see `build`."""
+    with noted() as files:
+        return build(spec, options), files
 
 
 def build(spec: ModelSpec, options: Options) -> AnyScorer:

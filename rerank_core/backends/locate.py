@@ -8,6 +8,7 @@ from pathlib import Path
 from rerank_core.backends.config_checks import check_settings
 from rerank_core.backends.downloads import hugging_face, modelscope
 from rerank_core.backends.gguf.folder import prepared
+from rerank_core.backends.source_files import note
 from rerank_core.backends.try_in_child import trust
 from rerank_core.errors import CheckpointError, InputError, MissingDependencyError, short
 from rerank_core.options import Options
@@ -51,19 +52,20 @@ def locate(spec: ModelSpec, options: Options) -> Path:
                 f"{options.checkpoint!r} is a CrossEncoder that contradicts {spec.name!r}, which scores plain pairs: "
                 f"{said}. Load it by itself, rerank_core.load({options.checkpoint!r}), to follow its files"
             )
-        return _checked(directory)
+        return _checked(directory, spec)
     directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline, pickled=spec.pickled)
     _check_digests(directory, spec)
     # The files of a pinned commit are the publisher's, and an installed package could run code anyway.
     pinned = spec.revision is not None and options.revision is None and is_hub_id(spec.checkpoint)
     if pinned or spec.checkpoint.startswith("package:"):
         trust(directory / "tokenizer.json")
-    return _checked(directory)
+    return _checked(directory, spec)
 
 
-def _checked(path: Path) -> Path:
+def _checked(path: Path, spec: ModelSpec) -> Path:
     """A folder with possible settings; for a GGUF file, or a folder that holds no other weights, one made from it."""
     file = gguf_of(path)
+    note(path if file is None else file, spec)
     directory = path if file is None else prepared(file)
     if not directory.is_dir():
         raise CheckpointError(f"{str(directory)!r} is neither a directory nor a {SUFFIX} file")

@@ -109,8 +109,15 @@ def rank(
     activation: Annotated[
         str | None,
         typer.Option(
-            help="Function applied to the displayed scores: default (the one of the model's authors), none (raw "
-            "scores) or sigmoid."
+            help="Function applied to the displayed scores: default (the one of the model's authors, or probability "
+            "with --calibration), none (raw scores), sigmoid, or probability (calibrated)."
+        ),
+    ] = None,
+    calibration: Annotated[
+        str | None,
+        typer.Option(
+            metavar="FILE",
+            help="Show probabilities of relevance by this file of `rerank eval --calibrate`; --min-score is one then.",
         ),
     ] = None,
     device: Device = None,
@@ -169,6 +176,7 @@ def rank(
         "max_length": max_length,
         "max_query_length": max_query_length,
         "activation": activation,
+        "calibration": calibration,
         "device": device,
         "dtype": dtype,
         "token_budget": token_budget,

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, overload
 
-from rerank_core.errors import IndexStoreError, InputError, short
+from rerank_core.errors import IndexStoreError, InputError, one_of, short
 from rerank_core.index.protocols import Indexable, Storable, StoredText, StoredWindow
 from rerank_core.planning.parallel import compute_all
 from rerank_core.planning.row_plan import Job, QueryRows, RowPlan, Rules, Window
@@ -122,6 +122,7 @@ def build_index(
     """
     import hashlib  # takes 10 ms, and importing rerank_core does not need it
 
+    one_of(precision, (None, "float32", "float16", "int8"), "precision")
     if not isinstance(scorer, Indexable) or scorer.layout != "separate":
         raise InputError(
             f"{type(scorer).__name__} reads query and document together, so documents cannot be indexed without a "

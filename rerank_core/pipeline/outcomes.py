@@ -7,11 +7,11 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
-from rerank_core.errors import NonFiniteScoreError
+from rerank_core.errors import NonFiniteScoreError, short
 from rerank_core.planning.row_plan import Job
 from rerank_core.types import Passage, Usage
 
-__all__ = ["Outcome", "Scored", "check_finite", "raise_failures"]
+__all__ = ["Outcome", "Scored", "check_finite", "raise_failures", "scores_of_pairs"]
 
 
 @dataclass(frozen=True)
@@ -66,3 +66,24 @@ def raise_failures(outcomes: Iterable[Outcome]) -> Iterator[Scored]:
         if isinstance(outcome, Exception):
             raise outcome
         yield outcome
+
+
+def scores_of_pairs(outcomes: Iterable[Outcome], positions: Sequence[Sequence[int]]) -> list[float]:
+    """The raw scores of pairs, in their order.
+
+    Args:
+        positions: of each job's documents, the positions of their pairs.
+
+    Raises:
+        NonFiniteScoreError: the model gave NaN or infinity; the message names the pairs.
+    """
+    scores = [0.0] * sum(map(len, positions))
+    try:
+        for pair_positions, result in zip(positions, raise_failures(outcomes), strict=True):
+            for position, score in zip(pair_positions, result.scores, strict=True):
+                scores[position] = score
+    except NonFiniteScoreError as error:
+        bad = [positions[job][doc] for job, doc in error.documents]
+        message = f"the model gave NaN or infinity for the pairs {short(bad)}"
+        raise NonFiniteScoreError(message, [(position, 0) for position in bad]) from error
+    return scores

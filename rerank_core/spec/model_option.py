@@ -44,6 +44,8 @@ class ModelOption:
         choices: the valid values; empty where every value of the type is valid.
         written: the text that replaces a non-empty value's placeholder in a template; ``{}`` stands for the value.
         secret: the value is shown in no message and no ``repr``; a pickled reranker does contain it.
+        changes_scores: whether scores depend on the value. False for a time limit and the like: a secret option, and
+            one with False, is no part of `Reranker.fingerprint`.
     """
 
     name: str
@@ -54,6 +56,7 @@ class ModelOption:
     choices: tuple[int | float | str, ...] = ()
     written: str = "{}"
     secret: bool = False
+    changes_scores: bool = True
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name.isidentifier():

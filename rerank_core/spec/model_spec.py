@@ -56,6 +56,9 @@ class ModelSpec:
             known for the kind of head.
         license: the licence of the weights, by its SPDX identifier where it has one.
         parameters: the number of the model's weights, to about three digits; None where it is unknown.
+        calibrated: how the score was calibrated inside the weights, as plain data (the trainers' ``publish.calibrate``
+            writes method, scale, offset and the number of documents), so that its sigmoid is a probability of
+            relevance; empty where it was not.
         owns_checkpoint: whether the hub id is one of the model's names; False for another way to score the checkpoint
             of a model that owns it.
     """
@@ -80,6 +83,7 @@ class ModelSpec:
     languages: tuple[str, ...] = ()
     license: str = ""
     parameters: int | None = None
+    calibrated: Mapping[str, Any] = field(default_factory=dict)
     owns_checkpoint: bool = True
 
     def __post_init__(self) -> None:
@@ -109,7 +113,7 @@ class ModelSpec:
             raise InputError(f"{prefix}revision is {short(self.revision)}; it must be a string")
         if not isinstance(self.options, tuple) or not all(isinstance(item, ModelOption) for item in self.options):
             raise InputError(f"{prefix}options is {short(self.options)}; it must be a tuple of ModelOption")
-        for name in ("sha256", "compat"):
+        for name in ("sha256", "compat", "calibrated"):
             if not isinstance(getattr(self, name), Mapping):
                 raise InputError(f"{prefix}{name} is {short(getattr(self, name))}; it must be a mapping")
         for name in ("pickled", "owns_checkpoint"):
@@ -123,6 +127,11 @@ class ModelSpec:
         one_of(self.activation, ("none", "sigmoid"), f"{prefix}activation")
         own = [space for space in get_args(ScoreSpace) if space != "combined"]
         one_of(self.score_space, (None, *own), f"{prefix}score_space")
+        if self.calibrated and self.raw_space != "logit":
+            raise InputError(
+                f"{prefix}calibrated says that the sigmoid of the score is a probability, and the score is no logit "
+                f"but {self.raw_space!r}; leave it empty"
+            )
         longdoc_of(self.longdoc)
         names = {option.name for option in self.options}
         missing = tuple(option for option in self._head_options() if option.name not in names)
@@ -172,6 +181,7 @@ class ModelSpec:
             "longdoc": self.longdoc,
             "score_space": self.raw_space,
             "activation": self.activation,
+            "calibrated": bool(self.calibrated),
             "languages": list(self.languages),
             "license": self.license,
             "non_commercial": is_non_commercial(self.license),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path, PurePosixPath
 from typing import Any
@@ -28,6 +28,7 @@ from rerank_core.spec.untrusted_files import optional_json, read_json, reading
 __all__ = [
     "FILE_NAME",
     "SCHEMA_VERSION",
+    "calibration_of",
     "differences",
     "has_spec",
     "inside",
@@ -71,6 +72,8 @@ def write_spec(spec: ModelSpec, directory: str | PathLike[str], *, base: str | N
     data: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
     data.update({key: getattr(spec, key) for key in _FIELDS})
     data["languages"] = list(spec.languages)
+    if spec.calibrated:
+        data["calibrated"] = dict(spec.calibrated)
     data["template"] = dataclasses.asdict(spec.template)
     data["head"] = dataclasses.asdict(spec.head) if spec.head else None
     data["base"] = base
@@ -103,7 +106,7 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
             f"{path}: schema_version is {version!r}; this rerank-core reads {SCHEMA_VERSION}. "
             "Upgrade rerank-core, or write the file again with rerank_core.write_spec"
         )
-    valid = {*_FIELDS, "languages", "template", "head", "base"}
+    valid = {*_FIELDS, "languages", "template", "head", "base", "calibrated"}
     unknown = sorted(set(data) - valid)
     if unknown:
         raise CheckpointError(f"{path}: unknown keys {unknown!r}; valid ones are {sorted(valid)!r}")
@@ -119,6 +122,7 @@ def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], Mode
             data["head"] = Head(**data.inner("head")) if data["head"] else None
         if "languages" in data:
             data["languages"] = data.texts("languages") or ()
+        data["calibrated"] = dict(data.inner("calibrated"))
         data["checkpoint"] = str(Path(directory).resolve())
         base_spec = None if base is None else resolve_base(base)
         # The fields that locate and verify the base's own files do not apply to this folder.
@@ -180,6 +184,12 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
 def has_spec(directory: str | PathLike[str]) -> bool:
     """Whether a directory has a ``reranker.json``. A broken link counts, so that reading it raises an error."""
     return os.path.lexists(Path(directory) / FILE_NAME)
+
+
+def calibration_of(folders: Iterable[Path]) -> dict[str, Any]:
+    """``ModelSpec.calibrated`` of weights, by the first ``reranker.json`` in their folders that says it; else empty."""
+    records = (dict(optional_json(folder / FILE_NAME).inner("calibrated")) for folder in folders if folder.is_dir())
+    return next((record for record in records if record), {})
 
 
 def max_length_of(path: Path, config: Mapping[str, Any]) -> int:

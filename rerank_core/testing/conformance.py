@@ -16,7 +16,7 @@ import pytest
 
 from rerank_core.errors import InputError
 from rerank_core.index.protocols import Indexable
-from rerank_core.pipeline.ranking import sigmoid
+from rerank_core.pipeline.display import sigmoid
 from rerank_core.planning.longdoc import MaxP
 from rerank_core.plugins import registry
 from rerank_core.reranker import Reranker

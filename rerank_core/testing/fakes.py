@@ -68,6 +68,9 @@ class FakeScorer:
     def tokenize(self, texts: Sequence[str], side: Literal["query", "doc"]) -> list[Tokens]:
         return [_tokens(text) for text in texts]
 
+    def identity(self) -> Mapping[str, Any]:
+        return {"fake": type(self).__name__, "layout": self.layout}
+
     def token_key(self, side: Literal["query", "doc"]) -> str:
         return "words"
 

@@ -110,6 +110,20 @@ def test_an_endpoint_orders_as_the_model_behind_it(server: Server, load: Callabl
     assert server.seen[0]["model"] == "tiny"
 
 
+def test_the_endpoint_the_model_and_the_prompt_identify_it(
+    load: Callable[..., Reranker], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not the key, the login in the URL, or how long and how often an answer is waited for."""
+    first = load().fingerprint
+    monkeypatch.setenv("OPENAI_BASE_URL", "http://b/v1")
+    url = load(base_url="http://b/v1").fingerprint
+    assert load(base_url=None).fingerprint == load(base_url="http://me:word@b/v1").fingerprint == url != first
+    for same in ({"timeout": 5.0}, {"retries": 0}, {"api_key": "another one"}):
+        assert load(**same).fingerprint == first
+    for other in ({"prompt": "rankgpt"}, {"chat_model": "large"}, {"window": 10, "stride": 5}, {"max_words": 30}):
+        assert load(**other).fingerprint != first
+
+
 def test_a_busy_server_is_asked_again(server: Server, load: Callable[..., Reranker]) -> None:
     server.fail = [500, 429]
     assert len(load(retries=2).rerank(QUERY, DOCS[:3])) == 3

@@ -15,6 +15,7 @@ from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
 from rerank_core.backends.torch.decoder.layered_model import LayeredModel
 from rerank_core.options import Options
+from rerank_core.reranker import opened
 
 TEMPLATE = Template(before="{bos}", query="A: {query}", between="\n", doc="B: {doc}", after=("\n", "{prompt}"))
 PROMPT = "Given a passage, determine whether it contains the answer: 'Yes' or 'No'."
@@ -36,7 +37,7 @@ YES_NO = ModelSpec(
 def load(directory: Path, spec: ModelSpec = SPEC, **given: Any) -> Reranker:
     """A model of a directory, as `rerank_core.load` opens it."""
     chosen = Options.of(spec, {"checkpoint": str(directory), "device": "cpu", **given})
-    return Reranker(build(spec, chosen), spec, chosen, loaded=True)
+    return opened(spec, chosen)
 
 
 def scorer(reranker: Reranker) -> DecoderScorer:

@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core import Head, ModelSpec, Reranker, Template
-from rerank_core.backends.torch import build
 from rerank_core.backends.torch.encoder_decoder.scorer import EncoderDecoderScorer
 from rerank_core.options import Options
+from rerank_core.reranker import opened
 
 SPEC = ModelSpec(
     name="tiny-t5",
@@ -21,7 +21,7 @@ SPEC = ModelSpec(
 def load(directory: Path, spec: ModelSpec = SPEC, **given: Any) -> Reranker:
     """A model of a directory, as `rerank_core.load` opens it."""
     chosen = Options.of(spec, {"checkpoint": str(directory), "device": "cpu", **given})
-    return Reranker(build(spec, chosen), spec, chosen, loaded=True)
+    return opened(spec, chosen)
 
 
 def scorer(reranker: Reranker) -> EncoderDecoderScorer:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from rerank_core.backends.locate import fetch
+from rerank_core.backends.source_files import note
 from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch import load_weights
 from rerank_core.backends.torch.decoder.heads import head_layers
@@ -34,6 +35,12 @@ def model_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
     """
     if not is_adapter(directory):
         return directory
+    base = _base_folder(directory, spec, options)
+    note(base, spec)
+    return base
+
+
+def _base_folder(directory: Path, spec: ModelSpec, options: Options) -> Path:
     name, revision = base_name(directory), read_json(directory / CONFIG).get("revision")
     if not (revision is None or isinstance(revision, str)):
         raise CheckpointError(f"{directory}: revision in {CONFIG} is {short(revision)}; it must be a string")

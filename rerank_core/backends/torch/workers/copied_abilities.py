@@ -15,6 +15,7 @@ from rerank_core.scorer import (
     AnyScorer,
     ComparableTokens,
     Configurable,
+    Identified,
     Output,
     QueryRow,
     Resumable,
@@ -107,6 +108,12 @@ class _Compares(_Copies):
         return type(self.copies[0]).tokenize, self.copies[0].token_key(side)
 
 
+class _Identifies(_Copies):
+    def identity(self) -> Mapping[str, Any]:
+        identity: Mapping[str, Any] = self.copies[0].identity()
+        return identity
+
+
 class _Indexes(_Copies):
     """Any copy encodes. Embeddings are brought to the first copy's device, which stores and compares them."""
 
@@ -155,6 +162,7 @@ _ABILITIES: tuple[tuple[Any, type[_Copies]], ...] = (
     (Stackable, _Stacks),
     (Templated, _HasParts),
     (ComparableTokens, _Compares),
+    (Identified, _Identifies),
     (EncodesTexts, _EncodesTexts),
     (Indexable, _Indexes),
     (Storable, _Stores),

@@ -15,8 +15,8 @@ from safetensors.torch import load_file, save_file
 import rerank_core
 from helpers.plain import DOCUMENTS, QUERIES, PlainCausal, PlainCrossEncoder, assert_close
 from rerank_core import CheckpointError, Head, ModelSpec, Reranker, Template
-from rerank_core.backends.torch import build
 from rerank_core.options import Options
+from rerank_core.reranker import opened
 from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder
 
 DOCS = DOCUMENTS[:4]
@@ -50,7 +50,7 @@ def write(made: Any, base: Path, folder: Path) -> Path:
 def load(directory: Path, spec: ModelSpec = SPEC) -> Reranker:
     """A folder under a spec, on the CPU."""
     chosen = Options.of(spec, {"checkpoint": str(directory), "device": "cpu"})
-    return Reranker(build(spec, chosen), spec, chosen, loaded=True)
+    return opened(spec, chosen)
 
 
 @pytest.fixture(scope="module")

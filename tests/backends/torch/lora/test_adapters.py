@@ -12,8 +12,8 @@ import torch
 import rerank_core
 from helpers.plain import DOCUMENTS, QUERIES, PlainCausal, assert_close
 from rerank_core import CheckpointError, Head, ModelSpec, Reranker, Template
-from rerank_core.backends.torch import build
 from rerank_core.options import Options
+from rerank_core.reranker import opened
 from rerank_core.testing import tiny_causal_lm
 
 SPEC = ModelSpec(
@@ -39,7 +39,7 @@ def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def load(directory: Path, **more: Any) -> Reranker:
     chosen = Options.of(SPEC, {"checkpoint": str(directory), "device": "cpu", **more})
-    return Reranker(build(SPEC, chosen), SPEC, chosen, loaded=True)
+    return opened(SPEC, chosen)
 
 
 def test_scores_are_those_of_the_adapted_model(adapter: Path) -> None:

@@ -93,6 +93,10 @@ class ApiWindowRanker:
         counts = {"shortened": shortened(passages, texts), **_usage(reply)}
         return replace(answer, thought=answer.thought or thought), counts
 
+    def identity(self) -> Mapping[str, Any]:
+        """The endpoint, which `Reranker.fingerprint` reads."""
+        return {"endpoint": self._without_key(self._client.base_url)}
+
     def close(self) -> None:
         self._client.close()
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from rerank_core import InputError, Permutation
+from rerank_core import Identified, InputError, Permutation
 from rerank_llm.listwise.permutation import Answer
 
 __all__ = ["SlidingRanker", "WindowRanker", "check_at_least"]
@@ -53,6 +53,10 @@ class SlidingRanker:
             )
         self._window_ranker = window_ranker
         self._window, self._stride = window, stride
+
+    def identity(self) -> Mapping[str, Any]:
+        """What the order depends on beside options and files; see `rerank_core.Identified`."""
+        return self._window_ranker.identity() if isinstance(self._window_ranker, Identified) else {}
 
     def rank(self, query: str, docs: Sequence[str]) -> Permutation:
         order = list(range(len(docs)))

@@ -1,0 +1,1 @@
+"""What identifies a loaded model, and calibrations, which belong to one model."""
