@@ -145,6 +145,14 @@ def test_a_calibrated_folder_keeps_the_order_in_every_library(models: dict[str, 
     wanted = list(map(found.scaling.logit, raw))
     with rerank_core.load(tmp_path / "out", device="cpu") as reranker:
         assert reranker.score(PAIRS) == pytest.approx(wanted, rel=1e-5, abs=1e-5)
+        scaling = {"scale": found.scaling.scale, "offset": found.scaling.offset}
+        assert reranker.spec.calibrated == {"method": "platt", **scaling, "documents": 400}
+        shown = reranker.rerank(PAIRS[0][0], [PAIRS[0][1]], activation="probability")
+        assert shown.scores() == pytest.approx([1 / (1 + math.exp(-wanted[0]))], abs=1e-5)
+    # Trained further without a calibration, the weights no longer hold one.
+    again = replace(model, spec=replace(model.spec, calibrated={"method": "platt"}))
+    assert publish(again, tmp_path / "again").directory.is_dir()
+    assert '"calibrated": {' not in (tmp_path / "again" / "reranker.json").read_text("utf-8")
     with silent():
         module = AutoModelForSequenceClassification.from_pretrained(str(tmp_path / "out"))
     inputs = model.tokenizer(*map(list, zip(*PAIRS[:3], strict=True)), padding=True, return_tensors="pt")

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from rerank_core.errors import InputError, one_of, short
-from rerank_core.pipeline.ranking import sigmoid
+from rerank_core.pipeline.display import sigmoid
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.reranker import Reranker
 from rerank_trainers.data.hashing import digest

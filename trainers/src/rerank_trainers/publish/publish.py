@@ -105,6 +105,7 @@ def publish(
         license=config.license,
         description=config.description,
         languages=config.languages or model.spec.languages,
+        calibrated={} if scaling is None else _record(scaling, facts),
     )
     twin = _copied(model)
     # Scores with the row layout of training: the comparison detects a spec or tokenizer that was saved differently.
@@ -168,6 +169,12 @@ def _scaling(model: Model, config: PublishConfig, facts: CardFacts) -> Calibrati
     if facts.after is None or not facts.after.scored:
         raise InputError("publish.calibrate needs a dev set with labels to fit to; set data.eval")
     return platt(facts.after.scored)
+
+
+def _record(scaling: CalibrationMap, facts: CardFacts) -> dict[str, Any]:
+    """``ModelSpec.calibrated``: how `_scaling` was fitted."""
+    documents = 0 if facts.after is None else len(facts.after.scored)
+    return {**scaling.to_json(), "documents": documents}
 
 
 def _copied(model: Model) -> Any:
