@@ -10,9 +10,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from rerank_core.measures.bm25 import BM25
-from rerank_core.measures.expected_values import expected_value
+from rerank_core.measures.expected_values import expectation
 from rerank_core.measures.metrics import DocId
-from rerank_core.measures.query_values import QueryValues, measure_scores
+from rerank_core.measures.query_values import QueryValues, measure_scores, measured_queries
 
 __all__ = ["best_scores", "bm25_scores", "file_order_scores", "random_values"]
 
@@ -72,15 +72,15 @@ def random_values(
     draw = random.Random(seed)
     result: dict[str, QueryValues] = {}
     for name in metrics:
-        once = measure_scores([name], gains, _shuffled(candidates, draw))[name]
-        expected = [expected_value(name, gains[at], candidates[at]) for at in once.queries]
-        exact = [value for value in expected if value is not None]
-        if len(exact) == len(expected):
-            result[name] = replace(once, values=tuple(exact))
+        expected = expectation(name)
+        if expected is not None:
+            queries = measured_queries(name, gains, candidates)
+            values = tuple(expected(gains[at], candidates[at]) for at in queries)
+            result[name] = QueryValues(values, queries, len(gains) - len(queries))
             continue
-        draws = [once, *(measure_scores([name], gains, _shuffled(candidates, draw))[name] for _ in range(_DRAWS - 1))]
-        values = zip(*(one.values for one in draws), strict=True)
-        result[name] = replace(once, values=tuple(sum(some) / _DRAWS for some in values))
+        drawn = [measure_scores([name], gains, _shuffled(candidates, draw))[name] for _ in range(_DRAWS)]
+        means = (sum(some) / _DRAWS for some in zip(*(one.values for one in drawn), strict=True))
+        result[name] = replace(drawn[0], values=tuple(means))
     return result
 
 

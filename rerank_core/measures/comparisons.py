@@ -9,7 +9,7 @@ from itertools import combinations
 from statistics import NormalDist, stdev
 
 from rerank_core.errors import InputError
-from rerank_core.measures.intervals import Interval, differences, paired
+from rerank_core.measures.intervals import Interval, differences, intervals
 from rerank_core.measures.libraries import needed_for
 
 __all__ = ["Comparison", "compare", "holm", "queries_needed", "randomisation_test"]
@@ -51,13 +51,16 @@ def compare(
         MissingDependencyError: the extra ``eval`` is not installed.
     """
     pairs = list(combinations(values, 2))
-    p_values = [randomisation_test(values[one], values[two], draws=draws, seed=seed) for one, two in pairs]
+    if not pairs:
+        return []
+    gains = [differences(values[one], values[two]) for one, two in pairs]
+    bounds = intervals(gains, level=level, draws=draws, seed=seed)
+    p_values = _p_values(gains, draws, seed)
     result = []
-    for (one, two), p, adjusted in zip(pairs, p_values, holm(p_values), strict=True):
-        difference = paired(values[one], values[two], level=level, draws=draws, seed=seed)
-        needed = queries_needed(differences(values[one], values[two]), level=level)
-        more = None if needed is None else max(0, needed - len(values[one]))
-        result.append(Comparison(one, two, difference, p, adjusted, more))
+    for (one, two), gain, bound, p, adjusted in zip(pairs, gains, bounds, p_values, holm(p_values), strict=True):
+        needed = queries_needed(gain, level=level)
+        more = None if needed is None else max(0, needed - len(gain))
+        result.append(Comparison(one, two, bound, p, adjusted, more))
     return result
 
 
@@ -71,16 +74,21 @@ def randomisation_test(before: Sequence[float], after: Sequence[float], *, draws
     Raises:
         InputError: not the same number of values, fewer than two, or values that are not finite.
     """
+    return _p_values([differences(before, after)], draws, seed)[0]
+
+
+def _p_values(gains: Sequence[Sequence[float]], draws: int, seed: int) -> list[float]:
+    """The p-value of each list of differences, all over the same queries, by the same flips of their signs."""
     with needed_for("tests of significance"):
         import numpy as np
 
-    values = np.array(differences(before, after))
-    count = len(values)
+    columns = np.array(gains, dtype=np.float64).T
+    count = len(columns)
     # A sum that equals the observed one but for its rounding is as large as it.
-    observed = abs(float(values.sum())) - 1e-12 * float(np.abs(values).sum())
+    observed = np.abs(columns.sum(axis=0)) - 1e-12 * np.abs(columns).sum(axis=0)
     exact = count < 63 and 2**count <= draws
     total, random = 2**count if exact else draws, np.random.default_rng(seed)
-    block, extreme = max(1, _BLOCK // count), 0
+    block, extreme = max(1, _BLOCK // count), np.zeros(len(gains), dtype=np.int64)
     for start in range(0, total, block):
         size = min(block, total - start)
         if exact:
@@ -88,10 +96,9 @@ def randomisation_test(before: Sequence[float], after: Sequence[float], *, draws
         else:
             bits = np.frombuffer(random.bytes(size * -(-count // 8)), dtype=np.uint8).reshape(size, -1)
             flips = np.unpackbits(bits, axis=1, count=count).astype(np.float64)
-        sums = values.sum() - 2 * (flips @ values)
-        extreme += int((np.abs(sums) >= observed).sum())
+        extreme += (np.abs(columns.sum(axis=0) - 2 * (flips @ columns)) >= observed).sum(axis=0)
     # The order at hand is one of the equally likely ones, so a drawn p-value is never 0 (Phipson & Smyth, 2010).
-    return extreme / total if exact else (extreme + 1) / (total + 1)
+    return [(one / total if exact else (one + 1) / (total + 1)) for one in extreme.tolist()]
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -118,7 +125,7 @@ def queries_needed(difference: Sequence[float], *, power: float = 0.8, level: fl
         difference: of two models on each query that there is; its mean is taken for the true one.
 
     Returns:
-        2 or more, or None where the mean difference is 0.
+        2 or more, or None where the mean difference is 0 but for rounding.
 
     Raises:
         InputError: fewer than two differences, or values that are not finite; a level or power outside (0, 1).
@@ -128,7 +135,7 @@ def queries_needed(difference: Sequence[float], *, power: float = 0.8, level: fl
     if not (0 < power < 1 and 0 < level < 1):
         raise InputError(f"power {power!r} and level {level!r} must lie between 0 and 1")
     mean = sum(difference) / len(difference)
-    if mean == 0:
+    if abs(mean) <= 1e-12 * max(map(abs, difference)):
         return None
     z = NormalDist().inv_cdf(power) + NormalDist().inv_cdf((1 + level) / 2)
     return max(2, math.ceil((z * stdev(difference) / mean) ** 2))

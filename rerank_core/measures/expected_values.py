@@ -3,74 +3,99 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
 
-from rerank_core.measures.mean_average_precision import MAP, MAP_AT_1000
-from rerank_core.measures.metrics import DocId, parse_metrics
+from rerank_core.measures.mean_average_precision import CUTOFF, MAP, MAP_AT_1000
+from rerank_core.measures.metrics import parse_metrics
 from rerank_core.measures.query_values import UNJUDGED
 
-__all__ = ["expected_value"]
+__all__ = ["expectation"]
+
+Expectation: TypeAlias = Callable[[Mapping[Any, float], Sequence[Any]], float]
+"""From the gain of each judged document of a query, and its candidates, one or more."""
 
 
-def expected_value(name: str, gains: Mapping[DocId, float], candidates: Sequence[DocId]) -> float | None:
-    """The expected value of a metric for one query; None for a metric without a formula here.
+@dataclass(frozen=True)
+class _Counts:
+    """Candidates, relevant ones among them, relevant documents of the query."""
 
-    Args:
-        gains: the gain of each judged document.
+    size: int
+    found: int
+    total: int
+
+    @classmethod
+    def of(cls, gains: Mapping[Any, float], candidates: Sequence[Any]) -> _Counts:
+        relevant = {doc for doc, gain in gains.items() if math.floor(gain + 0.5) > 0}
+        return cls(len(candidates), sum(doc in relevant for doc in candidates), len(relevant))
+
+
+def expectation(name: str) -> Expectation | None:
+    """The expected value of a metric as a function of a query; None for a metric without a formula here.
 
     Raises:
         InputError: an unknown metric.
     """
-    size = len(candidates)
-    grades = {doc: math.floor(gain + 0.5) for doc, gain in gains.items()}
-    found = sum(grades.get(doc, 0) > 0 for doc in candidates)
-    total = sum(grade > 0 for grade in grades.values())
     if name == MAP:
-        return _average_precision(size, found, found, size)
+        return lambda gains, docs: _average_precision(_Counts.of(gains, docs), None, among_candidates=True)
     if name == MAP_AT_1000:
-        return _average_precision(size, found, total, 1000)
+        return lambda gains, docs: _average_precision(_Counts.of(gains, docs), CUTOFF)
     if UNJUDGED.fullmatch(name):
-        return sum(doc not in gains for doc in candidates) / size
+        return lambda gains, docs: sum(doc not in gains for doc in docs) / len(docs)
     (measure,) = parse_metrics([name])
-    if set(measure.params) - {"cutoff"}:
+    cutoff: int | None = measure.params.get("cutoff")
+    if measure.NAME not in _FORMULAS or set(measure.params) - {"cutoff"}:
         return None
-    cutoff = min(size, measure.params.get("cutoff") or size)
-    if measure.NAME == "AP":
-        return _average_precision(size, found, total, cutoff)
-    if measure.NAME == "RR":
-        return _reciprocal_rank(size, found, cutoff)
-    if measure.NAME == "R":
-        return found / size * cutoff / total
-    if measure.NAME == "P":
-        return found / size * cutoff / int(measure.params["cutoff"])
-    if measure.NAME == "Success":
-        return 1 - math.prod((size - found - at) / (size - at) for at in range(cutoff))
-    if measure.NAME == "Judged":
-        return sum(doc in gains for doc in candidates) / size
-    if measure.NAME == "nDCG":
-        return _ndcg(gains, candidates, cutoff, measure.params.get("cutoff"))
-    return None
+    formula = _FORMULAS[measure.NAME]
+    return lambda gains, docs: formula(gains, docs, cutoff)
 
 
-def _average_precision(size: int, found: int, total: int, cutoff: int) -> float:
+def _average_precision(counts: _Counts, cutoff: int | None, *, among_candidates: bool = False) -> float:
     """A place holds a relevant document with probability found / size; each other place then does so with probability
     (found - 1) / (size - 1)."""
-    other = (found - 1) / (size - 1) if size > 1 else 0.0
-    places = range(1, min(cutoff, size) + 1)
-    return found / size * sum((1 + (place - 1) * other) / place for place in places) / total
+    other = (counts.found - 1) / (counts.size - 1) if counts.size > 1 else 0.0
+    places = range(1, min(cutoff or counts.size, counts.size) + 1)
+    mean = counts.found / counts.size * sum((1 + (place - 1) * other) / place for place in places)
+    return mean / (counts.found if among_candidates else counts.total)
 
 
-def _reciprocal_rank(size: int, found: int, cutoff: int) -> float:
+def _reciprocal_rank(counts: _Counts, cutoff: int | None) -> float:
     value, none_before = 0.0, 1.0
-    for place in range(1, cutoff + 1):
-        left = size - place + 1
-        value += none_before * found / left / place
-        none_before *= (left - found) / left
+    for place in range(1, min(cutoff or counts.size, counts.size) + 1):
+        left = counts.size - place + 1
+        value += none_before * counts.found / left / place
+        none_before *= (left - counts.found) / left
     return value
 
 
-def _ndcg(gains: Mapping[DocId, float], candidates: Sequence[DocId], cutoff: int, asked: int | None) -> float:
-    mean = sum(max(0.0, gains.get(doc, 0.0)) for doc in candidates) / len(candidates)
-    best = sorted((max(0.0, gain) for gain in gains.values()), reverse=True)[:asked]
+def _ndcg(gains: Mapping[Any, float], docs: Sequence[Any], cutoff: int | None) -> float:
+    mean = sum(max(0.0, gains.get(doc, 0.0)) for doc in docs) / len(docs)
+    best = sorted((max(0.0, gain) for gain in gains.values()), reverse=True)[:cutoff]
     ideal = sum(gain / math.log2(place + 2) for place, gain in enumerate(best))
-    return mean * sum(1 / math.log2(place + 2) for place in range(cutoff)) / ideal
+    return mean * sum(1 / math.log2(place + 2) for place in range(len(docs[:cutoff]))) / ideal
+
+
+def _success(counts: _Counts, cutoff: int | None) -> float:
+    places = range(min(cutoff or counts.size, counts.size))
+    return 1 - math.prod((counts.size - counts.found - at) / (counts.size - at) for at in places)
+
+
+def _found(counts: _Counts, cutoff: int | None) -> float:
+    """Relevant documents above the cutoff."""
+    return counts.found / counts.size * min(cutoff or counts.size, counts.size)
+
+
+def _recall(counts: _Counts, cutoff: int | None) -> float:
+    return _found(counts, cutoff) / counts.total
+
+
+_FORMULAS: dict[str, Callable[[Mapping[Any, float], Sequence[Any], int | None], float]] = {
+    "AP": lambda gains, docs, cutoff: _average_precision(_Counts.of(gains, docs), cutoff),
+    "RR": lambda gains, docs, cutoff: _reciprocal_rank(_Counts.of(gains, docs), cutoff),
+    "nDCG": _ndcg,
+    "R": lambda gains, docs, cutoff: _recall(_Counts.of(gains, docs), cutoff),
+    "P": lambda gains, docs, cutoff: _found(_Counts.of(gains, docs), cutoff) / (cutoff or len(docs)),
+    "Success": lambda gains, docs, cutoff: _success(_Counts.of(gains, docs), cutoff),
+    "Judged": lambda gains, docs, cutoff: sum(doc in gains for doc in docs) / len(docs),
+}

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rerank_core.errors import InputError
 from rerank_core.measures.libraries import needed_for
 
-__all__ = ["Interval", "differences", "interval", "paired"]
+__all__ = ["Interval", "differences", "interval", "intervals", "paired"]
 
 # Numbers drawn at once, to bound memory: a dev set may have tens of thousands of queries.
 _BLOCK = 1_000_000
@@ -37,24 +37,39 @@ def interval(values: Sequence[float], *, level: float = 0.95, draws: int = 10_00
     Raises:
         InputError: fewer than two values, or values that are not finite.
     """
+    return intervals([values], level=level, draws=draws, seed=seed)[0]
+
+
+def intervals(
+    series: Sequence[Sequence[float]], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> list[Interval]:
+    """`interval` of several series over the same queries; each draw takes the same queries of all.
+
+    Raises:
+        InputError: as `interval` does, or series of several lengths.
+    """
     with needed_for("confidence intervals"):
         import numpy as np
 
-    array = np.asarray(values, dtype=np.float64)
-    if array.ndim != 1 or len(array) < 2 or not np.isfinite(array).all():
-        raise InputError(f"an interval needs two or more finite values, one a query, and got {len(array)}")
+    count = len(series[0]) if series else 0
+    for values in series:
+        if len(values) != count or count < 2 or not all(map(math.isfinite, values)):
+            raise InputError(f"an interval needs two or more finite values, one a query, and got {len(values)}")
     if not (0 < level < 1 and draws >= 1):
         raise InputError(f"level {level!r} must lie between 0 and 1, and draws {draws!r} be positive")
-    random = np.random.default_rng(seed)
-    block = max(1, _BLOCK // len(array))
-    means = np.concatenate(
-        [
-            array[random.integers(0, len(array), (min(block, draws - start), len(array)))].mean(axis=1)
-            for start in range(0, draws, block)
-        ]
-    )
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(array.mean()), float(low), float(high), level)
+    columns = np.array(series, dtype=np.float64).T
+    random, block, means = np.random.default_rng(seed), max(1, _BLOCK // count), []
+    for start in range(0, draws, block):
+        size = min(block, draws - start)
+        places = random.integers(0, count, (size, count)) + count * np.arange(size)[:, None]
+        # How often each draw takes each query, so that one product makes the means of all series.
+        taken = np.bincount(places.ravel(), minlength=size * count).reshape(size, count)
+        means.append(taken @ columns / count)
+    bounds = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2], axis=0)
+    return [
+        Interval(float(mean), float(low), float(high), level)
+        for mean, low, high in zip(columns.mean(axis=0), *bounds, strict=True)
+    ]
 
 
 def paired(

@@ -13,11 +13,11 @@ from collections.abc import Sequence
 
 from rerank_core.measures.libraries import needed_for
 
-__all__ = ["MAP", "MAP_AT_1000", "average_precision", "worst_average_precision"]
+__all__ = ["CUTOFF", "MAP", "MAP_AT_1000", "average_precision", "worst_average_precision"]
 
 MAP = "map"
 MAP_AT_1000 = "map_at_1000"
-_CUTOFF = 1000
+CUTOFF = 1000
 
 
 def average_precision(scores: Sequence[float], relevant: Sequence[bool]) -> float:
@@ -50,6 +50,6 @@ def worst_average_precision(scores: Sequence[float], relevant: Sequence[bool], t
         import numpy as np
 
     is_relevant = np.asarray(relevant, dtype=bool)
-    order = np.lexsort((is_relevant, -np.asarray(scores, dtype=np.float32)))[:_CUTOFF]
+    order = np.lexsort((is_relevant, -np.asarray(scores, dtype=np.float32)))[:CUTOFF]
     ranks = np.flatnonzero(is_relevant[order]) + 1
     return float((np.arange(1, len(ranks) + 1) / ranks).sum() / (is_relevant.sum() if total is None else total))

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,7 +17,7 @@ from rerank_core.errors import InputError
 from rerank_core.measures.mean_average_precision import MAP, MAP_AT_1000, average_precision, worst_average_precision
 from rerank_core.measures.metrics import DocId, measure_orders, parse_metrics
 
-__all__ = ["UNJUDGED", "QueryValues", "measure_scores", "worst_order"]
+__all__ = ["UNJUDGED", "QueryValues", "measure_scores", "measured_queries", "worst_order"]
 
 UNJUDGED = re.compile(r"unjudged(@\d+)")
 
@@ -75,25 +75,35 @@ def measure_scores(
         MissingDependencyError: the extra ``eval`` is not installed.
     """
     _check(gains, scores)
-    relevant = [at for at, row in enumerate(gains) if scores[at] and any(gain >= 0.5 for gain in row.values())]
-    mixed = [at for at in range(len(gains)) if len({_relevant(gains[at], doc) for doc in scores[at]}) == 2]
-    listed = [at for at, row in enumerate(scores) if row]
-    orders: dict[int, list[DocId]] = {}
-    result: dict[str, QueryValues] = {}
+    queries = {name: measured_queries(name, gains, scores) for name in metrics}
+    result = {}
+    of_library: dict[tuple[int, ...], dict[str, Any]] = {}
     for name in metrics:
-        unjudged = UNJUDGED.fullmatch(name)
         if name in (MAP, MAP_AT_1000):
-            values = [_average_precision(name, gains[at], scores[at]) for at in mixed]
-            result[name] = QueryValues(tuple(values), tuple(mixed), len(gains) - len(mixed))
-            continue
-        (measure,) = parse_metrics([f"Judged{unjudged[1]}" if unjudged else name])
-        queries = listed if measure.NAME == "Judged" else relevant
-        for at in queries:
-            orders.setdefault(at, worst_order(scores[at], gains[at]))
-        values = _of_library(measure, [gains[at] for at in queries], [orders[at] for at in queries])
-        values = [1 - value for value in values] if unjudged else values
-        result[name] = QueryValues(tuple(values), tuple(queries), len(gains) - len(queries))
-    return result
+            values = [_average_precision(name, gains[at], scores[at]) for at in queries[name]]
+            result[name] = QueryValues(tuple(values), queries[name], len(gains) - len(queries[name]))
+        else:
+            unjudged = UNJUDGED.fullmatch(name)
+            (measure,) = parse_metrics([f"Judged{unjudged[1]}" if unjudged else name])
+            of_library.setdefault(queries[name], {})[name] = measure
+    for asked, measures in of_library.items():
+        orders = [worst_order(scores[at], gains[at]) for at in asked]
+        found = measure_orders(list(set(measures.values())), [gains[at] for at in asked], orders) if asked else {}
+        for name, measure in measures.items():
+            values = found.get(str(measure), [])
+            values = [1 - value for value in values] if UNJUDGED.fullmatch(name) else values
+            result[name] = QueryValues(tuple(values), asked, len(gains) - len(asked))
+    return {name: result[name] for name in metrics}
+
+
+def measured_queries(
+    name: str, gains: Sequence[Mapping[DocId, float]], candidates: Sequence[Collection[DocId]]
+) -> tuple[int, ...]:
+    """The positions of the queries that a metric measures; see `measure_scores`."""
+    if name in (MAP, MAP_AT_1000):
+        return tuple(at for at, docs in enumerate(candidates) if len({_relevant(gains[at], doc) for doc in docs}) == 2)
+    judges = name.startswith("Judged") or UNJUDGED.fullmatch(name)
+    return tuple(at for at, docs in enumerate(candidates) if docs and (judges or _relevant_count(gains[at])))
 
 
 def _check(gains: Sequence[Mapping[DocId, float]], scores: Sequence[Mapping[DocId, float]]) -> None:
@@ -104,13 +114,6 @@ def _check(gains: Sequence[Mapping[DocId, float]], scores: Sequence[Mapping[DocI
             for doc, value in row.items():
                 if not math.isfinite(value):
                     raise InputError(f"query {at}: the {what} of document {doc!r} is {value!r}; it must be finite")
-
-
-def _of_library(measure: Any, gains: list[Mapping[DocId, float]], orders: list[list[DocId]]) -> list[float]:
-    if not orders:
-        return []
-    (values,) = measure_orders([measure], gains, orders).values()
-    return values
 
 
 def _average_precision(name: str, gains: Mapping[DocId, float], scores: Mapping[DocId, float]) -> float:
