@@ -10,6 +10,7 @@ from typing import Any
 
 from rerank_core.backends import import_backend
 from rerank_core.errors import CheckpointError, InputError, NonFiniteScoreError, UnknownModelError
+from rerank_core.identity.calibration import read_calibration
 from rerank_core.options import Options
 from rerank_core.plugins import registry
 from rerank_core.reranker import Reranker, opened
@@ -56,6 +57,8 @@ def load(name: str | os.PathLike[str], /, **options: Any) -> Reranker:
         except CheckpointError as absent:
             raise UnknownModelError(f"{unknown} As a model of the hub it cannot be used either: {absent}") from absent
     load_options = Options.of(spec, options)
+    if load_options.calibration is not None:
+        read_calibration(str(load_options.calibration))  # a faulty file is reported before gigabytes are read
     _say_license(spec)
     reranker = opened(spec, load_options)
     source = load_options.checkpoint or spec.checkpoint

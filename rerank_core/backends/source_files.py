@@ -86,9 +86,10 @@ def note(path: Path, spec: ModelSpec) -> None:
     path = path.absolute()
     if folders is None or path in folders:
         return
-    names = [path.name] if path.is_file() else sorted(_names(path, spec))
-    folder = path.parent if path.is_file() else path
-    folders[path] = [SourceFile(name, folder / name, _mark(folder / name)) for name in names]
+    if path.is_file():
+        folders[path] = [SourceFile("model.gguf", path, _mark(path))]  # whatever it is called
+    else:
+        folders[path] = [SourceFile(name, path / name, _mark(path / name)) for name in sorted(_names(path, spec))]
 
 
 def digests(folders: SourceFiles) -> list[dict[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -15,7 +16,7 @@ from rerank_core.options import Options
 from rerank_core.scorer import AnyScorer, cascades, is_listwise
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.hub_or_folder import file_path_of
-from rerank_core.spec.untrusted_files import read_json
+from rerank_core.spec.untrusted_files import read_json, reason
 
 if TYPE_CHECKING:
     from rerank_core.reranker import Reranker
@@ -84,7 +85,8 @@ def write_calibration(
         fitted: facts about the fit as JSON data: numbers of documents, the data's digest, calibration errors.
 
     Raises:
-        InputError: a model whose scores cannot be calibrated, or facts that are no JSON data.
+        InputError: a model whose scores cannot be calibrated, facts that are no JSON data, or a file that cannot be
+            written.
     """
     check_can_calibrate(reranker.spec, reranker.scorer)
     data = {
@@ -105,8 +107,11 @@ def write_calibration(
     try:
         scratch.write_bytes(encoded)
         os.replace(scratch, target)
+    except OSError as error:
+        raise InputError(f"the calibration {short(str(target))} cannot be written: {reason(error)}") from error
     finally:
-        scratch.unlink(missing_ok=True)
+        with suppress(OSError):
+            scratch.unlink()
     return target
 
 

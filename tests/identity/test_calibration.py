@@ -101,6 +101,10 @@ def test_the_file_says_for_which_model_and_how_it_was_made(tmp_path: Path) -> No
     with pytest.raises(InputError, match="no JSON data"):
         write_calibration(path, fake(), PLATT, {"ece": math.nan})
     assert path.read_bytes() == first
+    for place in (tmp_path / "absent" / "c.json", tmp_path, path / "c.json"):
+        with pytest.raises(InputError, match="cannot be written"):
+            write_calibration(place, fake(), PLATT)
+    assert [file.name for file in tmp_path.iterdir()] == ["calibration.json"]
 
 
 @pytest.mark.parametrize("options", [{"max_length": 12}, {"longdoc": "firstp"}, {"overlap": 1}], ids=str)
@@ -140,8 +144,11 @@ def test_a_malformed_file_is_refused(tmp_path: Path, values: dict[str, Any], sai
 
 @pytest.mark.parametrize("text", ["", "[]", '{"format":', '{"format": "rerank-calibration", "scale": "\\ud800"}'])
 def test_what_is_no_json_object_is_refused(tmp_path: Path, text: str) -> None:
+    """Before the model is read, too: this folder has no weights."""
     path = tmp_path / "calibration.json"
     path.write_text(text, encoding="utf-8")
+    with pytest.raises(InputError, match=r"calibration\.json.* cannot be used"):
+        rerank_core.load("bge-reranker-base", checkpoint=tmp_path, calibration=path)
     with pytest.raises(InputError, match=r"calibration\.json.* cannot be used"):
         fake(calibration=path)
 

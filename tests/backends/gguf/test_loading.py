@@ -42,6 +42,19 @@ def bert(family: Callable[[str], Path], tmp_path_factory: pytest.TempPathFactory
 
 
 # ---------------------------------------------------------------------- sources
+def test_its_content_identifies_it(bert: Path, tmp_path: Path) -> None:
+    """Not its name or folder, and not what is beside it; a changed byte of the weights does."""
+    first = rerank_core.load(bert, device="cpu").fingerprint
+    moved = tmp_path / "moved.gguf"
+    moved.write_bytes(bert.read_bytes())
+    assert rerank_core.load(moved, device="cpu").fingerprint == rerank_core.load(tmp_path, device="cpu").fingerprint
+    assert rerank_core.load(moved, device="cpu").fingerprint == first
+    data = bytearray(bert.read_bytes())
+    data[-5] ^= 1
+    moved.write_bytes(data)
+    assert rerank_core.load(moved, device="cpu").fingerprint != first
+
+
 def test_a_model_without_a_head_needs_a_name(qwen: Path) -> None:
     """By itself it is refused; under a name it takes that model's template and labels."""
     with pytest.raises(CheckpointError, match=r"without a score head.*checkpoint='.*qwen.gguf'.*'llm:.*qwen.gguf'"):
