@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import random
 from pathlib import Path
@@ -161,3 +162,11 @@ def test_what_cannot_be_measured_is_refused(
         measure_scores(["nDCG@10"], gains, scores)
     with pytest.raises(InputError, match="measures are those of ir_measures"):
         measure_scores(["nDGC@10"], [{0: 1.0}], [{0: 1.0}])
+
+
+def test_a_metric_without_its_library_is_refused_by_name() -> None:
+    """ir_measures knows RBP, and computes it with a package that is not installed here."""
+    if importlib.util.find_spec("cwl_eval"):
+        pytest.skip("cwl-eval is installed, which computes RBP")
+    with pytest.raises(InputError, match="'RBP' is computed by no installed library"):
+        measure_scores(["RBP(p=0.8)"], [{0: 1.0}], [{0: 1.0}])
