@@ -81,18 +81,18 @@ def bge_m3() -> Iterator[Originals]:
 @pytest.fixture(scope="session")
 def mteb_1() -> Iterator[Originals]:
     """The evaluator of C-MTEB's published tables."""
-    yield from _running(os.environ.get("RERANK_MTEB1"), MTEB_WORKER)
+    yield from _running(os.environ.get("RERANK_MTEB1"), MTEB_WORKER, "make parity-metrics")
 
 
 @pytest.fixture(scope="session")
 def mteb_2() -> Iterator[Originals]:
     """The evaluator of the current leaderboard."""
-    yield from _running(os.environ.get("RERANK_MTEB2"), MTEB_WORKER)
+    yield from _running(os.environ.get("RERANK_MTEB2"), MTEB_WORKER, "make parity-metrics")
 
 
-def _running(python: str | None, worker: Path) -> Iterator[Originals]:
+def _running(python: str | None, worker: Path, command: str = "make parity") -> Iterator[Originals]:
     if not python:
-        pytest.skip("`make parity` builds the environments of the originals, and sets what names them")
+        pytest.skip(f"`{command}` builds the environments of the originals, and sets what names them")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     process = subprocess.Popen(
         [python, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.__stderr__, text=True,
