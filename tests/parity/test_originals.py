@@ -13,7 +13,7 @@ from helpers.plain import PARAGRAPH, assert_close
 from parity.conftest import Checkpoint, Originals
 from parity.texts import LONG_QUERY, ODD_CASE, Case, cases
 from rerank_core import Reranker
-from rerank_core.pipeline.ranking import sigmoid
+from rerank_core.pipeline.display import sigmoid
 
 LENGTH = 512
 FRAMEWORKS = ("flagembedding", "rag-retrieval", "bcembedding")

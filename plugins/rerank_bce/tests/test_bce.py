@@ -8,7 +8,7 @@ import pytest
 
 import rerank_core
 from rerank_core import Reranker
-from rerank_core.pipeline.ranking import sigmoid
+from rerank_core.pipeline.display import sigmoid
 from rerank_core.testing import ScorerConformance, tiny_cross_encoder
 
 PANDA = (

@@ -14,7 +14,7 @@ from safetensors.torch import save_file
 
 import rerank_core
 from rerank_core import Reranker
-from rerank_core.pipeline.ranking import sigmoid
+from rerank_core.pipeline.display import sigmoid
 from rerank_core.testing import ScorerConformance, tiny_cross_encoder, tiny_encoder
 
 QUERY = "what does a panda eat?"
