@@ -10,7 +10,7 @@ import torch
 
 from rerank_core.backends.torch.late_interaction import residual_coding
 
-__all__ = ["Block", "BlockPart", "Embedding", "RowRef", "Rows", "compressed", "gather"]
+__all__ = ["Block", "BlockPart", "Embedding", "RowRef", "Rows", "by_block", "compressed", "gather"]
 
 Embedding: TypeAlias = Mapping[str, torch.Tensor]
 """The embedding of one row: tensors by name, each ``[length, ...]``, as in ``{"vectors": [tokens, width]}``. The names
@@ -110,6 +110,28 @@ def gather(embeddings: Sequence[Embedding]) -> tuple[Block, list[int]]:
         bounds = torch.tensor([0, *map(len, tensors)]).cumsum(0)
         parts[name] = BlockPart(torch.cat(tensors), bounds, None, tensors[0].device)
     return Block(parts), order
+
+
+def by_block(
+    embeddings: Sequence[Embedding | RowRef], items: Sequence[int]
+) -> list[tuple[Block, Sequence[int], Sequence[int]]]:
+    """Group embeddings by the block that they are in: ``(block, rows in ascending order, their items)``. Embeddings
+    that are in no block yet become one."""
+    pairs = list(zip(embeddings, items, strict=True))
+    groups: list[tuple[Block, Sequence[int], Sequence[int]]] = []
+    if loose := [(embedding, item) for embedding, item in pairs if not isinstance(embedding, RowRef)]:
+        block, order = gather([embedding for embedding, _ in loose])
+        groups.append((block, range(len(order)), [loose[number][1] for number in order]))
+    stored: dict[int, list[tuple[int, int]]] = {}
+    blocks: dict[int, Block] = {}
+    for embedding, item in pairs:
+        if isinstance(embedding, RowRef):
+            blocks[id(embedding.block)] = embedding.block
+            stored.setdefault(id(embedding.block), []).append((embedding.number, item))
+    for key, rows in stored.items():
+        rows.sort()
+        groups.append((blocks[key], [row for row, _ in rows], [item for _, item in rows]))
+    return groups
 
 
 def compressed(block: Block, precision: str) -> tuple[Block, tuple[float, float, int]]:

@@ -17,7 +17,8 @@ from rerank_core.backends.tokenizer import TextTokenizer
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.base import TorchScorer
 from rerank_core.backends.torch.execution import Execution
-from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef, gather
+from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding, RowRef, by_block
+from rerank_core.backends.torch.late_interaction.recent_queries import RecentQueries
 from rerank_core.backends.torch.late_interaction.store.disk import DiskStore
 from rerank_core.backends.torch.late_interaction.store.memory import MemoryStore
 from rerank_core.backends.torch.late_interaction.vectors import row_states
@@ -101,6 +102,7 @@ class SeparateScorer(TorchScorer):
         return other
 
     def _configure(self) -> None:
+        self._recent = RecentQueries()
         wording = RenderedTemplate.of(self.spec.template, self.spec.options, self._values, self.tokenizer.bos)
         self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
 
@@ -242,13 +244,15 @@ class SeparateScorer(TorchScorer):
 
     @torch.inference_mode()
     def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Embedding | RowRef]]) -> Output:
-        encoded = dict(zip(queries, self.encode_queries(list(queries.values())), strict=True))
+        # The module of a caller may have other weights at the next batch.
+        recent = RecentQueries() if self.needs_calling_thread else self._recent
+        encoded = dict(zip(queries, recent.encoded(self.encode_queries, list(queries.values())), strict=True))
         items_of: dict[int, list[int]] = {}
         for item, (query, _) in enumerate(items):
             items_of.setdefault(query, []).append(item)
         scores: dict[str, list[float]] = {}
         for query, numbers in items_of.items():
-            for block, rows, owners in _by_block([items[item][1] for item in numbers], numbers):
+            for block, rows, owners in by_block([items[item][1] for item in numbers], numbers):
                 for name, values in self.compare(encoded[query], block, rows).items():
                     column = scores.setdefault(name, [0.0] * len(items))
                     for item, value in zip(owners, values.tolist(), strict=True):
@@ -273,25 +277,3 @@ class SeparateScorer(TorchScorer):
 
     def token_text(self, token: int) -> str:
         return str(self.tokenizer.raw.id_to_token(token))
-
-
-def _by_block(
-    embeddings: Sequence[Embedding | RowRef], items: Sequence[int]
-) -> list[tuple[Block, Sequence[int], Sequence[int]]]:
-    """Group embeddings by the block that they are in: ``(block, rows in ascending order, their items)``. Embeddings
-    that are in no block yet become one."""
-    pairs = list(zip(embeddings, items, strict=True))
-    groups: list[tuple[Block, Sequence[int], Sequence[int]]] = []
-    if loose := [(embedding, item) for embedding, item in pairs if not isinstance(embedding, RowRef)]:
-        block, order = gather([embedding for embedding, _ in loose])
-        groups.append((block, range(len(order)), [loose[number][1] for number in order]))
-    stored: dict[int, list[tuple[int, int]]] = {}
-    blocks: dict[int, Block] = {}
-    for embedding, item in pairs:
-        if isinstance(embedding, RowRef):
-            blocks[id(embedding.block)] = embedding.block
-            stored.setdefault(id(embedding.block), []).append((embedding.number, item))
-    for key, rows in stored.items():
-        rows.sort()
-        groups.append((blocks[key], [row for row, _ in rows], [item for _, item in rows]))
-    return groups

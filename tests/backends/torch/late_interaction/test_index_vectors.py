@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from rerank_core.backends.torch.late_interaction import maxsim as module
 from rerank_core.backends.torch.late_interaction import residual_coding
 from rerank_core.backends.torch.late_interaction.embeddings import compressed, gather
+from rerank_core.backends.torch.late_interaction.maxsim_gradient import maxsim_own
 from rerank_core.backends.torch.late_interaction.store.memory import block_of
 from rerank_core.errors import NonFiniteScoreError
 from rerank_core.index.protocols import StoredText, StoredWindow
@@ -32,7 +33,8 @@ WIDTH = 128
 def test_maxsim_is_that_of_each_document_alone(
     lengths: list[int], asked: int, block: int, seed: int, ordered: bool
 ) -> None:
-    """Wherever blocks end, each document has its own maxima; every vector is read once, in blocks that are full."""
+    """Wherever blocks end, each document has its own maxima, as in training; every vector is read once, in full
+    blocks."""
     lengths = sorted(lengths) if ordered else lengths
     dice = torch.Generator().manual_seed(seed)
     query = torch.randn(asked, 4, generator=dice)
@@ -44,11 +46,13 @@ def test_maxsim_is_that_of_each_document_alone(
         read.append((start, stop))
         return flat[start:stop]
 
-    with mock.patch.object(module, "_BLOCK", block):
+    with mock.patch.dict(module._BLOCK, {"cpu": block}):
         found = module.maxsim(query, vectors, lengths)
 
     expected = torch.stack([(query @ own.T).amax(dim=1) for own in documents])
     assert torch.allclose(found, expected, rtol=0, atol=1e-5)
+    trained = maxsim_own(query, [asked], flat, lengths, [0] * len(lengths), mean=False)
+    assert torch.allclose(found.sum(dim=1), trained, rtol=0, atol=1e-5)
     assert [start for start, _ in read] == [0, *(stop for _, stop in read[:-1])]
     assert read[-1][1] == len(flat)
     sizes = [stop - start for start, stop in read]
