@@ -30,7 +30,7 @@ from rerank_core.types import Ranking, in_order
 __all__ = ["Ensemble", "Member"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Member:
     """A model of an ensemble.
 

@@ -55,7 +55,7 @@ def batches(
     return [batch for some in rounds for batch in rows.divide(some, workers, budget // workers)]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False, repr=False)
 class _Rows:
     """The rows of a plan; see `batches`."""
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import traceback
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -208,6 +207,8 @@ def call_hook(plugin: PluginRecord, hook: Callable[[Any], ModelSpec | None], val
 def _broken(
     record: PluginRecord, status: Literal["failed", "incompatible", "invalid"], error: BaseException
 ) -> PluginRecord:
+    import traceback  # imports two modules more, and is needed only after an error
+
     line = one_line(error)
     text = line.partition(": ")[2] if isinstance(error, RerankError) else line
     return replace(record, status=status, error=text, traceback="".join(traceback.format_exception(error)))

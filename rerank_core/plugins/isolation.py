@@ -5,7 +5,6 @@ from __future__ import annotations
 import dis
 import sys
 import threading
-import traceback
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -65,6 +64,8 @@ def one_line(error: BaseException) -> str:
     >>> one_line(KeyError("size"))
     "KeyError: 'size'"
     """
+    import traceback  # imports two modules more, and is needed only after an error
+
     lines = "".join(traceback.format_exception_only(error)).strip().splitlines()
     # The message is the last line of a SyntaxError and the first line of any other exception.
     line = " ".join((lines[-1] if isinstance(error, SyntaxError) else lines[0]).split()) if lines else ""

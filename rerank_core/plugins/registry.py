@@ -24,11 +24,6 @@ from rerank_core.plugins.discovery import (
 )
 from rerank_core.plugins.entry_points import entry_points, normalized_name
 from rerank_core.spec import ModelSpec
-from rerank_core.spec.folders.adapter import spec_of_adapter
-from rerank_core.spec.folders.cross_encoder import spec_of_cross_encoder
-from rerank_core.spec.folders.embedder import spec_of_embedder
-from rerank_core.spec.gguf.choice import gguf_of
-from rerank_core.spec.gguf.rank_spec import spec_of_gguf
 from rerank_core.spec.hub_or_folder import Remote, directory_of, is_path, remote_of
 from rerank_core.spec.reranker_json import has_spec, spec_of_directory
 
@@ -85,8 +80,17 @@ class Registry:
         if not isinstance(name, str) or not name.strip():
             raise UnknownModelError(f"the model name is {short(name)}; `rerank models` lists what is installed")
         directory = self.directory(name)
-        if directory is None:
-            return self.named(name)
+        return self.named(name) if directory is None else self._of_directory(directory)
+
+    def _of_directory(self, directory: Path) -> ModelSpec:
+        """The spec of a directory or a GGUF file."""
+        # Importing these takes a tenth of the core's time, and a model with a name needs none of them.
+        from rerank_core.spec.folders.adapter import spec_of_adapter
+        from rerank_core.spec.folders.cross_encoder import spec_of_cross_encoder
+        from rerank_core.spec.folders.embedder import spec_of_embedder
+        from rerank_core.spec.gguf.choice import gguf_of
+        from rerank_core.spec.gguf.rank_spec import spec_of_gguf
+
         file = None if has_spec(directory) else gguf_of(directory)
         if file is not None:
             return spec_of_gguf(file)

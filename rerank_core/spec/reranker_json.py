@@ -15,12 +15,8 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 from rerank_core.errors import CheckpointError, InputError, short
-from rerank_core.spec.folders.encoder_advice import reranker_json_of_encoder
-from rerank_core.spec.folders.encoder_decoder import encoder_decoder_advice
-from rerank_core.spec.folders.transformer_settings import layout_of
 from rerank_core.spec.head import Head
 from rerank_core.spec.hub_or_folder import file_path_of, model_name_of
-from rerank_core.spec.labels import classifier_head
 from rerank_core.spec.model_spec import ModelSpec
 from rerank_core.spec.template import Template
 from rerank_core.spec.untrusted_files import optional_json, read_json, reading
@@ -155,6 +151,12 @@ def spec_of_directory(directory: str | PathLike[str], resolve_base: Callable[[st
         raise CheckpointError(
             f"{str(directory)!r} holds neither {FILE_NAME} nor config.json; a checkpoint directory has one of them"
         )
+    # Imported here, since `import rerank_core` imports this file and needs none of them.
+    from rerank_core.spec.folders.encoder_advice import reranker_json_of_encoder
+    from rerank_core.spec.folders.encoder_decoder import encoder_decoder_advice
+    from rerank_core.spec.folders.transformer_settings import layout_of
+    from rerank_core.spec.labels import classifier_head
+
     config = read_json(path / "config.json")
     architectures = config.get("architectures") or []
     if not isinstance(architectures, list):
