@@ -3,7 +3,7 @@ workers scale over the cores of the CPU.
 
     [RERANK_DATA=...] python benchmarks/gpu.py [--json FILE] [--only "Qwen3 0.6B"] [--minutes 8]
 
-It needs this repository, torch and transformers; nothing is installed, read or downloaded. The run ends after
+It needs this repository, torch, transformers and pytest; nothing is installed, read or downloaded. The run ends after
 ``--minutes``: bfloat16 comes first, then the CPU, then float16, and what was left out is printed.
 
 The models have random weights: cross-encoders of XLM-R's architecture, and causal rerankers with the shapes and

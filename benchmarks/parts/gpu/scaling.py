@@ -18,6 +18,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import torch
+
 import rerank_core
 from rerank_core.testing import tiny_cross_encoder
 
@@ -42,7 +44,7 @@ def measure(
         seconds: no further round begins when so many have passed, or would have.
         rounds: at most so many; figures are medians.
     """
-    started = time.perf_counter()
+    started, threads = time.perf_counter(), torch.get_num_threads()
     with tempfile.TemporaryDirectory() as folder:
         directory = tiny_cross_encoder(folder, layers=layers, hidden=width, positions=514, std=0.05)
         processes = [_Process(directory, documents, number) for number in range(max(numbers))]
@@ -56,12 +58,14 @@ def measure(
             for done in range(rounds):
                 began = time.perf_counter()
                 for number, model in models.items():
+                    torch.set_num_threads(number)  # one worker is this thread
                     one_process = _rate_of(model, [_request(documents, which) for which in range(number)])
                     rates[number].append((one_process, _rate_together(processes[:number])))
                 took = time.perf_counter() - began
                 if done + 1 < rounds and time.perf_counter() - started + took > seconds:
                     break
         finally:
+            torch.set_num_threads(threads)
             for process in processes:
                 process.close()
     return [

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
@@ -15,6 +14,8 @@ from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.attention.padding import left_padded
 from rerank_core.backends.torch.base import TorchScorer
+from rerank_core.backends.torch.decoder import straight_layer
+from rerank_core.backends.torch.decoder.cascade import stages_of
 from rerank_core.backends.torch.decoder.heads import LabelHead, LayerHeads, ScoreHead
 from rerank_core.backends.torch.decoder.layer_runner import LayerRunner, LayerState
 from rerank_core.backends.torch.execution import Execution
@@ -63,6 +64,7 @@ class DecoderScorer(TorchScorer):
         self.keep: Sequence[int] = ()
         self._stages: list[tuple[int, ...]] = [tuple(sorted(set(score_head.layers)))]
         self._whole = False
+        self._straight = False
         super().__init__(module, tokenizer, spec, execution=execution)
         if (self._whole or not self.packed) and (
             len(set(score_head.layers)) > 1 or type(self.runner) is not LayerRunner
@@ -83,37 +85,12 @@ class DecoderScorer(TorchScorer):
         self._literal_text = {side: list(pieces) for side, pieces in wording.around.items()}
         self._frame = self.frame(wording)
         self.layout = self._frame.layout
-        self._plan_cascade(self._values.get("cascade"))
+        scored = getattr(self.score_head, "heads", {})
+        self.keep, self._stages = stages_of(self.score_head.layers, self._values.get("cascade"), scored)
 
     def frame(self, wording: RenderedTemplate) -> LiteralFrame:
         """The template's tokens around those of the texts."""
         return literal_frame(self.tokenizer, wording, self._literal, shared=True)
-
-    def _plan_cascade(self, cascade: Mapping[int, int] | None) -> None:
-        """Set the layers that each stage scores, and how many documents go on to the next stage.
-
-        Raises:
-            InputError: layers that cannot be stages.
-        """
-        layers = self.score_head.layers
-        if not cascade:
-            self.keep, self._stages = (), [tuple(sorted(set(layers)))]
-            return
-        if layers[-1] != max(layers):
-            raise InputError(f"cascade={dict(cascade)!r} ends at the deepest layer, so list it last: layer={layers!r}")
-        ends = sorted(cascade)
-        known = getattr(self.score_head, "heads", {})
-        if any(layer not in known or layer >= layers[-1] for layer in ends):
-            raise InputError(
-                f"cascade={dict(cascade)!r}: its layers must have a score and lie below the last, {layers[-1]}; there "
-                f"are scores at {sorted(known)!r}"
-            )
-        self.keep = tuple(cascade[layer] for layer in ends)
-        bounds = [0, *ends, layers[-1]]
-        self._stages = [
-            tuple(sorted({stop} | {layer for layer in layers if start < layer <= stop}))
-            for start, stop in itertools.pairwise(bounds)
-        ]
 
     # ------------------------------------------------------------------ rows
     @property
@@ -257,7 +234,14 @@ class DecoderScorer(TorchScorer):
         kernels = super().packing_variants()
         # For a live module only what a trainer calls is tried: the whole module, or its layers if they have heads.
         whole_module = (isinstance(self.score_head, LabelHead),) if self.execution.live else (False, True)
-        return [{**settings, "_whole": whole} for whole in whole_module for settings in kernels]
+        family = getattr(self.module.config, "model_type", None)
+        straight = (True, False) if family in straight_layer.FAMILIES and not self.execution.live else (False,)
+        return [
+            {**settings, "_whole": whole, "_straight": way}
+            for whole in whole_module
+            for settings in kernels
+            for way in ((False,) if whole else straight)
+        ]
 
     def skip_unread(self) -> Callable[[], None] | None:
         if self._whole:
@@ -286,7 +270,7 @@ class DecoderScorer(TorchScorer):
         owners = [0, 1, 0, 0]
         if others:
             rows = packing.other_neighbours(rows)
-        self.runner.allow_varlen = self._allow_varlen
+        self.runner.allow_varlen, self.runner.straight = self._allow_varlen, self._straight
         if packed or together:
             return list(self._hidden(prefixes, rows, owners, packed=packed))
         alone = zip(rows, owners, strict=True)

@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
-from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking
 from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows
+from rerank_core.backends.torch.decoder import straight_layer
 
 __all__ = ["LayerRunner", "LayerState"]
 
@@ -49,12 +49,14 @@ class LayerRunner:
 
     Attributes:
         skip_unread: compute the last layer only for the tokens whose hidden states are read; the result is the same.
+        straight: run layers as one function each (`straight_layer`) instead of their modules.
         allow_varlen: allow the variable-length attention kernel.
     """
 
     def __init__(self, module: Any) -> None:
         self.module = module
         self.skip_unread = False
+        self.straight = False
         self.allow_varlen = True
 
     def laid_out(
@@ -99,10 +101,12 @@ class LayerRunner:
         """Run layers until ``until`` of them have run."""
         while state.layer < until:
             self.before_layer(state)
-            out = self.module.layers[state.layer](
-                state.hidden, position_embeddings=self._rotary(state), **self._context(state)
-            )
-            state.hidden = out[0] if isinstance(out, tuple) else out
+            layer = self.module.layers[state.layer]
+            if self.straight:
+                state.hidden = straight_layer.run(layer, state.hidden, self._rotary(state), state.packing)
+            else:
+                out = layer(state.hidden, position_embeddings=self._rotary(state), **self._context(state))
+                state.hidden = out[0] if isinstance(out, tuple) else out
             state.layer += 1
 
     def finish(self, state: LayerState, until: int) -> torch.Tensor:
@@ -114,7 +118,7 @@ class LayerRunner:
         self.advance(state, until - 1)
         self.before_layer(state)
         layer = self.module.layers[until - 1]
-        hidden: torch.Tensor = _last_tokens(layer, state.hidden, self._rotary(state), state.packing)
+        hidden = straight_layer.last_tokens(layer, state.hidden, self._rotary(state), state.packing)
         normed: torch.Tensor = self.module.norm(hidden)
         return normed
 
@@ -150,35 +154,3 @@ class LayerRunner:
         if state.rotary is None:
             state.rotary = self.module.rotary_emb(state.hidden, position_ids=state.packing.positions)
         return state.rotary
-
-
-def _last_tokens(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalPacking) -> Any:
-    """A decoder layer for the last token of each row only, ``[rows, width]``, with keys and values of all tokens."""
-    attention = layer.self_attn
-    normed = layer.input_layernorm(hidden[0])
-    query = attention.q_proj(normed[packing.last]).unflatten(-1, (-1, attention.head_dim))
-    key, value = (part(normed).unflatten(-1, (-1, attention.head_dim)) for part in (attention.k_proj, attention.v_proj))
-    if hasattr(attention, "q_norm"):
-        query, key = attention.q_norm(query), attention.k_norm(key)
-    cos, sin = (part[0, :, None] for part in rotary)
-    query = _rotated(query, cos[packing.last], sin[packing.last])
-    key = _rotated(key, cos, sin)
-    sliding_window = getattr(attention, "sliding_window", getattr(attention.config, "sliding_window", None))
-    softcap = getattr(attention, "attn_logit_softcapping", None)
-    call = AttentionCall(attention.scaling, sliding_window, softcap)
-    attended = packing.attend_last(query, key.transpose(0, 1), value.transpose(0, 1), call)
-    residual, multiplier = hidden[0, packing.last], getattr(layer, "residual_multiplier", 1.0)
-    out = attention.o_proj(attended.flatten(1))
-    if hasattr(layer, "pre_feedforward_layernorm"):  # Gemma 2 also normalises the output of each block
-        residual = residual + layer.post_attention_layernorm(out)
-        out = layer.post_feedforward_layernorm(layer.mlp(layer.pre_feedforward_layernorm(residual)))
-        return residual + out
-    residual = residual + out * multiplier
-    out = layer.mlp(layer.post_attention_layernorm(residual))
-    return residual + out * multiplier
-
-
-def _rotated(x: torch.Tensor, cos: torch.Tensor, sin: torch.Tensor) -> torch.Tensor:
-    """Rotary position embedding in two halves, the layout of GPT-NeoX (Su et al., *RoFormer*, 2021)."""
-    half = x.shape[-1] // 2
-    return x * cos + torch.cat([-x[..., half:], x[..., :half]], dim=-1) * sin

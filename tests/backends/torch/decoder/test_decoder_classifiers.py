@@ -148,7 +148,8 @@ def test_literal_templates_share_their_prefix(family: str, mark: str, made: Call
         rows = [[*left, *plain.ids(f" {document}"), *special, *plain.ids("\n")] for document in DOCUMENTS]
         assert_close([plain.score(row) for row in rows], reranker.rerank(QUERIES[0], DOCUMENTS, prompt=prompt).scores())
     seen: list[int] = []
-    hook = scorer.module.layers[0].register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[-2]))
+    mlp = scorer.module.layers[0].mlp
+    hook = mlp.register_forward_pre_hook(lambda _, args: seen.append(args[0].shape[-2]))
     tokens = reranker.rerank(QUERIES[0], DOCUMENTS[:5]).usage.tokens
     hook.remove()
     assert sum(seen) == tokens
