@@ -10,7 +10,8 @@ interrupted run continues (``--fresh`` starts again). ``--here`` starts the trai
 interpreter's environment.
 
 Memory: the largest resident memory of a fresh process that trains two steps of 32 or of 1,024 queries, with 2,048
-tokens a pass. Results are in benchmarks/results/vector_speed.json; docs/training-results.md shows them.
+tokens a pass. The 32 queries are those with the longest texts among the 1,024, because the memory of a pass also grows
+with the length of its texts. Results are in benchmarks/results/vector_speed.json; docs/training-results.md shows them.
 """
 
 from __future__ import annotations
@@ -202,8 +203,9 @@ def memory(batches: Sequence[int], folder: Path, data: Path) -> list[dict[str, A
     rows = []
     for cell in CELLS.values():
         directory = checkpoint(folder, cell.kind, data, cell.layers, cell.width)
+        longest = sorted(groups_of(data, max(batches)), key=lambda group: -max(map(len, group[1])))
         for batch in batches:
-            groups = groups_of(data, batch)
+            groups = longest[:batch]
             file = folder / f"vector-memory-{batch}.json"
             file.write_text(json.dumps(work_of(groups, batch)), encoding="utf-8")
             command = [sys.executable, __file__, "peak", cell.kind, str(directory), str(file)]

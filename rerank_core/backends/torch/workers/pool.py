@@ -2,7 +2,7 @@
 
 torch divides each operation among a team of threads, which wait for each other at its end: where one core is busy with
 something else, the whole team waits at every operation. Batches of one thread each wait for nothing. A batch that is
-alone is still computed by a team.
+alone is still computed by a team, except on two cores of which other work takes one: there one thread is faster.
 
 The threads are the process's: all calls of all models share them, so that calls from many threads do not oversubscribe
 the cores.
@@ -20,11 +20,16 @@ import torch
 
 from rerank_core.backends.fork_safety import Lock, forked
 from rerank_core.backends.torch.workers.cpu_quota import cpu_quota
+from rerank_core.backends.torch.workers.stolen_cores import StolenCores
 from rerank_core.errors import InputError
 
 __all__ = ["mark_as_worker", "may_wait", "submit", "thread_count"]
 
 _T = TypeVar("_T")
+
+# A team of two that loses a core to other work takes twice as long or more, one thread always twice as long. Larger
+# teams lose less than they gain.
+_PAIR = 2
 
 _HERE = threading.local()
 _LOCK = Lock()
@@ -85,6 +90,7 @@ class _Pool:
         self._state = threading.Condition()
         self._active = 0
         self._team_runs = False
+        self._stolen = StolenCores()
         met = threading.Barrier(size)  # each worker prepares itself once
 
         def prepare() -> None:
@@ -98,7 +104,7 @@ class _Pool:
 
     def submit(self, work: Callable[[], _T], threads: int, *, alone: bool) -> Future[_T]:
         with self._state:
-            as_team = alone and self._active == 0
+            as_team = alone and self._active == 0 and not (threads == _PAIR and self._stolen.found)
             self._active += 1
             self._team_runs = self._team_runs or as_team
 
@@ -114,9 +120,10 @@ class _Pool:
             try:
                 if as_team:
                     _take(threads)
-                else:
-                    with self._state:
-                        self._state.wait_for(lambda: not self._team_runs)
+                    with self._stolen.observe():
+                        return work()
+                with self._state:
+                    self._state.wait_for(lambda: not self._team_runs)
                 return work()
             finally:
                 ended()
