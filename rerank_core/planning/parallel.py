@@ -24,7 +24,7 @@ class Parallel(Protocol):
 
     @property
     def workers(self) -> int:
-        """How many, for a call of this thread; with 1 the caller computes one batch after the other."""
+        """How many, for a call of this thread; with 0 the caller computes one batch after the other itself."""
         ...
 
     def submit(self, work: Callable[[], _T], *, alone: bool) -> Future[_T]:
@@ -45,7 +45,7 @@ class Placed(Protocol):
 
 def worker_count(scorer: object) -> int:
     """How many batches the scorer computes at the same time for a call of this thread."""
-    return scorer.workers if isinstance(scorer, Parallel) else 1
+    return max(1, scorer.workers) if isinstance(scorer, Parallel) else 1
 
 
 def token_budget(scorer: Scorer, given: int | None) -> int:
@@ -75,15 +75,15 @@ def compute_all(
     Args:
         compute: called by a worker.
     """
-    workers = worker_count(scorer)
-    if workers < 2 or not isinstance(scorer, Parallel):
+    workers = scorer.workers if isinstance(scorer, Parallel) else 0
+    if not workers or not isinstance(scorer, Parallel):
         for batch in batches:
             record(batch, compute(batch))
         return
-    import concurrent.futures  # takes time to import, and a call with one worker needs it not
+    import concurrent.futures  # takes time to import, and a call without workers needs it not
 
     waiting = list(reversed(batches))
-    alone = len(batches) == 1
+    alone = workers == 1 or len(batches) == 1
     running: dict[Future[_Result], _Batch] = {}
     try:
         while waiting or running:

@@ -71,9 +71,10 @@ def test_a_single_batch_is_alone(three: Workers) -> None:
     assert three.alone == [True]
 
 
-def test_one_worker_computes_in_the_calling_thread() -> None:
+def test_without_workers_the_calling_thread_computes() -> None:
     """In the order of the batches, without a pool."""
     workers = Workers(1)
+    workers.workers = 0
     found: list[Any] = []
     compute_all(
         workers, [1, 2, 3], lambda batch: (batch, threading.get_ident()), lambda _, result: found.append(result)

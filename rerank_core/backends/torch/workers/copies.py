@@ -11,7 +11,7 @@ from typing import Any, Literal, TypeVar
 from rerank_core.backends.fork_safety import Lock
 from rerank_core.backends.torch.workers import pool
 from rerank_core.backends.torch.workers.parallel_scorer import ParallelScorer
-from rerank_core.planning.parallel import worker_count
+from rerank_core.planning.parallel import Parallel
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Scorer, Tokens
 
 __all__ = ["CopyState", "ScorerCopies", "Turns"]
@@ -89,13 +89,13 @@ class ScorerCopies:
 
     @property
     def workers(self) -> int:
-        """On the CPU the number of threads of one model, on GPUs the number of copies; 1 where the caller's thread
+        """On the CPU the number of threads of one model, on GPUs the number of copies; 0 where the caller's thread
         must compute."""
         first = self.copies[0]
         if self._on_cpu:
-            return worker_count(first)
+            return first.workers if isinstance(first, Parallel) else 0
         bound = isinstance(first, ParallelScorer) and first.needs_calling_thread
-        return len(self.copies) if pool.may_wait() and not bound else 1
+        return len(self.copies) if pool.may_wait() and not bound else 0
 
     @property
     def token_budget(self) -> int:

@@ -49,11 +49,13 @@ class ParallelScorer:
 
     @property
     def workers(self) -> int:
-        """The number of threads; 1 on a GPU."""
+        """The number of threads; 0 where the calling thread computes: on a GPU, in a thread that must not wait for
+        workers, and where one thread is asked for and the calling thread has no more."""
         on_cpu = next(self.module.parameters()).device.type == "cpu"
-        if not on_cpu or not self._independent or self.needs_calling_thread:
-            return 1
-        return pool.thread_count(self.execution.threads)
+        if not on_cpu or not self._independent or self.needs_calling_thread or not pool.may_wait():
+            return 0
+        threads = pool.thread_count(self.execution.threads)
+        return 0 if threads == torch.get_num_threads() == 1 else threads
 
     def submit(self, work: Callable[[], _T], *, alone: bool) -> Future[_T]:
         return pool.submit(work, self.workers, alone=alone)
@@ -64,5 +66,5 @@ class ParallelScorer:
         error. Each of several workers has half of a single one's."""
         budgets = self.packed_budgets if self.packed else _PADDED_BUDGETS
         best = budgets.get(next(self.module.parameters()).device.type, budgets["cpu"])
-        workers = self.workers
+        workers = max(1, self.workers)
         return int(min(self._ceiling * workers, max(best, best // 2 * workers)))

@@ -222,12 +222,12 @@ def test_a_pickled_reranker_opens_all_copies(folder: Callable[[str], Path]) -> N
 
 
 def test_threads_are_divided_and_one_thread_is_the_callers(folder: Callable[[str], Path]) -> None:
-    """The copies have together the threads of one model; with a single thread the caller computes by turns."""
+    """The copies have together the threads of one model; with a single thread they compute by turns."""
     two = on_two(folder("cross-encoder"))
     one = rerank_core.load(folder("cross-encoder"), device="cpu", threads=2)
     assert (two.scorer.workers, two.scorer.token_budget) == (one.scorer.workers, one.scorer.token_budget) == (2, 2048)
     alone = rerank_core.load(folder("cross-encoder"), device="cpu,cpu", threads=1)
-    assert alone.scorer.workers == 1
+    assert alone.scorer.workers == (1 if torch.get_num_threads() > 1 else 0)
     assert_equal(scores(one), scores(alone))
 
 
