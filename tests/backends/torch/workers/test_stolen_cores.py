@@ -31,19 +31,25 @@ class Machine:
 def test_a_few_switches_are_no_other_work() -> None:
     machine = Machine()
     for _ in range(10):
-        machine.team(0.06, 1)
+        machine.team(0.11, 7)
 
         assert not machine.cores.found
 
 
 def test_many_switches_are_and_the_finding_ends() -> None:
-    """Short calls are judged together; a second later a team is tried again."""
+    """Short calls are judged together, and once is not enough; two seconds later a team is tried again."""
     machine = Machine()
-    machine.team(0.03, 3)
-    assert not machine.cores.found
-    machine.team(0.03, 3)
+    for _ in range(3):
+        machine.team(0.06, 10)
+        assert not machine.cores.found
+    machine.team(0.06, 10)
     assert machine.cores.found
-    machine.now += 1.1
+    machine.now += 2.1
+    assert not machine.cores.found
+    machine.team(0.11, 20)
+    assert machine.cores.found
+    machine.now += 2.1
+    machine.team(0.11, 1)
     assert not machine.cores.found
 
 
