@@ -16,40 +16,38 @@ BUSY = "while True: pass"
 
 
 class Machine:
-    """A clock and a count of switches that a test sets."""
+    """A clock and counts that a test sets."""
 
     def __init__(self) -> None:
-        self.now, self.switches = 0.0, 0
-        self.cores = StolenCores(lambda: self.switches, lambda: self.now)
+        self.now = self.processor = 0.0
+        self.switches = 0
+        self.cores = StolenCores(lambda: self.switches, lambda: self.now, lambda: self.processor)
 
-    def team(self, seconds: float, switches: int) -> None:
+    def team(self, seconds: float, switches: int, cores: float) -> None:
         with self.cores.observe():
             self.now += seconds
+            self.processor += cores * seconds
             self.switches += switches
 
 
-def test_a_few_switches_are_no_other_work() -> None:
+@pytest.mark.parametrize(("switches", "cores"), [(3, 1.9), (3, 1.2), (40, 1.9)], ids=["idle", "waiting", "starting"])
+def test_one_of_the_two_signs_is_no_other_work(switches: int, cores: float) -> None:
+    """A few switches are usual, the threads of a team wait for the calling thread, and their start is restless."""
     machine = Machine()
     for _ in range(10):
-        machine.team(0.11, 7)
+        machine.team(0.11, switches, cores)
 
         assert not machine.cores.found
 
 
-def test_many_switches_are_and_the_finding_ends() -> None:
-    """Short calls are judged together, and once is not enough; two seconds later a team is tried again."""
+def test_switches_and_less_than_two_cores_are_and_the_finding_ends() -> None:
+    """Short calls are judged together; two seconds later a team is tried again."""
     machine = Machine()
-    for _ in range(3):
-        machine.team(0.06, 10)
-        assert not machine.cores.found
-    machine.team(0.06, 10)
-    assert machine.cores.found
-    machine.now += 2.1
+    machine.team(0.06, 10, 1.3)
     assert not machine.cores.found
-    machine.team(0.11, 20)
+    machine.team(0.06, 10, 1.3)
     assert machine.cores.found
     machine.now += 2.1
-    machine.team(0.11, 1)
     assert not machine.cores.found
 
 
