@@ -11,7 +11,9 @@ interpreter's environment.
 
 Memory: the largest resident memory of a fresh process that trains two steps of 32 or of 1,024 queries, with 2,048
 tokens a pass. The 32 queries are those with the longest texts among the 1,024, because the memory of a pass also grows
-with the length of its texts. Results are in benchmarks/results/vector_speed.json; docs/training-results.md shows them.
+with the length of its texts. Each is measured with glibc's own settings, and with
+MALLOC_MMAP_THRESHOLD_=131072, with which glibc returns freed blocks to the system, so that the process does not grow by
+the gaps between blocks. Results are in benchmarks/results/vector_speed.json; docs/training-results.md shows them.
 """
 
 from __future__ import annotations
@@ -19,6 +21,7 @@ from __future__ import annotations
 import argparse
 import gzip
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Sequence
@@ -39,6 +42,8 @@ ENVIRONMENTS = {"ours": None, "pylate-colbert": LATE}
 """The requirements of the engines that do not run in the environment of `PEERS`; None is this interpreter's."""
 BUDGET = 2048
 WIDTH = 128
+ALLOCATORS: dict[str, dict[str, str]] = {"default": {}, "mmap": {"MALLOC_MMAP_THRESHOLD_": "131072"}}
+"""Settings of glibc's allocator, as environment variables."""
 
 Groups = list[tuple[str, list[str]]]
 
@@ -199,7 +204,7 @@ def peak(kind: str, directory: str, file: str) -> None:
 
 
 def memory(batches: Sequence[int], folder: Path, data: Path) -> list[dict[str, Any]]:
-    """A row for each kind and number of queries a step."""
+    """A row for each kind, setting of the allocator and number of queries a step."""
     rows = []
     for cell in CELLS.values():
         directory = checkpoint(folder, cell.kind, data, cell.layers, cell.width)
@@ -209,14 +214,17 @@ def memory(batches: Sequence[int], folder: Path, data: Path) -> list[dict[str, A
             file = folder / f"vector-memory-{batch}.json"
             file.write_text(json.dumps(work_of(groups, batch)), encoding="utf-8")
             command = [sys.executable, __file__, "peak", cell.kind, str(directory), str(file)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            if done.returncode:
-                raise RuntimeError(done.stderr[-2000:])
             tokens = tokens_of(directory, groups)
-            rows.append({"kind": cell.kind, "queries": batch, "tokens": tokens,
-                         "vector_bytes": 4 * (tokens * WIDTH if cell.kind == "colbert" else 3 * batch * cell.width),
-                         **json.loads(done.stdout.splitlines()[-1])})  # fmt: skip
-            print(rows[-1], file=sys.stderr)
+            for allocator, settings in ALLOCATORS.items():
+                done = subprocess.run(
+                    command, capture_output=True, text=True, check=False, env={**os.environ, **settings}
+                )
+                if done.returncode:
+                    raise RuntimeError(done.stderr[-2000:])
+                rows.append({"kind": cell.kind, "queries": batch, "allocator": allocator, "tokens": tokens,
+                             "vector_bytes": 4 * (tokens * WIDTH if cell.kind == "colbert" else 3 * batch * cell.width),
+                             **json.loads(done.stdout.splitlines()[-1])})  # fmt: skip
+                print(rows[-1], file=sys.stderr)
     return rows
 
 

@@ -48,7 +48,14 @@ def test_tables_have_ratios_refusals_and_gaps(tables: ModuleType, tmp_path: Path
         "sentence-transformers-cached": {"error": "its first losses are [1.0]"},
     }
     rows = [
-        {"kind": "embedding", "queries": queries, "tokens": 9000, "vector_bytes": 2**20, "peak": peak * 2**20}
+        {
+            "kind": "embedding",
+            "queries": queries,
+            "allocator": "default",
+            "tokens": 9000,
+            "vector_bytes": 2**20,
+            "peak": peak * 2**20,
+        }
         for queries, peak in ((32, 1000), (1024, 1090))
     ]
     cells = [{"shape": "embedding-6x384", "workload": "wikiqa", "engines": engines}]
@@ -58,4 +65,4 @@ def test_tables_have_ratios_refusals_and_gaps(tables: ModuleType, tmp_path: Path
     assert ("2,100" in plain, plain.endswith("| 2.10 |")) == (True, True)
     assert "its first losses are" in cached
     assert [line.count(tables.NOT_RUN) for line in colbert] == [2, 2]
-    assert "| embedding | 1,024 | 9,000 | 1.0 | 1,090 | 1.09 |" in tables.memory(file)
+    assert "| embedding | 1,024 | 9,000 | 1.0 | 1,090 | 1.09 | not run yet | not run yet |" in tables.memory(file)

@@ -22,6 +22,7 @@ PEERS = {
     },
 }
 QUERIES = (32, 1024)
+ALLOCATORS = ("default", "mmap")
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -44,18 +45,22 @@ def speed(file: Path = RESULTS) -> str:
 
 
 def memory(file: Path = RESULTS) -> str:
-    """A row for each kind and number of queries in a step: the process's largest memory, and that of its vectors."""
-    found = {(row["kind"], row["queries"]): row for row in _read(file).get("memory", [])}
+    """A row for each kind and number of queries in a step: the process's largest memory, by the
+    allocator's settings, and that of its vectors."""
+    found = {(row["kind"], row["queries"], row["allocator"]): row for row in _read(file).get("memory", [])}
     rows = [
-        "| model | queries a step | tokens | vectors, MB | peak, MB | of the smaller step |",
-        "|---|--:|--:|--:|--:|--:|",
+        "| model | queries a step | tokens | vectors, MB | peak, MB | times the smaller | with mmap, MB | times |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for kind, words in KINDS.items():
         for queries in QUERIES:
-            row, least = found.get((kind, queries)), found.get((kind, QUERIES[0]))
-            cells = [NOT_RUN] * 4
-            if row and least:
-                sizes = [f"{row['vector_bytes'] / 2**20:.1f}", f"{row['peak'] / 2**20:,.0f}"]
-                cells = [f"{row['tokens']:,}", *sizes, f"{row['peak'] / least['peak']:.2f}"]
+            row = found.get((kind, queries, "default"))
+            cells = [f"{row['tokens']:,}", f"{row['vector_bytes'] / 2**20:.1f}"] if row else [NOT_RUN] * 2
+            for allocator in ALLOCATORS:
+                row, least = (found.get((kind, number, allocator)) for number in (queries, QUERIES[0]))
+                if row and least:
+                    cells += [f"{row['peak'] / 2**20:,.0f}", f"{row['peak'] / least['peak']:.2f}"]
+                else:
+                    cells += [NOT_RUN] * 2
             rows.append("| " + " | ".join([words, f"{queries:,}", *cells]) + " |")
     return "\n".join(rows)
