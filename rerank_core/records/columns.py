@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from rerank_core.errors import InputError, short
 from rerank_core.records.fields import Record, RowError
 from rerank_core.records.row_formats import FORMATS, KEYS
 
-__all__ = ["Columns", "column_names", "count_known_names"]
+__all__ = ["TRAINING_HEADER", "Columns", "Header", "column_names", "count_known_names"]
 
 _NUMBERS = frozenset({"label", "score"})
 _LISTS = frozenset({"pos", "neg", "docs", "documents", "passages", "answers", "responses", "texts", "prompts"})
@@ -39,6 +39,37 @@ def count_known_names(fields: Sequence[str]) -> int:
     names = [field.strip().casefold() for field in fields]
     known = [name for name in names if _KNOWN_NAME.fullmatch(name)]
     return len(known) if len(known) > 1 and not _QUERIES.isdisjoint(known) else 0
+
+
+@dataclass(frozen=True)
+class Header:
+    """How the first line of a table is recognised.
+
+    Attributes:
+        count: counts the known names among the fields of a line; 0 if the line is not a header.
+        example: a header for error messages.
+    """
+
+    count: Callable[[Sequence[str]], int]
+    example: str
+
+    @classmethod
+    def of(cls, names: Collection[str]) -> Header:
+        """A header that has at least two of the names, in any case.
+
+        >>> Header.of(["id", "text", "title"]).count(["ID", "text", "url"])
+        2
+        """
+        known = {name.casefold() for name in names}
+
+        def count(fields: Sequence[str]) -> int:
+            found = len(known & {field.strip().casefold() for field in fields})
+            return found if found > 1 else 0
+
+        return cls(count, ",".join(names))
+
+
+TRAINING_HEADER = Header(count_known_names, "query,document,label or query,positive,negative")
 
 
 def column_names(fields: Sequence[str], name: str) -> tuple[str, ...]:

@@ -10,7 +10,7 @@ from pathlib import Path, PurePath
 from typing import Any, Literal, TypeAlias
 
 from rerank_core.errors import InputError, short
-from rerank_core.records.columns import Columns, count_known_names
+from rerank_core.records.columns import TRAINING_HEADER, Columns, Header
 from rerank_core.records.fields import Record, RowError
 from rerank_core.records.text.decoding import BYTE_ORDER_MARK, decoded_pieces, encoding_of_source, numbered_lines
 from rerank_core.records.text.json_stream import json_error_reason, json_values
@@ -103,6 +103,7 @@ class FileReader:
         columns: the columns of a table; None for other formats.
         delimiter: delimiter of a table; None for other formats, and for tab-separated values without quoting.
         plain: each record is one line of uncompressed UTF-8, so that a byte offset is enough to read it again.
+        header: how the header of a table is recognised.
     """
 
     path: Path
@@ -112,9 +113,10 @@ class FileReader:
     columns: Columns | None = None
     delimiter: str | None = None
     plain: bool = False
+    header: Header = TRAINING_HEADER
 
     @classmethod
-    def of(cls, path: Path, name: str, encoding: str | None = None) -> FileReader:
+    def of(cls, path: Path, name: str, encoding: str | None = None, header: Header = TRAINING_HEADER) -> FileReader:
         """Detect the format and the encoding of a file.
 
         Raises:
@@ -135,7 +137,7 @@ class FileReader:
             old_mac = b"\n" not in source.head and b"\r" in source.head.rstrip(b"\r\n")
             encoding = encoding_of_source(source, encoding)
         plain = encoding in ("utf-8", "ascii") and not compressed and not old_mac
-        reader = cls(path, name, "jsonl", encoding, plain=plain)
+        reader = cls(path, name, "jsonl", encoding, plain=plain, header=header)
         if named in (None, "jsonl"):
             with open_source(path, name) as source:
                 start = next(
@@ -157,11 +159,11 @@ class FileReader:
     def _as_table(self, *, tabs: bool) -> FileReader:
         delimiters = "\t" if tabs else DELIMITERS
         with self._lines() as numbered:
-            number, line, delimiter, header = first_row(numbered, count_known_names, delimiters)
+            number, line, delimiter, header = first_row(numbered, self.header.count, delimiters)
             if number and not header and delimiter != "\t":
                 raise InputError(
                     f"{self.name}:{number}: the first line is {short(line.strip())}; it must be a header that "
-                    "names the columns, for example query,document,label or query,positive,negative"
+                    f"names the columns, for example {self.header.example}"
                 )
             quoted = delimiter != "\t"
             may_be_quoted = (
@@ -203,7 +205,7 @@ class FileReader:
 
     def _rows(self, numbered: Iterator[tuple[int, str]]) -> Iterator[tuple[int, list[str]]]:
         if self.columns is not None and self.columns.names:
-            first_row(numbered, count_known_names)
+            first_row(numbered, self.header.count)
         if self.delimiter is not None:
             return table_rows(numbered, self.delimiter, self.name)
         return ((number, split_tabs(line)) for number, line in numbered if line.strip())
