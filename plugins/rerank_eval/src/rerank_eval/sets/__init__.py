@@ -1,0 +1,1 @@
+"""Judged sets: files to queries with graded candidates, and the traps in them."""
