@@ -1,0 +1,1 @@
+"""Figures: metrics with intervals, comparisons of models, floors and ceilings, depth, fusion."""
