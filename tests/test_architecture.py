@@ -65,11 +65,13 @@ LAWS: dict[str, list[str]] = {
         "train",
         "cli",
     ],
+    "rerank_eval": ["sets", "runs", "figures", "advice judging thresholds", "report", "compare_models", "cli"],
 }
 FOLDERS = {
     "rerank_core": CORE,
     "rerank_core.backends.torch": CORE / "backends" / "torch",
     "rerank_trainers": TRAINERS,
+    "rerank_eval": ROOT / "plugins" / "rerank_eval" / "src" / "rerank_eval",
 }
 # `__init__` lists public names or loads the folder's parts, and `pytest_plugin` is one line for pytest.
 FREE = {"__init__", "pytest_plugin"}

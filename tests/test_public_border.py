@@ -28,7 +28,8 @@ PUBLIC = {
         layer_options max_length_of model_name_of read_json optional_json read_json_list reading
     """,
     "rerank_core.records": """
-        DocumentFields DocumentFormat LabelScale RowError TrainingRow read_documents read_rows
+        DocumentFields DocumentFormat LabelScale Record RowError TrainingRow expand_paths format_of read_documents
+        read_lines read_records read_rows to_training_row unread_keys
     """,
     "rerank_core.cli.shared": """
         AsJson Device Dtype Encoding LongDocs MaxLength ModelOptions Threads TokenBudget emit_json load_options
