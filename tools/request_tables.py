@@ -36,7 +36,7 @@ def small_requests(file: Path = RESULTS, *, chinese: bool = False) -> str:
     language = "zh" if chinese else "en"
     words = WORDS[language]
     rows = []
-    for cell in _cells(file):
+    for cell in sorted(_cells(file), key=lambda cell: (cell["shape"], DOCUMENTS.get(cell["workload"], 0))):
         count = DOCUMENTS.get(cell["workload"])
         if count is None or "slowdown" not in cell["engines"]["ours"]:
             continue
