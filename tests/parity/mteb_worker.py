@@ -54,6 +54,11 @@ def second(queries: list[dict[str, list[float]]]) -> dict[str, Any]:
     return {"mean": found.map["MAP@1000"], "values": values}
 
 
-for line in sys.stdin:
-    answer = (first if version("mteb").startswith("1.") else second)(json.loads(line)["queries"])
-    print(json.dumps(answer), flush=True)
+def main() -> None:
+    evaluate = first if version("mteb").startswith("1.") else second
+    for line in sys.stdin:
+        print(json.dumps(evaluate(json.loads(line)["queries"])), flush=True)
+
+
+if __name__ == "__main__":
+    main()

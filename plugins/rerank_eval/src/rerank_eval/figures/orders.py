@@ -27,7 +27,7 @@ def scores_of_order(order: Sequence[int]) -> list[float]:
     """
     scores = [0.0] * len(order)
     for rank, position in enumerate(order):
-        scores[position] = -float(rank)
+        scores[position] = float(-rank)
     return scores
 
 
