@@ -84,7 +84,7 @@ class Reranker(Calls):
     def fingerprint(self) -> str:
         """64 hexadecimal digits that identify the model's raw scores: a digest of the spec, of the options that change
         scores, and of the weights. Equal in every process and on every machine and device; it does not depend on the
-        model's name or folder, the activation or the calibration. The first use reads the files, about 1 GB a second.
+        model's name or folder, the activation or the calibration. The first use reads the files whole.
 
         Raises:
             InputError: a scorer of `from_scorer`, whose weights are unknown.

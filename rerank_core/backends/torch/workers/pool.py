@@ -27,8 +27,8 @@ __all__ = ["mark_as_worker", "may_wait", "submit", "thread_count"]
 
 _T = TypeVar("_T")
 
-# A team of two that loses a core to other work takes twice as long or more, one thread always twice as long. Larger
-# teams lose less than they gain.
+# A team of two that loses a core to other work takes twice as long or more, one thread at most twice as long. In
+# place of a larger team one thread would be slower still.
 _PAIR = 2
 
 _HERE = threading.local()
