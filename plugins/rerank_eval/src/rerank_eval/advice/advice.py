@@ -124,6 +124,14 @@ class Advice:
     fusions: tuple[FusionAdvice, ...] = ()
     sentences: tuple[str, ...] = ()
 
+    @property
+    def headline(self) -> str:
+        """The advice in a few words."""
+        if self.choice is None:
+            return "No model can be recommended"
+        headline = "Do not re-rank" if self.kind == "first stage" else f"Use {self.choice}"
+        return headline if self.settled else f"{headline} (not settled)"
+
     def to_json(self) -> dict[str, Any]:
         """The advice as a JSON object."""
         return asdict(self)

@@ -191,9 +191,10 @@ def evaluate_models(
     evaluation = evaluate(sets, runs, metrics, price_per_hour=price_per_hour, seed=seed)
     decisions = decision_flags.decide(evaluation, budget_ms=budget_ms, seed=seed)
     if html is not None:
+        from rerank_eval.advice.advise import advise
         from rerank_eval.report import write_report
 
-        write_report(evaluation, html, advice=decisions.advice.sentences if decisions.advice else ())
+        write_report(evaluation, html, advice=decisions.advice or advise(evaluation, budget_ms=budget_ms))
         note(f"the report is in {html}")
     if as_json:
         emit_json({**to_dict(evaluation), **decisions.to_json()})

@@ -10,10 +10,11 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
+from rerank_eval.advice.advice import Advice
 from rerank_eval.figures.evaluation import Evaluation
 from rerank_eval.report.labels import Labels
 from rerank_eval.report.method import method_of
-from rerank_eval.report.overview import overall_of
+from rerank_eval.report.overview import overview_of
 from rerank_eval.report.sections import Section
 from rerank_eval.report.sentences import headline, sentences
 from rerank_eval.report.visible import language, visible
@@ -27,14 +28,12 @@ if TYPE_CHECKING:
 __all__ = ["page_of"]
 
 
-def page_of(
-    evaluation: Evaluation, sections: Sequence[Section], labels: Labels, shown: int, advice: Sequence[str] = ()
-) -> str:
+def page_of(evaluation: Evaluation, sections: Sequence[Section], labels: Labels, shown: int, advice: Advice) -> str:
     """The HTML.
 
     Args:
         shown: queries of each list that are shown with texts, at most.
-        advice: sentences of an advice, in a section of their own.
+        advice: what the page begins with.
     """
     style, script = _file("style.css"), _file("script.js")
     return (
@@ -43,7 +42,7 @@ def page_of(
         .render(
             sections=sections,
             labels=labels,
-            overall=overall_of(evaluation, sections),
+            overview=overview_of(evaluation, sections) if len(sections) > 1 else None,
             method=method_of(evaluation),
             shown=shown,
             advice=advice,

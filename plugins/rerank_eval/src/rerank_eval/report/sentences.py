@@ -1,4 +1,4 @@
-"""The answer of a set in plain words."""
+"""What one set shows, in plain words. Which model to use is said by the advice alone, over all sets."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ def headline(found: Answer) -> str:
         return "No model was evaluated on this set."
     stage = found.first_stage
     if stage is not None and found.gain is not None and found.gain.difference.mean <= 0:
-        return f"No model is better than the first stage; of the models, {found.leader.name} has the highest mean."
+        return f"No model has a higher mean than the first stage; {found.leader.name} has the highest of the models."
     if found.runner_up is None:
         return f"{found.leader.name} is the only model."
-    if found.settled:
-        return f"{found.leader.name} is the best model here."
+    if not found.open:
+        return f"{found.leader.name} is better than every other model."
     if len(found.open) == 1:
-        return f"{found.leader.name} leads, but {found.open[0].name} may be as good."
-    return f"{found.leader.name} leads, but {len(found.open)} other models may be as good."
+        return f"{found.leader.name} has the highest mean; {found.open[0].name} may be as good."
+    return f"{found.leader.name} has the highest mean; {len(found.open)} other models may be as good."
 
 
 def sentences(found: Answer, metric: str) -> list[str]:
@@ -34,7 +34,7 @@ def sentences(found: Answer, metric: str) -> list[str]:
     said = [f"Its mean {metric} is {value(quality.mean)} {bounds(quality)}{_latency(leader)}."]
     if found.runner_up is not None:
         said.append(_lead(found.lead, found.runner_up, metric))
-        said.append(_settled(found))
+        said.append(_told_apart(found))
     if found.fastest is not None and found.fastest is not leader and found.fastest.speed:
         said.append(
             f"Of the models that may be the best, {found.fastest.name} is the fastest: "
@@ -62,14 +62,14 @@ def _lead(lead: Comparison | None, second: Row, metric: str) -> str:
     )
 
 
-def _settled(found: Answer) -> str:
-    if found.settled:
-        return "This is settled: its lead over every other model is larger than chance explains."
+def _told_apart(found: Answer) -> str:
+    if not found.open:
+        return "Its lead over every other model is larger than chance explains."
     names = _listed([row.name for row in found.open])
-    said = f"This is not settled: these queries do not tell it apart from {names}."
+    said = f"These queries do not tell it apart from {names}."
     if found.lead is not None and found.runner_up in found.open and found.lead.more_queries:
         more = count(float(f"{found.lead.more_queries:.2g}"))
-        said += f" About {more} more queries like these would settle a lead as large as that over the next."
+        said += f" About {more} more queries like these would show a lead as large as that over the next."
     return said
 
 
@@ -79,14 +79,14 @@ def _gain(found: Answer, metric: str) -> str:
         return "The set has no first stage, so nothing shows what reranking gains."
     if found.gain is None:
         return f"In {metric}, {_stage(stage)} has {value(stage.figures[metric].mean)}; the two were not compared."
-    difference, settled = found.gain.difference, found.gain.p_corrected < 0.05
+    difference, shown = found.gain.difference, found.gain.p_corrected < 0.05
     numbers = f"{plus(difference.mean)} {bounds(difference, signed=True)} against {_stage(stage)}"
     has = f"which has {value(stage.figures[metric].mean)}"
-    if difference.mean > 0 and settled:
+    if difference.mean > 0 and shown:
         return f"Reranking helps: {numbers}, {has}."
-    if difference.mean < 0 and settled:
+    if difference.mean < 0 and shown:
         return f"Reranking does harm: {numbers}, {has}."
-    return f"It is not settled that reranking {'helps' if difference.mean > 0 else 'does harm'}: {numbers}, {has}."
+    return f"It is not shown that reranking {'helps' if difference.mean > 0 else 'does harm'}: {numbers}, {has}."
 
 
 def _stage(stage: Row) -> str:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 
 from rerank_core import InputError, MissingDependencyError
+from rerank_eval.advice.advice import Advice
 from rerank_eval.figures.evaluation import Evaluation
 
 __all__ = ["MOST_BYTES", "write_report"]
@@ -15,13 +15,13 @@ __all__ = ["MOST_BYTES", "write_report"]
 MOST_BYTES = 6_000_000
 
 
-def write_report(evaluation: Evaluation, path: str | Path, *, advice: Sequence[str] = ()) -> None:
+def write_report(evaluation: Evaluation, path: str | Path, *, advice: Advice | None = None) -> None:
     """Write the report: one HTML file, at most 6 MB, that loads nothing from anywhere.
 
     Queries are shown with their texts, the most telling ones first, as many as fit; the report says how many.
 
     Args:
-        advice: `Advice.sentences`, which are shown after the answer.
+        advice: what the page begins with; by default `advise` makes it, without a limit of latency.
 
     Raises:
         InputError: even without texts it would be larger: too many sets and models for one report.
@@ -36,12 +36,14 @@ def write_report(evaluation: Evaluation, path: str | Path, *, advice: Sequence[s
         raise MissingDependencyError(
             f"the report needs {error.name}, which is not installed: pip install rerank-eval"
         ) from error
+    from rerank_eval.advice.advise import advise
     from rerank_eval.report.labels import Labels
     from rerank_eval.report.page import page_of
     from rerank_eval.report.sections import MOST_QUERIES, Section
 
     labels = Labels(evaluation.models)
     sections = [Section(evaluation, judged, number, labels) for number, judged in enumerate(evaluation.sets, start=1)]
+    advice = advise(evaluation) if advice is None else advice
     shown = MOST_QUERIES
     while True:
         page = page_of(evaluation, sections, labels, shown, advice).encode()

@@ -1,4 +1,4 @@
-"""The answer of one set: which model leads, by how much, whether that is settled, and at what latency."""
+"""The answer of one set: which model leads, by how much, which others may be as good, and at what latency."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class Answer:
         leader: the model with the highest mean; None where no model has figures.
         runner_up: the next model; None where there is one model only.
         lead: leader minus runner-up; None where they were not compared.
-        open: models whose difference from the leader is not settled: p, corrected for all pairs, is 0.05 or more, or
+        open: models that may be as good as the leader: p, corrected for all pairs, is 0.05 or more, or
             they were not compared. Best first.
         fastest: of the leader and the open models, the one with the lowest median latency; None without latencies.
         first_stage: the row that models must improve on; None where the set has none.
@@ -34,11 +34,6 @@ class Answer:
     fastest: Row | None
     first_stage: Row | None
     gain: Comparison | None
-
-    @property
-    def settled(self) -> bool:
-        """Whether the leader differs from every other model."""
-        return self.leader is not None and not self.open
 
 
 def answer(evaluation: Evaluation, name: str) -> Answer:
