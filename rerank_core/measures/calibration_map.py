@@ -89,6 +89,29 @@ class CalibrationMap:
             raise InputError("an isotonic calibration has points and no scale, so it cannot be written as a logit")
         return self.scale * score + self.offset
 
+    def score_from(self, probability: float) -> float | None:
+        """The lowest score from which on the probability is this or more: -inf where every score has it, None where no
+        score has.
+
+        >>> CalibrationMap("platt", scale=2.0, offset=-1.0).score_from(0.5)
+        0.5
+        >>> CalibrationMap("isotonic", points=((0.0, 0.1), (2.0, 0.9))).score_from(0.95) is None
+        True
+
+        Raises:
+            InputError: the probability is not above 0 and below 1.
+        """
+        if not 0 < probability < 1:
+            raise InputError(f"the probability is {probability!r}; it must be above 0 and below 1")
+        if self.method != "isotonic":
+            return (math.log(probability / (1 - probability)) - self.offset) / self.scale
+        at = next((at for at, point in enumerate(self.points) if point[1] >= probability), None)
+        if at is None or at == 0:
+            return None if at is None else -math.inf
+        (left, low), (right, high) = self.points[at - 1 : at + 1]
+        share = (probability - low) / (high - low)
+        return left * (1 - share) + right * share
+
     def to_json(self) -> dict[str, Any]:
         """The map as a JSON object, with the values that its method uses.
 

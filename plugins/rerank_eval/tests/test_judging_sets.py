@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from helpers.grading_server import KEY, GradingServer, grading_server
-from rerank_core import InputError, Reranker, RerankError
+from rerank_core import InputError, ModelOption, Reranker, RerankError, write_calibration
+from rerank_core.measures import CalibrationMap
 from rerank_core.testing import FakeListRanker, fake_spec
 from rerank_eval.judging.endpoint_judge import EndpointJudge
 from rerank_eval.judging.judge import Pair, Verdict
@@ -234,6 +235,54 @@ def test_a_reranker_judges_by_its_scores(space: str, tmp_path: Path, kept: KeptV
     # The raw scores were kept with the labelled set.
     assert found.facts.kept == found.facts.pairs == 12 * 5
     assert gains(found.set)[0] == {"0": 0.0, "1": 0.0, "2": 1.0, "3": 1.0, "7": 1.0, **dict.fromkeys("456")}
+
+
+@pytest.mark.parametrize("labels", [False, True])
+def test_a_calibrated_reranker_judges_by_its_probability(labels: bool, tmp_path: Path, kept: KeptVerdicts) -> None:
+    """Two shared words, a score of 0.5, have a probability below a half; also where labels say otherwise."""
+    spec = fake_spec("shared", score_space="cosine")
+    path = write_calibration(
+        tmp_path / "shared.json", Reranker.from_scorer(Shared(), spec), CalibrationMap("platt", 2.0, -2.0)
+    )
+    judge = ModelJudge(Reranker.from_scorer(Shared(), spec, calibration=path), "shared")
+    found = scored(animals(tmp_path, labels=labels), judge, kept)
+    assert (found.facts.cut, found.facts.cut_from) == (1.0, "a calibrated probability of 0.5")
+    assert {text: gain for text, gain in gains(found.set)[0].items() if gain} == {"3": 1.0, "7": 1.0}
+    calibrated = fake_spec("shared", calibrated={"method": "platt"})
+    published = ModelJudge(Reranker.from_scorer(Shared(), calibrated), "shared")
+    assert (published.cut, published.is_calibrated) == (0.0, True)
+
+
+def test_a_calibration_that_calls_nothing_relevant_is_no_judge(tmp_path: Path) -> None:
+    plain, never = Reranker.from_scorer(Shared(), fake_spec("shared")), CalibrationMap("isotonic", points=((0.0, 0.4),))
+    path = write_calibration(tmp_path / "shared.json", plain, never)
+    with pytest.raises(InputError, match=r"gives none of the scores of 'shared' a probability of 0\.5"):
+        ModelJudge(Reranker.from_scorer(Shared(), fake_spec("shared"), calibration=path), "shared")
+
+
+class Instructed:
+    """A `TextScorer` that scores by its instruction."""
+
+    def __init__(self) -> None:
+        self.instruction: object = None
+
+    def configured(self, options: Mapping[str, object]) -> Instructed:
+        made = Instructed()
+        made.instruction = options["instruction"]
+        return made
+
+    def identity(self) -> Mapping[str, str]:
+        return {"of": "this test"}
+
+    def score(self, query: str, docs: Sequence[str]) -> list[float]:
+        return [float(doc == self.instruction) for doc in docs]
+
+
+def test_a_judge_gets_the_instruction_of_the_query() -> None:
+    spec = fake_spec("told", options=(ModelOption("instruction", "str", "the task", when="call"),))
+    judge = ModelJudge(Reranker.from_scorer(Instructed(), spec), "told")
+    pairs = [Pair("q", "a", "a"), Pair("q", "b", "a"), Pair("q", "b", "b"), Pair("q", "b")]
+    assert [verdict.value for _, verdict in judge.verdicts(pairs)] == [1.0, 0.0, 1.0, 0.0]
 
 
 def test_a_text_that_a_reranker_cannot_score_is_one_failure(tmp_path: Path, kept: KeptVerdicts) -> None:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -145,3 +149,24 @@ def test_a_model_with_weights_is_warmed_up_and_counted(make_set: MakeSet, tmp_pa
     assert one.facts.load_seconds is not None
     assert one.options == {"max_length": 16, "longdoc": "firstp"}
     assert all(query.tokens for query in one.queries)
+
+
+def test_a_process_stops_within_a_query_when_its_parent_is_killed(toys: Path) -> None:
+    """Its input ends while it serves a request."""
+    start = [sys.executable, "-c", "from rerank_eval.runs.worker import main; main()"]
+    requests = [
+        {"source": "toy-words", "options": {"delay": 60.0}},
+        {"id": "q", "query": "a", "documents": ["a"], "instruction": None},
+    ]
+    with subprocess.Popen(start, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        for request in requests:
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+            if "source" in request:
+                assert json.loads(process.stdout.readline())["event"] == "loaded"
+        process.stdin.close()
+        closed = time.monotonic()
+        assert process.wait(30) == 1
+        assert time.monotonic() - closed < 20

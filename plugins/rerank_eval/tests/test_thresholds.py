@@ -21,7 +21,7 @@ from rerank_eval.figures.evaluate import evaluate
 from rerank_eval.figures.evaluation import Evaluation
 from rerank_eval.runs.model_run import ModelRun, QueryRun, RunFacts
 from rerank_eval.sets.judged_set import Candidate, JudgedQuery, JudgedSet
-from rerank_eval.thresholds.calibrate import calibrate, write
+from rerank_eval.thresholds.calibrate import calibrate, check_can_calibrate, write
 from rerank_eval.thresholds.cuts import Target, cuts_of, parse_target
 
 
@@ -235,6 +235,30 @@ def test_wrong_use_is_refused_before_models_run(calibrated: Path) -> None:
         result = command(calibrated, *arguments)
         assert result.exit_code == 1
         assert message in result.stderr
+
+
+def test_a_model_without_a_calibration_is_refused_before_it_ranks(toys: Path, calibrated: Path) -> None:
+    log = calibrated / "log"
+    for _ in range(2):  # the second time it is known without loading it
+        result = command(calibrated, "-m", f"toy-lists,log={log}", "--calibrate", str(calibrated / "x.json"))
+        assert result.exit_code == 1
+        assert "is listwise or a cascade" in result.stderr
+        assert "repeat the command" not in result.stderr
+    assert not log.exists()
+
+
+def test_what_cannot_be_calibrated_is_said() -> None:
+    judged = evaluation_of(queries=3).sets
+    told = [replace(one, queries=tuple(replace(query, instruction="find") for query in one.queries)) for one in judged]
+    check_can_calibrate("m", RunFacts(instructed=True), judged)
+    check_can_calibrate("m", RunFacts(), told)
+    for facts, sets, message in (
+        (RunFacts(calibrated=True), judged, "the weights of 'm' hold a calibration already"),
+        (RunFacts(instructed=True), told, "the queries have instructions, which 'm' follows"),
+        (RunFacts(score_space="rank"), judged, "'m' is listwise or a cascade"),
+    ):
+        with pytest.raises(InputError, match=message):
+            check_can_calibrate("m", facts, sets)
 
 
 def test_a_model_that_changed_is_refused(calibrated: Path) -> None:

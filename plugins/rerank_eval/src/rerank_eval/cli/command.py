@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -184,7 +185,8 @@ def evaluate_models(
     if not label_flags.has_judge:
         _say_notes(sets)
     with live(choices, sets, str(results)) as watcher:
-        runs = run_models(choices, sets, results=results, budget_ms=budget_ms, watcher=watcher)
+        check = partial(decision_flags.check, sets=sets)
+        runs = run_models(choices, sets, results=results, budget_ms=budget_ms, check=check, watcher=watcher)
     if label_flags.has_judge:
         sets, runs = label_flags.after_runs(sets, runs, metrics[0], results)
         _say_notes(sets)

@@ -11,6 +11,8 @@ from rerank_core import InputError
 from rerank_core.cli.shared import note, show, table
 from rerank_eval.figures.evaluation import Evaluation
 from rerank_eval.runs.model_choice import ModelChoice
+from rerank_eval.runs.model_run import RunFacts
+from rerank_eval.sets.judged_set import JudgedSet
 
 if TYPE_CHECKING:
     from rerank_core.measures import Interval
@@ -47,6 +49,17 @@ class DecisionFlags:
             )
         if not self.calibrate.absolute().parent.is_dir() or self.calibrate.is_dir():
             raise InputError(f"--calibrate is {str(self.calibrate)!r}; it must be a file in a folder that exists")
+
+    def check(self, facts: RunFacts, sets: Sequence[JudgedSet]) -> None:
+        """Refuse a model that cannot be calibrated, before it ranks.
+
+        Raises:
+            InputError: see `thresholds.calibrate.check_can_calibrate`.
+        """
+        if self.calibrate is not None:
+            from rerank_eval.thresholds.calibrate import check_can_calibrate
+
+            check_can_calibrate(self.choices[0].label, facts, sets)
 
     def decide(self, evaluation: Evaluation, *, budget_ms: float | None, seed: int) -> Decisions:
         """Compute what was asked for, and write the file of the calibration.

@@ -21,13 +21,14 @@ class Live:
         self._display, self._total = display, total
         self._task = None if display is None else display.add_task("loading", total=total)
         self._said: set[tuple[str, str]] = set()
-        self.kept = 0
+        self.kept = self.done = 0
 
     def loading(self, model: str) -> None:
         self._show(f"loading {model}")
 
     def ranked(self, model: str, judged: str, *, kept: bool) -> None:
         self.kept += kept
+        self.done += 1
         # A kept query takes no time: it shortens the rest instead of speeding the bar up.
         self._total -= kept
         self._show(f"{model} · {judged}", advance=not kept)
@@ -51,12 +52,14 @@ class Live:
 def live(choices: Sequence[ModelChoice], sets: Sequence[JudgedSet], results: str) -> Iterator[Live]:
     """Watch a run; a bar is drawn where stderr is a terminal. After an interruption a note says how to go on."""
     total = len(choices) * sum(len(judged.queries) for judged in sets)
+    watcher = Live(total)
     try:
         with _display() as display:
             watcher = Live(total, display)
             yield watcher
     except BaseException:
-        note(f"every ranking so far is kept in {results}; repeat the command to go on from there")
+        if watcher.done:
+            note(f"every ranking so far is kept in {results}; repeat the command to go on from there")
         raise
     if watcher.kept:
         note(f"{watcher.kept} rankings were in {results} already, and were not computed again")

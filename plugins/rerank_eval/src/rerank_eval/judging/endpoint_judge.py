@@ -49,6 +49,7 @@ class EndpointJudge:
     retries: int = 3
     is_graded: bool = field(default=True, init=False)
     cut: float | None = field(default=None, init=False)
+    is_calibrated: bool = field(default=False, init=False)
     name: str = field(init=False)
     identity: str = field(init=False)
 

@@ -43,12 +43,14 @@ class Judge(Protocol):
         identity: what the verdicts depend on beside the pair; kept verdicts are found by it.
         is_graded: whether values are grades from 0 to 3; otherwise they are raw scores.
         cut: of raw scores: that from which a document is relevant, where the model knows it.
+        is_calibrated: whether the cut is that of a calibration, which is better than one fitted to few labels.
     """
 
     name: str
     identity: str
     is_graded: bool
     cut: float | None
+    is_calibrated: bool
 
     def verdicts(self, pairs: Sequence[Pair]) -> Iterator[tuple[int, Verdict]]:
         """Yield ``(position, verdict)`` of each pair, in any order, each when it is there.

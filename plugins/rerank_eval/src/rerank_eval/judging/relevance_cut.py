@@ -42,12 +42,15 @@ def grades_of_scores(
 ) -> ScoredPairs:
     """Labels of pairs by their scores.
 
-    Where enough pairs have hand-made labels, the cut is a probability of 0.5 after Platt's fit; otherwise the model's
-    own probability of 0.5.
+    The cut is a probability of 0.5: of the judge's calibration, or else after Platt's fit to the hand-made labels where
+    they are enough, or else of the model itself.
 
     Raises:
         InputError: there are few labels, and the model's scores are no probability.
     """
+    if judge.is_calibrated and judge.cut is not None:
+        grades = _graded(scores, judge.cut)
+        return ScoredPairs(grades, grades, judge.cut, "a calibrated probability of 0.5")
     given = [label for label in labels.values() if label is not None]
     top = max(given, default=1.0) or 1.0
     relevant = {place: label >= top / 2 for place, label in labels.items() if label is not None and place in scores}

@@ -37,6 +37,8 @@ def facts_of(reranker: Reranker, load_seconds: float) -> RunFacts:
         machine=_machine(device or ""),
         versions=_versions(reranker.spec.scorer),
         score_space=spaces[cascades or (hasattr(scorer, "rank") and not isinstance(scorer, Scorer))],
+        calibrated=bool(reranker.spec.calibrated),
+        instructed=any(option.name == "instruction" for option in reranker.spec.options),
     )
 
 

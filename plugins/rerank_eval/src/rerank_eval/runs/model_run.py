@@ -68,6 +68,8 @@ class RunFacts:
         machine: the processor and, where the model ran there, the GPU.
         versions: versions of rerank-core, the model's plugin, torch and transformers.
         score_space: kind of the raw scores, such as ``logit`` or ``rank``.
+        calibrated: whether the weights hold a calibration.
+        instructed: whether the model follows the instruction of a query.
     """
 
     parameters: int | None = None
@@ -79,6 +81,8 @@ class RunFacts:
     machine: str | None = None
     versions: Mapping[str, str] = field(default_factory=dict)
     score_space: str = "logit"
+    calibrated: bool = False
+    instructed: bool = False
 
     def to_json(self) -> dict[str, Any]:
         """The facts as a JSON object."""

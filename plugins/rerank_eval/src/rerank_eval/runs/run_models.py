@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from statistics import median
@@ -14,7 +14,7 @@ from rerank_eval.runs.kept_results import KeptResults
 from rerank_eval.runs.known_models import KnownModels
 from rerank_eval.runs.model_choice import ModelChoice
 from rerank_eval.runs.model_process import CrashError, Loaded, LoadError, ModelProcess
-from rerank_eval.runs.model_run import ModelRun, QueryRun, Stopped
+from rerank_eval.runs.model_run import ModelRun, QueryRun, RunFacts, Stopped
 from rerank_eval.sets.judged_set import JudgedQuery, JudgedSet
 
 __all__ = ["Silent", "Watcher", "run_models"]
@@ -55,6 +55,7 @@ def run_models(
     *,
     results: Path,
     budget_ms: float | None = None,
+    check: Callable[[RunFacts], None] | None = None,
     watcher: Watcher,
 ) -> list[ModelRun]:
     """Run each model in a process of its own over all sets, and keep each ranking when it is there.
@@ -64,6 +65,7 @@ def run_models(
     Args:
         results: the folder of kept results. Rankings in it are not computed again.
         budget_ms: a model that is clearly slower is dropped from a set after a few queries.
+        check: is called with the facts of each model before it ranks; what it raises ends the run.
 
     Returns:
         for each model a run of each set, in the order of the arguments.
@@ -75,7 +77,10 @@ def run_models(
     known = KnownModels(results)
     runs: list[ModelRun] = []
     for choice in choices:
-        found = _kept_runs(choice, sets, known, results, budget_ms)
+        loaded = known.get(choice)
+        if loaded is not None and check is not None:
+            check(loaded.facts)
+        found = None if loaded is None else _kept_runs(choice, loaded, sets, results, budget_ms)
         if found is not None:
             _tell(watcher, sets, found)
             runs += found
@@ -93,6 +98,8 @@ def run_models(
         with process:
             try:
                 known.add(choice, process.loaded)
+                if check is not None:
+                    check(process.loaded.facts)
                 kept = KeptResults(results, choice.label, process.loaded)
                 runs += _OneModel(choice, process.loaded, process, kept, budget_ms, watcher).over(sets)
             finally:
@@ -102,12 +109,9 @@ def run_models(
 
 
 def _kept_runs(
-    choice: ModelChoice, sets: Sequence[JudgedSet], known: KnownModels, results: Path, budget_ms: float | None
+    choice: ModelChoice, loaded: Loaded, sets: Sequence[JudgedSet], results: Path, budget_ms: float | None
 ) -> list[ModelRun] | None:
-    """The runs of a model that need not be loaded; None where it has to rank a query, or may have changed."""
-    loaded = known.get(choice)
-    if loaded is None:
-        return None
+    """The runs of a model that need not be loaded; None where it has to rank a query."""
     kept = KeptResults(results, choice.label, loaded)
     try:
         return _OneModel(choice, loaded, None, kept, budget_ms, Silent()).over(sets)

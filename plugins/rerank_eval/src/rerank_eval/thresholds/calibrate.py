@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -20,9 +20,11 @@ from rerank_core.measures import (
     temperature,
 )
 from rerank_eval.figures.evaluation import Evaluation
-from rerank_eval.thresholds.labelled_scores import check_has_scores, labelled_scores, run_of
+from rerank_eval.runs.model_run import RunFacts
+from rerank_eval.sets.judged_set import JudgedSet
+from rerank_eval.thresholds.labelled_scores import check_has_scores, check_space, labelled_scores, run_of
 
-__all__ = ["Calibrated", "calibrate", "write"]
+__all__ = ["Calibrated", "calibrate", "check_can_calibrate", "write"]
 
 _FITS: dict[str, Callable[[Scored], CalibrationMap]] = {
     "platt": platt,
@@ -47,7 +49,6 @@ class Calibrated:
         before: of the sigmoid of the raw scores (of the scores themselves where they are probabilities).
         after: for each method, cross-validated over queries; the chosen one has the lowest expected calibration error
             (ECE). A method that cannot be fitted is in ``refused`` with the reason.
-        instructed: whether queries have instructions, which change the scores of a model that follows them.
         fitted: facts for the file: numbers of queries and documents, digests of the sets, errors.
     """
 
@@ -57,7 +58,6 @@ class Calibrated:
     before: Reliability
     after: dict[str, Reliability]
     refused: dict[str, str]
-    instructed: bool
     fitted: dict[str, Any]
 
     def to_json(self) -> dict[str, Any]:
@@ -80,6 +80,7 @@ def calibrate(evaluation: Evaluation, model: str, *, seed: int = 0) -> Calibrate
     for judged in evaluation.sets:
         run = run_of(evaluation, judged, model)
         check_has_scores(run)
+        check_can_calibrate(model, run.facts, [judged])
         runs.append(run)
         queries += labelled_scores(judged, run)
     documents = [one for query in queries for one in query]
@@ -116,8 +117,27 @@ def calibrate(evaluation: Evaluation, model: str, *, seed: int = 0) -> Calibrate
         "brier_cross_validated": {name: one.brier for name, one in after.items()},
         "seed": seed,
     }
-    instructed = any(query.instruction is not None for judged in evaluation.sets for query in judged.queries)
-    return Calibrated(model, runs[0].fingerprint, _FITS[method](documents), before, after, refused, instructed, fitted)
+    return Calibrated(model, runs[0].fingerprint, _FITS[method](documents), before, after, refused, fitted)
+
+
+def check_can_calibrate(model: str, facts: RunFacts, sets: Iterable[JudgedSet]) -> None:
+    """Refuse a model whose scores of these sets cannot be calibrated, before it ranks them.
+
+    Raises:
+        InputError: a listwise model, a cascade, a model whose weights hold a calibration, or queries with instructions
+            that the model follows, since a calibration holds for the one instruction of `load`.
+    """
+    check_space(model, facts)
+    if facts.calibrated:
+        raise InputError(
+            f"the weights of {model!r} hold a calibration already: activation='probability' shows its probabilities. "
+            "Leave --calibrate out; to calibrate on other data, publish the model again without publish.calibrate"
+        )
+    if facts.instructed and any(query.instruction is not None for judged in sets for query in judged.queries):
+        raise InputError(
+            f"the queries have instructions, which {model!r} follows, and a calibration holds for the instruction of "
+            "`load` alone; leave them out of the data and give --option instruction=TEXT"
+        )
 
 
 def write(path: str | os.PathLike[str], calibrated: Calibrated, reranker: Reranker) -> None:
@@ -127,15 +147,9 @@ def write(path: str | os.PathLike[str], calibrated: Calibrated, reranker: Rerank
         reranker: the model, loaded as it was for the evaluation.
 
     Raises:
-        InputError: another model than the one that was evaluated, such as a folder that changed meanwhile; one that
-            was given instructions of the data, with which a calibration cannot be used; or one whose scores cannot be
-            calibrated (`write_calibration`).
+        InputError: another model than the one that was evaluated, such as a folder that changed meanwhile; or one whose
+            scores cannot be calibrated (`write_calibration`).
     """
-    if calibrated.instructed and any(option.name == "instruction" for option in reranker.spec.options):
-        raise InputError(
-            f"the queries have instructions, which {calibrated.model!r} follows, and a calibration holds for the "
-            "instruction of `load` alone; leave them out of the data and give --option instruction=TEXT"
-        )
     if reranker.fingerprint != calibrated.fingerprint:
         raise InputError(
             f"{calibrated.model!r} has the fingerprint {reranker.fingerprint[:12]!r} now, and its scores were computed "

@@ -7,10 +7,10 @@ import math
 from rerank_core import InputError
 from rerank_core.measures import Scored
 from rerank_eval.figures.evaluation import Evaluation
-from rerank_eval.runs.model_run import ModelRun
+from rerank_eval.runs.model_run import ModelRun, RunFacts
 from rerank_eval.sets.judged_set import JudgedSet
 
-__all__ = ["check_has_scores", "labelled_scores", "run_of"]
+__all__ = ["check_has_scores", "check_space", "labelled_scores", "run_of"]
 
 
 def labelled_scores(judged: JudgedSet, run: ModelRun) -> list[Scored]:
@@ -33,9 +33,18 @@ def check_has_scores(run: ModelRun) -> None:
     """
     if run.stopped is not None:
         raise InputError(f"{run.model!r} has no scores: {run.reason}")
-    if run.facts.score_space == "rank":
+    check_space(run.model, run.facts)
+
+
+def check_space(model: str, facts: RunFacts) -> None:
+    """Refuse a model whose numbers cannot be compared between queries.
+
+    Raises:
+        InputError: a listwise model or a cascade.
+    """
+    if facts.score_space == "rank":
         raise InputError(
-            f"{run.model!r} is listwise or a cascade: it orders the documents of a query, and its numbers cannot be "
+            f"{model!r} is listwise or a cascade: it orders the documents of a query, and its numbers cannot be "
             "compared between queries. Take a model with scores, or leave the cascade out"
         )
 
