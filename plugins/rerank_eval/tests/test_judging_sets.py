@@ -11,11 +11,10 @@ from pathlib import Path
 import pytest
 
 from helpers.grading_server import KEY, GradingServer, grading_server
-from rerank_core import InputError, ModelOption, Reranker, RerankError, write_calibration
-from rerank_core.measures import CalibrationMap
-from rerank_core.testing import FakeListRanker, fake_spec
+from rerank_core import InputError, Reranker, RerankError
+from rerank_core.testing import fake_spec
 from rerank_eval.judging.endpoint_judge import EndpointJudge
-from rerank_eval.judging.judge import Pair, Verdict
+from rerank_eval.judging.judge import Verdict
 from rerank_eval.judging.judge_set import Judgement, judge_set
 from rerank_eval.judging.kept_verdicts import KeptVerdicts
 from rerank_eval.judging.model_judge import ModelJudge
@@ -237,75 +236,12 @@ def test_a_reranker_judges_by_its_scores(space: str, tmp_path: Path, kept: KeptV
     assert gains(found.set)[0] == {"0": 0.0, "1": 0.0, "2": 1.0, "3": 1.0, "7": 1.0, **dict.fromkeys("456")}
 
 
-@pytest.mark.parametrize("labels", [False, True])
-def test_a_calibrated_reranker_judges_by_its_probability(labels: bool, tmp_path: Path, kept: KeptVerdicts) -> None:
-    """Two shared words, a score of 0.5, have a probability below a half; also where labels say otherwise."""
-    spec = fake_spec("shared", score_space="cosine")
-    path = write_calibration(
-        tmp_path / "shared.json", Reranker.from_scorer(Shared(), spec), CalibrationMap("platt", 2.0, -2.0)
-    )
-    judge = ModelJudge(Reranker.from_scorer(Shared(), spec, calibration=path), "shared")
-    found = scored(animals(tmp_path, labels=labels), judge, kept)
-    assert (found.facts.cut, found.facts.cut_from) == (1.0, "a calibrated probability of 0.5")
-    assert {text: gain for text, gain in gains(found.set)[0].items() if gain} == {"3": 1.0, "7": 1.0}
-    calibrated = fake_spec("shared", calibrated={"method": "platt"})
-    published = ModelJudge(Reranker.from_scorer(Shared(), calibrated), "shared")
-    assert (published.cut, published.is_calibrated) == (0.0, True)
-
-
-def test_a_calibration_that_calls_nothing_relevant_is_no_judge(tmp_path: Path) -> None:
-    plain, never = Reranker.from_scorer(Shared(), fake_spec("shared")), CalibrationMap("isotonic", points=((0.0, 0.4),))
-    path = write_calibration(tmp_path / "shared.json", plain, never)
-    with pytest.raises(InputError, match=r"gives none of the scores of 'shared' a probability of 0\.5"):
-        ModelJudge(Reranker.from_scorer(Shared(), fake_spec("shared"), calibration=path), "shared")
-
-
-class Instructed:
-    """A `TextScorer` that scores by its instruction."""
-
-    def __init__(self) -> None:
-        self.instruction: object = None
-
-    def configured(self, options: Mapping[str, object]) -> Instructed:
-        made = Instructed()
-        made.instruction = options["instruction"]
-        return made
-
-    def identity(self) -> Mapping[str, str]:
-        return {"of": "this test"}
-
-    def score(self, query: str, docs: Sequence[str]) -> list[float]:
-        return [float(doc == self.instruction) for doc in docs]
-
-
-def test_a_judge_gets_the_instruction_of_the_query() -> None:
-    spec = fake_spec("told", options=(ModelOption("instruction", "str", "the task", when="call"),))
-    judge = ModelJudge(Reranker.from_scorer(Instructed(), spec), "told")
-    pairs = [Pair("q", "a", "a"), Pair("q", "b", "a"), Pair("q", "b", "b"), Pair("q", "b")]
-    assert [verdict.value for _, verdict in judge.verdicts(pairs)] == [1.0, 0.0, 1.0, 0.0]
-
-
-def test_a_text_that_a_reranker_cannot_score_is_one_failure(tmp_path: Path, kept: KeptVerdicts) -> None:
-    judge = ModelJudge(Reranker.from_scorer(Shared(), fake_spec("shared")), "shared")
-    pairs = [Pair("a b", "a b"), Pair("a b", "fail"), Pair("a b", "")]
-    assert [verdict for _, verdict in judge.verdicts(pairs)] == [
-        Verdict(0.5),
-        Verdict(None, error="this text cannot be scored"),
-        Verdict(-1.5),
-    ]
-
-
 def test_a_judge_that_is_one_of_the_models_is_named(tmp_path: Path, kept: KeptVerdicts) -> None:
     judge = ModelJudge(Reranker.from_scorer(Shared(), fake_spec("self")), "self")
     judged = animals(tmp_path, labels=True)
     runs = [run_of(judged, "self", GOOD, judge.identity), run_of(judged, "poor", POOR)]
     notes = judge_set(judged, runs, judge, kept).facts.notes()
     assert notes[-1] == "the judge is one of the models, and prefers its own order"
-
-
-def test_a_model_that_orders_lists_is_no_judge() -> None:
-    with pytest.raises(InputError, match="'lists' orders lists and gives no document a score"):
-        ModelJudge(Reranker.from_scorer(FakeListRanker(), fake_spec("lists")), "lists")
 
 
 def test_a_file_of_another_kind_is_refused(tmp_path: Path) -> None:
