@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rerank_core.measures.calibration_error import Bar, Reliability, Scored, histogram, reliability
     from rerank_core.measures.calibration_map import CalibrationMap
     from rerank_core.measures.comparisons import Comparison, compare, queries_needed, randomisation_test
-    from rerank_core.measures.intervals import Interval, interval, paired
+    from rerank_core.measures.intervals import Interval, interval, interval_over_sets, paired
     from rerank_core.measures.metrics import measure_orders, parse_metrics
     from rerank_core.measures.query_values import QueryValues, measure_scores, worst_order
     from rerank_core.measures.thresholds import Threshold, threshold
@@ -28,7 +28,7 @@ else:  # imported when used, since `load` needs the calibration map alone
         "calibration_error": "Bar Reliability Scored histogram reliability",
         "calibration_map": "CalibrationMap",
         "comparisons": "Comparison compare queries_needed randomisation_test",
-        "intervals": "Interval interval paired",
+        "intervals": "Interval interval interval_over_sets paired",
         "metrics": "measure_orders parse_metrics",
         "query_values": "QueryValues measure_scores worst_order",
         "thresholds": "Threshold threshold",
@@ -58,6 +58,7 @@ __all__ = [
     "file_order_scores",
     "histogram",
     "interval",
+    "interval_over_sets",
     "isotonic",
     "measure_orders",
     "measure_scores",

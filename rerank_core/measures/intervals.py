@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rerank_core.errors import InputError
 from rerank_core.measures.libraries import needed_for
 
-__all__ = ["Interval", "differences", "interval", "intervals", "paired"]
+__all__ = ["Interval", "differences", "interval", "interval_over_sets", "intervals", "paired"]
 
 # Numbers drawn at once, to bound memory: a dev set may have tens of thousands of queries.
 _BLOCK = 1_000_000
@@ -70,6 +70,40 @@ def intervals(
         Interval(float(mean), float(low), float(high), level)
         for mean, low, high in zip(columns.mean(axis=0), *bounds, strict=True)
     ]
+
+
+def interval_over_sets(
+    sets: Sequence[Sequence[float]], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
+) -> Interval:
+    """The mean of the means of several sets of queries, each of which counts the same, and its interval: a draw takes
+    the queries of each set from that set.
+
+    >>> interval_over_sets([[0.0, 0.0, 0.0, 0.0], [1.0, 1.0]])
+    Interval(mean=0.5, low=0.5, high=0.5, level=0.95)
+
+    Args:
+        sets: the values of each set, one per query.
+
+    Raises:
+        InputError: no set, fewer than two values in one, or values that are not finite.
+    """
+    if not sets:
+        raise InputError("an interval over sets needs the values of one set or more")
+    if len(sets) == 1:
+        return interval(sets[0], level=level, draws=draws, seed=seed)
+    with needed_for("confidence intervals"):
+        import numpy as np
+
+    alone = [interval(values, level=level, draws=1) for values in sets]  # checks them
+    random, drawn = np.random.default_rng(seed), np.zeros(draws)
+    for values in sets:
+        column, block = np.asarray(values, dtype=np.float64), max(1, _BLOCK // len(values))
+        for start in range(0, draws, block):
+            size = min(block, draws - start)
+            places = random.integers(0, len(column), (size, len(column)))
+            drawn[start : start + size] += column[places].mean(axis=1)
+    low, high = np.quantile(drawn / len(sets), [(1 - level) / 2, (1 + level) / 2])
+    return Interval(sum(one.mean for one in alone) / len(sets), float(low), float(high), level)
 
 
 def paired(

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from rerank_core import InputError
-from rerank_core.measures import interval, paired
+from rerank_core.measures import interval, interval_over_sets, paired
 
 
 def test_intervals_hold_the_mean_as_often_as_they_say() -> None:
@@ -31,6 +31,17 @@ def test_intervals_are_drawn_alike_and_in_blocks() -> None:
     assert found.low == pytest.approx(other.low, abs=2e-3)
     error = np.std(values) / len(values) ** 0.5
     assert found.high - found.mean == pytest.approx(1.96 * error, rel=0.1)
+
+
+def test_the_interval_of_a_mean_over_sets_holds_it_as_often_as_it_says() -> None:
+    """Two sets of other sizes, means and deviations; drawn from both together the interval would be far too wide."""
+    random, held, widths = np.random.default_rng(0), 0, []
+    for few, many in zip(random.normal(0.2, 0.05, (1000, 40)), random.normal(0.9, 0.02, (1000, 400)), strict=True):
+        found = interval_over_sets([few.tolist(), many.tolist()], draws=400)
+        held += found.low <= 0.55 <= found.high
+        widths.append(found.high - found.low)
+    assert 920 <= held <= 970
+    assert np.mean(widths) == pytest.approx(2 * 1.96 * 0.5 * 0.05 / 40**0.5, rel=0.1)
 
 
 def test_a_paired_interval_is_narrower_where_queries_agree() -> None:

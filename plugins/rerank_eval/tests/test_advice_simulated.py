@@ -12,6 +12,8 @@ from scipy.stats import binom
 from rerank_core.measures import compare, interval
 from rerank_eval.advice.advice import Advice
 from rerank_eval.advice.advise import advise
+from rerank_eval.advice.choosing import _p_of_loss, versus
+from rerank_eval.advice.contenders import Contender, pairs_of
 from rerank_eval.figures.evaluation import Comparison, Evaluation, Row, Speed
 from rerank_eval.sets.judged_set import Candidate, JudgedQuery, JudgedSet
 
@@ -122,3 +124,27 @@ def test_the_number_of_further_queries_settles() -> None:
     assert 100 < asked < 400
     again = [advise(simulated(drawn(seed, asked, means), times)) for seed in range(RUNS, 2 * RUNS)]
     assert sum(advice.settled and advice.choice == "good" for advice in again) >= 0.65 * RUNS
+
+
+def test_sets_of_different_sizes_vary_each_by_itself() -> None:
+    """A model is better by 0.1 on each of 10 queries, and on each of 400: no draw within the sets changes that."""
+    alike = Contender("alike", "model", {}, ((0.5,) * 10, (0.2,) * 400), 1.0)
+    better = Contender("better", "model", {}, ((0.6,) * 10, (0.3,) * 400), 1.0)
+    sets = tuple(JudgedSet(name, ()) for name in ("small", "large"))
+    pair = pairs_of(Evaluation(sets, (METRIC,), (), ()), [alike, better])["better", "alike"]
+    assert (pair.difference.low, pair.difference.high) == pytest.approx((0.1, 0.1))
+    found = versus(better, alike, pair, 0.01, 1)
+    assert (found.verdict, found.p_loss) == ("better", 0.0)
+
+
+def test_the_mean_over_sets_is_tested_as_often_wrong_as_it_says() -> None:
+    """Two models of one quality; the variance is that of the small set, whose queries are few (Welch)."""
+    wrong = 0
+    for seed in range(2000):
+        random = np.random.default_rng(seed)
+        drawn_sets = [random.normal(0, 0.3, 8), random.normal(0, 0.1, 200)]
+        other = Contender("other", "model", {}, tuple((0.0,) * len(own) for own in drawn_sets), 1.0)
+        choice = Contender("choice", "model", {}, tuple(tuple(own.tolist()) for own in drawn_sets), 1.0)
+        # A loss of exactly the margin is the case that must not be called smaller in more than 2.5 %.
+        wrong += _p_of_loss(choice, other, 0.0) < 0.025
+    assert binom.ppf(0.001, 2000, 0.025) <= wrong <= binom.ppf(0.999, 2000, 0.025), wrong

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from rerank_eval.advice.advice import Advice, TooSlow, Versus
+from rerank_eval.advice.advice import Advice, Setting, TooSlow, Versus
 from rerank_eval.advice.choosing import choose, versus
 from rerank_eval.advice.contenders import Contender, Pair, contenders_of, pairs_of
 from rerank_eval.advice.depths import candidates_setting, depth_within
@@ -75,7 +75,7 @@ def _settings(
     contenders: list[Contender],
     pairs: dict[tuple[str, str], Pair],
     margin: float,
-) -> tuple:
+) -> tuple[Setting, ...]:
     if choice.kind != "model":
         return ()
     candidates = candidates_setting(evaluation, choice, margin)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from statistics import fmean, stdev
+from statistics import fmean, variance
 
 from rerank_core.measures import queries_needed
 from rerank_eval.advice.advice import Verdict, Versus
-from rerank_eval.advice.contenders import Contender, Pair
+from rerank_eval.advice.contenders import Contender, Pair, weighted
 
 __all__ = ["CLEARLY_FASTER", "LEVEL", "choose", "versus"]
 
@@ -67,20 +67,23 @@ def _p_of_loss(choice: Contender, other: Contender, margin: float) -> float:
     """
     from scipy.stats import t
 
-    above = [one + margin for one in _differences(choice, other)]
-    mean, error = fmean(above), stdev(above) / math.sqrt(len(above))
+    by_set = choice.above(other)
+    above, (error, freedom) = fmean(map(fmean, by_set)) + margin, _standard_error(by_set)
     if error == 0:
-        return 0.0 if mean > 0 else 1.0
-    return float(t.sf(mean / error, len(above) - 1))
+        return 0.0 if above > 0 else 1.0
+    return float(t.sf(above / error, freedom))
 
 
-def _differences(choice: Contender, other: Contender) -> list[float]:
-    return [first - second for first, second in zip(choice.values, other.values, strict=True)]
+def _standard_error(by_set: Sequence[Sequence[float]]) -> tuple[float, float]:
+    """Of the mean over sets, and its degrees of freedom (Welch, 1947): of one set, the number of its queries less 1."""
+    parts = [variance(own) / len(own) / len(by_set) ** 2 for own in by_set]
+    below = sum(part**2 / (len(own) - 1) for part, own in zip(parts, by_set, strict=True))
+    return math.sqrt(sum(parts)), sum(parts) ** 2 / below if below else math.inf
 
 
 def _more_queries(choice: Contender, other: Contender, margin: float, others: int) -> int | None:
     """Further queries that would show a difference, or a loss below the margin, whichever takes fewer."""
-    own = _differences(choice, other)
+    own = _around_mean(choice.above(other))
     level = 1 - (1 - LEVEL) / others
     # With n queries the randomisation test has no p-value below 2 / 2^n.
     fewest = math.floor(math.log2(2 / (1 - level))) + 1
@@ -88,3 +91,13 @@ def _more_queries(choice: Contender, other: Contender, margin: float, others: in
     found = [queries_needed(own, level=level), queries_needed(above, level=level) if sum(above) > 0 else None]
     needed = [max(one, fewest) for one in found if one is not None]
     return max(1, min(needed) - len(own)) if needed else None
+
+
+def _around_mean(by_set: Sequence[Sequence[float]]) -> list[float]:
+    """Differences whose mean is that over sets, and whose deviation is that within sets, each of which counts the same.
+
+    >>> _around_mean([[1.0, 1.0], [0.0, 1.0]])
+    [0.75, 0.75, 0.25, 1.25]
+    """
+    mean = fmean(map(fmean, by_set))
+    return [mean + one for one in weighted([[one - fmean(own) for one in own] for own in by_set])]

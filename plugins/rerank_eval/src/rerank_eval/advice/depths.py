@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from statistics import fmean
 
-from rerank_core.measures import Interval, paired
+from rerank_core.measures import Interval, interval_over_sets
 from rerank_eval.advice.advice import Setting
-from rerank_eval.advice.contenders import Contender, weighted
+from rerank_eval.advice.contenders import Contender, differences_of
 from rerank_eval.figures.depth import DEPTHS, depth_values
 from rerank_eval.figures.evaluation import Evaluation
 from rerank_eval.figures.orders import first_stage_order
@@ -24,13 +23,18 @@ def candidates_setting(evaluation: Evaluation, choice: Contender, margin: float)
     values = _values_by_depth(evaluation, choice)
     if values is None or len(values) < 2:
         return None
-    best = max(values, key=lambda depth: (fmean(values[depth]), -depth))
-    losses = {depth: paired(values[best], own) for depth, own in values.items() if depth < best}
+    means = {depth: fmean(map(fmean, by_set)) for depth, by_set in values.items()}
+    best = max(means, key=lambda depth: (means[depth], -depth))
+    losses = {
+        depth: interval_over_sets([differences_of(*both) for both in zip(own, values[best], strict=True)])
+        for depth, own in values.items()
+        if depth < best
+    }
     depth = next((depth for depth, loss in losses.items() if loss.low > -margin), best)
     every, metric = max(values), evaluation.metrics[0]
-    mean, whole = fmean(values[depth]), fmean(values[every])
+    mean, whole = means[depth], means[every]
     if depth == every:
-        shown = ", ".join(f"{fmean(own):.3f} at {cut}" for cut, own in values.items())
+        shown = ", ".join(f"{own:.3f} at {cut}" for cut, own in means.items())
         text = f"re-rank all {every} candidates: no smaller number is shown to be as good ({metric} {shown})"
         return Setting("candidates", str(every), True, text)
     share = depth / max(_mean_candidates(evaluation), depth)
@@ -49,14 +53,14 @@ def depth_within(
     """The largest depth that a model over the budget could re-rank in it, and its mean there, if above a mean."""
     values = _values_by_depth(evaluation, slow)
     for depth in sorted(values or {}, reverse=True):
-        mean = fmean(values[depth]) if values else 0.0
+        mean = fmean(map(fmean, values[depth])) if values else 0.0
         if slow.median_ms * depth / _mean_candidates(evaluation) <= budget_ms and mean > above:
             return depth, mean
     return None, None
 
 
-def _values_by_depth(evaluation: Evaluation, model: Contender) -> dict[int, Sequence[float]] | None:
-    """``[queries of all sets]`` by depth, for the depths below the longest list and for that one."""
+def _values_by_depth(evaluation: Evaluation, model: Contender) -> dict[int, list[list[float]]] | None:
+    """``[sets][queries]`` by depth, for the depths below the longest list and for that one."""
     if any(first_stage_order(judged) is None for judged in evaluation.sets):
         return None
     longest = max(len(query.candidates) for judged in evaluation.sets for query in judged.queries)
@@ -68,7 +72,7 @@ def _values_by_depth(evaluation: Evaluation, model: Contender) -> dict[int, Sequ
         by_set.append(depth_values(judged, [query.scores for query in run.queries], evaluation.metrics[0]))
     # A set with shorter lists is re-ranked whole at the larger depths.
     return {
-        depth: weighted([measured(own.get(depth, own[max(own)])) for own in by_set])
+        depth: [measured(own.get(depth, own[max(own)])) for own in by_set]
         for depth in [*(depth for depth in DEPTHS if depth < longest), longest]
     }
 

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from statistics import fmean
 
-from rerank_core.measures import Interval
+from rerank_core.measures import Interval, interval_over_sets
 from rerank_eval.figures.evaluation import Evaluation, Kind
 from rerank_eval.figures.query_values import measured
 
 __all__ = ["Mean", "means_over_sets"]
-
-_BLOCK = 1_000_000
-_DRAWS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,8 +31,6 @@ def means_over_sets(evaluation: Evaluation, *, level: float = 0.95, seed: int = 
 
     The interval is a bootstrap in which the queries of each set are drawn from that set alone.
     """
-    import numpy as np
-
     metric = evaluation.metrics[0]
     names = list(dict.fromkeys((row.kind, row.name if row.kind == "model" else row.kind) for row in evaluation.rows))
     means = []
@@ -46,18 +40,6 @@ def means_over_sets(evaluation: Evaluation, *, level: float = 0.95, seed: int = 
         if missing:
             means.append(Mean(name, kind, None, missing))
             continue
-        random = np.random.default_rng(seed)
-        drawn = np.zeros(_DRAWS)
-        for row in own.values():
-            values = np.asarray(measured(row.per_query[metric]))
-            block = max(1, _BLOCK // len(values))
-            drawn += np.concatenate(
-                [
-                    values[random.integers(0, len(values), (min(block, _DRAWS - start), len(values)))].mean(axis=1)
-                    for start in range(0, _DRAWS, block)
-                ]
-            )
-        low, high = np.quantile(drawn / len(own), [(1 - level) / 2, (1 + level) / 2])
-        mean = fmean(row.figures[metric].mean for row in own.values())
-        means.append(Mean(name, kind, Interval(mean, float(low), float(high), level)))
+        figure = interval_over_sets([measured(row.per_query[metric]) for row in own.values()], level=level, seed=seed)
+        means.append(Mean(name, kind, figure))
     return sorted(means, key=lambda mean: -mean.figure.mean if mean.figure else 1.0)
