@@ -23,7 +23,16 @@ from rerank_trainers.train import train
 from vectors.catalogue import STARTS, Run
 from vectors.training_files import TrainingFiles
 
-__all__ = ["Trained", "averaged", "config_of", "open_start", "start_reranker", "train_run", "weights_of"]
+__all__ = [
+    "Trained",
+    "averaged",
+    "averaged_model",
+    "config_of",
+    "open_start",
+    "start_reranker",
+    "train_run",
+    "weights_of",
+]
 
 _WEIGHTS = "weights.safetensors"
 _LARGE = 10_000_000
@@ -117,6 +126,11 @@ def start_reranker(run: Run) -> rerank_core.Reranker:
 
 
 def averaged(run: Run, file: Path, share: float) -> rerank_core.Reranker:
+    """`averaged_model`, which scores through the serving path."""
+    return live_reranker(averaged_model(run, file, share))
+
+
+def averaged_model(run: Run, file: Path, share: float) -> Model:
     """A model whose weights are ``share`` times the start's plus the rest of the trained ones (Wortsman et al., 2022).
 
     Raises:
@@ -130,4 +144,4 @@ def averaged(run: Run, file: Path, share: float) -> rerank_core.Reranker:
         mixed = share * state[name] + (1 - share) * weight if weight.is_floating_point() else weight
         state[name] = mixed if share else weight
     model.plain.load_state_dict(state)
-    return live_reranker(model)
+    return model

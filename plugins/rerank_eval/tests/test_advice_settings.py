@@ -228,6 +228,13 @@ def test_fusion() -> None:
     assert (fusion.beats, fusion.set) == (True, "dev")
     assert "On dev, reciprocal rank fusion of one and two beats" in text_of(advice_of([dev], [one, two]))
     (copied,) = advice_of([dev], [one, replace(one, model="copy", source="copy")]).fusions
+    other = judged_set("other", queries=100)
+    runs = [run_of(judged, label, 2.5, seed=1) for judged in (dev, other) for label in ("one", "copy")]
+    said = [line for line in advice_of([dev, other], runs).sentences if "fusion" in line]
+    assert len(said) == 1
+    assert said[0].startswith(
+        "On dev and other, no fusion of two models is shown to beat the better one; the best, of "
+    )
     assert advice_of([dev], [one, replace(one, model="variant")]).fusions == ()
     assert not copied.beats
     # 20 ms each: both together are over 30 ms.

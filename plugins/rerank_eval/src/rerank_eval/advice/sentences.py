@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from rerank_core.measures import Interval
 from rerank_eval.advice.advice import Advice, FusionAdvice, TooSlow, Versus
 from rerank_eval.figures.evaluation import Evaluation
@@ -16,7 +18,7 @@ def sentences_of(advice: Advice, evaluation: Evaluation) -> list[str]:
     lines += [_too_slow(one, advice) for one in advice.too_slow]
     lines += [f"{name} has no figures: {reason}." for name, reason in advice.missing]
     lines += [f"{setting.name} = {setting.value}: {setting.text}." for setting in advice.settings]
-    lines += [_fusion(one) for one in advice.fusions]
+    lines += _fusions(advice.fusions)
     return [line for line in (*lines, *_cautions(advice, evaluation)) if line]
 
 
@@ -81,14 +83,33 @@ def _too_slow(one: TooSlow, advice: Advice) -> str:
     return f"{line}."
 
 
-def _fusion(one: FusionAdvice) -> str:
-    pair = f"{one.first} and {one.second}"
-    if one.beats:
-        return f"On {one.set}, reciprocal rank fusion of {pair} beats {one.better}: {_signed(one.difference)}."
-    return (
-        f"On {one.set}, no fusion of two models is shown to beat the better one; the best, of {pair}, differs from "
-        f"{one.better} by {_signed(one.difference)}."
-    )
+def _fusions(fusions: Sequence[FusionAdvice]) -> list[str]:
+    """Each fusion that beats the better one of the two models, and the other sets in one sentence."""
+    lines = [
+        f"On {one.set}, reciprocal rank fusion of {one.first} and {one.second} beats {one.better}: "
+        f"{_signed(one.difference)}."
+        for one in fusions
+        if one.beats
+    ]
+    none = [one for one in fusions if not one.beats]
+    if none:
+        best = max(none, key=lambda one: one.difference.mean)
+        where = f" on {best.set}" if len(none) > 1 else ""
+        sets = _listed([one.set for one in none])
+        where = f" on {best.set}" if len(none) > 1 else ""
+        lines.append(
+            f"On {sets}, no fusion of two models is shown to beat the better one; the best, of "
+            f"{best.first} and {best.second}{where}, differs from {best.better} by {_signed(best.difference)}."
+        )
+    return lines
+
+
+def _listed(names: Sequence[str]) -> str:
+    """
+    >>> _listed(["a", "b", "c"])
+    'a, b and c'
+    """
+    return " and ".join(filter(None, [", ".join(names[:-1]), names[-1]]))
 
 
 def _cautions(advice: Advice, evaluation: Evaluation) -> list[str]:

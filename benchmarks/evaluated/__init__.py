@@ -1,0 +1,1 @@
+"""The sets and the models that benchmarks/evaluation.py compares."""
