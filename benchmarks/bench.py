@@ -23,7 +23,7 @@ from parts.run import QUICK, folders, machine, results, write
 from parts.summary import merged, summary
 from parts.turns import Measurements
 from parts.workloads import SHAPES, checkpoint
-from request_tables import loading, small_requests  # in tools, whose folder parts.run adds to the path
+from tables.requests import loading, small_requests  # in tools, whose folder parts.run adds to the path
 
 BULK = tuple(name for name in REQUIREMENTS if not name.endswith("int8"))
 # Engines that are timed with twenty queries. For the others this cell would show no more than the cells with one query.

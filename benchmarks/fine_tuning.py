@@ -4,7 +4,7 @@
 
 Every run trains as `rerank train reranker` does; the epoch is chosen on the dev set, and the test set is measured once.
 An interrupted run continues. Results are in benchmarks/results/fine_tuning.json; docs/training-results.md has them as
-tables (tools/training_tables.py).
+tables (tools/tables/training.py).
 """
 
 from __future__ import annotations

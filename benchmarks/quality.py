@@ -110,7 +110,7 @@ def main() -> None:
         before = json.loads(options.json.read_text("utf-8"))["sets"] if kept else {}
         sets = {**before, **summary(read(state))}
         write(options.json, {**result, "reference": REFERENCE, "sets": {one: sets[one] for one in SETS if one in sets}})
-    from quality_table import quality  # in tools, whose folder parts.run adds to the path
+    from tables.quality import quality  # in tools, whose folder parts.run adds to the path
 
     print(quality(options.json))
 

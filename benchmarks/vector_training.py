@@ -7,7 +7,7 @@
 A task is one model (a run's seed, at one share of the start's weights) on all of its test sets; vectors/catalogue.py
 has the runs. Each measurement is added to benchmarks/results/vector_training.jsonl at once, so that tasks can be done
 one by one and an interrupted one continues. Training files and weights are in a cache folder; weights that are no
-longer there are trained again. docs/training-results.md shows the results as tables (tools/vector_results).
+longer there are trained again. docs/training-results.md shows the results as tables (tools/tables/vectors).
 """
 
 from __future__ import annotations

@@ -135,7 +135,7 @@ class Tools:
 def tool_of(monkeypatch: pytest.MonkeyPatch) -> Tools:
     """Modules of tools/, which import each other by their bare names."""
     monkeypatch.syspath_prepend(str(ROOT / "tools"))
-    monkeypatch.delitem(sys.modules, "gpu_tables", raising=False)
+    monkeypatch.delitem(sys.modules, "tables.gpu", raising=False)
     return Tools()
 
 

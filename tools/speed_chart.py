@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from gpu_tables import gpu_timings
+from tables.gpu import gpu_timings
 
 __all__ = ["PICTURE", "Panel", "draw", "panel", "panels", "texts"]
 

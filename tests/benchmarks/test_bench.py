@@ -41,7 +41,7 @@ def test_an_engine_that_failed_is_named_and_one_without_ours_is_no_cell(root: Pa
 
 def test_the_table_is_made_of_the_results(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(root / "tools"))
-    speed = module_of(root / "tools" / "speed_table.py").speed
+    speed = module_of(root / "tools" / "tables" / "speed.py").speed
     figures = {"seconds": 1.0, "tokens_per_second": 4000, "ratio": 1.0, "rounds": 5, "peak_mb": 900, "drift": None}
     engines = {"ours": figures, "flagembedding": {**figures, "ratio": 6.49, "drift": 0.09}, "openvino": {"error": "no"}}
     cell = {"shape": "12x384", "workload": "dl19", "tokens": 9000, "share_of_limit": 0.71, "engines": engines}
@@ -57,7 +57,7 @@ def test_the_table_is_made_of_the_results(root: Path, tmp_path: Path, monkeypatc
 def test_parts_of_a_later_query_are_shares_of_it(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of 20 ms, MaxSim's 5 are a quarter; what an older file does not say is left out."""
     monkeypatch.syspath_prepend(str(root / "tools"))
-    late = module_of(root / "tools" / "speed_table.py").late
+    late = module_of(root / "tools" / "tables" / "speed.py").late
     ours = {"first": 9.0, "later": 0.02, "first_ratio": 1.0, "later_ratio": 1.0}
     engines = dict.fromkeys(("ours", "pylate", "sentence-transformers", "cross-encoder"), ours)
     found: dict[str, Any] = {"engines": engines, "milliseconds": {"product": 1.0, "maxsim": 5.0, "query": 10.0}}
@@ -98,7 +98,7 @@ def test_cells_that_were_not_measured_again_are_kept(root: Path) -> None:
 def test_small_requests_and_loading_have_tables(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cells of bulk work have no row, and the table of bulk work none of small requests."""
     monkeypatch.syspath_prepend(str(root / "tools"))
-    tables = module_of(root / "tools" / "request_tables.py")
+    tables = module_of(root / "tools" / "tables" / "requests.py")
     figures = {"seconds": 0.05, "tokens_per_second": 9, "ratio": 1.0, "rounds": 5, "peak_mb": 1900, "drift": None}
     small = {**figures, "busy_seconds": 1.09, "slowdown": 2.18}
     loaded = {**figures, "seconds": 2.04, "first": 0.06, "peak_mb": 1200}
@@ -116,7 +116,7 @@ def test_small_requests_and_loading_have_tables(root: Path, tmp_path: Path, monk
     ]  # fmt: skip
     loading = [row.split("|")[3].strip() for row in tables.loading(file).splitlines()]
     assert loading[2:] == ["2.0 s", "60 ms", "1,200 MB", "1,900 MB"]
-    speed = module_of(root / "tools" / "speed_table.py").speed
+    speed = module_of(root / "tools" / "tables" / "speed.py").speed
     assert len(speed(file).splitlines()) == 2 + 2  # dl19 and t2rank
     file.write_text(json.dumps({"cells": [cell("dl19", figures)]}), encoding="utf-8")
     assert tables.small_requests(file) == tables.loading(file) == ""
@@ -124,7 +124,7 @@ def test_small_requests_and_loading_have_tables(root: Path, tmp_path: Path, monk
 
 def test_the_tables_of_a_gpu_are_of_bfloat16(root: Path, tmp_path: Path) -> None:
     """The fastest of our batches beside the fastest of Hugging Face's; workers beside processes."""
-    tables = module_of(root / "tools" / "gpu_tables.py")
+    tables = module_of(root / "tools" / "tables" / "gpu.py")
     ways = [("bfloat16", "packed, 9", 200.0), ("bfloat16", "Hugging Face, 1", 50.0), ("bfloat16", "packed, 5", 100.0),
             ("float16", "packed, 9", 900.0), ("float16", "Hugging Face, 1", 100.0)]  # fmt: skip
     rows = [{"shape": "2 x 64", "dtype": dtype, "way": way, "tokens/s": speed, "of peak": speed / 1000}

@@ -69,7 +69,7 @@ def test_one_run_and_its_tables(data: Path, root: Path, tmp_path: Path) -> None:
     subprocess.run(command, check=True, cwd=tmp_path, env={**os.environ, "RERANK_DATA": str(data)}, timeout=300)
     assert (tmp_path / "report.html").stat().st_size > 10_000
     assert "per_query" not in results.read_text(encoding="utf-8")
-    tables = module_of(root / "tools" / "evaluation_table.py")
+    tables = module_of(root / "tools" / "tables" / "evaluation.py")
     quality = tables.quality(results).splitlines()
     assert quality[0] == "| nDCG@10 | mean | wikiqa | xquad-zh |"
     assert {line.split(" | ")[0] for line in quality[2:]} == {

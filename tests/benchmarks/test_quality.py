@@ -127,7 +127,7 @@ def test_intervals_are_paired_with_the_reference(root: Path, parts: Path, tmp_pa
     assert "difference" not in sets["zh_rgb/int"]["rankers"]["mini-multilingual"]
     file = tmp_path / "quality.json"
     file.write_text(json.dumps({"sets": sets}), encoding="utf-8")
-    table = module_of(root / "tools" / "quality_table.py").quality
+    table = module_of(root / "tools" / "tables" / "quality.py").quality
     header, _, row = table(file).splitlines()
     assert header == "| set | queries | BM25 | mini-multilingual |"
     assert row == "| RGB zh_int | 4 | 0.475 [-0.100, -0.100] | 0.575 |"
@@ -135,7 +135,7 @@ def test_intervals_are_paired_with_the_reference(root: Path, parts: Path, tmp_pa
 
 
 def test_every_set_has_a_title(root: Path, parts: Path) -> None:
-    titles = module_of(root / "tools" / "quality_table.py").TITLES
+    titles = module_of(root / "tools" / "tables" / "quality.py").TITLES
     assert list(titles) == list(module_of(parts / "quality_sets.py").SETS)
 
 

@@ -82,7 +82,7 @@ def test_an_engine_with_other_losses_is_refused(root: Path, monkeypatch: pytest.
 
 def test_the_table_of_training(root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(root / "tools"))
-    training: Any = module_of(root / "tools" / "speed_table.py").training
+    training: Any = module_of(root / "tools" / "tables" / "speed.py").training
     engines = {"ours": {"tokens_per_second": 2100}, "flagembedding": {"ratio": 3.44}, "ours-padded": {"error": "no"}}
     cell = {"shape": "6x384", "workload": "wikiqa", "engines": engines}
     file = tmp_path / "training.json"

@@ -20,7 +20,7 @@ def script(root: Path, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
 
 @pytest.fixture
 def tables(root: Path) -> ModuleType:
-    return module_of(root / "tools" / "vector_results" / "speed.py")
+    return module_of(root / "tools" / "tables" / "vectors" / "speed.py")
 
 
 def test_no_text_occurs_twice(script: ModuleType, tmp_path: Path) -> None:

@@ -125,7 +125,7 @@ def test_every_run_has_a_valid_configuration(parts: Parts, tmp_path: Path) -> No
 @pytest.fixture
 def tables(root: Path, parts: Parts, monkeypatch: pytest.MonkeyPatch) -> ModuleType:
     monkeypatch.syspath_prepend(str(root / "tools"))
-    return module_of(root / "tools" / "vector_results" / "quality.py")
+    return module_of(root / "tools" / "tables" / "vectors" / "quality.py")
 
 
 def row(run: str, ndcg: list[int], **more: Any) -> str:

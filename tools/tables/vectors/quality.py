@@ -11,7 +11,7 @@ from typing import Any
 
 from rerank_core.measures import paired
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 sys.path.insert(0, str(ROOT / "benchmarks"))
 from vectors.catalogue import CURVE, RUNS, Run  # noqa: E402
 

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["advice", "facts", "quality", "speed"]
 
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "evaluation.json"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "evaluation.json"
 
 
 def _results(file: Path) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["late", "llm", "speed", "training"]
 
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "cpu.json"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "cpu.json"
 LLM = RESULTS.with_name("llm.json")
 FAMILIES = RESULTS.with_name("families.json")
 LATE = RESULTS.with_name("late.json")

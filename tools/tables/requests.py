@@ -11,7 +11,7 @@ from typing import Any
 
 __all__ = ["loading", "small_requests"]
 
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "cpu.json"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "cpu.json"
 ENGINES = {
     "ours": {"en": "ours", "zh": "我们的"},
     "ours-int8": {"en": "our int8", "zh": "我们的 int8"},

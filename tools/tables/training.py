@@ -13,7 +13,7 @@ from rerank_core.measures import paired
 from rerank_trainers.config import schema
 from rerank_trainers.objectives.registry import OBJECTIVES
 
-RESULTS = Path(__file__).parent.parent / "benchmarks" / "results" / "fine_tuning.json"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "fine_tuning.json"
 
 
 def table(titles: tuple[str, ...], rows: list[tuple[str, ...]], right: int = 0) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 __all__ = ["memory", "speed"]
 
-RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "vector_speed.json"
+RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results" / "vector_speed.json"
 NOT_RUN = "not run yet"
 KINDS = {"embedding": "embedding", "colbert": "ColBERT, width 128"}
 PEERS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 
 __all__ = ["quality"]
 
-RESULTS = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "quality.json"
+RESULTS = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "quality.json"
 TITLES = {
     "zh_t2rank100": "T2Ranking, 100 queries of the seed",
     "zh_cmedir/dev": "cMedIR dev, grades 0 to 4",

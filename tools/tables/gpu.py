@@ -11,7 +11,7 @@ from pathlib import Path
 
 __all__ = ["GpuTiming", "gpu", "gpu_timings", "scaling"]
 
-GPU = Path(__file__).resolve().parent.parent / "benchmarks" / "results" / "gpu.json"
+GPU = Path(__file__).resolve().parents[2] / "benchmarks" / "results" / "gpu.json"
 DTYPE = "bfloat16"
 ON_GPU = {
     "en": ("shape", "our tokens/s", "of the peak", "Hugging Face", "sentence-transformers"),
