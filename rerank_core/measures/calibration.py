@@ -43,10 +43,16 @@ def temperature(scored: Scored) -> CalibrationMap:
     """The best scale without offset (Guo et al., 2017): 1 / temperature. A score of 0 stays a probability of 0.5.
 
     Raises:
-        InputError: as `platt` does.
+        InputError: as `platt` does; or no scale without an offset fits, such as for cosines, which are above 0 for
+            irrelevant documents too.
     """
     scores, targets, _, spread = _problem(scored)
     (scale,) = _newton((scores / spread)[:, None], targets)
+    if scale <= 0:
+        raise InputError(
+            "a temperature has no offset, and these scores need one: with a score of 0 at a probability of 0.5, most "
+            "irrelevant documents lie on the wrong side; use Platt's fit"
+        )
     return CalibrationMap("temperature", float(scale / spread))
 
 

@@ -1,7 +1,7 @@
 """Metrics of rankings, computed by ir_measures.
 
 nDCG reads gains as the labels give them, fractions included. Every other metric reads integer grades: labels rounded,
-halves up. This is one rule for the whole dev set and leaves integer labels unchanged.
+halves up, and 100,000 at most. This is one rule for the whole dev set and leaves integer labels unchanged.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 from rerank_core.errors import InputError
 from rerank_core.measures.libraries import needed_for
 
-__all__ = ["DocId", "measure_orders", "parse_metrics"]
+__all__ = ["DocId", "is_linear", "measure_orders", "parse_metrics"]
 
 DocId = TypeVar("DocId", bound="int | str")
 """What names the documents of a query."""
@@ -42,6 +42,8 @@ def parse_metrics(names: Sequence[str]) -> list[Any]:
         ) from error
     providers = [one for one in ir_measures.DefaultPipeline.providers if one.is_available()]
     for measure in measures:
+        if measure.params.get("cutoff", 1) < 1:  # on which trec_eval ends the process
+            raise InputError(f"{str(measure)!r} has a cutoff below 1; it must be 1 or more, as in nDCG@10")
         if not any(provider.supports(measure) for provider in providers):
             raise InputError(f"{str(measure)!r} is computed by no installed library; ir_measures' page names one")
     return measures
@@ -77,19 +79,27 @@ def _judged(
     measures: Sequence[Any], gains: Sequence[Mapping[DocId, float]]
 ) -> list[tuple[list[Any], list[dict[DocId, int]]]]:
     """The metrics, each group with the integer grades that it reads."""
-    grades = [{doc: math.floor(gain + 0.5) for doc, gain in row.items()} for row in gains]
-    linear = [one for one in measures if one.NAME == "nDCG" and set(one.params) <= {"cutoff", "judged_only"}]
+    grades = [{doc: min(math.floor(gain + 0.5), _MOST) for doc, gain in row.items()} for row in gains]
+    linear = [one for one in measures if is_linear(one)]
     if list(gains) == grades or not linear:
         return [(list(measures), grades)]
     others = [one for one in measures if one not in linear]
-    return [(linear, _whole(gains)), *([(others, grades)] if others else [])]
+    return [(linear, [_whole(row) for row in gains]), *([(others, grades)] if others else [])]
 
 
-def _whole(gains: Sequence[Mapping[DocId, float]]) -> list[dict[DocId, int]]:
-    """Gains times one factor, which does not change nDCG: the smallest that makes them integers, or else the largest
-    that is quick to compute."""
-    flat = {gain for row in gains for gain in row.values()}
-    common = math.lcm(*(Fraction(gain).limit_denominator(_MOST).denominator for gain in flat))
-    ceiling = _MOST / max(flat)
-    factor: float = common if common <= ceiling else ceiling
-    return [{doc: round(gain * factor) for doc, gain in row.items()} for row in gains]
+def is_linear(measure: Any) -> bool:
+    """Whether a metric of ir_measures reads gains as they are: nDCG."""
+    return measure.NAME == "nDCG" and set(measure.params) <= {"cutoff", "judged_only"}
+
+
+def _whole(gains: Mapping[DocId, float]) -> dict[DocId, int]:
+    """The gains of a query times one factor, which does not change nDCG: the smallest that makes them integers, or else
+    the largest that is quick to compute."""
+    highest = max(gains.values(), default=0.0)
+    if highest <= 0:
+        return dict.fromkeys(gains, 0)
+    common = math.lcm(*(Fraction(gain).limit_denominator(_MOST).denominator for gain in gains.values()))
+    most = _MOST / highest
+    exact = common <= most and all(math.isclose(gain * common, round(gain * common)) for gain in gains.values())
+    factor = common if exact else most
+    return {doc: round(gain * factor) for doc, gain in gains.items()}

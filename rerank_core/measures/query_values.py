@@ -15,7 +15,7 @@ from typing import Any
 
 from rerank_core.errors import InputError
 from rerank_core.measures.mean_average_precision import MAP, MAP_AT_1000, average_precision, worst_average_precision
-from rerank_core.measures.metrics import DocId, measure_orders, parse_metrics
+from rerank_core.measures.metrics import DocId, is_linear, measure_orders, parse_metrics
 
 __all__ = ["UNJUDGED", "QueryValues", "measure_scores", "measured_queries", "worst_order"]
 
@@ -62,9 +62,9 @@ def measure_scores(
     of the first 10 documents without a judgement. All others are metrics of ir_measures, such as ``nDCG@10``, ``AP``,
     ``RR@10``, ``R@100`` and ``Judged@10``; the ideal order of nDCG is of all judged documents.
 
-    A query is left out where no order is better than another: without a relevant document, and for the two definitions
-    of C-MTEB (as there) also without an irrelevant one among the candidates. ``Judged`` and ``unjudged`` leave out none
-    but queries without candidates.
+    A query is left out where no order is better than another: without a relevant document (one with a gain of 0.5 or
+    more; for nDCG, above 0), and for the two definitions of C-MTEB (as there) also without an irrelevant one among the
+    candidates. ``Judged`` and ``unjudged`` leave out none but queries without candidates.
 
     Args:
         gains: for each query, the gain of each judged document, whether it is a candidate or not.
@@ -103,7 +103,9 @@ def measured_queries(
     if name in (MAP, MAP_AT_1000):
         return tuple(at for at, docs in enumerate(candidates) if len({_relevant(gains[at], doc) for doc in docs}) == 2)
     judges = name.startswith("Judged") or UNJUDGED.fullmatch(name)
-    return tuple(at for at, docs in enumerate(candidates) if docs and (judges or _relevant_count(gains[at])))
+    linear = not judges and all(map(is_linear, parse_metrics([name])))
+    counts = _has_gain if linear else _relevant_count
+    return tuple(at for at, docs in enumerate(candidates) if docs and (judges or counts(gains[at])))
 
 
 def _check(gains: Sequence[Mapping[DocId, float]], scores: Sequence[Mapping[DocId, float]]) -> None:
@@ -119,6 +121,11 @@ def _check(gains: Sequence[Mapping[DocId, float]], scores: Sequence[Mapping[DocI
 def _average_precision(name: str, gains: Mapping[DocId, float], scores: Mapping[DocId, float]) -> float:
     own = list(scores.values()), [_relevant(gains, doc) for doc in scores]
     return average_precision(*own) if name == MAP else worst_average_precision(*own, _relevant_count(gains))
+
+
+def _has_gain(gains: Mapping[DocId, float]) -> bool:
+    """Whether a judged document has a gain above 0."""
+    return any(gain > 0 for gain in gains.values())
 
 
 def _relevant_count(gains: Mapping[DocId, float]) -> int:

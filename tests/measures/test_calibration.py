@@ -106,6 +106,14 @@ def test_temperature_is_one_number() -> None:
     assert found(0.0) == 0.5
 
 
+def test_a_temperature_says_that_cosines_need_an_offset() -> None:
+    """All of them are above 0, those of irrelevant documents too."""
+    cosines = [(0.6 + 0.1 * (at % 2), at % 2) for at in range(10)] + [(0.5, 0)] * 20
+    assert platt(cosines).scale > 0
+    with pytest.raises(InputError, match="no offset, and these scores need one"):
+        temperature(cosines)
+
+
 @pytest.mark.parametrize(
     ("scored", "reason"),
     [

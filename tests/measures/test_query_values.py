@@ -170,3 +170,28 @@ def test_a_metric_without_its_library_is_refused_by_name() -> None:
         pytest.skip("cwl-eval is installed, which computes RBP")
     with pytest.raises(InputError, match="'RBP' is computed by no installed library"):
         measure_scores(["RBP(p=0.8)"], [{0: 1.0}], [{0: 1.0}])
+
+
+def test_gains_of_any_size_are_measured() -> None:
+    """ir_measures loops over each value up to the highest; nDCG depends on the ratio of gains alone."""
+    scores = [{0: 0.1, 1: 0.2, 2: 0.3}] * 4
+    gains = [{0: 1e30, 1: 0.0, 2: 1e30}, {0: 1.0, 2: 1.0}, {0: 1e-9, 2: 1e-9}, {0: 3e9, 2: 1e9}]
+    found = measure_scores(["nDCG@10", "AP"], gains, scores)
+    equal = (1 + 1 / 2) / (1 + 1 / math.log2(3))
+    graded = (1 + 3 / 2) / (3 + 1 / math.log2(3))
+    assert found["nDCG@10"].values == pytest.approx([equal, equal, equal, graded], abs=1e-5)
+    assert found["AP"].values == pytest.approx([(1 + 2 / 3) / 2] * 3)
+
+
+def test_ndcg_measures_gains_below_a_half() -> None:
+    """They are no relevance for the other metrics, which leave the query out."""
+    found = measure_scores(["nDCG@10", "AP", "RR@10"], [{0: 0.4, 1: 0.1}], [{0: 0.0, 1: 1.0}])
+    assert found["nDCG@10"].values == pytest.approx([(0.1 + 0.4 / math.log2(3)) / (0.4 + 0.1 / math.log2(3))])
+    assert (found["AP"].left_out, found["RR@10"].left_out) == (1, 1)
+
+
+@pytest.mark.parametrize("name", ["nDCG@0", "AP@0", "RR@-1"])
+def test_a_cutoff_below_one_is_refused(name: str) -> None:
+    """trec_eval ends the process there."""
+    with pytest.raises(InputError, match=r"below 1|measures are those"):
+        measure_scores([name], [{0: 1.0}], [{0: 1.0}])

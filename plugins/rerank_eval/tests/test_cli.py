@@ -203,3 +203,32 @@ def test_a_terminal_shows_how_far_it_is(data: str) -> None:
     assert "loading slow" in text
     assert re.search(r"slow · dev .*[1-6]/12 queries, left: [\d-]:", text)
     assert text.count("no installed plugin has a model named 'nosuch'") == 1
+
+
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"query": "word1", "positive": ["a word1"], "negative": ["a"]}], "the set 'few' has 1 queries"),
+        (
+            [{"query": f"word{at}", "docs": ["a", "b"], "labels": [0.4, 0.1]} for at in range(3)],
+            "AP can be measured on 0 of the 3 queries of the set 'few'",
+        ),
+    ],
+)
+def test_a_set_that_cannot_be_measured_is_refused_before_models_run(
+    rows: list[dict[str, object]], message: str, tmp_path: Path
+) -> None:
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    result = evaluate("-m", "toy-words,log=log", "-d", "few.jsonl")
+    assert result.exit_code == 1
+    assert message in result.stderr
+    assert not Path("log").exists()
+
+
+def test_queries_that_a_metric_leaves_out_are_said(tmp_path: Path) -> None:
+    rows = [{"query": f"word{at}", "docs": ["a", "b"], "labels": [0.4 + at, 0.1]} for at in range(3)]
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    result = evaluate("-m", "toy-words", "-d", "few.jsonl", "--metric", "nDCG@10", "--metric", "AP")
+    assert result.exit_code == 0
+    assert "few: AP leaves out 1 queries, on which no order is better than another" in result.stderr
+    assert "nDCG@10 leaves out" not in result.stderr

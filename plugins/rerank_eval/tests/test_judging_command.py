@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 
 from helpers.grading_server import KEY, grading_server
 from helpers.plugin_factory import install
-from rerank_core import InputError
+from rerank_core import InputError, RerankError
 from rerank_core.plugins import registry
 from rerank_eval.cli import app
 from rerank_eval.cli.labels import LabelFlags
@@ -99,3 +99,20 @@ def test_a_model_as_a_judge_and_clicks(folder: Path) -> None:
 def test_flags_that_exclude_each_other_are_refused(flags: dict[str, Any], message: str) -> None:
     with pytest.raises(InputError, match=message):
         LabelFlags(**flags)
+
+
+@pytest.mark.parametrize(
+    ("flags", "message"),
+    [
+        (["--judge", "toy-word"], "Did you mean toy-words"),
+        (["--judge", "toy-lists"], "'toy-lists' orders lists"),
+        (["--judge", "shared-words,lenght=3"], "unknown option 'lenght'"),
+        (["--judge-url", "localhost:8000/v1", "--judge-model", "m"], "must begin with http:// or https://"),
+    ],
+)
+def test_an_unusable_judge_is_refused_before_models_run(flags: list[str], message: str) -> None:
+    if "--judge-url" in flags:
+        pytest.importorskip("openai", reason="the client library of rerank-eval[judge] is not installed")
+    with pytest.raises(RerankError, match=message):
+        CliRunner().invoke(app, ["-m", "toy-words,log=log", "-d", "dev.jsonl", *flags], catch_exceptions=False)
+    assert not Path("log").exists()

@@ -156,7 +156,6 @@ def test_the_answer() -> None:
     )
     found = answer(Evaluation((), (METRIC,), rows, comparisons), "set")
     assert (found.leader, found.runner_up, found.open, found.fastest) == (rows[1], rows[0], (rows[0],), rows[0])
-    assert not found.settled
     assert found.lead is not None
     assert found.gain is not None
     assert found.lead.difference == Interval(0.02, pytest.approx(-0.01), pytest.approx(0.03))

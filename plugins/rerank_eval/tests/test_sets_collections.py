@@ -235,3 +235,40 @@ def test_ids_with_spaces_are_whole_between_tabs(tmp_path: Path) -> None:
     tmp_path.joinpath("docs.tsv").write_text("d 1\tPandas\nd2\tb")
     tmp_path.joinpath("qrels.txt").write_text("1\t0\td 1\t1")
     assert ids(read_set(spec)) == {"1": ["d 1", "d2"]}
+
+
+def test_a_document_with_the_id_of_a_query_is_a_copy_only_with_its_text(tmp_path: Path) -> None:
+    """As in ArguAna, whose queries are documents with a title; a document that only ends like the query stays."""
+    documents = {"1": ("", "all about tin"), "2": ("Tin", "a metal"), "3": ("Of tin", "a can of tin")}
+    queries = {"1": "tin", "2": "a metal", "3": "of tin"}
+    corpus = [{"_id": key, "title": title, "text": text} for key, (title, text) in documents.items()]
+    (tmp_path / "corpus.jsonl").write_text("\n".join(map(json.dumps, corpus)))
+    (tmp_path / "queries.jsonl").write_text(
+        "\n".join(json.dumps({"_id": key, "text": text}) for key, text in queries.items())
+    )
+    (tmp_path / "qrels").mkdir()
+    (tmp_path / "qrels" / "test.tsv").write_text("".join(f"{key}\t{key}\t1\n" for key in queries))
+    found = read_set(str(tmp_path))
+    assert {key: set(own) for key, own in ids(found).items()} == {
+        "1": {"1", "2", "3"},
+        "2": {"3"},
+        "3": {"1", "2", "3"},
+    }
+    assert found.facts.own_text == 1
+
+
+def test_an_archive_made_on_a_mac_is_read(beir: Path, tmp_path: Path) -> None:
+    path = tmp_path / "animals.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("__MACOSX/animals/._corpus.jsonl", "metadata")
+        archive.writestr("__MACOSX/animals/corpus.jsonl", "metadata")
+        for file in sorted(beir.rglob("*")):
+            archive.write(file, Path("animals") / file.relative_to(beir))
+    check_animals(read_set(str(path)))
+
+
+def test_an_archive_that_was_cut_is_said_to_be(tmp_path: Path) -> None:
+    path = tmp_path / "animals.zip"
+    path.write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(InputError, match=r"animals\.zip' cannot be unpacked: File is not a zip file"):
+        read_set(str(path))

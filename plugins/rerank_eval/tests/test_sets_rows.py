@@ -211,6 +211,28 @@ def test_the_digest_names_what_models_read(write: Write) -> None:
     assert read_set(write({**row, "query": "p"})).digest != first
 
 
+def test_any_string_of_json_is_a_text(tmp_path: Path) -> None:
+    """Half of a surrogate pair is no Unicode, but valid JSON."""
+    path = tmp_path / "dev.jsonl"
+    path.write_text(json.dumps({"query": "q\ud800", "positive": ["a\udfff"], "negative": ["b"]}))
+    (query,) = read_set(str(path)).queries
+    assert {one.text for one in query.candidates} == {"a\udfff", "b"}
+
+
+def test_the_encoding_of_files_can_be_named(tmp_path: Path) -> None:
+    path = tmp_path / "dev.jsonl"
+    path.write_bytes('{"query": "café", "positive": ["crème"], "negative": ["b"]}\n'.encode("cp1252"))
+    with pytest.raises(InputError, match="set it with --encoding"):
+        read_set(str(path))
+    assert read_set(str(path), encoding="cp1252").queries[0].text == "café"
+    topics, docs, qrels = (tmp_path / name for name in ("topics.tsv", "docs.tsv", "qrels.txt"))
+    topics.write_bytes("1\tcafé\n".encode("cp1252"))
+    docs.write_bytes("d1\tUn café crème\nd2\tThé\n".encode("cp1252"))
+    qrels.write_bytes("1 0 d1 1\n".encode("cp1252"))
+    found = read_set(f"queries={topics},docs={docs},qrels={qrels}", encoding="cp1252")
+    assert found.queries[0].candidates[0].text == "Un café crème"
+
+
 def test_sets_have_different_names(write: Write) -> None:
     path = write({"query": "q", "positive": ["a"], "negative": ["b"]})
     assert [one.name for one in read_sets([path, f"two={path}"])] == ["dev", "two"]

@@ -14,6 +14,7 @@ from rerank_core.cli.shared import (
     AsJson,
     Device,
     Dtype,
+    Encoding,
     LongDocs,
     MaxLength,
     ModelOptions,
@@ -140,6 +141,7 @@ def evaluate_models(
     dtype: Dtype = None,
     threads: Threads = None,
     option: ModelOptions = None,
+    encoding: Encoding = None,
 ) -> None:
     """Compare rerankers on judged data: quality, speed and cost.
 
@@ -164,7 +166,9 @@ def evaluate_models(
 
     \b
     Exit codes:
-      0  every model ran;  1  a model could not be run, or is below --fail-under;  2  wrong usage
+      0  every model ran
+      1  a model could not be run or is below --fail-under, or data or flags cannot be used
+      2  an unknown flag
     """
     common = {"longdoc": longdoc, "max_length": max_length, "device": device, "dtype": dtype, "threads": threads}
     choices = choices_of(model, load_options(common, option or []))
@@ -173,17 +177,20 @@ def evaluate_models(
     if html is not None and not html.absolute().parent.is_dir():
         raise InputError(f"--html is {str(html)!r}, and its folder does not exist; make it first")
     # Imported here because they import numpy and the readers of files, which --help does not need.
-    from rerank_eval.figures.evaluate import METRICS, evaluate, known_metrics
+    from rerank_eval.figures.evaluate import METRICS, check_sets, evaluate, known_metrics
     from rerank_eval.figures.plain_data import to_dict
     from rerank_eval.runs.run_models import run_models
     from rerank_eval.sets.read import read_sets
 
     metrics = known_metrics(dict.fromkeys([*(metric or METRICS), *floors]))
-    label_flags = LabelFlags(labels, judge, judge_url, judge_model, judge_depth)
-    sets = read_sets(data, top=top, queries=queries, seed=seed, need_labels=not label_flags.come_later)
+    label_flags = LabelFlags(labels, judge, judge_url, judge_model, judge_depth, encoding)
+    label_flags.check()
+    need_labels = not label_flags.come_later
+    sets = read_sets(data, top=top, queries=queries, seed=seed, need_labels=need_labels, encoding=encoding)
     sets = label_flags.before_runs(sets)
     if not label_flags.has_judge:
         _say_notes(sets)
+        check_sets(sets, metrics)
     with live(choices, sets, str(results)) as watcher:
         check = partial(decision_flags.check, sets=sets)
         runs = run_models(choices, sets, results=results, budget_ms=budget_ms, check=check, watcher=watcher)

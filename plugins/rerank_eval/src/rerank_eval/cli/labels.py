@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -34,6 +35,7 @@ class LabelFlags:
     judge_url: str | None = None
     judge_model: str | None = None
     judge_depth: int = 20
+    encoding: str | None = None
 
     def __post_init__(self) -> None:
         if self.judge is not None and self.judge_url is not None:
@@ -51,13 +53,38 @@ class LabelFlags:
         """Whether the data may be without labels."""
         return self.has_judge or self.labels is not None
 
+    def check(self) -> None:
+        """Refuse a judge that cannot be used, as far as that is known without loading it.
+
+        Raises:
+            InputError: an endpoint without a URL, an unknown model or option, or a listwise model.
+            MissingDependencyError: the library for the endpoint is not installed.
+        """
+        if self.judge_url is not None:
+            with self._judge():
+                return
+        if self.judge is None:
+            return
+        from rerank_core import Options, load, models
+        from rerank_eval.judging.model_judge import orders_lists
+
+        choice = ModelChoice.parse(self.judge)
+        spec = next((one for one in models() if choice.source in one.names), None)
+        if spec is None:
+            if not re.search("[/:]", choice.source) and not Path(choice.source).exists():
+                load(choice.source, **choice.options).close()  # its error names what is near
+            return
+        Options.of(spec, choice.options)
+        if spec.raw_space == "rank":
+            raise orders_lists(choice.label or choice.source)
+
     def before_runs(self, sets: Sequence[JudgedSet]) -> list[JudgedSet]:
         """The sets with the labels of ``--labels``; without a judge, also without the queries that have none."""
         found = list(sets)
         if self.labels is not None:
             from rerank_eval.judging.feedback import with_feedback
 
-            found, _ = with_feedback(found, self.labels)
+            found, _ = with_feedback(found, self.labels, self.encoding)
         if self.labels is not None and not self.has_judge:
             from rerank_eval.sets.usable import usable
 

@@ -47,6 +47,10 @@ def _show_set(evaluation: Evaluation, judged: JudgedSet, budget_ms: float | None
     for row in rows:
         _say(row, judged)
     count = len(judged.queries)
+    # The same queries are left out of all rows.
+    for metric, values in next(row for row in rows if row.kind == "oracle").per_query.items():
+        if left := values.count(None):
+            note(f"{judged.name}: {metric} leaves out {left:,} queries, on which no order is better than another")
     note(f"{judged.name}: {count:,} queries; [ ] is the interval of 95 %; equal scores count in the worst order")
 
 

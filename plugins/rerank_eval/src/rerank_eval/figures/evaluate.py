@@ -17,7 +17,7 @@ from rerank_eval.figures.speed import speed_of
 from rerank_eval.runs.model_run import ModelRun
 from rerank_eval.sets.judged_set import JudgedSet
 
-__all__ = ["METRICS", "evaluate", "known_metrics"]
+__all__ = ["METRICS", "check_sets", "evaluate", "known_metrics"]
 
 METRICS = ("nDCG@10", "AP", "RR@10")
 
@@ -44,14 +44,10 @@ def evaluate(
     if not sets or not metrics:
         raise InputError(f"an evaluation needs sets and metrics, and got {len(sets)} and {list(metrics)!r}")
     known_metrics(metrics)
+    check_sets(sets, metrics)
     rows: list[Row] = []
     comparisons: list[Comparison] = []
     for judged in sets:
-        if len(judged.queries) < 2:
-            raise InputError(
-                f"the set {judged.name!r} has {len(judged.queries)} queries with a relevant and an irrelevant "
-                "candidate; an evaluation needs two or more, and about 50 to tell models apart"
-            )
         table = _Table(judged, metrics, seed)
         # Two sets with equal texts and other judgements share their runs.
         of_set = {run.model: run for run in runs if run.set_digest == judged.digest}
@@ -67,6 +63,28 @@ def evaluate(
         {judged.name: _judged_share(judged) for judged in sets},
         price_per_hour,
     )
+
+
+def check_sets(sets: Iterable[JudgedSet], metrics: Iterable[str]) -> None:
+    """Refuse sets on which a metric has no mean with an interval.
+
+    Raises:
+        InputError: a set with fewer than two queries, or a metric that can be measured on fewer than two of them.
+    """
+    metrics = tuple(metrics)
+    for judged in sets:
+        if len(judged.queries) < 2:
+            raise InputError(
+                f"the set {judged.name!r} has {len(judged.queries)} queries with a relevant and an irrelevant "
+                "candidate; an evaluation needs two or more, and about 50 to tell models apart"
+            )
+        for metric, values in values_of_scores(judged, [()] * len(judged.queries), metrics).items():
+            if (count := len(measured(values))) < 2:
+                raise InputError(
+                    f"{metric} can be measured on {count} of the {len(judged.queries)} queries of the set "
+                    f"{judged.name!r}, and an interval needs two. For every metric but nDCG a document is relevant "
+                    "from a gain of 0.5: give such gains, or another --metric"
+                )
 
 
 def known_metrics(names: Iterable[str]) -> tuple[str, ...]:
@@ -126,13 +144,7 @@ class _Table:
 
     def _row(self, kind: Kind, name: str, values: Mapping[str, tuple[float | None, ...]]) -> Row:
         per_query = {metric: values[metric] for metric in self._metrics}
-        figures = {}
-        for metric, own in per_query.items():
-            if len(counted := measured(own)) < 2:
-                raise InputError(
-                    f"{metric} can be measured on {len(counted)} queries of the set {self._set.name!r}; it needs two"
-                )
-            figures[metric] = interval(counted, seed=self._seed)
+        figures = {metric: interval(measured(own), seed=self._seed) for metric, own in per_query.items()}
         judged = measured(values[self._judged_at])
         return Row(self._set.name, name, kind, per_query, figures, judged=fmean(judged))
 

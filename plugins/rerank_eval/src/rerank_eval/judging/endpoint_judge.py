@@ -69,6 +69,11 @@ class EndpointJudge:
         self._key = (self.api_key or os.environ.get("OPENAI_API_KEY") or "none").strip()
         if not self._key.isascii() or not self._key.isprintable():
             raise InputError("the key of the judge has line breaks or characters beyond ASCII; copy it again")
+        if not re.match(r"https?://", self.url):
+            raise InputError(
+                f"--judge-url is {self._public(self.url)!r}; it must begin with http:// or https://, such as "
+                "http://localhost:8000/v1"
+            )
         self._errors = openai
         try:
             self._client = openai.OpenAI(

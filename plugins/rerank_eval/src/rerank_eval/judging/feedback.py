@@ -64,7 +64,9 @@ class FeedbackFacts:
         return lines
 
 
-def with_feedback(sets: Sequence[JudgedSet], path: Path) -> tuple[list[JudgedSet], FeedbackFacts]:
+def with_feedback(
+    sets: Sequence[JudgedSet], path: Path, encoding: str | None = None
+) -> tuple[list[JudgedSet], FeedbackFacts]:
     """The sets with labels from a file; afterwards `sets.usable.usable` leaves out the queries that have none.
 
     A document is relevant if it was clicked at least once, or has more thumbs up than down. It is not relevant if it
@@ -72,6 +74,7 @@ def with_feedback(sets: Sequence[JudgedSet], path: Path) -> tuple[list[JudgedSet
 
     Args:
         sets: read with ``need_labels=False``.
+        encoding: of a file that is not UTF-8.
 
     Raises:
         InputError: the file cannot be read, a record has no query, document or opinion, the file mixes kinds, nothing
@@ -81,7 +84,7 @@ def with_feedback(sets: Sequence[JudgedSet], path: Path) -> tuple[list[JudgedSet
     values: dict[_Place, list[float]] = {}
     kind = ""
     records, unmatched = 0, list[int]()
-    for number, record in read_records(path, _COLUMNS):
+    for number, record in read_records(path, _COLUMNS, encoding=encoding):
         try:
             own, value = _opinion(record)
             if kind not in ("", own):

@@ -13,10 +13,18 @@ from rerank_core import InputError, Reranker, RerankError, Scorer
 from rerank_core.measures import CalibrationMap
 from rerank_eval.judging.judge import Pair, Verdict
 
-__all__ = ["ModelJudge"]
+__all__ = ["ModelJudge", "orders_lists"]
 
 # Pairs that are scored in one call, after which their scores are kept.
 _BLOCK = 64
+
+
+def orders_lists(name: str) -> InputError:
+    """The error of a judge that is listwise."""
+    return InputError(
+        f"{name!r} orders lists and gives no document a score, so it cannot judge; use a model with scores, or a chat "
+        "model behind --judge-url"
+    )
 
 
 @dataclass
@@ -44,10 +52,7 @@ class ModelJudge:
         space = self.reranker.spec.raw_space
         scorer = self.reranker.scorer
         if space == "rank" or (hasattr(scorer, "rank") and not isinstance(scorer, Scorer)):
-            raise InputError(
-                f"{self.name!r} orders lists and gives no document a score, so it cannot judge; use a model with "
-                "scores, or a chat model behind --judge-url"
-            )
+            raise orders_lists(self.name)
         self.identity = self.reranker.fingerprint
         # Weights that hold a calibration give logits.
         self.cut = {"logit": 0.0, "probability": 0.5}.get(space)

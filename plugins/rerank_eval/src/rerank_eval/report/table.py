@@ -53,12 +53,12 @@ def table_of(evaluation: Evaluation, name: str, labels: Labels) -> Table:
     leader = next((row for row in rows if row.kind == "model" and row.figures), None)
     columns: list[tuple[str, Callable[[Row], Cell]]] = [
         *((metric, _metric(metric, at == 0)) for at, metric in enumerate(evaluation.metrics)),
-        ("latency", lambda row: _time(row.speed and row.speed.median_ms)),
-        ("p95 latency", lambda row: _time(row.speed and row.speed.p95_ms)),
-        ("tokens/s", lambda row: _number(row.speed and row.speed.tokens_per_second, short_count)),
-        ("memory", lambda row: _number(row.run and row.run.facts.peak_bytes, storage)),
-        ("parameters", lambda row: _number(row.run and row.run.facts.parameters, short_count)),
-        ("cost of 1,000", lambda row: _number(row.speed and row.speed.cost_per_1000, _price)),
+        ("latency", lambda row: _time(row.speed.median_ms if row.speed else None)),
+        ("p95 latency", lambda row: _time(row.speed.p95_ms if row.speed else None)),
+        ("tokens/s", lambda row: _number(row.speed.tokens_per_second if row.speed else None, short_count)),
+        ("memory", lambda row: _number(row.run.facts.peak_bytes if row.run else None, storage)),
+        ("parameters", lambda row: _number(row.run.facts.parameters if row.run else None, short_count)),
+        ("cost of 1,000", lambda row: _number(row.speed.cost_per_1000 if row.speed else None, _price)),
         (
             "cut texts",
             lambda row: Cell(share(row.truncated), row.truncated) if row.run and row.figures else Cell(""),

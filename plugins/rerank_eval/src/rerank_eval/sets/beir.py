@@ -18,7 +18,7 @@ _FORMATS = (".jsonl", ".jsonl.gz", ".jsonl.zst", ".json", ".parquet", ".tsv", ".
 
 def is_beir(path: str) -> bool:
     """Whether a path is read as BEIR: a folder, or a zip archive."""
-    return Path(path).is_dir() or zipfile.is_zipfile(path)
+    return Path(path).is_dir() or zipfile.is_zipfile(path) or Path(path).suffix.lower() == ".zip"
 
 
 @contextmanager
@@ -82,7 +82,15 @@ def _unpack(archive: str, folder: Path) -> None:
     try:
         with zipfile.ZipFile(archive) as opened:
             members = {PurePosixPath(one.filename): one for one in opened.infolist() if not one.is_dir()}
-            root = next((path.parent for path in members if path.name.startswith("corpus.")), PurePosixPath())
+            root = next(
+                (
+                    path.parent
+                    for path in members
+                    # macOS adds a folder with a file of metadata for each file.
+                    if path.name.startswith("corpus.") and "__MACOSX" not in path.parts
+                ),
+                PurePosixPath(),
+            )
             for path, member in members.items():
                 # Only names are taken from the archive, never a path that may lead elsewhere.
                 target = {root: folder, root / "qrels": folder / "qrels"}.get(path.parent)

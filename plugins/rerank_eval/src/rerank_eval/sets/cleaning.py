@@ -9,16 +9,7 @@ from dataclasses import replace
 
 from rerank_eval.sets.judged_set import JudgedQuery
 
-__all__ = ["count_candidates", "drawn", "fault_of", "is_own_text", "shuffled", "without_own_text"]
-
-
-def is_own_text(query: JudgedQuery, key: str, text: str) -> bool:
-    """Whether a document is the query itself.
-
-    That is an equal text, or the query's id before an equal text with a title, as in BEIR's ArguAna.
-    """
-    own, text = query.text.strip(), text.strip()
-    return text == own or (key == query.id and text.endswith(own))
+__all__ = ["count_candidates", "drawn", "fault_of", "shuffled", "without_own_text"]
 
 
 def without_own_text(query: JudgedQuery, counts: Counter[str]) -> JudgedQuery:
@@ -32,7 +23,8 @@ def without_own_text(query: JudgedQuery, counts: Counter[str]) -> JudgedQuery:
 def shuffled(query: JudgedQuery, seed: int) -> JudgedQuery:
     """The query with its candidates in a random order, which depends on the seed and the query's text alone."""
     candidates = list(query.candidates)
-    random.Random(f"{seed}\n{query.text}").shuffle(candidates)
+    # As bytes, because a text may hold a lone surrogate.
+    random.Random(f"{seed}\n{query.text}".encode("utf-8", "surrogatepass")).shuffle(candidates)
     return replace(query, candidates=tuple(candidates))
 
 

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 
 from rerank_core import InputError
@@ -15,7 +16,7 @@ from rerank_eval.sets.judged_set import JudgedQuery, JudgedSet, SetFacts
 from rerank_eval.sets.retrieval import from_bm25, from_run
 from rerank_eval.sets.rows import pooled, read_rows
 from rerank_eval.sets.source import Source, parse_source
-from rerank_eval.sets.texts import read_documents, read_queries
+from rerank_eval.sets.texts import Documents, read_documents, read_queries
 from rerank_eval.sets.trec import read_qrels, read_run
 
 __all__ = ["read_set", "read_sets"]
@@ -24,7 +25,13 @@ _TOP = 100
 
 
 def read_sets(
-    specs: Sequence[str], *, top: int | None = None, queries: int | None = None, seed: int = 0, need_labels: bool = True
+    specs: Sequence[str],
+    *,
+    top: int | None = None,
+    queries: int | None = None,
+    seed: int = 0,
+    need_labels: bool = True,
+    encoding: str | None = None,
 ) -> list[JudgedSet]:
     """Read several sets; see `read_set`.
 
@@ -35,11 +42,18 @@ def read_sets(
     twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
         raise InputError(f"two sets have the name {twice!r}; give each a name: --data NAME=PATH")
-    return [read_set(spec, top=top, queries=queries, seed=seed, need_labels=need_labels) for spec in specs]
+    read = partial(read_set, top=top, queries=queries, seed=seed, need_labels=need_labels, encoding=encoding)
+    return [read(spec) for spec in specs]
 
 
 def read_set(
-    spec: str, *, top: int | None = None, queries: int | None = None, seed: int = 0, need_labels: bool = True
+    spec: str,
+    *,
+    top: int | None = None,
+    queries: int | None = None,
+    seed: int = 0,
+    need_labels: bool = True,
+    encoding: str | None = None,
 ) -> JudgedSet:
     """Read one set.
 
@@ -50,6 +64,7 @@ def read_set(
         seed: of the sample, and of the order of candidates that no first stage ordered.
         need_labels: leave out queries without judgements, positives or negatives. False where a judge or a file of
             labels follows, after which `judging` leaves them out.
+        encoding: of files that are not UTF-8, where it cannot be detected.
 
     Raises:
         InputError: a file cannot be read or has a faulty record, a text is missing, or no query is left.
@@ -59,7 +74,7 @@ def read_set(
         if number is not None and number < 1:
             raise InputError(f"{name} is {number!r}; it must be at least 1")
     source = parse_source(spec)
-    reading = _Reading(source, top, queries, seed, need_labels)
+    reading = _Reading(source, top, queries, seed, need_labels, encoding)
     return reading.collection() if source.path is None or is_beir(source.path) else reading.rows(source.path)
 
 
@@ -72,6 +87,7 @@ class _Reading:
     sample: int | None
     seed: int
     need_labels: bool
+    encoding: str | None
     counts: Counter[str] = field(default_factory=Counter)
     unread_keys: tuple[str, ...] = ()
 
@@ -79,13 +95,14 @@ class _Reading:
         """A file of rows: the documents of a row are its candidates, or with ``candidates=bm25`` all are searched."""
         self.source.refuse(("queries", "qrels", "run", "split"), "rows have queries and judgements of their own")
         scores, search = self.source.get("scores"), self.source.get("candidates") is not None
-        found = read_rows(path, scores, self.counts)
+        found = read_rows(path, scores, self.counts, self.encoding)
         self.counts["read"], self.unread_keys = len(found.queries), tuple(sorted(found.unread_keys))
         if search:
             self.source.refuse(("scores",), "candidates=bm25 takes the scores of BM25")
-            more = read_documents(self.source.given["docs"]) if "docs" in self.source.given else {}
-            queries, documents = pooled(found.queries, more)
-            return self._searched(queries, documents)
+            named = self.source.get("docs")
+            more = Documents({}) if named is None else read_documents(named, encoding=self.encoding)
+            queries, texts = pooled(found.queries, more.texts)
+            return self._searched(queries, Documents(texts, more.starts))
         self.source.refuse(("docs",), "documents are searched with candidates=bm25")
         queries = [without_own_text(query, self.counts) for query in found.queries]
         kept = self._sample(self._without_faults(queries, retrieved=False))
@@ -114,10 +131,10 @@ class _Reading:
     def _collection(self, files: Mapping[str, Path]) -> JudgedSet:
         if "qrels" not in files and self.need_labels:
             raise InputError(f"data {self.source.name!r} has no judgements; name them with qrels=, or use a judge")
-        qrels = read_qrels(files["qrels"], self.counts) if "qrels" in files else {}
+        qrels = read_qrels(files["qrels"], self.counts, self.encoding) if "qrels" in files else {}
         named = self.source.get("run")
-        run = None if named is None else read_run(Path(named), self.counts)
-        texts = read_queries(files["queries"])
+        run = None if named is None else read_run(Path(named), self.counts, self.encoding)
+        texts = read_queries(files["queries"], self.encoding)
         ids = list(dict.fromkeys([*(run or ()), *qrels])) or list(texts)
         missing = [key for key in ids if key not in texts]
         if missing:
@@ -128,16 +145,16 @@ class _Reading:
         self.counts["read"] = len(ids)
         queries = [JudgedQuery(key, texts[key], (), qrels.get(key, {})) for key in ids]
         if run is None:
-            return self._searched(queries, read_documents(files["docs"]))
+            return self._searched(queries, read_documents(files["docs"], encoding=self.encoding))
         queries = self._without_faults(queries, retrieved=True)
         found = [query for query in queries if query.id in run]
         self.counts["without_candidates"] += len(queries) - len(found)
         queries = self._sample(found)
         wanted = {key for query in queries for key, _ in run[query.id]}
-        documents = read_documents(files["docs"], wanted)
+        documents = read_documents(files["docs"], wanted, self.encoding)
         return self._set(from_run(queries, run, documents, self.top, self.counts), Path(named or "").stem)
 
-    def _searched(self, queries: Sequence[JudgedQuery], documents: Mapping[str, str]) -> JudgedSet:
+    def _searched(self, queries: Sequence[JudgedQuery], documents: Documents) -> JudgedSet:
         """A set whose candidates BM25 finds."""
         kept = self._sample(self._without_faults(queries, retrieved=True))
         return self._set(from_bm25(kept, documents, self.top or _TOP, self.counts), "BM25")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any
 
 from rerank_core import InputError
-from rerank_eval.sets.cleaning import is_own_text
 from rerank_eval.sets.judged_set import Candidate, JudgedQuery
+from rerank_eval.sets.texts import Documents
 from rerank_eval.sets.trec import Run
 
 __all__ = ["from_bm25", "from_run"]
@@ -19,7 +19,7 @@ _MORE = 50
 
 
 def from_run(
-    queries: Sequence[JudgedQuery], run: Run, documents: Mapping[str, str], top: int | None, counts: Counter[str]
+    queries: Sequence[JudgedQuery], run: Run, documents: Documents, top: int | None, counts: Counter[str]
 ) -> list[JudgedQuery]:
     """Queries with the documents of a run as candidates.
 
@@ -30,7 +30,7 @@ def from_run(
     Raises:
         InputError: a document of the run has no text.
     """
-    missing = {key for query in queries for key, _ in run.get(query.id, ()) if key not in documents}
+    missing = {key for query in queries for key, _ in run.get(query.id, ()) if key not in documents.texts}
     if missing:
         raise InputError(
             f"{len(missing):,} documents of the run have no text in docs, the first is {min(missing)!r}; give the "
@@ -40,7 +40,7 @@ def from_run(
 
 
 def from_bm25(
-    queries: Sequence[JudgedQuery], documents: Mapping[str, str], top: int, counts: Counter[str]
+    queries: Sequence[JudgedQuery], documents: Documents, top: int, counts: Counter[str]
 ) -> list[JudgedQuery]:
     """Queries with the best documents of BM25 as candidates; one without a common term is no candidate.
 
@@ -53,8 +53,8 @@ def from_bm25(
     """
     from rerank_core.measures import BM25
 
-    ids = list(documents)
-    search = BM25(list(documents.values()))
+    ids = list(documents.texts)
+    search = BM25(list(documents.texts.values()))
     own: Counter[str] = Counter()
     found = [_with(query, _best(search.scores(query.text), ids, top), documents, top, own) for query in queries]
     # BM25 ranks the whole collection, so that a document below `top` is no loss to report.
@@ -77,7 +77,7 @@ def _best(scores: Any, ids: Sequence[str], top: int) -> Iterator[tuple[str, floa
 def _with(
     query: JudgedQuery,
     ranked: Iterator[tuple[str, float | None]],
-    documents: Mapping[str, str],
+    documents: Documents,
     top: int | None,
     counts: Counter[str],
 ) -> JudgedQuery:
@@ -86,9 +86,9 @@ def _with(
     candidates: list[Candidate] = []
     texts: set[str] = set()
     for key, score in ranked:
-        text = documents[key]
+        text = documents.texts[key]
         gain = gains.pop(key, None)
-        if is_own_text(query, key, text):
+        if documents.is_copy(key, query.id, query.text):
             counts["own_text"] += 1
         elif len(candidates) == top:
             counts["below_top"] += 1

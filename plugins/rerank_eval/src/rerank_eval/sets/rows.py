@@ -60,12 +60,13 @@ class _Query:
         self.documents[text] = new
 
 
-def read_rows(named: str, scores: str | None, counts: Counter[str]) -> RowSet:
+def read_rows(named: str, scores: str | None, counts: Counter[str], encoding: str | None = None) -> RowSet:
     """Read a file, or the files of a pattern.
 
     Args:
         scores: what the scores of rows are: ``first-stage``, ``gains``, or None if they are not read.
         counts: counts merged rows, repeated documents and conflicting gains.
+        encoding: of files that are not UTF-8.
 
     Raises:
         InputError: a file cannot be read, or a row is unusable, with its file and line.
@@ -74,7 +75,7 @@ def read_rows(named: str, scores: str | None, counts: Counter[str]) -> RowSet:
     queries: dict[tuple[str, str | None], _Query] = {}
     keys_seen: set[frozenset[str]] = set()
     for path in expand_paths([named]):
-        for number, record in read_records(path):
+        for number, record in read_records(path, encoding=encoding):
             _add(queries, record, scores, counts, (path, number))
             keys = frozenset(key for key, value in record.items() if value is not None)
             if keys not in keys_seen:

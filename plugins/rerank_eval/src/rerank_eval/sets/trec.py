@@ -21,7 +21,7 @@ _RECORDS = {".jsonl", ".ndjson", ".json", ".csv", ".parquet", ".pq"}
 _COLUMNS = ("query-id", "corpus-id", "score")
 
 
-def read_qrels(path: Path, counts: Counter[str]) -> Qrels:
+def read_qrels(path: Path, counts: Counter[str], encoding: str | None = None) -> Qrels:
     """Judgements: ``query 0 document grade`` (TREC), or ``query-id, corpus-id, score`` (BEIR), as text or records.
 
     A grade below 0 (spam, in some TREC tracks) becomes 0.
@@ -33,7 +33,7 @@ def read_qrels(path: Path, counts: Counter[str]) -> Qrels:
         InputError: the file cannot be read, or a line is no judgement.
     """
     qrels: Qrels = {}
-    for number, query, document, grade in _judgements(path):
+    for number, query, document, grade in _judgements(path, encoding):
         gain = _number(grade, "grade", path, number)
         of_query = qrels.setdefault(query, {})
         counts["conflicting"] += of_query.get(document, gain) != gain
@@ -41,15 +41,15 @@ def read_qrels(path: Path, counts: Counter[str]) -> Qrels:
     return qrels
 
 
-def _judgements(path: Path) -> Iterator[tuple[int, str, str, object]]:
+def _judgements(path: Path, encoding: str | None) -> Iterator[tuple[int, str, str, object]]:
     if _RECORDS & {suffix.lower() for suffix in path.suffixes}:
-        for number, record in read_records(path, _COLUMNS):
+        for number, record in read_records(path, _COLUMNS, encoding=encoding):
             missing = [name for name in _COLUMNS if record.get(name) is None]
             if missing:
                 raise RowError(f"it has no {' and no '.join(missing)}", "missing-key", str(path), number)
             yield number, str(record["query-id"]), str(record["corpus-id"]), record["score"]
         return
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, encoding=encoding):
         fields = _fields(line)
         if len(fields) == 4:
             yield number, fields[0], fields[2], fields[3]
@@ -67,7 +67,7 @@ def _judgements(path: Path) -> Iterator[tuple[int, str, str, object]]:
             )
 
 
-def read_run(path: Path, counts: Counter[str]) -> Run:
+def read_run(path: Path, counts: Counter[str], encoding: str | None = None) -> Run:
     """A run: ``query Q0 document rank score tag`` (TREC), or ``query document rank`` (MS MARCO).
 
     Documents are sorted by score, as trec_eval does, equal scores by rank.
@@ -81,7 +81,7 @@ def read_run(path: Path, counts: Counter[str]) -> Run:
     """
     rows: dict[str, list[tuple[float, float, str]]] = {}
     scored: bool | None = None
-    for number, line in read_lines(path):
+    for number, line in read_lines(path, encoding=encoding):
         fields = _fields(line)
         if len(fields) not in (3, 5, 6) or scored not in (None, len(fields) > 3):
             raise RowError(

@@ -95,9 +95,6 @@ def calibrate(evaluation: Evaluation, model: str, *, seed: int = 0) -> Calibrate
             refused[name] = found
         else:
             after[name] = found
-    if "temperature" in refused and "platt" in after:
-        # The message of the fit asks for a check of labels, which are right where an offset helps.
-        refused["temperature"] = "it has no offset, and these scores need one"
     if not after:
         raise InputError(f"no calibration of {model!r} can be fitted: {'; '.join(dict.fromkeys(refused.values()))}")
     method = min(after, key=lambda name: after[name].ece)

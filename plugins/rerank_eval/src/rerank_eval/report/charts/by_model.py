@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from markupsafe import Markup
 
-from rerank_eval.report.charts.drawing import colour_scale, draw
+from rerank_eval.report.charts.drawing import colour_scale, draw, rows_as_data
 from rerank_eval.report.rows.lengths import LengthLoss
 from rerank_eval.report.rows.passages import Positions
 from rerank_eval.report.wording import bounds, count, share, value
@@ -40,14 +40,14 @@ def depth_lines(
         for name, curve in curves.items()
         for depth, mean in curve.items()
     ]
-    depths = sorted({row["depth"] for row in rows})
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    depths = sorted({depth for curve in curves.values() for depth in curve})
+    base = alt.Chart(rows_as_data(rows)).encode(
         x=alt.X("depth:O", title="candidates re-ranked", axis=alt.Axis(labelAngle=0, values=depths)),
         y=alt.Y("mean:Q", title=metric, scale=alt.Scale(zero=False), axis=alt.Axis(tickCount=5)),
         color=_tint(curves, keys, letters),
     )
     ends = (
-        alt.Chart(alt.Data(values=_line_ends(rows, depths[-1])))
+        alt.Chart(rows_as_data(_line_ends(rows, depths[-1])))
         .mark_text(align="left", dx=9, fontWeight="bold")
         .encode(x="depth:O", y="mean:Q", text="key:N")
     )
@@ -96,7 +96,7 @@ def length_points(lines: Sequence[LengthLoss], keys: Mapping[str, int], letters:
         for name, one in zip(names, line.bins, strict=True)
         if one.loss is not None
     ]
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = alt.Chart(rows_as_data(rows)).encode(
         x=alt.X(
             "length:O",
             sort=names,
@@ -145,7 +145,7 @@ def _bars(parts: Mapping[str, Mapping[str, int]], tints: Mapping[str, str], thin
             about = f"{key}: {count(number)} of {count(total)} {things} ({share(number / total)}) {part}"
             rows.append({"key": key, "part": part, "start": start, "stop": stop, "about": about})
             start = stop
-    bars = alt.Chart(alt.Data(values=rows)).encode(
+    bars = alt.Chart(rows_as_data(rows)).encode(
         y=alt.Y("key:N", title=None, sort=list(parts), axis=alt.Axis(labelFontWeight="bold", grid=False)),
         x=alt.X(
             "start:Q",

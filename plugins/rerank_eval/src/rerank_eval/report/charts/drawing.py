@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 from xml.etree import ElementTree
 
@@ -12,7 +13,7 @@ from rerank_eval.report.visible import visible
 if TYPE_CHECKING:
     import altair
 
-__all__ = ["COLOURS", "colour", "colour_scale", "draw"]
+__all__ = ["COLOURS", "colour", "colour_scale", "draw", "rows_as_data"]
 
 COLOURS = 10
 """Colours of models that the style sheet defines as ``--k0`` and so on, for light and for dark pages."""
@@ -61,6 +62,13 @@ def colour_scale(keys: dict[str, int]) -> altair.Scale:
     import altair
 
     return altair.Scale(domain=list(keys), range=[colour(number) for number in keys.values()])
+
+
+def rows_as_data(rows: Sequence[Mapping[str, Any]]) -> altair.Data:
+    """Rows as the data of a chart."""
+    import altair as alt
+
+    return alt.Data(values=list(rows))  # type: ignore[no-untyped-call]
 
 
 def draw(chart: altair.LayerChart | altair.Chart, label: str) -> Markup:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from markupsafe import Markup
 
 from rerank_core.measures import Bar, Reliability
-from rerank_eval.report.charts.drawing import draw
+from rerank_eval.report.charts.drawing import draw, rows_as_data
 from rerank_eval.report.wording import count, share
 
 __all__ = ["reliability_diagram", "score_histogram"]
@@ -35,7 +35,7 @@ def score_histogram(bars: Sequence[Bar], letter: str) -> Markup:
             if number
         ]
     chart = (
-        alt.Chart(alt.Data(values=rows))
+        alt.Chart(rows_as_data(rows))
         .mark_bar(opacity=0.6, binSpacing=0)
         .encode(
             x=alt.X("low:Q", title="raw score", scale=alt.Scale(zero=False, nice=False), axis=alt.Axis(tickCount=5)),
@@ -63,12 +63,12 @@ def reliability_diagram(figures: Reliability, letter: str, tint: str) -> Markup:
         for documents, mean, part in figures.bins
     ]
     whole, halves = alt.Scale(domain=[0, 1]), [0, 0.5, 1]
-    base = alt.Chart(alt.Data(values=rows)).encode(
+    base = alt.Chart(rows_as_data(rows)).encode(
         x=alt.X("predicted:Q", title="probability by the model", scale=whole, axis=alt.Axis(format="%", values=halves)),
         y=alt.Y("relevant:Q", title="relevant documents", scale=whole, axis=alt.Axis(format="%", values=halves)),
     )
     diagonal = (
-        alt.Chart(alt.Data(values=[{"predicted": 0, "relevant": 0}, {"predicted": 1, "relevant": 1}]))
+        alt.Chart(rows_as_data([{"predicted": 0, "relevant": 0}, {"predicted": 1, "relevant": 1}]))
         .mark_line(strokeDash=[5, 4], opacity=0.5, color="currentColor", strokeWidth=1.5)
         .encode(x="predicted:Q", y="relevant:Q")
     )

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from markupsafe import Markup
 
-from rerank_eval.report.charts.drawing import colour_scale, draw
+from rerank_eval.report.charts.drawing import colour_scale, draw, rows_as_data
 from rerank_eval.report.rows.pareto import Point
 from rerank_eval.report.wording import bounds, milliseconds, value
 
@@ -68,11 +68,11 @@ def _chart(
     x = alt.X("ms:Q", scale=scale, title="median latency of a query, ms", axis=alt.Axis(format=",~f", **ticks))
     y = alt.Y("mean:Q", scale=alt.Scale(zero=False, nice=True), title=metric, axis=alt.Axis(tickCount=6))
     tint = alt.Color("key:N", scale=colour_scale({letters[point.name]: keys[point.name] for point in points}))
-    data = alt.Data(values=rows)
-    efficient = alt.Data(values=[row for row, point in zip(rows, points, strict=True) if point.efficient])
+    data = rows_as_data(rows)
+    efficient = rows_as_data([row for row, point in zip(rows, points, strict=True) if point.efficient])
     layers: list[alt.Chart] = []
     if stage is not None:
-        line = alt.Chart(alt.Data(values=[{"mean": stage, "about": f"first stage: {value(stage)}"}]))
+        line = alt.Chart(rows_as_data([{"mean": stage, "about": f"first stage: {value(stage)}"}]))
         layers.append(line.mark_rule(strokeDash=[5, 4], opacity=0.7).encode(y=y, description="about:N"))
         named = line.mark_text(align="right", baseline="bottom", dy=-3, dx=-2, text="first stage", opacity=0.8)
         layers.append(named.encode(y=y, x=alt.value("width")))
@@ -87,7 +87,7 @@ def _chart(
     layers.append(alt.Chart(data).mark_circle(size=110, opacity=1).encode(x=x, y=y, color=tint, description="about:N"))
     for side, sign in (("left", -1), ("right", 1)):
         # Text to the left of a point is aligned at its right end.
-        text = alt.Chart(alt.Data(values=[row for row in rows if row["side"] == side])).mark_text(
+        text = alt.Chart(rows_as_data([row for row in rows if row["side"] == side])).mark_text(
             align="right" if side == "left" else "left",
             baseline="bottom",
             dx=8 * sign,
@@ -96,7 +96,7 @@ def _chart(
             fontSize=13,
         )
         layers.append(text.encode(x=x, y=y, text="key:N"))
-    return alt.layer(*layers)
+    return alt.LayerChart(layer=layers)
 
 
 def log_ticks(low: float, high: float) -> list[float]:
