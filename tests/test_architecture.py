@@ -65,7 +65,15 @@ LAWS: dict[str, list[str]] = {
         "train",
         "cli",
     ],
-    "rerank_eval": ["sets", "runs", "figures", "advice judging thresholds", "report", "compare_models", "cli"],
+    "rerank_eval": [
+        "sets",
+        "runs",
+        "figures",
+        "advice judging mteb thresholds",
+        "report suites",
+        "compare_models",
+        "cli",
+    ],
 }
 FOLDERS = {
     "rerank_core": CORE,

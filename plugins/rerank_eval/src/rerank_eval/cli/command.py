@@ -26,6 +26,7 @@ from rerank_core.cli.shared import (
 from rerank_eval.cli.decisions import DecisionFlags
 from rerank_eval.cli.labels import LabelFlags
 from rerank_eval.cli.live import live
+from rerank_eval.cli.suites import SuiteFlags
 from rerank_eval.cli.tables import show_evaluation
 from rerank_eval.cli.thresholds import below, parse_floors
 from rerank_eval.runs.model_choice import choices_of
@@ -46,7 +47,7 @@ def evaluate_models(
         ),
     ],
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Option(
             "--data",
             "-d",
@@ -54,7 +55,23 @@ def evaluate_models(
             help="Judged queries: a file of rows, a BEIR folder, or queries=, docs=, qrels= and run= with commas "
             "between. Can be repeated.",
         ),
-    ],
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="NAME",
+            help="A published suite: cmteb-reranking (four Chinese tasks), or one of its tasks. Can be repeated.",
+        ),
+    ] = None,
+    suite_data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FOLDER", help="Its data: a file or folder a task, as downloaded; by default mteb asks the hub."
+        ),
+    ] = None,
+    mteb_results: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Write the suite's results there in mteb's format.")
+    ] = None,
     labels: Annotated[
         Path | None,
         typer.Option(
@@ -86,7 +103,7 @@ def evaluate_models(
         typer.Option(
             "--metric",
             help="A metric of ir_measures, such as nDCG@10, AP, RR@10 or R@20, or C-MTEB's map or map_at_1000; can be "
-            "repeated, and the first decides. By default nDCG@10, AP, RR@10.",
+            "repeated, and the first decides. By default nDCG@10, AP, RR@10; of a suite map_at_1000, map, nDCG@10.",
         ),
     ] = None,
     queries: Annotated[
@@ -154,6 +171,7 @@ def evaluate_models(
       rerank eval -m ./mine -d dev.jsonl --fail-under nDCG@10=0.7 --json > figures.json
       rerank eval -m mini -m qwen3-reranker-0.6b -d dev.jsonl --budget-ms 200 --price-per-hour 1.20 --recommend
       rerank eval -m mini -d dev.jsonl --threshold precision=0.9 --calibrate mini.json
+      rerank eval -m mini-multilingual --suite cmteb-reranking --suite-data downloads
 
     Each model runs in a process of its own and ranks one query a call, as a service would. The table shows each model
     between the first stage (the order that it gets), the floors random and BM25, and the ceiling oracle (the best order
@@ -173,6 +191,9 @@ def evaluate_models(
     common = {"longdoc": longdoc, "max_length": max_length, "device": device, "dtype": dtype, "threads": threads}
     choices = choices_of(model, load_options(common, option or []))
     floors = parse_floors(fail_under or [])
+    suites = SuiteFlags(suite or (), suite_data, mteb_results, queries)
+    if not data and not suites.tasks:
+        raise InputError("no data is given; name judged queries with --data, or a suite with --suite")
     decision_flags = DecisionFlags(choices, recommend, threshold or (), calibrate)
     if html is not None and not html.absolute().parent.is_dir():
         raise InputError(f"--html is {str(html)!r}, and its folder does not exist; make it first")
@@ -182,11 +203,12 @@ def evaluate_models(
     from rerank_eval.runs.run_models import run_models
     from rerank_eval.sets.read import read_sets
 
-    metrics = known_metrics(dict.fromkeys([*(metric or METRICS), *floors]))
+    metrics = known_metrics(dict.fromkeys([*(metric or suites.metrics or METRICS), *floors]))
     label_flags = LabelFlags(labels, judge, judge_url, judge_model, judge_depth, encoding)
     label_flags.check()
     need_labels = not label_flags.come_later
-    sets = read_sets(data, top=top, queries=queries, seed=seed, need_labels=need_labels, encoding=encoding)
+    sets = read_sets(data or [], top=top, queries=queries, seed=seed, need_labels=need_labels, encoding=encoding)
+    sets += suites.read(seed, encoding)
     sets = label_flags.before_runs(sets)
     if not label_flags.has_judge:
         _say_notes(sets)
@@ -197,6 +219,7 @@ def evaluate_models(
     if label_flags.has_judge:
         sets, runs = label_flags.after_runs(sets, runs, metrics[0], results)
         _say_notes(sets)
+    suites.write(runs)
     evaluation = evaluate(sets, runs, metrics, price_per_hour=price_per_hour, seed=seed)
     decisions = decision_flags.decide(evaluation, budget_ms=budget_ms, seed=seed)
     if html is not None:
@@ -209,6 +232,7 @@ def evaluate_models(
         emit_json({**to_dict(evaluation), **decisions.to_json()})
     else:
         show_evaluation(evaluation, budget_ms=budget_ms)
+        suites.show(evaluation)
         decisions.show()
     failures = below(evaluation, floors)
     for line in failures:

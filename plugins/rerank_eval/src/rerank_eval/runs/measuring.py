@@ -9,7 +9,7 @@ from typing import Any
 from rerank_core import Ranking, Reranker, RerankError
 from rerank_eval.runs.model_run import QueryRun
 
-__all__ = ["query_run"]
+__all__ = ["query_run", "scores_of"]
 
 
 def query_run(
@@ -32,16 +32,21 @@ def query_run(
     return _run_of(query_id, ranking, time.perf_counter() - start)
 
 
-def _run_of(query_id: str, ranking: Ranking, seconds: float) -> QueryRun:
+def scores_of(ranking: Ranking) -> list[float]:
+    """``[documents]``: raw scores in the caller's order; of a cascade, whose scores of different layers cannot be
+    compared, minus the rank."""
     scores = ranking.scores()
     if any(hit.stage for hit in ranking):
-        # Scores of different layers of a cascade cannot be compared, but the order is right.
         for hit in ranking:
             scores[hit.index] = float(-hit.rank)
+    return [float(score) for score in scores]
+
+
+def _run_of(query_id: str, ranking: Ranking, seconds: float) -> QueryRun:
     hits = sorted(ranking, key=lambda hit: hit.index)
     return QueryRun(
         query_id,
-        tuple(float(score) for score in scores),
+        tuple(scores_of(ranking)),
         seconds,
         tokens=ranking.usage.tokens,
         truncated=tuple(hit.index for hit in hits if hit.truncated),
