@@ -18,6 +18,7 @@ from rerank_core.testing.checkpoints import Family, tiny_cross_encoder
 WORKER = Path(__file__).with_name("worker.py")
 LATE_WORKER = Path(__file__).with_name("late_worker.py")
 MTEB_WORKER = Path(__file__).with_name("mteb_worker.py")
+MTEB_MODELS_WORKER = Path(__file__).with_name("mteb_models_worker.py")
 
 # Of the slow tokenizer that a published checkpoint names; FlagEmbedding takes its special tokens from the class.
 CLASSES: dict[Family, str] = {"xlm-roberta": "XLMRobertaTokenizerFast", "bert": "BertTokenizerFast"}
@@ -90,13 +91,19 @@ def mteb_2() -> Iterator[Originals]:
     yield from _running(os.environ.get("RERANK_MTEB2"), MTEB_WORKER, "make parity-metrics")
 
 
-def _running(python: str | None, worker: Path, command: str = "make parity") -> Iterator[Originals]:
+@pytest.fixture(scope="session")
+def mteb_models() -> Iterator[Originals]:
+    """mteb 2 with the models of this repository."""
+    yield from _running(os.environ.get("RERANK_MTEB2"), MTEB_MODELS_WORKER, "make parity-metrics", json.dumps(sys.path))
+
+
+def _running(python: str | None, worker: Path, command: str = "make parity", *arguments: str) -> Iterator[Originals]:
     if not python:
         pytest.skip(f"`{command}` builds the environments of the originals, and sets what names them")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
     process = subprocess.Popen(
-        [python, str(worker)], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.__stderr__, text=True,
-        encoding="utf-8", env=environment,
+        [python, str(worker), *arguments], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=sys.__stderr__,
+        text=True, encoding="utf-8", env=environment,
     )  # fmt: skip
     assert process.stdin is not None
     assert process.stdout is not None

@@ -140,7 +140,7 @@ def test_malformed_answers_are_told(data: str) -> None:
     ("arguments", "code", "message"),
     [
         (["-d", "dev.jsonl"], 2, "Missing option '--model'"),
-        (["-m", "toy-words"], 2, "Missing option '--data'"),
+        (["-m", "toy-words"], 2, "name judged queries, or a suite with --suite"),
         (["-m", "toy-words", "-d", "none.jsonl"], 1, "'none.jsonl' does not exist"),
         (["-m", "toy-words", "-m", "toy-words", "-d", "dev.jsonl"], 1, "'toy-words' is given twice"),
         (["-m", "toy-words", "-d", "dev.jsonl", "--metric", "nDGC@10"], 1, "nDGC@10"),

@@ -193,7 +193,7 @@ def evaluate_models(
     floors = parse_floors(fail_under or [])
     suites = SuiteFlags(suite or (), suite_data, mteb_results, queries)
     if not data and not suites.tasks:
-        raise InputError("no data is given; name judged queries with --data, or a suite with --suite")
+        raise typer.BadParameter("none is given; name judged queries, or a suite with --suite", param_hint="--data")
     decision_flags = DecisionFlags(choices, recommend, threshold or (), calibrate)
     if html is not None and not html.absolute().parent.is_dir():
         raise InputError(f"--html is {str(html)!r}, and its folder does not exist; make it first")

@@ -87,30 +87,27 @@ def _of_rows(files: list[Path], split: str) -> Iterator[JudgedQuery]:
                 query = _of_row(record, f"{split}_query{number}")
             except RowError as error:
                 raise error.at(str(path), line) from error
-            if query is not None:
-                number += 1
-                yield query
+            number += len({bool(gain) for gain in query.gains}) == 2  # mteb numbers the queries that it keeps
+            yield query
 
 
-def _of_row(record: Record, key: str) -> JudgedQuery | None:
-    """The query of a row; None for a row of C-MTEB without a positive or without a negative."""
-    for side in ("positive", "negative"):
-        if side in record and record[side] is not None and len(_sized(record[side], side)) == 0:
-            return JudgedQuery(key, str(record.get("query")), ())
-    row = to_training_row(record, row_id=key)
-    if row.labels is None:
-        raise RowError("its documents have no labels; it needs positive and negative documents", "no-labels")
+def _of_row(record: Record, key: str) -> JudgedQuery:
+    sides = {side: record.get(side) for side in ("positive", "negative")}
+    if all(isinstance(texts, list) for texts in sides.values()):  # either may be empty
+        query, texts = record.get("query"), [*sides["positive"], *sides["negative"]]
+        labels = [1.0] * len(sides["positive"]) + [0.0] * len(sides["negative"])
+        if not isinstance(query, str) or not query.strip() or not all(isinstance(text, str) for text in texts):
+            raise RowError("the query must be a text, and positive and negative lists of texts", "not-a-string")
+    else:
+        row = to_training_row(record, row_id=key)
+        if row.labels is None:
+            raise RowError("its documents have no labels; it needs positive and negative documents", "no-labels")
+        query, texts, labels = row.query, list(row.texts), [max(label, 0.0) for label in row.labels]
     candidates = tuple(
-        Candidate(f"{'apositive' if label > 0 else 'negative'}_{key}_{at:05}", text.strip(), max(label, 0.0))
-        for at, (text, label) in enumerate(zip(row.texts, row.labels, strict=True))
+        Candidate(f"{'apositive' if label else 'negative'}_{key}_{at:05}", text.strip(), label)
+        for at, (text, label) in enumerate(zip(texts, labels, strict=True))
     )
-    return JudgedQuery(key, row.query, candidates)
-
-
-def _sized(value: object, side: str) -> list[object] | str:
-    if not isinstance(value, (list, str)):
-        raise RowError(f"{side} is {value!r:.80}; it must be a list of texts", "not-a-list")
-    return value
+    return JudgedQuery(key, query, candidates)
 
 
 def _of_collection(folder: Path, split: str) -> Iterator[JudgedQuery]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
@@ -57,8 +58,10 @@ def write_results(
 
 def _meta_of(run: ModelRun) -> Any:
     """The metadata of a model that is not loaded any more."""
-    known = {name: facts for facts in rerank_core.models() for name in (facts["name"], *facts["aliases"])}
-    return model_meta(run.source, known.get(run.source, {}), run.facts, run.fingerprint, options=run.options)
+    known = {name: spec for spec in rerank_core.models() for name in spec.names}
+    spec = known.get(run.source) or known.get(run.source.partition(":")[2])  # plugin:name
+    facts = spec.facts() if spec else {}
+    return model_meta(run.source, facts, run.facts, run.fingerprint, options=run.options)
 
 
 def _result(task: SuiteTask, judged: JudgedSet, run: ModelRun, meta: Any) -> Any:
@@ -68,7 +71,8 @@ def _result(task: SuiteTask, judged: JudgedSet, run: ModelRun, meta: Any) -> Any
     published = _task_with(task, judged)
     scores = published.evaluate(_Kept(judged, run, meta), task.split, encode_kwargs={})
     seconds = sum(query.seconds for query in run.queries)
-    result = mteb.TaskResult.from_task_results(published, {task.split: scores}, evaluation_time=seconds)
+    now = datetime.now(tz=timezone.utc)
+    result = mteb.TaskResult.from_task_results(published, {task.split: scores}, evaluation_time=seconds, date=now)
     if difference(task, judged) is not None:
         result.dataset_revision = f"local-{judged.digest}"
     return result
