@@ -192,8 +192,8 @@ class EmbeddingModel(IndexModel):
         """All products, a tensor ``[first, second]``: the scores of `rerank` for texts that fit."""
         import torch
 
-        first, second = (torch.atleast_2d(torch.as_tensor(one)) for one in (embeddings1, embeddings2))
-        return first @ second.T
+        first, second = (torch.as_tensor(one) for one in (embeddings1, embeddings2))
+        return first.reshape(-1, first.shape[-1]) @ second.reshape(-1, second.shape[-1]).T
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """The product of each pair, a tensor ``[pairs]``."""

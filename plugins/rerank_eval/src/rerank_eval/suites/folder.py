@@ -25,20 +25,23 @@ _FILE = re.compile(r"\.(jsonl|ndjson|parquet|pq)(\.(gz|zst|zstd|bz2|xz))?$", re.
 _QRELS = ("qrels", "default", "data")
 
 
-def read_task(folder: Path, task: SuiteTask, *, sample: int | None = None, seed: int = 0) -> JudgedSet:
+def read_task(
+    folder: Path, task: SuiteTask, *, sample: int | None = None, seed: int = 0, encoding: str | None = None
+) -> JudgedSet:
     """Read one task.
 
     Args:
         sample, seed: see `make_set`.
+        encoding: of files that are not UTF-8.
 
     Raises:
         InputError: the folder or the data of the task is not there, is there twice, or cannot be read.
     """
     path = _data_of(folder, task)
     if path.is_dir() and (path / "corpus").is_dir():
-        queries: Iterator[JudgedQuery] = _of_collection(path, task.split)
+        queries: Iterator[JudgedQuery] = _of_collection(path, task.split, encoding)
     else:
-        queries = _of_rows(_files(path, task.split) if path.is_dir() else [path], task.split)
+        queries = _of_rows(_files(path, task.split) if path.is_dir() else [path], task.split, encoding)
     return make_set(task.name, queries, sample=sample, seed=seed)
 
 
@@ -78,11 +81,11 @@ def _files(folder: Path, split: str) -> list[Path]:
     return own or every
 
 
-def _of_rows(files: list[Path], split: str) -> Iterator[JudgedQuery]:
+def _of_rows(files: list[Path], split: str, encoding: str | None) -> Iterator[JudgedQuery]:
     """A query for each row. Ids are those of mteb's conversion, by which it breaks ties: negatives come first."""
     number = 0
     for path in files:
-        for line, record in read_records(path):
+        for line, record in read_records(path, encoding=encoding):
             try:
                 query = _of_row(record, f"{split}_query{number}")
             except RowError as error:
@@ -92,10 +95,10 @@ def _of_rows(files: list[Path], split: str) -> Iterator[JudgedQuery]:
 
 
 def _of_row(record: Record, key: str) -> JudgedQuery:
-    sides = {side: record.get(side) for side in ("positive", "negative")}
-    if all(isinstance(texts, list) for texts in sides.values()):  # either may be empty
-        query, texts = record.get("query"), [*sides["positive"], *sides["negative"]]
-        labels = [1.0] * len(sides["positive"]) + [0.0] * len(sides["negative"])
+    positive, negative = record.get("positive"), record.get("negative")
+    if isinstance(positive, list) and isinstance(negative, list):  # either may be empty
+        query, texts = record.get("query"), [*positive, *negative]
+        labels = [1.0] * len(positive) + [0.0] * len(negative)
         if not isinstance(query, str) or not query.strip() or not all(isinstance(text, str) for text in texts):
             raise RowError("the query must be a text, and positive and negative lists of texts", "not-a-string")
     else:
@@ -110,27 +113,27 @@ def _of_row(record: Record, key: str) -> JudgedQuery:
     return JudgedQuery(key, query, candidates)
 
 
-def _of_collection(folder: Path, split: str) -> Iterator[JudgedQuery]:
+def _of_collection(folder: Path, split: str, encoding: str | None) -> Iterator[JudgedQuery]:
     """The queries of mteb's form, each with its candidates of ``top_ranked``."""
     documents: dict[str, str] = {}
     for path in _files(folder / "corpus", split):
-        documents.update(read_documents(path))
+        documents.update(read_documents(path, encoding=encoding).texts)
     texts: dict[str, str] = {}
     for path in _files(folder / "queries", split):
-        texts.update(read_queries(path))
+        texts.update(read_queries(path, encoding))
     qrels: dict[str, dict[str, float]] = {}
     judged = next((folder / name for name in _QRELS if (folder / name).is_dir()), None)
     if judged is None or not (folder / "top_ranked").is_dir():
         raise InputError(
             f"{str(folder)!r} has a corpus, and not both qrels and top_ranked; download the whole data set"
         )
-    for where, record in _records(judged, split):
+    for where, record in _records(judged, split, encoding):
         query, document = _key(record, "query-id", where), _key(record, "corpus-id", where)
         score = record.get("score")
         if isinstance(score, bool) or not isinstance(score, (int, float)):
             raise RowError(f"score is {score!r:.80}; it must be a number", "not-a-number", *where)
         qrels.setdefault(query, {})[document] = float(score)
-    for where, record in _records(folder / "top_ranked", split):
+    for where, record in _records(folder / "top_ranked", split, encoding):
         key, ranked = _key(record, "query-id", where), record.get("corpus-ids")
         if not isinstance(ranked, list) or any(one not in documents for one in ranked):
             raise RowError("corpus-ids must be a list of ids of the corpus", "bad-id", *where)
@@ -144,9 +147,9 @@ def _of_collection(folder: Path, split: str) -> Iterator[JudgedQuery]:
         yield JudgedQuery(key, texts[key], candidates, others)
 
 
-def _records(folder: Path, split: str) -> Iterator[tuple[tuple[str, int], Record]]:
+def _records(folder: Path, split: str, encoding: str | None) -> Iterator[tuple[tuple[str, int], Record]]:
     for path in _files(folder, split):
-        for line, record in read_records(path):
+        for line, record in read_records(path, encoding=encoding):
             yield (str(path), line), record
 
 

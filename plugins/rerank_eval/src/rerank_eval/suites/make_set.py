@@ -40,4 +40,4 @@ def make_set(name: str, queries: Iterable[JudgedQuery], *, sample: int | None, s
     count_candidates(kept, counts)
     for query in kept:
         counts["equal_texts"] += len(query.candidates) - len({one.text for one in query.candidates})
-    return JudgedSet(name, tuple(shuffled(query, seed) for query in kept), facts=SetFacts(**counts))
+    return JudgedSet(name, tuple(shuffled(query, seed) for query in kept), facts=SetFacts(**counts, unread_keys=()))

@@ -28,7 +28,7 @@ def write_results(
 
     Returns:
         the files, and a sentence for each result that is not written: of a run that was stopped, or with failed
-        queries, which mteb would leave out of its means.
+        queries, which mteb would leave out of its means, or of a part of the queries.
 
     Raises:
         MissingDependencyError: mteb is not installed.
@@ -41,7 +41,10 @@ def write_results(
     written: list[Path] = []
     left_out: list[str] = []
     for task, judged in tasks:
-        for run in (one for one in runs if one.set_digest == judged.digest):
+        own = [run for run in runs if run.set_digest == judged.digest]
+        if not own:
+            left_out.append(f"there is no result of {task.name} for mteb: other labels left out some of its queries")
+        for run in own:
             failed = sum(query.error is not None for query in run.queries)
             if run.stopped is not None or failed:
                 reason = run.reason or f"{failed} of {len(run.queries)} queries failed"
