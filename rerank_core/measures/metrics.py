@@ -34,18 +34,23 @@ def parse_metrics(names: Sequence[str]) -> list[Any]:
         return []
     with needed_for("metrics"):
         import ir_measures
-    try:
-        measures = [ir_measures.parse_measure(name) for name in names]
-    except (ValueError, NameError, SyntaxError) as error:
-        raise InputError(
-            f"{list(names)!r}: measures are those of ir_measures, like nDCG@10, AP, RR@10; {error}"
-        ) from error
     providers = [one for one in ir_measures.DefaultPipeline.providers if one.is_available()]
-    for measure in measures:
-        if measure.params.get("cutoff", 1) < 1:  # on which trec_eval ends the process
-            raise InputError(f"{str(measure)!r} has a cutoff below 1; it must be 1 or more, as in nDCG@10")
-        if not any(provider.supports(measure) for provider in providers):
+    measures = []
+    for name in names:
+        try:
+            measure = ir_measures.parse_measure(name)
+            supported = any(provider.supports(measure) for provider in providers)
+        except (ValueError, NameError, SyntaxError, AssertionError) as error:
+            raise InputError(
+                f"{name!r}: measures are those of ir_measures, like nDCG@10, AP, RR@10; {error}"
+            ) from error
+        # On another cutoff or level trec_eval ends the process.
+        for parameter in ("cutoff", "rel"):
+            if measure.params.get(parameter, 1) < 1:
+                raise InputError(f"{str(measure)!r} has a {parameter} below 1; it must be 1 or more, as in nDCG@10")
+        if not supported:
             raise InputError(f"{str(measure)!r} is computed by no installed library; ir_measures' page names one")
+        measures.append(measure)
     return measures
 
 

@@ -15,6 +15,8 @@ __all__ = ["TRAINING_HEADER", "Columns", "Header", "column_names", "count_known_
 
 _NUMBERS = frozenset({"label", "score"})
 _LISTS = frozenset({"pos", "neg", "docs", "documents", "passages", "answers", "responses", "texts", "prompts"})
+# A text, or a list of texts written as JSON.
+_TEXT_OR_LIST = re.compile(r"positive|negative(_\d+)?")
 _NUMBER_LISTS = frozenset({"labels", "scores", "pos_scores", "neg_scores"})
 # Columns that some format requires: an empty cell in them is an empty text or list. Any other empty cell is absent.
 _REQUIRED = frozenset(key for form in FORMATS.values() for group in form.needs for key in group)
@@ -142,18 +144,14 @@ class Columns:
         if not field and name in _LISTS:
             return []
         if name in _LISTS or name in _NUMBER_LISTS:
-            if field.lstrip().startswith("["):
-                try:
-                    return json.loads(field)
-                except (ValueError, RecursionError) as error:
-                    # Otherwise the cell is a text that begins with a bracket, or converting the row reports the error.
-                    if _PYTHON_LIST.fullmatch(field.strip()):
-                        raise RowError(
-                            f"{name} is {short(field)}, a list as Python prints it; write lists in cells with "
-                            "json.dumps, or write the rows as JSON Lines",
-                            "not-a-list",
-                        ) from error
-            return [self._number(field) if name in _NUMBER_LISTS else field]
+            found = _list_in(name, field)
+            if found is None:
+                return [self._number(field) if name in _NUMBER_LISTS else field]
+            return found
+        if _TEXT_OR_LIST.fullmatch(name):
+            found = _list_in(name, field)
+            # A text such as [12] is JSON too.
+            return field if found is None or not all(isinstance(one, str) for one in found) else found
         return field
 
     def _number(self, field: str) -> object:
@@ -165,3 +163,26 @@ class Columns:
         except ValueError:
             # A non-empty cell is returned as it is, so that converting the row reports it; an empty cell is absent.
             return field if text else None
+
+
+def _list_in(name: str, field: str) -> list[object] | None:
+    """The list that a cell holds as JSON; None for another text.
+
+    Raises:
+        RowError: the cell holds a list as Python prints it.
+    """
+    if not field.lstrip().startswith("["):
+        return None
+    try:
+        found = json.loads(field)
+    except (ValueError, RecursionError) as error:
+        # Otherwise the cell is a text that begins with a bracket, or converting the row reports the error.
+        if _PYTHON_LIST.fullmatch(field.strip()):
+            raise RowError(
+                f"{name} is {short(field)}, a list as Python prints it; write lists in cells with json.dumps, or write "
+                "the rows as JSON Lines",
+                "not-a-list",
+            ) from error
+        return None
+    assert isinstance(found, list)
+    return found

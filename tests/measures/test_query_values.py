@@ -190,7 +190,7 @@ def test_ndcg_measures_gains_below_a_half() -> None:
     assert (found["AP"].left_out, found["RR@10"].left_out) == (1, 1)
 
 
-@pytest.mark.parametrize("name", ["nDCG@0", "AP@0", "RR@-1"])
+@pytest.mark.parametrize("name", ["nDCG@0", "AP@0", "RR@-1", "RR@1.5", "P(rel=0)@5", "INST", "unjudged@0"])
 def test_a_cutoff_below_one_is_refused(name: str) -> None:
     """trec_eval ends the process there."""
     with pytest.raises(InputError, match=r"below 1|measures are those"):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rerank_core.errors import InputError
-from rerank_core.records import RowError, read_lines, read_records
+from rerank_core.records import RowError, read_lines, read_records, read_rows
 
 COLUMNS = ("id", "text", "title")
 RECORDS = [{"id": "d1", "text": 'He said "tin".', "title": "Tin"}, {"id": "d2", "text": "锡是金属", "title": "锡"}]
@@ -75,3 +75,16 @@ def test_lines_have_their_numbers(tmp_path: Path) -> None:
     path = tmp_path / "x.txt.gz"
     path.write_bytes(gzip.compress("1 Q0 d1 1\r\n\n2 Q0 锡 0".encode()))
     assert list(read_lines(path)) == [(1, "1 Q0 d1 1"), (3, "2 Q0 锡 0")]
+
+
+def test_a_cell_holds_a_text_or_a_list_of_texts(tmp_path: Path) -> None:
+    """As JSON, also in columns that hold one text in other files; a reference in brackets is a text."""
+    path = tmp_path / "a.csv"
+    path.write_text(
+        'query,positive,negative,negative_1\nq,"[""a"", ""b""]",[12],[see below]\nr,p,[],"[""n""]"\n', encoding="utf-8"
+    )
+    rows = read_rows([path])
+    assert [(row.docs, row.labels) for row in rows] == [
+        (("a", "b", "[12]", "[see below]"), (1.0, 1.0, 0.0, 0.0)),
+        (("p", "n"), (1.0, 0.0)),
+    ]
