@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import queue
+import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -13,6 +16,7 @@ from helpers.grading_server import KEY, GradingServer, grading_server
 from rerank_core import InputError, RerankError
 from rerank_eval.judging.endpoint_judge import EndpointJudge
 from rerank_eval.judging.judge import Pair, Verdict
+from rerank_eval.judging.parallel_calls import in_parallel
 
 pytest.importorskip("openai", reason="the client library of rerank-eval[judge] is not installed")
 
@@ -149,3 +153,31 @@ def test_a_local_server_needs_no_key(monkeypatch: pytest.MonkeyPatch, judge: Cal
         asked(judge(api_key=None))
     monkeypatch.setenv("OPENAI_API_KEY", f" {KEY}\n")
     assert [verdict.value for verdict in asked(judge(api_key=None))] == [3, 1, 0, 1]
+
+
+def test_a_stopped_caller_waits_for_no_call() -> None:
+    """Two calls of four run, and hang; the others never start, also after these have ended."""
+    started: queue.SimpleQueue[str] = queue.SimpleQueue()
+    release = threading.Event()
+
+    def call(item: str) -> str:
+        started.put(item)
+        if item != "now":
+            release.wait(60)
+        return item
+
+    calls = in_parallel(call, ["now", "hangs", "hangs", "never", "never"], 2)
+    assert next(calls) == (0, "now")
+    assert [started.get(timeout=30) for _ in range(3)] == ["now", "hangs", "hangs"]
+    before = time.monotonic()
+    calls.close()  # type: ignore[attr-defined]
+    assert time.monotonic() - before < 5
+    release.set()
+    with pytest.raises(queue.Empty):
+        started.get(timeout=0.2)
+
+
+def test_the_error_of_a_call_is_raised() -> None:
+    assert sorted(in_parallel(len, ["", "a", "bb"], 2)) == [(0, 0), (1, 1), (2, 2)]
+    with pytest.raises(TypeError):
+        list(in_parallel(len, [1], 2))  # type: ignore[list-item]

@@ -5,13 +5,13 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
 from dataclasses import dataclass, field
 from typing import Any
 
 from rerank_core import InputError, MissingDependencyError, RerankError
 from rerank_eval.judging.grading_prompt import PROMPT_DIGEST, grade_in, prompt_of
 from rerank_eval.judging.judge import Pair, Verdict
+from rerank_eval.judging.parallel_calls import in_parallel
 
 __all__ = ["EndpointJudge"]
 
@@ -92,22 +92,11 @@ class EndpointJudge:
             RerankError: ten calls in a row failed.
         """
         in_row = 0
-        with ThreadPoolExecutor(self.parallel) as pool:
-            for start in range(0, len(pairs), 16 * self.parallel):
-                chunk = pairs[start : start + 16 * self.parallel]
-                asked: dict[Future[Verdict], int] = {
-                    pool.submit(self._verdict, pair): start + at for at, pair in enumerate(chunk)
-                }
-                try:
-                    for done in as_completed(asked):
-                        verdict = done.result()
-                        in_row = in_row + 1 if verdict.error is not None else 0
-                        yield asked[done], verdict
-                        if in_row >= _FAILURES:
-                            raise RerankError(f"the judge failed {in_row} times in a row: {verdict.error}")
-                finally:
-                    for future in asked:
-                        future.cancel()
+        for at, verdict in in_parallel(self._verdict, pairs, self.parallel):
+            in_row = in_row + 1 if verdict.error is not None else 0
+            yield at, verdict
+            if in_row >= _FAILURES:
+                raise RerankError(f"the judge failed {in_row} times in a row: {verdict.error}")
 
     def _verdict(self, pair: Pair) -> Verdict:
         text = pair.text[: self.max_characters]
