@@ -232,3 +232,27 @@ def test_queries_that_a_metric_leaves_out_are_said(tmp_path: Path) -> None:
     assert result.exit_code == 0
     assert "few: AP leaves out 1 queries, on which no order is better than another" in result.stderr
     assert "nDCG@10 leaves out" not in result.stderr
+
+
+def test_a_narrow_terminal_shows_every_figure(data: str) -> None:
+    """Cells take several lines; nothing is cut."""
+    import pty
+
+    ours, theirs = pty.openpty()
+    environment = {**os.environ, "TERM": "xterm", "COLUMNS": "80"}
+    command = [*COMMAND, "-m", "toy-words,name=longest-name", "-d", data, "--threshold", "recall=0.9"]
+    shown = b""
+    with subprocess.Popen(command, stdout=theirs, stderr=subprocess.PIPE, env=environment) as process:
+        os.close(theirs)
+        try:
+            while block := os.read(ours, 4096):
+                shown += block
+        except OSError:
+            pass
+        process.communicate()
+        assert process.returncode == 0
+    os.close(ours)
+    text = re.sub(r"\x1b\[[\d;?]*[a-zA-Z]", "", shown.decode())
+    # An interval of each of the four rows, and two of the cut.
+    assert len(re.findall(r"\[\d\.\d{3},", text)) == len(re.findall(r"\d\.\d{3}\]", text)) == 6
+    assert "longest-name" in "".join(line[:11].strip() for line in text.splitlines())

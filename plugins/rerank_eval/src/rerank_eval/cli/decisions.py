@@ -130,7 +130,7 @@ class Decisions:
             kept = f"{found.kept:,} of {found.documents:,}"
             lines.append([*start, f"{found.cut:.6g}", _figure(found.precision), _figure(found.recall), kept])
         _say([])
-        show(table(columns, lines, right=columns[3:]))
+        show(table(columns, lines, right=columns[3:], wrap=columns))
         note(
             "documents with this raw score or more are kept; recall is of the relevant candidates; [ ] is the interval "
             "of 95 % of this cut on other queries"

@@ -30,7 +30,8 @@ def show_evaluation(evaluation: Evaluation, *, budget_ms: float | None = None) -
             for mean in means_over_sets(evaluation)
             if mean.figure or mean.kind == "model"
         ]
-        show(table((f"mean of {len(evaluation.sets)} sets", metric), lines))
+        columns = (f"mean of {len(evaluation.sets)} sets", metric)
+        show(table(columns, lines, wrap=columns))
 
 
 def _show_set(evaluation: Evaluation, judged: JudgedSet, budget_ms: float | None) -> None:
@@ -43,7 +44,8 @@ def _show_set(evaluation: Evaluation, judged: JudgedSet, budget_ms: float | None
     if evaluation.price_per_hour is not None:
         columns.append("per 1,000")
     lines = [[*_cells(row, evaluation, budget_ms, judged=share < 1)] for row in rows]
-    show(table(columns, lines, right=columns[1:]))
+    # On a narrow terminal a cell takes several lines, so that no figure is cut.
+    show(table(columns, lines, right=columns[1:], wrap=columns))
     for row in rows:
         _say(row, judged)
     count = len(judged.queries)
