@@ -37,9 +37,9 @@ PUBLIC = {
     """,
     "rerank_core.measures": """
         BM25 Bar CalibrationMap Comparison Interval QueryValues Reliability Scored Threshold best_scores
-        bm25_scores compare cross_validated file_order_scores histogram interval interval_over_sets isotonic
-        measure_orders measure_scores paired parse_metrics platt queries_needed random_values randomisation_test
-        reliability temperature terms threshold worst_order
+        bm25_scores compare cross_validated file_order_scores histogram interval interval_over_sets intervals_of
+        isotonic measure_orders measure_scores paired parse_metrics platt queries_needed random_values
+        randomisation_test reliability temperature terms threshold worst_order
     """,
     "rerank_core.backends.torch": """
         ClassifierScorer

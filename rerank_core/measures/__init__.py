@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from rerank_core.measures.calibration_error import Bar, Reliability, Scored, histogram, reliability
     from rerank_core.measures.calibration_map import CalibrationMap
     from rerank_core.measures.comparisons import Comparison, compare, queries_needed, randomisation_test
-    from rerank_core.measures.intervals import Interval, interval, interval_over_sets, paired
+    from rerank_core.measures.intervals import Interval, interval, interval_over_sets, intervals_of, paired
     from rerank_core.measures.metrics import measure_orders, parse_metrics
     from rerank_core.measures.query_values import QueryValues, measure_scores, worst_order
     from rerank_core.measures.thresholds import Threshold, threshold
@@ -28,7 +28,7 @@ else:  # imported when used, since `load` needs the calibration map alone
         "calibration_error": "Bar Reliability Scored histogram reliability",
         "calibration_map": "CalibrationMap",
         "comparisons": "Comparison compare queries_needed randomisation_test",
-        "intervals": "Interval interval interval_over_sets paired",
+        "intervals": "Interval interval interval_over_sets intervals_of paired",
         "metrics": "measure_orders parse_metrics",
         "query_values": "QueryValues measure_scores worst_order",
         "thresholds": "Threshold threshold",
@@ -59,6 +59,7 @@ __all__ = [
     "histogram",
     "interval",
     "interval_over_sets",
+    "intervals_of",
     "isotonic",
     "measure_orders",
     "measure_scores",

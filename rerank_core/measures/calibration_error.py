@@ -89,7 +89,11 @@ def histogram(scored: Scored, *, bins: int = 10) -> list[Bar]:
     import numpy as np
 
     scores, relevant = arrays(scored)
-    edges = np.histogram_bin_edges(scores, bins)
+    low, high = float(scores.min()), float(scores.max())
+    # Scores that differ by rounding alone lie in one bin of the width that numpy gives to equal ones.
+    if high - low <= bins * 1e-14 * max(abs(low), abs(high)):
+        low, high = low - 0.5 * max(1.0, abs(low) * 1e-9), high + 0.5 * max(1.0, abs(high) * 1e-9)
+    edges = np.linspace(low / 2, high / 2, bins + 1) * 2  # halves, since the distance may be infinite
     counts = [np.histogram(scores[relevant == label], edges)[0] for label in (0, 1)]
     return [Bar(float(edges[at]), float(edges[at + 1]), int(counts[0][at]), int(counts[1][at])) for at in range(bins)]
 

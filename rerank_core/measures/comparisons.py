@@ -9,7 +9,7 @@ from itertools import combinations
 from statistics import NormalDist, stdev
 
 from rerank_core.errors import InputError
-from rerank_core.measures.intervals import Interval, differences, intervals
+from rerank_core.measures.intervals import Interval, differences, intervals_of
 from rerank_core.measures.libraries import needed_for
 
 __all__ = ["Comparison", "compare", "holm", "queries_needed", "randomisation_test"]
@@ -54,7 +54,7 @@ def compare(
     if not pairs:
         return []
     gains = [differences(values[one], values[two]) for one, two in pairs]
-    bounds = intervals(gains, level=level, draws=draws, seed=seed)
+    bounds = intervals_of(gains, level=level, draws=draws, seed=seed)
     p_values = _p_values(gains, draws, seed)
     result = []
     for (one, two), gain, bound, p, adjusted in zip(pairs, gains, bounds, p_values, holm(p_values), strict=True):

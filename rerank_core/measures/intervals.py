@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from rerank_core.errors import InputError
 from rerank_core.measures.libraries import needed_for
 
-__all__ = ["Interval", "differences", "interval", "interval_over_sets", "intervals", "paired"]
+__all__ = ["Interval", "differences", "interval", "interval_over_sets", "intervals_of", "paired"]
 
 # Numbers drawn at once, to bound memory: a dev set may have tens of thousands of queries.
 _BLOCK = 1_000_000
@@ -37,10 +37,10 @@ def interval(values: Sequence[float], *, level: float = 0.95, draws: int = 10_00
     Raises:
         InputError: fewer than two values, or values that are not finite.
     """
-    return intervals([values], level=level, draws=draws, seed=seed)[0]
+    return intervals_of([values], level=level, draws=draws, seed=seed)[0]
 
 
-def intervals(
+def intervals_of(
     series: Sequence[Sequence[float]], *, level: float = 0.95, draws: int = 10_000, seed: int = 0
 ) -> list[Interval]:
     """`interval` of several series over the same queries; each draw takes the same queries of all.

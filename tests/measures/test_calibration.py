@@ -193,3 +193,12 @@ def test_a_histogram_counts_every_document_once() -> None:
     assert sum(bar.irrelevant + bar.relevant for bar in bars) == 500
     assert bars[0].low == min(scored)[0]
     assert bars[-1].high == max(scored)[0]
+
+
+@pytest.mark.parametrize("scores", [(1.0, 1 - 1e-16), (0.5, 0.5), (1e30, 1e30), (-1.7e308, 1.7e308), (0.0, 0.0)])
+def test_scores_of_any_range_have_a_histogram(scores: tuple[float, float]) -> None:
+    """Also saturated sigmoids, which differ in the last digit."""
+    bars = histogram([(scores[0], 0), (scores[1], 1)])
+    assert len(bars) == 10
+    assert (sum(bar.irrelevant for bar in bars), sum(bar.relevant for bar in bars)) == (1, 1)
+    assert all(bar.low < bar.high for bar in bars)

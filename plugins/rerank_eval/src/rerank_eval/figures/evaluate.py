@@ -8,7 +8,7 @@ from dataclasses import replace
 from statistics import fmean
 
 from rerank_core import InputError
-from rerank_core.measures import bm25_scores, interval, measure_scores, random_values
+from rerank_core.measures import Interval, bm25_scores, intervals_of, measure_scores, random_values
 from rerank_eval.figures.comparisons import compare
 from rerank_eval.figures.evaluation import Comparison, Evaluation, Kind, Row
 from rerank_eval.figures.orders import first_stage_order, scores_of_order
@@ -52,7 +52,7 @@ def evaluate(
         # Two sets with equal texts and other judgements share their runs.
         of_set = {run.model: run for run in runs if run.set_digest == judged.digest}
         own = [table.of_run(run, price_per_hour) for run in of_set.values()]
-        own += table.baselines()
+        own = _with_figures([*own, *table.baselines()], seed)
         rows += own
         comparisons += compare(own, metrics[0], seed=seed)
     return Evaluation(
@@ -144,9 +144,19 @@ class _Table:
 
     def _row(self, kind: Kind, name: str, values: Mapping[str, tuple[float | None, ...]]) -> Row:
         per_query = {metric: values[metric] for metric in self._metrics}
-        figures = {metric: interval(measured(own), seed=self._seed) for metric, own in per_query.items()}
         judged = measured(values[self._judged_at])
-        return Row(self._set.name, name, kind, per_query, figures, judged=fmean(judged))
+        return Row(self._set.name, name, kind, per_query, {}, judged=fmean(judged))
+
+
+def _with_figures(rows: Sequence[Row], seed: int) -> list[Row]:
+    """The rows with the mean and interval of each metric. All rows share the draws of a metric's queries."""
+    figures: list[dict[str, Interval]] = [{} for _ in rows]
+    for metric in next(row.per_query for row in rows if row.per_query):
+        own = [at for at, row in enumerate(rows) if row.per_query]
+        found = intervals_of([measured(rows[at].per_query[metric]) for at in own], seed=seed)
+        for at, figure in zip(own, found, strict=True):
+            figures[at][metric] = figure
+    return [replace(row, figures=own) for row, own in zip(rows, figures, strict=True)]
 
 
 def _judged_share(judged: JudgedSet) -> float:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
-from rerank_core.measures import Interval, interval, paired
+from rerank_core.measures import Interval, intervals_of
 from rerank_eval.figures.query_values import measured, values_of_scores
 from rerank_eval.sets.judged_set import JudgedSet
 
@@ -73,6 +73,7 @@ def fuse_pairs(
         ]
         values = measured(values_of_scores(judged, fused, [metric])[metric])
         better = max((first, second), key=lambda name: fmean(alone[name]))
-        difference = paired(alone[better], values, level=level, seed=seed)
-        fusions.append(Fusion(first, second, interval(values, level=level, seed=seed), better, difference))
+        above = [one - other for one, other in zip(values, alone[better], strict=True)]
+        figure, difference = intervals_of([values, above], level=level, seed=seed)
+        fusions.append(Fusion(first, second, figure, better, difference))
     return sorted(fusions, key=lambda fusion: -fusion.figure.mean)

@@ -40,6 +40,9 @@ def means_over_sets(evaluation: Evaluation, *, level: float = 0.95, seed: int = 
         if missing:
             means.append(Mean(name, kind, None, missing))
             continue
+        if len(own) == 1:
+            means += [Mean(name, kind, row.figures[metric]) for row in own.values()]
+            continue
         figure = interval_over_sets([measured(row.per_query[metric]) for row in own.values()], level=level, seed=seed)
         means.append(Mean(name, kind, figure))
     return sorted(means, key=lambda mean: -mean.figure.mean if mean.figure else 1.0)
