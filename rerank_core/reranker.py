@@ -260,16 +260,16 @@ class Reranker(Calls):
         return call_rules(self._rules, self._profile, scorer, self.spec, call, pairs=pairs)
 
     def _open(self, call: CallOptions) -> AnyScorer:
-        if self._scorer is None:
+        if (scorer := self._scorer) is None:  # read once, as another thread may close the reranker
             raise RerankError(f"this reranker ({self.spec.name!r}) is closed; load it again")
         if not call.model:
-            return self._scorer
-        if not isinstance(self._scorer, Configurable):
-            raise PluginError(
-                f"{self.spec.name!r} lists {sorted(call.model)!r} as call options, and its scorer "
-                f"{type(self._scorer).__name__} has no method configured() that takes them"
-            )
-        return self._scorer.configured(call.model)
+            return scorer
+        if isinstance(scorer, Configurable):
+            return scorer.configured(call.model)
+        raise PluginError(
+            f"{self.spec.name!r} lists {sorted(call.model)!r} as call options, and its scorer "
+            f"{type(scorer).__name__} has no method configured() that takes them"
+        )
 
     # ------------------------------------------------------------------ life cycle
     def close(self) -> None:

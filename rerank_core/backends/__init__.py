@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -19,8 +22,19 @@ __all__ = ["build", "build_with_files", "import_backend"]
 
 def build_with_files(spec: ModelSpec, options: Options) -> tuple[AnyScorer, SourceFiles]:
     """The scorer of a spec, and the files that it was read from; see `build`."""
-    with noted() as files:
+    with noted() as files, _without_autocast():
         return build(spec, options), files
+
+
+@contextmanager
+def _without_autocast() -> Iterator[None]:
+    """Turn the calling thread's autocast off inside: loading compares ways to compute in the model's own dtype."""
+    torch: Any = sys.modules.get("torch")  # autocast is off where torch is not imported
+    with ExitStack() as off:
+        for kind in () if torch is None else ("cpu", "cuda"):
+            if torch.is_autocast_enabled(kind):
+                off.enter_context(torch.autocast(kind, enabled=False))
+        yield
 
 
 def build(spec: ModelSpec, options: Options) -> AnyScorer:

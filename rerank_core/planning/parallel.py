@@ -68,8 +68,9 @@ def compute_all(
 ) -> None:
     """Compute every batch and hand its result to ``record``, which runs in the calling thread.
 
-    With several workers, results are recorded in the order in which they are ready. A call has at most one batch more
-    than workers in their queue, so that the calls of several threads take turns. After an error, of a batch or of
+    With several workers, results are recorded in the order in which they are ready. A call has at most as many batches
+    among them as it may use workers, so that it uses no more where there are more, and the calls of several threads
+    take turns. After an error, of a batch or of
     ``record``, no further batch begins, and the error is raised when the running ones have ended.
 
     Args:
@@ -87,7 +88,7 @@ def compute_all(
     running: dict[Future[_Result], _Batch] = {}
     try:
         while waiting or running:
-            while waiting and len(running) <= workers:
+            while waiting and len(running) < workers:
                 batch = waiting.pop()
                 running[scorer.submit(partial(compute, batch), alone=alone)] = batch
             ready, _ = concurrent.futures.wait(running, return_when=concurrent.futures.FIRST_COMPLETED)

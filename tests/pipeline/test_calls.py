@@ -171,6 +171,19 @@ def test_overlap_that_leaves_no_step_is_refused() -> None:
         reranker(FakeScorer("joint")).rerank(QUERY, ["panda"], overlap=64)
 
 
+def test_a_call_that_has_begun_survives_a_close() -> None:
+    """Another thread closes the reranker after the call has found it open."""
+    reranker = Reranker.from_scorer(FakeScorer(), fake_spec())
+
+    class Closing(CallOptions):
+        def __getattribute__(self, name: str) -> Any:
+            if name == "model":
+                reranker.close()
+            return super().__getattribute__(name)
+
+    assert isinstance(reranker._open(Closing()), FakeScorer)
+
+
 def test_closed_reranker_says_so() -> None:
     """After `with` every call is a RerankError, closing again is fine, and a borrowed scorer stays open."""
     scorer = FakeScorer("joint")

@@ -7,8 +7,7 @@ import functools
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Hashable, Sequence
 from typing import Any, Literal
 
 import torch
@@ -18,7 +17,7 @@ from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.attention.padding import padded, padding_keeps_scores, reset_rotary_cache, rotary_limit
 from rerank_core.backends.torch.check_tokenizer import check_pieces, check_vocabulary
 from rerank_core.backends.torch.encoder.products import Int8, MakeProduct, Plain, Prepared
-from rerank_core.backends.torch.encoder.straighten import Replaced, straighten
+from rerank_core.backends.torch.encoder.straighten import Replaced, restore, straighten
 from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.linear import int8 as quantization
 from rerank_core.backends.torch.linear import onednn
@@ -111,15 +110,17 @@ class TorchScorer(ParallelScorer, ABC):
             packing.set_attention(module, attention)
         elif (undo := self.skip_unread()) is not None and not is_exact(packed=True):
             undo()
-        prepared = prepacked and onednn.available(module)
-        if not self.execution.live:
-            make: MakeProduct = Int8 if self.execution.int8 else Prepared if prepared else Plain
+        if self.execution.live:
+            return
+        prepared: list[MakeProduct] = [Prepared] if prepacked and onednn.available(module) else []
+        for make in [Int8] if self.execution.int8 else [*prepared, Plain]:
             self.straightened = straighten(module, lambda: self.probe(packed=self.packed), make)
-        if prepared:
-            self.prepacked = onednn.prepack(module)
-            if not is_exact(self.packed):
-                onednn.restore(self.prepacked)
-                self.prepacked = []
+            self.prepacked = onednn.prepack(module) if make is Prepared else []
+            if make is Int8 or is_exact(self.packed):
+                return
+            onednn.restore(self.prepacked)
+            restore(self.straightened)
+            self.prepacked, self.straightened = [], []
 
     def packing_variants(self) -> list[dict[str, Any]]:
         """Attribute values with which packing is tried in turn, the fastest first."""
@@ -211,7 +212,7 @@ class TorchScorer(ParallelScorer, ABC):
         split = self.layout != "separate" and self.must_split(self._lengths(batch), packed=self.packed)
         if len(batch.rows) == 1 or (tokens <= self._ceiling and not split):
             try:
-                with torch.inference_mode():  # a module in training has weights that require gradients
+                with self.computing():
                     return self.score(batch)
             except torch.OutOfMemoryError:
                 if len(batch.rows) == 1:
@@ -259,7 +260,7 @@ class TorchScorer(ParallelScorer, ABC):
             kwargs: further arguments of the module.
         """
         inputs = self.module_inputs(rows, types, packed=packed, attended=attended)
-        with torch.inference_mode(), self._evaluating():
+        with self.computing():
             return self.module(**inputs, **kwargs)
 
     def module_inputs(
@@ -282,18 +283,6 @@ class TorchScorer(ParallelScorer, ABC):
             device=self.device,
             allow_varlen=self._allow_varlen,
         )
-
-    @contextmanager
-    def _evaluating(self) -> Iterator[None]:
-        """Eval mode, since dropout would make scores random; restores training mode afterwards."""
-        training = self.module.training
-        if training:
-            self.module.eval()
-        try:
-            yield
-        finally:
-            if training:
-                self.module.train()
 
     def close(self) -> None:
         """Does nothing: the weights are freed with the last reference to them, so that a running call can finish."""

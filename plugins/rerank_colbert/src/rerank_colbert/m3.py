@@ -74,7 +74,7 @@ class M3Scorer(LateInteractionScorer):
         words, inverse = torch.unique(
             torch.tensor([ids[position] for position in positions], dtype=torch.int64), return_inverse=True
         )
-        largest = torch.zeros(len(words), device=weights.device)
+        largest = weights.new_zeros(len(words))
         largest.scatter_reduce_(0, inverse.to(weights.device), weights[positions], "amax")
         return {"words": words.to(weights.device), "weights": largest}
 
@@ -122,7 +122,7 @@ def _sparse_scores(query: Embedding, block: Block, rows: Sequence[int]) -> torch
     """``[rows]``: the sum, over the words that a row shares with the query, of the product of their weights."""
     words, weights = block.part("words", rows), block.part("weights", rows)
     row_words, query_words = words.all(), query["words"]
-    scores = torch.zeros(len(words.lengths), device=query_words.device)
+    scores = query["weights"].new_zeros(len(words.lengths))
     if not len(query_words):
         return scores
     index = torch.searchsorted(query_words, row_words).clamp(max=len(query_words) - 1)

@@ -37,14 +37,14 @@ def padded(
         attended: number of leading tokens of each row that are attended to; None for all.
     """
     width = max(map(len, rows))
-    ids = torch.full((len(rows), width), filler, dtype=torch.long)
-    mask = torch.zeros((len(rows), width), dtype=torch.long)
-    type_ids = torch.zeros((len(rows), width), dtype=torch.long)
+    ids = torch.full((len(rows), width), filler, dtype=torch.long, device="cpu")
+    mask = torch.zeros((len(rows), width), dtype=torch.long, device="cpu")
+    type_ids = torch.zeros((len(rows), width), dtype=torch.long, device="cpu")
     for i, (row, row_types, count) in enumerate(zip(rows, types, attended, strict=True)):
-        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long)
+        ids[i, : len(row)] = torch.tensor(row, dtype=torch.long, device="cpu")
         mask[i, : len(row) if count is None else count] = 1
         if row_types is not None:
-            type_ids[i, : len(row)] = torch.tensor(row_types, dtype=torch.long)
+            type_ids[i, : len(row)] = torch.tensor(row_types, dtype=torch.long, device="cpu")
     kwargs = {"input_ids": ids, "attention_mask": mask}
     if typed:
         kwargs["token_type_ids"] = type_ids

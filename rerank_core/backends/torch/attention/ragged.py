@@ -19,7 +19,7 @@ def concat_rows(rows: Iterable[Sequence[int]], device: torch.device) -> torch.Te
     tensor([[7, 8, 9]])
     """
     flat = array("q", itertools.chain.from_iterable(rows))
-    ids = torch.frombuffer(flat, dtype=torch.int64) if flat else torch.empty(0, dtype=torch.int64)
+    ids = torch.frombuffer(flat, dtype=torch.int64) if flat else torch.empty(0, dtype=torch.int64, device="cpu")
     # Copied on a CPU as well: otherwise the buffer would have to outlive the tensor.
     return ids[None].to(device, copy=True)
 
@@ -30,10 +30,10 @@ def concat_ranges(starts: Sequence[int], lengths: Sequence[int], device: torch.d
     >>> concat_ranges([5, 0, 3], [2, 0, 3], torch.device("cpu"))
     tensor([5, 6, 3, 4, 5])
     """
-    first, count = torch.tensor(starts, dtype=torch.int64), torch.tensor(lengths, dtype=torch.int64)
+    first, count = (torch.tensor(part, dtype=torch.int64, device="cpu") for part in (starts, lengths))
     ends = count.cumsum(0)
     total = int(ends[-1]) if len(lengths) else 0
-    return (torch.arange(total) + torch.repeat_interleave(first - ends + count, count)).to(device)
+    return (torch.arange(total, device="cpu") + torch.repeat_interleave(first - ends + count, count)).to(device)
 
 
 @dataclass(frozen=True, eq=False)

@@ -113,7 +113,7 @@ class DecoderScorer(TorchScorer):
             (layer,) = set(self.score_head.layers)
             hidden = self._hidden(prefixes, rows, owners, packed=self.packed)
             return Output({self.score_head.name(layer): self.score_head.scores(hidden, layer).tolist()})
-        with torch.inference_mode(), self._evaluating():
+        with self.computing():
             layer_state = self.runner.start(prefixes, rows, owners, segments)
             scores = self._run(layer_state, 0)
         return Output(scores, [(list(range(len(rows))), layer_state)] if self.keep else None)
@@ -126,7 +126,7 @@ class DecoderScorer(TorchScorer):
             chosen = [number for number, row in enumerate(group) if row in position]
             if not chosen:
                 continue
-            with torch.inference_mode(), self._evaluating():
+            with self.computing():
                 kept = self.runner.keep(layer_state, chosen)
                 stage = next(n for n, layers in enumerate(self._stages) if layers[-1] > kept.layer)
                 group_scores = self._run(kept, stage)
@@ -221,7 +221,7 @@ class DecoderScorer(TorchScorer):
             ends = torch.tensor([len(row) - 1 for row in joined], device=out.device)
             padded: torch.Tensor = out[torch.arange(len(joined), device=out.device), ends]
             return padded
-        with torch.inference_mode(), self._evaluating():
+        with self.computing():
             if not self._whole:
                 state = self.runner.start(prefixes, rows, owners, [(0, 0)] * len(rows))
                 return self.runner.finish(state, len(self.runner.module.layers))
@@ -258,7 +258,7 @@ class DecoderScorer(TorchScorer):
         rows = packing.probe_rows(self.module)
         alone, together = ([[row] for row in rows], [rows])
         results = []
-        with torch.inference_mode(), self._evaluating():
+        with self.computing():
             for batches in (alone, together):
                 inputs = [left_padded(batch, filler=self.filler, device=self.device) for batch in batches]
                 results.append([row for batch in inputs for row in self.module(**batch).last_hidden_state[:, -1]])

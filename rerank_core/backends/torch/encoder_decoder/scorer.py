@@ -93,7 +93,7 @@ class EncoderDecoderScorer(JointScorer):
     ) -> torch.Tensor:
         """Scores ``[len(rows)]`` in float32."""
         inputs = self.module_inputs(rows, types, packed=packed)
-        with torch.inference_mode(), self._evaluating():
+        with self.computing():
             return label_score(self._forward(**inputs).logits.flatten(0, 1), 0)
 
     def module_inputs(

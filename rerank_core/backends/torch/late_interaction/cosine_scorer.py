@@ -52,7 +52,7 @@ class CosineScorer(SeparateScorer):
             module, tokenizer, spec, execution=execution, layers=head.modules, project=project, options=options
         )
         live: Any = module
-        probe = torch.zeros(1, live.config.hidden_size, device=self.device)
+        probe = torch.zeros(1, live.config.hidden_size, device=self.device, dtype=self._dtype)
         with torch.inference_mode():
             self.width = int(self._pooled(probe, [1]).shape[1])
         self._kept: int | None = self._values.get("truncate_dim")
@@ -83,7 +83,11 @@ class CosineScorer(SeparateScorer):
         return {"pooled": self._pooled(self.encoded_states(output, batch), list(map(len, self.encoded_rows(batch))))}
 
     def arrays(self, embeddings: Sequence[Embedding]) -> Any:
-        return stacked(embeddings, POOLED) if embeddings else torch.zeros(0, self.width).numpy()
+        return (
+            stacked(embeddings, POOLED)
+            if embeddings
+            else torch.zeros(0, self.width, dtype=torch.float32, device="cpu").numpy()
+        )
 
     def vector_counts(self, batch: Batch) -> tuple[list[int], list[int]]:
         return [1] * len(batch.queries), [1] * len(batch.rows)

@@ -52,7 +52,7 @@ class BlockPart:
 
     def pick(self, rows: Sequence[int]) -> Rows:
         """Rows by number, ascending. Consecutive rows are not copied."""
-        chosen = torch.as_tensor(rows, dtype=torch.int64)
+        chosen = torch.as_tensor(rows, dtype=torch.int64, device="cpu")
         starts, stops = self.bounds[chosen], self.bounds[chosen + 1]
         lengths: list[int] = (stops - starts).tolist()
         if not lengths:
@@ -62,7 +62,7 @@ class BlockPart:
             return Rows(lambda start, stop: self._values(slice(first + start, first + stop)), lengths)
         counts = stops - starts
         shifts = starts - (counts.cumsum(0) - counts)
-        index = torch.arange(int(counts.sum())) + torch.repeat_interleave(shifts, counts)
+        index = torch.arange(int(counts.sum()), device="cpu") + torch.repeat_interleave(shifts, counts)
         return Rows(lambda start, stop: self._values(index[start:stop]), lengths)
 
     def _values(self, where: slice | torch.Tensor) -> torch.Tensor:
@@ -107,7 +107,7 @@ def gather(embeddings: Sequence[Embedding]) -> tuple[Block, list[int]]:
     parts = {}
     for name in embeddings[0]:
         tensors = [embeddings[position][name] for position in order]
-        bounds = torch.tensor([0, *map(len, tensors)]).cumsum(0)
+        bounds = torch.tensor([0, *map(len, tensors)], device="cpu").cumsum(0)
         parts[name] = BlockPart(torch.cat(tensors), bounds, None, tensors[0].device)
     return Block(parts), order
 

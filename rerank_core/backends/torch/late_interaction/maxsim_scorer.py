@@ -153,7 +153,8 @@ class LateInteractionScorer(SeparateScorer):
             raise InputError(f"score is {score!r}, which is no sum over tokens; explain score='maxsim'")
         (encoded,) = self.encode_queries([query])
         document = embedding.embedding if isinstance(embedding, RowRef) else embedding
-        matches, similarities = best_matches(encoded[VECTORS], document[VECTORS])
+        with self.computing():
+            matches, similarities = best_matches(encoded[VECTORS], document[VECTORS])
         query_positions = self.vector_positions(query.ids, is_query=True)
         positions = self.vector_positions(row.ids, is_query=False)
         if not query_positions or not positions:

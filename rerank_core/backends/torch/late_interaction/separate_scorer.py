@@ -170,16 +170,16 @@ class SeparateScorer(TorchScorer):
         """Last hidden states ``[len(row), width]``, one tensor a row."""
         return self._hidden(rows, packed=packed)
 
-    @torch.inference_mode()
     def _hidden(
         self, rows: Sequence[Sequence[int]], *, packed: bool, attended: Sequence[int | None] = ()
     ) -> list[torch.Tensor]:
         types = [None] * len(rows)
-        hidden = self.outputs(rows, types, packed=packed, attended=attended).last_hidden_state
         lengths = [len(row) for row in rows]
-        if packed:
-            return list(torch.split(hidden[0], lengths))
-        return [hidden[row, :length] for row, length in enumerate(lengths)]
+        with self.computing():
+            hidden = self.outputs(rows, types, packed=packed, attended=attended).last_hidden_state
+            if packed:
+                return list(torch.split(hidden[0], lengths))
+            return [hidden[row, :length] for row, length in enumerate(lengths)]
 
     def encode_queries(self, queries: Sequence[QueryRow]) -> list[Embedding]:
         """The embeddings of queries."""
@@ -187,12 +187,14 @@ class SeparateScorer(TorchScorer):
         attended = [row.attended for row in queries]
         # Expansion tokens attend but are not attended to, which needs a mask; packed rows have none.
         packed = self.packed and not any(attended)
-        return self.embed(self._states(rows, packed=packed, attended=attended), rows, is_query=True)
+        with self.computing():
+            return self.embed(self._states(rows, packed=packed, attended=attended), rows, is_query=True)
 
     def encode(self, rows: Sequence[Row]) -> list[Embedding]:
         """One embedding per row, on the model's device."""
         ids = [row.ids for row in rows]
-        return self.embed(self._states(ids, packed=self.packed), ids, is_query=False)
+        with self.computing():
+            return self.embed(self._states(ids, packed=self.packed), ids, is_query=False)
 
     def _states(
         self, rows: Sequence[Sequence[int]], *, packed: bool, attended: Sequence[int | None] = ()
@@ -242,21 +244,21 @@ class SeparateScorer(TorchScorer):
         embeddings = self.encode(batch.rows)
         return self.match(batch.queries, [(row.query, part) for row, part in zip(batch.rows, embeddings, strict=True)])
 
-    @torch.inference_mode()
     def match(self, queries: Mapping[int, QueryRow], items: Sequence[tuple[int, Embedding | RowRef]]) -> Output:
         # The module of a caller may have other weights at the next batch.
         recent = RecentQueries() if self.needs_calling_thread else self._recent
-        encoded = dict(zip(queries, recent.encoded(self.encode_queries, list(queries.values())), strict=True))
         items_of: dict[int, list[int]] = {}
         for item, (query, _) in enumerate(items):
             items_of.setdefault(query, []).append(item)
         scores: dict[str, list[float]] = {}
-        for query, numbers in items_of.items():
-            for block, rows, owners in by_block([items[item][1] for item in numbers], numbers):
-                for name, values in self.compare(encoded[query], block, rows).items():
-                    column = scores.setdefault(name, [0.0] * len(items))
-                    for item, value in zip(owners, values.tolist(), strict=True):
-                        column[item] = value
+        with self.computing():
+            encoded = dict(zip(queries, recent.encoded(self.encode_queries, list(queries.values())), strict=True))
+            for query, numbers in items_of.items():
+                for block, rows, owners in by_block([items[item][1] for item in numbers], numbers):
+                    for name, values in self.compare(encoded[query], block, rows).items():
+                        column = scores.setdefault(name, [0.0] * len(items))
+                        for item, value in zip(owners, values.tolist(), strict=True):
+                            column[item] = value
         return Output(scores or {"score": []})
 
     # ------------------------------------------------------------------ index

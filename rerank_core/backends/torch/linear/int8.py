@@ -35,9 +35,9 @@ class Int8Linear(torch.nn.Module):
         scales = (weight.abs().amax(dim=1) / _largest_weight()).clamp(min=_TINY)
         rounded = (weight / scales[:, None]).round()
         self._weight = torch.ops.onednn.qlinear_prepack(rounded.to(torch.int8), [_ROWS, linear.in_features])
-        self._scales, self._zeros = scales, torch.zeros(len(scales), dtype=torch.long)
+        self._scales, self._zeros = scales, torch.zeros_like(scales, dtype=torch.long)
         self._sums = rounded.sum(dim=1) * scales
-        self._bias = torch.zeros(len(scales)) if linear.bias is None else linear.bias.detach()
+        self._bias = torch.zeros_like(scales) if linear.bias is None else linear.bias.detach()
         self.in_features, self.out_features = linear.in_features, linear.out_features
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -58,11 +58,12 @@ def _largest_weight() -> int:
     255 * 64 * 2 does not. A test product decides, because oneDNN chooses the instructions.
     """
     width = 64
-    largest = torch.full((width, width), 127, dtype=torch.int8)
+    largest = torch.full((width, width), 127, dtype=torch.int8, device="cpu")
     prepacked = torch.ops.onednn.qlinear_prepack(largest, [_ROWS, width])
+    scales = torch.ones(width, dtype=torch.float32, device="cpu")
     product = torch.ops.onednn.qlinear_pointwise(
-        torch.full((width, width), 255, dtype=torch.uint8), 1.0, 0, prepacked, torch.ones(width),
-        torch.zeros(width, dtype=torch.long), None, 1.0, 0, torch.float32, "none", [], "",
+        torch.full_like(largest, 255, dtype=torch.uint8), 1.0, 0, prepacked, scales,
+        torch.zeros_like(scales, dtype=torch.long), None, 1.0, 0, torch.float32, "none", [], "",
     )  # fmt: skip
     return 127 if bool((product == 255 * 127 * width).all()) else 64
 

@@ -90,7 +90,9 @@ def _is_gelu(function: Any) -> bool:
     """Whether an activation is the exact GELU and not an approximation."""
     if function is None:
         return False
-    probe = torch.linspace(-4, 4, 33)
+    # Large numbers too, where "gelu_10" is cut off.
+    near = torch.linspace(-4, 4, 33, dtype=torch.float32, device="cpu")
+    probe = torch.cat([near, near * 3, near * 1000])
     try:
         values = function(probe)
     except Exception:  # noqa: BLE001 -- not an element-wise function

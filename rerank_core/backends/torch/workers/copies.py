@@ -51,7 +51,10 @@ class Turns:
         with self._lock:
             if self._threads is None:
                 self._threads = ThreadPoolExecutor(len(self._running), "rerank-device", pool.mark_as_worker)
+        try:
             return self._threads.submit(work)
+        except RuntimeError as error:
+            return pool.here_at_exit(work, error)
 
 
 @dataclass(frozen=True, slots=True)

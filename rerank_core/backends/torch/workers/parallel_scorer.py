@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import Future
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
 import torch
@@ -42,10 +43,28 @@ class ParallelScorer:
 
     @property
     def needs_calling_thread(self) -> bool:
-        """Whether batches are computed in the calling thread: in a module of the caller's or in training, and under
-        autocast, which belongs to the calling thread."""
+        """Whether batches are computed in the calling thread: in a module of the caller's or in training."""
+        return self.execution.live or self.module.training
+
+    @contextmanager
+    def computing(self) -> Iterator[None]:
+        """Inference mode, and eval mode, since dropout would make scores random; training mode is restored.
+
+        A module that is not the caller's computes in its own dtype: autocast of the calling thread is off inside, since
+        it would change scores, and prepared weights have one dtype.
+        """
         kind = next(self.module.parameters()).device.type
-        return self.execution.live or self.module.training or torch.is_autocast_enabled(kind)
+        available = torch.amp.is_autocast_available(kind)  # not on every kind of device
+        casts = available and torch.is_autocast_enabled(kind) and not self.execution.live
+        training = self.module.training
+        if training:
+            self.module.eval()
+        try:
+            with torch.inference_mode(), torch.autocast(kind, enabled=False) if casts else nullcontext():
+                yield
+        finally:
+            if training:
+                self.module.train()
 
     @property
     def workers(self) -> int:

@@ -23,7 +23,7 @@ from rerank_core.backends.torch.workers.cpu_quota import cpu_quota
 from rerank_core.backends.torch.workers.stolen_cores import StolenCores
 from rerank_core.errors import InputError
 
-__all__ = ["mark_as_worker", "may_wait", "submit", "thread_count"]
+__all__ = ["here_at_exit", "mark_as_worker", "may_wait", "submit", "thread_count"]
 
 _T = TypeVar("_T")
 
@@ -77,7 +77,11 @@ def submit(work: Callable[[], _T], threads: int, *, alone: bool) -> Future[_T]:
         alone: it may take all threads as a team, unless a worker is computing already. The team is the calling
             thread's own where that has ``threads`` threads; then the work is done when this function returns.
     """
-    return _pool(threads).submit(work, threads, alone=alone)
+    try:
+        pool = _pool(threads)
+    except RuntimeError as error:
+        return here_at_exit(work, error)
+    return pool.submit(work, threads, alone=alone)
 
 
 class _Pool:
@@ -98,7 +102,17 @@ class _Pool:
             _take(1)
             met.wait()
 
-        for prepared in [self._single.submit(prepare) for _ in range(size)]:
+        try:
+            preparing = [self._single.submit(prepare) for _ in range(size)]
+        except RuntimeError as error:
+            met.abort()
+            self._single.shutdown(wait=False)
+            if _at_exit(error):
+                raise
+            raise InputError(
+                f"threads is {size}, and the system starts no more threads ({error}); lower threads= or RERANK_THREADS"
+            ) from error
+        for prepared in preparing:
             prepared.result()
         self._team.submit(mark_as_worker).result()
 
@@ -107,9 +121,14 @@ class _Pool:
             as_team = alone and self._active == 0 and not (threads == _PAIR and self._stolen.found)
             self._active += 1
             self._team_runs = self._team_runs or as_team
+            counted = True
 
         def ended() -> None:
+            nonlocal counted
             with self._state:
+                if not counted:
+                    return
+                counted = False
                 self._active -= 1
                 if as_team:
                     self._team_runs = False
@@ -128,11 +147,31 @@ class _Pool:
             finally:
                 ended()
 
-        if as_team and torch.get_num_threads() == threads:
-            return _done(run)
-        future = (self._team if as_team else self._single).submit(run)
+        try:
+            if as_team and torch.get_num_threads() == threads:
+                return _done(run)
+            future = (self._team if as_team else self._single).submit(run)
+        except RuntimeError as error:
+            ended()
+            return here_at_exit(work, error)
+        except BaseException:  # Ctrl-C: work that never runs must not count as running
+            ended()
+            raise
         future.add_done_callback(lambda done: ended() if done.cancelled() else None)
         return future
+
+
+def _at_exit(error: RuntimeError) -> bool:
+    """Whether a pool refused work because the main thread has ended: Python's pools take none then, while other
+    threads of the user still run."""
+    return "shutdown" in str(error)
+
+
+def here_at_exit(work: Callable[[], _T], error: RuntimeError) -> Future[_T]:
+    """Run ``work`` in the calling thread where pools take none any more; raise any other error."""
+    if not _at_exit(error):
+        raise error
+    return _done(work)
 
 
 def _done(work: Callable[[], _T]) -> Future[_T]:

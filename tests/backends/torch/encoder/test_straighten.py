@@ -109,9 +109,9 @@ def test_int8_is_near_and_a_token_does_not_depend_on_the_others() -> None:
     assert torch.allclose(found[:, : len(ROWS[0])], packed(module, ROWS[:1]), atol=1e-5)
 
 
-@pytest.mark.parametrize("activation", ["relu", "gelu_new", "silu"])
+@pytest.mark.parametrize("activation", ["relu", "gelu_new", "gelu_10", "silu"])
 def test_another_activation_keeps_the_layer(activation: str) -> None:
-    """Only the exact GELU is computed inside the product."""
+    """Only the exact GELU is computed inside the product. gelu_10 differs from it above 10 alone."""
     module = encoder(hidden_act=activation)
     expected = packed(module)
 

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import torch
 from transformers import BertConfig, BertModel
+from transformers.activations import ACT2FN
 
 from rerank_core.backends.torch.linear import onednn
 
@@ -38,6 +39,26 @@ def test_a_layer_is_freed_before_the_next_is_prepared(monkeypatch: pytest.Monkey
 
     assert alive == list(range(count, 0, -1))
     assert len([name for _, name, activation in replaced if activation is None]) == count
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_the_exact_gelu_alone_is_computed_inside_the_product(dtype: torch.dtype) -> None:
+    """Not one that is cut off at 10, nor an approximation, whatever the process's default dtype is."""
+    torch.set_default_dtype(dtype)
+    try:
+        found = {
+            name for name in ACT2FN if name.startswith("gelu") and onednn.gelu_after(holder(ACT2FN[name]), "dense")
+        }
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert found == {"gelu"}
+
+
+def holder(activation: Any) -> Any:
+    """A module whose layer ``dense`` an activation follows."""
+    module: Any = torch.nn.Module()
+    module.intermediate_act_fn = activation
+    return module
 
 
 def test_restored_layers_have_the_same_weights() -> None:

@@ -10,12 +10,16 @@ import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
+import rerank_core
 from rerank_core import InputError
 from rerank_core.backends.torch.workers import pool
+from rerank_core.testing import tiny_cross_encoder
 
 NUMBERS = """
 import json, threading
@@ -154,4 +158,100 @@ def test_cancelled_work_is_forgotten() -> None:
     for future in holding:
         assert future.result(20)
 
-    assert pool.submit(torch.get_num_threads, 2, alone=True).result(20) == 2
+    assert pool.submit(torch.get_num_threads, 3, alone=True).result(20) == 3  # of two threads one may be taken
+
+
+@pytest.mark.usefixtures("eight_threads")
+def test_a_call_uses_no_more_workers_than_it_may(tmp_path: Path) -> None:
+    """Beside a model with more threads: the pool is as large as that one asked for."""
+    pool._pool(4)
+    with rerank_core.load(tiny_cross_encoder(tmp_path, "bert"), device="cpu", threads=1, token_budget=64) as reranker:
+        scorer: Any = reranker.scorer
+        running = most = 0
+        lock = threading.Lock()
+        forward = scorer.forward
+
+        def counted(batch: Any) -> Any:
+            nonlocal running, most
+            with lock:
+                running += 1
+                most = max(most, running)
+            time.sleep(0.003)
+            try:
+                return forward(batch)
+            finally:
+                with lock:
+                    running -= 1
+
+        scorer.forward = counted
+        reranker.rerank("which one", [f"number {number} " * 9 for number in range(30)])
+
+    assert most == 1
+
+
+def test_interrupted_work_is_forgotten() -> None:
+    """Ctrl-C while the calling thread computes, and before work begins: the next batch can be alone."""
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        pool.submit(interrupted, torch.get_num_threads(), alone=True).result(20)
+    workers = pool._pool(3)
+    single = workers._single
+
+    class Interrupted:
+        submit = staticmethod(lambda run: interrupted())
+
+    workers._single = Interrupted()  # type: ignore[assignment]
+    with pytest.raises(KeyboardInterrupt):
+        workers.submit(lambda: None, 2, alone=False)
+    workers._single = single
+    assert pool.submit(torch.get_num_threads, 3, alone=True).result(20) == 3
+
+
+LATE = """
+import sys, threading
+import torch
+from rerank_core.backends.torch.workers import pool
+
+def late():
+    threading.main_thread().join()
+    for alone in (True, False):
+        print(pool.submit(torch.get_num_threads, 2, alone=alone).result(20))
+
+torch.set_num_threads(1)
+BEFORE
+threading.Thread(target=late).start()
+"""
+LIMITED = """
+import resource
+pages = int(open("/proc/self/statm").read().split()[0])
+resource.setrlimit(resource.RLIMIT_AS, (pages * resource.getpagesize() + (200 << 20),) * 2)
+try:
+    pool.submit(int, 200, alone=False)
+except Exception as error:
+    print(type(error).__name__, error)
+print(pool.submit(int, 2, alone=False).result(20))
+"""
+
+
+def printed(code: str) -> list[str]:
+    """The lines that a new process prints, and nothing on stderr."""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=100)
+    assert done.stderr == ""
+    return done.stdout.splitlines()
+
+
+def test_a_thread_outlives_the_main_thread() -> None:
+    """Python's pools take no work after the main thread has ended, so the user's thread computes itself."""
+    assert printed(LATE.replace("BEFORE", "")) == ["1", "1"]
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="reads /proc")
+def test_more_threads_than_the_system_starts_are_an_error() -> None:
+    """It says so, a smaller number works, and the process ends, its threads too."""
+    error, number, *late = printed(LATE.replace("BEFORE", LIMITED))
+    assert error.startswith("InputError threads is 200, and the system starts no more threads")
+    assert number == "0"
+    assert late == ["1", "1"]

@@ -141,18 +141,18 @@ class _Check:
         windows = self.tensor(TEXTS + "windows", torch.int64, [rows, 5])
         if count and (int(counts.min()) < 1 or int(counts.max()) > rows or int(counts.sum()) != rows):
             self.refuse(TEXTS + "counts", f"must be 1 or more a text, and {rows} in all")
-        if not torch.equal(windows[:, 4].sort().values, torch.arange(rows)):
+        if not torch.equal(windows[:, 4].sort().values, torch.arange(rows, device="cpu")):
             self.refuse(TEXTS + "windows", f"must name each of the {rows} rows once")
         spans = windows[:, :4]
         start, stop, first, last = spans.T
         wrong = ((spans < 0) | (spans >= _LIMIT)).any(1) | (stop < start) | (last < first) | (stop - start > longest)
         # The windows of a text are in text order, and without gaps where the text was not truncated.
-        text = torch.repeat_interleave(torch.arange(count), counts)
+        text = torch.repeat_interleave(torch.arange(count, device="cpu"), counts)
         stops = (text * _LIMIT + stop.clamp(0, _LIMIT - 1)).cummax(0).values % _LIMIT
-        is_first = torch.ones(rows, dtype=torch.bool)
+        is_first = torch.ones(rows, dtype=torch.bool, device="cpu")
         is_first[1:] = text.diff() > 0
         wrong[1:] |= ~is_first[1:] & (start.diff() < 0)
-        before = torch.zeros(rows, dtype=torch.int64)
+        before = torch.zeros(rows, dtype=torch.int64, device="cpu")
         before[1:] = stops[:-1].masked_fill(is_first[1:], 0)
         wrong |= ~truncated[text] & (start > before)
         if bool(wrong.any()):

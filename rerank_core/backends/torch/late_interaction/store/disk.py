@@ -254,11 +254,14 @@ class DiskStore:
 def _text_tensors(texts: Mapping[bytes, StoredText], rows: Sequence[int]) -> dict[str, torch.Tensor]:
     """Digests, window counts, truncation and windows of the texts, as tensors."""
     windows = [window for text in texts.values() for window in text.windows]
+    numbers = {
+        "counts": [len(text.windows) for text in texts.values()],
+        "truncated": [text.truncated for text in texts.values()],
+        "windows": [[*w.tokens, *w.chars, row] for w, row in zip(windows, rows, strict=True)],
+    }
     return {
         TEXTS + "digests": torch.frombuffer(bytearray(b"".join(texts)), dtype=torch.uint8).view(len(texts), -1),
-        TEXTS + "counts": torch.tensor([len(text.windows) for text in texts.values()]),
-        TEXTS + "truncated": torch.tensor([text.truncated for text in texts.values()]),
-        TEXTS + "windows": torch.tensor([[*w.tokens, *w.chars, row] for w, row in zip(windows, rows, strict=True)]),
+        **{TEXTS + name: torch.tensor(values, device="cpu") for name, values in numbers.items()},
     }
 
 
