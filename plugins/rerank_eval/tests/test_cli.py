@@ -256,3 +256,12 @@ def test_a_narrow_terminal_shows_every_figure(data: str) -> None:
     # An interval of each of the four rows, and two of the cut.
     assert len(re.findall(r"\[\d\.\d{3},", text)) == len(re.findall(r"\d\.\d{3}\]", text)) == 6
     assert "longest-name" in "".join(line[:11].strip() for line in text.splitlines())
+
+
+def test_candidates_of_one_relevance_are_said_to_tell_nothing(tmp_path: Path) -> None:
+    """BM25 finds the relevant document of each query alone."""
+    rows = [{"query": f"word{at}", "positive": [f"a word{at}"]} for at in range(3)]
+    (tmp_path / "few.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    result = evaluate("-m", "toy-words", "-d", "few.jsonl,candidates=bm25")
+    assert result.exit_code == 0
+    assert "few: every order of the candidates has the same nDCG@10" in result.stderr

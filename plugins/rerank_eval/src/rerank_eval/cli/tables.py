@@ -48,6 +48,15 @@ def _show_set(evaluation: Evaluation, judged: JudgedSet, budget_ms: float | None
     show(table(columns, lines, right=columns[1:], wrap=columns))
     for row in rows:
         _say(row, judged)
+    floor, ceiling = (
+        next(row for row in rows if row.kind == kind).figures[evaluation.metrics[0]].mean
+        for kind in ("random", "oracle")
+    )
+    if floor > ceiling - 1e-9:
+        warn(
+            f"{judged.name}: every order of the candidates has the same {evaluation.metrics[0]}, because they are "
+            "equally relevant; give more candidates (--top), or other labels"
+        )
     count = len(judged.queries)
     # The same queries are left out of all rows.
     for metric, values in next(row for row in rows if row.kind == "oracle").per_query.items():

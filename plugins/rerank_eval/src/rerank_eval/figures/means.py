@@ -26,7 +26,7 @@ class Mean:
     missing: tuple[str, ...] = ()
 
 
-def means_over_sets(evaluation: Evaluation, *, level: float = 0.95, seed: int = 0) -> list[Mean]:
+def means_over_sets(evaluation: Evaluation, *, seed: int = 0) -> list[Mean]:
     """The mean over sets of each model, of the first stage, and of the floors and the ceiling, the best first.
 
     The interval is a bootstrap in which the queries of each set are drawn from that set alone.
@@ -43,6 +43,6 @@ def means_over_sets(evaluation: Evaluation, *, level: float = 0.95, seed: int = 
         if len(own) == 1:
             means += [Mean(name, kind, row.figures[metric]) for row in own.values()]
             continue
-        figure = interval_over_sets([measured(row.per_query[metric]) for row in own.values()], level=level, seed=seed)
+        figure = interval_over_sets([measured(row.per_query[metric]) for row in own.values()], seed=seed)
         means.append(Mean(name, kind, figure))
     return sorted(means, key=lambda mean: -mean.figure.mean if mean.figure else 1.0)
