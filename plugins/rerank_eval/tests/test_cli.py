@@ -146,7 +146,8 @@ def test_malformed_answers_are_told(data: str) -> None:
         (["-m", "toy-words", "-d", "dev.jsonl", "--metric", "nDGC@10"], 1, "nDGC@10"),
         (["-m", "toy-words", "-d", "dev.jsonl", "--fail-under", "0.7"], 1, "must be METRIC=VALUE, such as nDCG@10=0.7"),
         (["-m", "toy-words", "-d", "dev.jsonl", "--queries", "1"], 2, "--queries"),
-        (["-m", "toy-words", "-d", "dev.jsonl", "--html", "no/r.html"], 1, "its folder does not exist"),
+        (["-m", "toy-words", "-d", "dev.jsonl", "--html", "no/r.html"], 1, "must be a file in a folder that exists"),
+        (["-m", "toy-words", "-d", "dev.jsonl", "--html", "."], 1, "must be a file in a folder that exists"),
     ],
 )
 def test_wrong_usage_is_told_before_any_model_runs(arguments: list[str], code: int, message: str, data: str) -> None:

@@ -107,6 +107,7 @@ def test_flags_that_exclude_each_other_are_refused(flags: dict[str, Any], messag
         (["--judge", "toy-word"], "Did you mean toy-words"),
         (["--judge", "toy-lists"], "'toy-lists' orders lists"),
         (["--judge", "shared-words,lenght=3"], "unknown option 'lenght'"),
+        (["--judge", "shared-words,calibration=nosuch.json"], "there is no such file"),
         (["--judge-url", "localhost:8000/v1", "--judge-model", "m"], "must begin with http:// or https://"),
     ],
 )

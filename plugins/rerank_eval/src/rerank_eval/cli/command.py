@@ -195,8 +195,8 @@ def evaluate_models(
     if not data and not suites.tasks:
         raise typer.BadParameter("none is given; name judged queries, or a suite with --suite", param_hint="--data")
     decision_flags = DecisionFlags(choices, recommend, threshold or (), calibrate)
-    if html is not None and not html.absolute().parent.is_dir():
-        raise InputError(f"--html is {str(html)!r}, and its folder does not exist; make it first")
+    if html is not None and (not html.absolute().parent.is_dir() or html.is_dir()):
+        raise InputError(f"--html is {str(html)!r}; it must be a file in a folder that exists")
     # Imported here because they import numpy and the readers of files, which --help does not need.
     from rerank_eval.figures.evaluate import METRICS, check_sets, evaluate, known_metrics
     from rerank_eval.figures.plain_data import to_dict

@@ -74,7 +74,9 @@ class LabelFlags:
             if not re.search("[/:]", choice.source) and not Path(choice.source).exists():
                 load(choice.source, **choice.options).close()  # its error names what is near
             return
-        Options.of(spec, choice.options)
+        options = Options.of(spec, choice.options)
+        if options.calibration is not None and not Path(options.calibration).is_file():
+            load(choice.source, **choice.options).close()  # which reads the calibration before the weights
         if spec.raw_space == "rank":
             raise orders_lists(choice.label or choice.source)
 
