@@ -160,6 +160,8 @@ def test_scores_are_read_as_the_caller_says(write: Write) -> None:
     path = write(*rows)
     with pytest.raises(InputError, match="has scores and no labels; add scores=gains if"):
         read_set(path)
+    with pytest.raises(InputError, match="has the scores of a retriever and no labels; give labels with --judge"):
+        read_set(f"{path},scores=first-stage")
     assert gains_of(read_set(f"{path},scores=gains")) == [{"a": 0.1, "b": 3.0, "c": 2.0}]
     labelled = write({**rows[0], "labels": [1, 0, 0]}, name="labelled.jsonl")
     found = read_set(f"{labelled},scores=first-stage", top=2)

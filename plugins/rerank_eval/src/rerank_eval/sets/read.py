@@ -106,6 +106,11 @@ class _Reading:
         self.source.refuse(("docs",), "documents are searched with candidates=bm25")
         queries = [without_own_text(query, self.counts) for query in found.queries]
         kept = self._sample(self._without_faults(queries, retrieved=False))
+        if not kept and found.scored and scores == "first-stage":
+            raise InputError(
+                f"data {self.source.name!r} has the scores of a retriever and no labels; give labels with --judge, "
+                "--judge-url or --labels"
+            )
         if not kept and found.scored:
             raise InputError(
                 f"data {self.source.name!r} has scores and no labels; add scores=gains if the scores say how relevant "
