@@ -100,7 +100,7 @@ class Advice:
         choice: the model's label, or the name of the first stage; None where nothing was measured within the budget.
         kind: whether a model is recommended, or no re-ranking.
         mean, median_ms: of the choice.
-        settled: whether the choice is better than, or as good as, every other model within the budget.
+        settled: whether the choice is better than, or at least as good as, every other model within the budget.
         more_queries: further judged queries that would settle it; 0 if it is settled, None where no number would.
         versus: the other models within the budget, the best first.
         missing: models without figures on every set that were not dropped for the budget, with the reason.

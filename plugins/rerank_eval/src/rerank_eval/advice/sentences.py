@@ -16,7 +16,7 @@ def sentences_of(advice: Advice, evaluation: Evaluation) -> list[str]:
     lines = [_choice(advice), _how_sure(advice)]
     lines += [_versus(one, advice) for one in advice.versus]
     lines += [_too_slow(one, advice) for one in advice.too_slow]
-    lines += [f"{name} has no figures: {reason}." for name, reason in advice.missing]
+    lines += [f"{name} has no figures: {reason.removesuffix('.')}." for name, reason in advice.missing]
     lines += [f"{setting.name} = {setting.value}: {setting.text}." for setting in advice.settings]
     lines += _fusions(advice.fusions)
     return [line for line in (*lines, *_cautions(advice, evaluation)) if line]
@@ -63,9 +63,9 @@ def _versus(one: Versus, advice: Advice) -> str:
         return f"It is better than {one.other}: {figures}."
     if one.verdict == "as good":
         loss = f"a loss of {advice.margin:g} or more has p {one.p_loss:.3g}"
-        return f"It is as good as {one.other}: {_signed(one.difference)}, and {loss}."
+        return f"It is at least as good as {one.other}: {_signed(one.difference)}, and {loss}."
     more = "" if one.more_queries is None else f", which about {one.more_queries:,} more judged queries would change"
-    return f"It is not shown to be better than {one.other}, or as good: {figures}{more}."
+    return f"It is not shown to be better than {one.other}, or at least as good: {figures}{more}."
 
 
 def _too_slow(one: TooSlow, advice: Advice) -> str:
@@ -140,4 +140,10 @@ def _ms(value: float | None) -> str:
 
 
 def _signed(figure: Interval) -> str:
-    return f"{figure.mean:+.3f} [{figure.low:+.3f}, {figure.high:+.3f}]"
+    """
+    >>> _signed(Interval(-0.0001, -0.02, 0.02))
+    '+0.000 [-0.020, +0.020]'
+    """
+    # Adding 0.0 makes a negative zero positive.
+    mean, low, high = (round(one, 3) + 0.0 for one in (figure.mean, figure.low, figure.high))
+    return f"{mean:+.3f} [{low:+.3f}, {high:+.3f}]"

@@ -37,7 +37,7 @@ def sentences(found: Answer, metric: str) -> list[str]:
         said.append(_told_apart(found))
     if found.fastest is not None and found.fastest is not leader and found.fastest.speed:
         said.append(
-            f"Of the models that may be the best, {found.fastest.name} is the fastest: "
+            f"Of these, {found.fastest.name} is the fastest: "
             f"{milliseconds(found.fastest.speed.median_ms)} a query, {metric} "
             f"{value(found.fastest.figures[metric].mean)}."
         )
