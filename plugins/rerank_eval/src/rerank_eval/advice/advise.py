@@ -29,8 +29,8 @@ def advise(evaluation: Evaluation, *, budget_ms: float | None = None, margin: fl
        where its mean is lower by at most ``margin``, unless it is shown to be worse and may be worse by more than
        ``margin``. Of several the fastest is chosen. If that is the first stage, re-ranking is not recommended.
     3. The choice is settled where it is shown, against each other model within the budget, to be better (interval of
-       95 % above 0, and p < 0.05 after Holm's correction) or at least as good (a loss of ``margin`` or more has p < 0.025
-       in a one-sided paired t-test, after Bonferroni's correction).
+       95 % above 0, and p < 0.05 after Holm's correction) or at least as good (a loss of ``margin`` or more has
+       p < 0.025 in a one-sided paired t-test, after Bonferroni's correction).
 
     Args:
         budget_ms: the longest median time of a query.
