@@ -8,7 +8,7 @@ PLUGINS := $(wildcard plugins/*)
 CODE := rerank_core plugins trainers tests tools benchmarks conftest.py
 # One process per core; tests of one file stay together, because they share models and README blocks need earlier ones.
 PARALLEL := -n logical --dist loadfile --no-loadscope-reorder
-DOCS := README.md README.zh.md $(wildcard plugins/*/README.md) docs/cli.md docs/guide.zh.md docs/models.md docs/proof.md docs/quality.md docs/speed.md docs/training.md docs/training-results.md
+DOCS := README.md README.zh.md $(wildcard plugins/*/README.md) docs/cli.md docs/evaluation.md docs/guide.zh.md docs/models.md docs/proof.md docs/quality.md docs/speed.md docs/training.md docs/training-results.md
 
 # Compiled modules are kept, which the many processes of the tests need.
 unexport PYTHONDONTWRITEBYTECODE

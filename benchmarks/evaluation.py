@@ -22,8 +22,8 @@ from parts.run import ROOT, folders, machine, write
 RESULTS = ROOT / "benchmarks" / "results" / "evaluation.json"
 
 
-def kept(result: dict[str, Any]) -> dict[str, Any]:
-    """The figures of a table and the advice, without rankings and values of single queries."""
+def kept(result: dict[str, Any], cache: Path) -> dict[str, Any]:
+    """The figures of a table and the advice, without rankings, values of single queries, and the name of a folder."""
     return {
         "metrics": result["metrics"],
         "sets": [
@@ -32,7 +32,7 @@ def kept(result: dict[str, Any]) -> dict[str, Any]:
             for one in result["sets"]
         ],
         "means": result["means"],
-        "advice": result["advice"]["sentences"],
+        "advice": [sentence.replace(f"{cache}/", "") for sentence in result["advice"]["sentences"]],
     }
 
 
@@ -71,7 +71,12 @@ def main() -> None:
     done = subprocess.run(command, stdout=subprocess.PIPE, check=False)
     if done.returncode:
         sys.exit(done.returncode)
-    result = {"machine": machine(), "queries": options.queries, "top": options.top, **kept(json.loads(done.stdout))}
+    result = {
+        "machine": machine(),
+        "queries": options.queries,
+        "top": options.top,
+        **kept(json.loads(done.stdout), cache),
+    }
     write(options.results, result)
 
 

@@ -115,7 +115,7 @@ def _kept(module: Any) -> dict[str, torch.Tensor]:
 def open_start(run: Run) -> Model:
     """The model that a run starts from."""
     config = parse_config({"model": {**STARTS[run.start], **run.model}}).model
-    model = open_model(config, kind_of(config), name="start")
+    model = open_model(config, kind_of(config), name=run.name.replace(" ", "-").replace(",", ""))
     model.plain.eval()
     return model
 

@@ -254,5 +254,5 @@ def test_what_a_reader_must_know() -> None:
     broken = replace(run, queries=(replace(run.queries[0], scores=(), error="no answer"), *run.queries[1:]))
     said = text_of(advice_of([some], [broken]))
     (judged,) = (line for line in advice_of([some], [broken]).sentences if "are judged" in line)
-    assert re.match(r"Caution: 1\d% of the documents that m ranks first on dev are judged", judged)
+    assert re.match(r"Caution: not all documents that m ranks first are judged \(1\d% on dev\), and the others", judged)
     assert "Caution: m failed on 1 queries of dev, which count as 0." in said

@@ -120,13 +120,14 @@ def _cautions(advice: Advice, evaluation: Evaluation) -> list[str]:
         for row in rows
         if row.failed
     ]
-    unjudged = [
-        f"Caution: {row.judged:.0%} of the documents that {row.name} ranks first on {row.set} are judged, and the "
-        "others count as not relevant; it may be better than it looks, and so may other models."
-        for row in rows
-        if row.judged is not None and row.judged < 1
-    ]
-    return failed + unjudged
+    shares = [f"{row.judged:.0%} on {row.set}" for row in rows if row.judged is not None and row.judged < 1]
+    if not shares:
+        return failed
+    unjudged = (
+        f"Caution: not all documents that {advice.choice} ranks first are judged ({', '.join(shares)}), and the others "
+        "count as not relevant; it may be better than it looks, and so may other models."
+    )
+    return [*failed, unjudged]
 
 
 def _within(advice: Advice) -> str:
