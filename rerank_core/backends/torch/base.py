@@ -22,7 +22,7 @@ from rerank_core.backends.torch.execution import Execution
 from rerank_core.backends.torch.linear import int8 as quantization
 from rerank_core.backends.torch.linear import onednn
 from rerank_core.backends.torch.load_weights import max_positions, position_offset
-from rerank_core.backends.torch.process_memory import keep_freed_memory
+from rerank_core.backends.torch.process_memory import keep_freed_memory, memory_ran_out
 from rerank_core.backends.torch.workers.parallel_scorer import ParallelScorer
 from rerank_core.errors import CheckpointError, InputError
 from rerank_core.scorer import Batch, Layout, Output, QueryRow, Row, Tokens
@@ -214,8 +214,8 @@ class TorchScorer(ParallelScorer, ABC):
             try:
                 with self.computing():
                     return self.score(batch)
-            except torch.OutOfMemoryError:
-                if len(batch.rows) == 1:
+            except RuntimeError as error:
+                if len(batch.rows) == 1 or not memory_ran_out(error):
                     raise
             self._ceiling = max(1, tokens // 2)
             if self.device.type == "cuda":

@@ -1,4 +1,4 @@
-"""The process's memory: compiled kernels that torch's libraries keep, and freed memory that the C library keeps."""
+"""The process's memory: what libraries keep of it, and errors that say none is left."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ import ctypes
 import functools
 import os
 
-__all__ = ["keep_freed_memory", "limit_kernel_caches"]
+import torch
+
+__all__ = ["keep_freed_memory", "limit_kernel_caches", "memory_ran_out"]
 
 # More than the shapes of one network's layers, so that other models in the process keep their kernels.
 _KERNELS = 128
@@ -49,3 +51,8 @@ def keep_freed_memory() -> bool:
     except (AttributeError, OSError, TypeError):  # musl, macOS, Windows
         return False
     return all(set_limit(*limit) for limit in ((_MMAP_THRESHOLD, _LARGEST_BLOCK), (_TRIM_THRESHOLD, _MOST_KEPT)))
+
+
+def memory_ran_out(error: RuntimeError) -> bool:
+    """Whether an error of torch says that memory could not be allocated: on a CPU it has no class of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "DefaultCPUAllocator" in str(error)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -171,7 +172,17 @@ def test_live_module_keeps_its_own_attention(directory: Path) -> None:
         assert torch.allclose(plain.eval()(**batch).logits, ours.eval()(**batch).logits, atol=1e-6)
 
 
-def test_out_of_memory_halves_the_budget_and_loses_nothing(directory: Path) -> None:
+def out_of_device_memory() -> None:
+    raise torch.OutOfMemoryError("a test's memory")
+
+
+def out_of_cpu_memory() -> None:
+    """As torch does on a CPU: a plain RuntimeError."""
+    torch.empty(1 << 60, dtype=torch.uint8)
+
+
+@pytest.mark.parametrize("fail", [out_of_device_memory, out_of_cpu_memory])
+def test_out_of_memory_halves_the_budget_and_loses_nothing(directory: Path, fail: Callable[[], None]) -> None:
     """Above what fits, a batch is scored in halves, the smaller budget is remembered, and scores are unchanged."""
     documents = ["a bear " * count for count in range(1, 30)]
     expected = rerank_core.load(directory, device="cpu").rerank("what is a panda?", documents).scores()
@@ -183,7 +194,7 @@ def test_out_of_memory_halves_the_budget_and_loses_nothing(directory: Path) -> N
         tokens = kwargs["input_ids"].numel()
         tried.append(tokens)
         if tokens > 300:
-            raise torch.OutOfMemoryError(f"{tokens} tokens")
+            fail()
 
     made.module.register_forward_pre_hook(too_much, with_kwargs=True)
     before = made.token_budget
