@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import json
 import os
 import re
@@ -169,7 +170,10 @@ def test_ctrl_c_says_how_to_go_on(data: str, tmp_path: Path) -> None:
     """And keeps what is there, so that the same command computes the rest."""
     log = tmp_path / "log"
     command = [*COMMAND, "-m", f"toy-words,delay=0.2,log={log}", "-d", data]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+    # A job in the background of a shell inherits SIGINT ignored, and Python then leaves it so.
+    heed = functools.partial(signal.signal, signal.SIGINT, signal.SIG_DFL)
+    started = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "text": True, "preexec_fn": heed}
+    with subprocess.Popen(command, **started) as process:
         end = time.monotonic() + 60
         while time.monotonic() < end and (not log.exists() or log.read_text().count("\n") < 3):
             time.sleep(0.01)
