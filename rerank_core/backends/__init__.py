@@ -23,7 +23,12 @@ __all__ = ["build", "build_with_files", "import_backend"]
 def build_with_files(spec: ModelSpec, options: Options) -> tuple[AnyScorer, SourceFiles]:
     """The scorer of a spec, and the files that it was read from; see `build`."""
     with noted() as files, _without_autocast():
-        return build(spec, options), files
+        try:
+            return build(spec, options), files
+        except RerankError as error:
+            if gguf := sys.modules.get("rerank_core.backends.gguf.folder"):
+                gguf.name_file(error)
+            raise
 
 
 @contextmanager

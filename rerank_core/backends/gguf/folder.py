@@ -25,7 +25,7 @@ from rerank_core.errors import CheckpointError, MissingDependencyError
 from rerank_core.spec.gguf.header import GgufHeader, read_header
 from rerank_core.spec.untrusted_files import reading
 
-__all__ = ["GgufTensors", "gguf_tensors", "prepared"]
+__all__ = ["GgufTensors", "gguf_tensors", "name_file", "prepared"]
 
 _ROPE = "rope_freqs.weight"
 
@@ -67,6 +67,14 @@ def prepared(file: Path) -> Path:
             _folders[mark] = folder
             _tensors[folder] = tensors
         return _folders[mark]
+
+
+def name_file(error: Exception) -> None:
+    """In an error's message, replace the temporary folder that `prepared` wrote by the GGUF file."""
+    for folder, made_from in list(_tensors.items()):
+        error.args = tuple(
+            one.replace(str(folder), str(made_from.file)) if isinstance(one, str) else one for one in error.args
+        )
 
 
 def _written(file: Path) -> tuple[Path, GgufTensors]:

@@ -74,6 +74,13 @@ def test_the_chat_template_is_the_files(family: Callable[[str], Path], tmp_path:
     assert len(reranker.score(PAIRS)) == 2
 
 
+def test_messages_name_the_file_and_not_the_temporary_folder(qwen: Path) -> None:
+    with pytest.raises(CheckpointError, match="no chat template") as caught:
+        rerank_core.load(f"llm:{qwen}", device="cpu")
+    assert str(caught.value).startswith(f"{qwen.resolve()} has no chat template")
+    assert "rerank-core-gguf-" not in str(caught.value)
+
+
 def test_a_folder_with_a_template_of_its_own(qwen: Path, family: Callable[[str], Path], tmp_path: Path) -> None:
     """A reranker.json beside the file is followed; with checkpoint= one that contradicts the name is refused."""
     (tmp_path / "m.gguf").write_bytes(qwen.read_bytes())
