@@ -24,11 +24,14 @@ def build_with_files(spec: ModelSpec, options: Options) -> tuple[AnyScorer, Sour
     """The scorer of a spec, and the files that it was read from; see `build`."""
     with noted() as files, _without_autocast():
         try:
-            return build(spec, options), files
+            scorer = build(spec, options)
         except RerankError as error:
             if gguf := sys.modules.get("rerank_core.backends.gguf.folder"):
                 gguf.name_file(error)
             raise
+    if memory := sys.modules.get("rerank_core.backends.torch.process_memory"):
+        memory.return_freed_memory()
+    return scorer, files
 
 
 @contextmanager

@@ -44,6 +44,7 @@ from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, L
 from rerank_core.backends.torch.late_interaction.training_module import training_module
 from rerank_core.backends.torch.lora import load
 from rerank_core.backends.torch.lora.load import check_base, model_folder, tokenizer_folder
+from rerank_core.backends.torch.safetensors_reader import count_weights
 from rerank_core.backends.torch.side_layers.of_head import side_layers_of
 from rerank_core.backends.torch.side_layers.projection import linear_of_file, load_projection
 from rerank_core.errors import InputError
@@ -76,6 +77,7 @@ __all__ = [
     "TorchScorer",
     "build",
     "check_tokenizer_files",
+    "count_weights",
     "decoder_of",
     "encoder_of",
     "encoder_scorer",

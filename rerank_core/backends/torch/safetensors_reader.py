@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.reranker_json import inside
 from rerank_core.spec.untrusted_files import read_json
 
-__all__ = ["check_weights", "names_of", "rows_of", "tensors_of", "weight_files"]
+__all__ = ["check_weights", "count_weights", "names_of", "rows_of", "tensors_of", "weight_files"]
 
 _WHOLE = "model.safetensors"
 _INDEX = "model.safetensors.index.json"
@@ -95,6 +96,22 @@ def names_of(directory: Path) -> set[str]:
     if source is not None:
         return set(source.tensors)
     return {name for names in weight_files(directory).values() for name in names}
+
+
+def count_weights(directory: Path) -> int:
+    """The number of weights in the files of a checkpoint; 0 where it has none.
+
+    Raises:
+        CheckpointError: files that cannot be read.
+    """
+    source = gguf_tensors(directory)
+    if source is not None:
+        return sum(prod(stored.shape) for stored in source.tensors.values())
+    total = 0
+    for file, names in weight_files(directory).items():
+        with _opened(file) as tensors:
+            total += sum(prod(tensors.get_slice(name).get_shape()) for name in names)
+    return total
 
 
 def tensors_of(directory: Path, names: Sequence[str]) -> dict[str, torch.Tensor]:

@@ -19,6 +19,7 @@ from helpers.plain import assert_close
 from rerank_core import CheckpointError, Head, Template
 from rerank_core.backends.gguf.folder import gguf_tensors, prepared
 from rerank_core.backends.torch.load_weights import load_module
+from rerank_core.backends.torch.safetensors_reader import count_weights
 
 QUERY = "what is a panda?"
 DOCS = ["Pandas eat bamboo.", "no", "大熊猫吃竹子", "The capital of France is Paris 1998!", "", "bear " * 40]
@@ -35,6 +36,14 @@ def test_a_decoder_scores_as_its_checkpoint(name: str, family: Callable[[str], P
     found = load(write_gguf(family(name), tmp_path / "m.gguf")).score(PAIRS)
     assert_close(expected, found)
     assert found == expected or name.startswith("gemma")
+
+
+@pytest.mark.parametrize("name", ["bert", "qwen3", "gemma"])
+def test_the_weights_are_counted_in_either_form(name: str, family: Callable[[str], Path], tmp_path: Path) -> None:
+    expected = sum(values.size for file in family(name).glob("*.safetensors") for values in load_file(file).values())
+    assert count_weights(family(name)) == expected
+    assert count_weights(prepared(write_gguf(family(name), tmp_path / "m.gguf"))) == expected
+    assert count_weights(tmp_path) == 0
 
 
 @pytest.mark.parametrize("name", OPENED)

@@ -39,6 +39,8 @@ def straighten(module: torch.nn.Module, run: Callable[[], object], make: MakePro
         for name, child in parent.named_children()
         if is_bert_layer(_inside(child))
     ]
+    if not places:  # a decoder; `run` would compute it for nothing
+        return []
     with _recorded([parent.get_submodule(name) for parent, name in places]) as calls:
         run()
     replaced: Replaced = []

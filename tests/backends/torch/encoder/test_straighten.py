@@ -156,3 +156,12 @@ def test_a_layer_is_freed_before_the_next_is_prepared(monkeypatch: pytest.Monkey
 
     assert alive == [3, 3, 2, 2, 1, 1]  # each layer is tried, then prepared
     assert not any(weight() is not None for weight in weights)
+
+
+def test_a_model_without_such_layers_is_not_computed() -> None:
+    """A decoder's forward pass at load takes seconds."""
+
+    def run() -> None:
+        raise AssertionError("computed")
+
+    assert straighten(torch.nn.ModuleList([torch.nn.Linear(4, 4)]), run, Plain) == []

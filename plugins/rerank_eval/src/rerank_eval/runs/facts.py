@@ -9,7 +9,6 @@ import platform
 import sys
 from dataclasses import fields
 from importlib.metadata import PackageNotFoundError, entry_points, version
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -74,27 +73,19 @@ def peak_bytes() -> int | None:
 
 
 def _parameters(reranker: Reranker) -> int | None:
-    """The number of weights: what the model's spec says, else counted in its safetensors files."""
+    """The number of weights: what the model's spec says, else counted in its files."""
     spec, scorer = reranker.spec, reranker.scorer
     if spec.parameters is not None and reranker.options.checkpoint is None:
         return spec.parameters
     if not isinstance(scorer, Scorer) or "torch" not in sys.modules:
         return spec.parameters
-    from rerank_core.backends.torch import locate, model_folder
+    from rerank_core.backends.torch import count_weights, locate, model_folder
 
     try:
         folder = Path(model_folder(locate(spec, reranker.options), spec, reranker.options))
-        counts = [_weights_in(file) for file in sorted(folder.glob("*.safetensors"))]
+        return count_weights(folder) or spec.parameters
     except (RerankError, OSError, ValueError):
         return spec.parameters
-    return sum(counts) or spec.parameters
-
-
-def _weights_in(file: Path) -> int:
-    """The number of weights in a safetensors file, from its header."""
-    with file.open("rb") as stream:
-        header = json.loads(stream.read(int.from_bytes(stream.read(8), "little")))
-    return sum(prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
 
 
 def _machine(device: str) -> str:
