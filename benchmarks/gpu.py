@@ -13,11 +13,12 @@ time runs from token ids on the host to scores on the host: it includes building
 but no tokenization. `from texts` and sentence-transformers include tokenization; compare them with each other.
 
 Tokens are counted without padding, and for causal models with each query's prefix once; the count is the same for every
-way to score. `of peak` is the floating-point operations of the layers' linear modules for these tokens, divided by the
-best rate of `torch.matmul` measured in this run at the shapes of these modules and in the same dtype. Packed rows skip
-most of the last layer, but the count includes it: with 12 layers this adds up to a twelfth. `MiB` is the peak memory
-above the memory in use before; `off` is the largest difference from Hugging Face's scores divided by their standard
-deviation.
+way to score. `two threads` prepare a batch while another is computed, and `compiled` layers are translated by
+torch.compile (on a GPU alone). `of peak` is the floating-point operations of the layers' linear modules for these
+tokens, divided by the best rate of `torch.matmul` measured in this run at the shapes of these modules and in the same
+dtype. Packed rows skip most of the last layer, but the count includes it: with 12 layers this adds up to a twelfth.
+`MiB` is the peak memory above the memory in use before; `off` is the largest difference from Hugging Face's scores
+divided by their standard deviation.
 """
 
 from __future__ import annotations
@@ -40,7 +41,17 @@ import torch  # noqa: E402
 import transformers  # noqa: E402
 from parts.gpu import scaling  # noqa: E402
 from parts.gpu.clock import Clock  # noqa: E402
-from parts.gpu.subjects import QUICK, SHAPES, Subject, generated, linears, passages, subject  # noqa: E402
+from parts.gpu.subjects import (  # noqa: E402
+    QUICK,
+    SHAPES,
+    Subject,
+    compiled,
+    generated,
+    linears,
+    passages,
+    subject,
+    with_two_threads,
+)
 from parts.gpu.timing import Way, matmul_peak, measure  # noqa: E402
 from parts.gpu.ways import from_texts, hugging_face, least_tokens, ours, sentence_transformers  # noqa: E402
 
@@ -58,6 +69,9 @@ def ways(model: Subject, jobs: Sequence[Job], folder: Path, options: Any) -> dic
     largest, *smaller = options.budgets
     by_name = {f"packed, {largest}": ours(model, jobs, largest)}
     by_name.update({f"Hugging Face, {count}": hugging_face(model, jobs, count) for count in (128, 32)})
+    by_name[f"two threads, {2 * largest}"] = ours(with_two_threads(model), jobs, 2 * largest)
+    if model.shape.causal and model.plain.device.type == "cuda" and (translated := compiled(model)):
+        by_name[f"compiled, {largest}"] = ours(translated, jobs, largest)
     if others := sentence_transformers(model, jobs, (128, 32), folder):
         by_name[f"from texts, {largest}"] = from_texts(model, jobs, largest)
         by_name.update(others)

@@ -17,7 +17,7 @@ from helpers.scripts import module_of
 SCRIPT = Path(__file__).resolve().parents[2] / "benchmarks" / "gpu.py"
 
 
-WAYS = {"packed", "padded", "Hugging Face"}
+WAYS = {"packed", "padded", "two threads", "Hugging Face"}
 
 
 def test_quick_run_measures_every_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import copy
 import importlib.util
 import random
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,18 @@ from rerank_core.backends.torch.execution import Execution
 from rerank_core.testing.checkpoints import tiny_tokenizer
 from rerank_core.testing.decoders import tiny_causal_tokenizer
 
-__all__ = ["QUICK", "SHAPES", "Shape", "Subject", "generated", "linears", "passages", "subject"]
+__all__ = [
+    "QUICK",
+    "SHAPES",
+    "Shape",
+    "Subject",
+    "compiled",
+    "generated",
+    "linears",
+    "passages",
+    "subject",
+    "with_two_threads",
+]
 
 
 @dataclass(frozen=True)
@@ -138,6 +150,26 @@ def subject(shape: Shape, device: torch.device, dtype: str, data: Path | None) -
     packed = DecoderScorer(copied.base_model, text, spec, score_head=heads[0], execution=Execution())
     padded = DecoderScorer(plain.base_model, text, spec, score_head=heads[1], execution=Execution(pack=False))
     return Subject(shape, plain, packed, padded, raw, labels)
+
+
+def with_two_threads(model: Subject) -> Subject:
+    """The same weights, for which two threads prepare batches."""
+    packed = copy.copy(model.packed)
+    packed.execution = replace(packed.execution, threads=2)
+    return replace(model, packed=packed)
+
+
+def compiled(model: Subject) -> Subject | None:
+    """The same weights of a causal model, in layers that torch.compile translates; None where it cannot, such as
+    without a C compiler. The message is printed."""
+    packed: Any = copy.copy(model.packed)
+    packed.runner, packed._compiled = copy.copy(packed.runner), True
+    try:
+        packed.probe(packed=True)
+    except Exception as error:  # noqa: BLE001 -- a compiler may fail in any way
+        print(f"not compiled: {type(error).__name__}: {str(error).strip().splitlines()[:1]}", file=sys.stderr)
+        return None
+    return replace(model, packed=packed)
 
 
 def _spec(name: str) -> ModelSpec:

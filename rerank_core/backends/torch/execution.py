@@ -18,13 +18,17 @@ class Execution:
         int8: compute the linear layers of the encoder in int8 (`int8.quantize`).
         live: the module belongs to the caller and may be in training: none of its layers is replaced, and it computes
             in the caller's thread.
-        threads: threads of the CPU; None for the number of `pool.thread_count`.
+        threads: threads of the CPU; None for the number of `pool.thread_count`. On a GPU, two or more let one batch be
+            prepared while another is computed.
+        compiled: translate the layers of decoders with ``torch.compile``. Its effect on a GPU is not measured yet, so
+            that no option of ``load`` asks for it; ``benchmarks/gpu.py`` does.
     """
 
     pack: bool = True
     int8: bool = False
     live: bool = False
     threads: int | None = None
+    compiled: bool = False
 
     @classmethod
     def of(cls, options: Options) -> Execution:

@@ -15,7 +15,7 @@ import torch
 
 from rerank_core.backends.torch.attention import varlen
 from rerank_core.backends.torch.attention.attention_call import AttentionCall
-from rerank_core.backends.torch.attention.ragged import KeyIndex, concat_ranges
+from rerank_core.backends.torch.attention.ragged import KeyIndex, concat_ranges, integers
 
 __all__ = ["CausalPacking", "attend_rows", "capped"]
 
@@ -80,7 +80,7 @@ class CausalPacking:
                     row_at[number] = (position, length, prefix)
                     position += length
         ordered = tuple(row_at[number] for number in range(len(rows)))
-        last = torch.tensor([start + length - 1 for start, length, _ in ordered], device=device)
+        last = integers([start + length - 1 for start, length, _ in ordered], device)
         return cls(tuple(starts), ordered, last, position, allow_varlen)
 
     @functools.cached_property
@@ -164,7 +164,7 @@ class CausalPacking:
             starts = range(group.start, group.start + group.rows * group.length, group.length)
             if group.start not in number_of:
                 continue
-            numbers = torch.tensor([number_of[start] for start in starts], device=query.device)
+            numbers = integers([number_of[start] for start in starts], query.device)
             k, v = (_prefix_and_rows(part, group) for part in (key, value))
             # The last token attends to all of prefix and row, so a mask is needed only for a sliding window.
             mask = None if call.sliding_window is None else self._mask(group, call.sliding_window)[-1:]

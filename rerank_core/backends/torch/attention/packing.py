@@ -22,7 +22,7 @@ from rerank_core.backends.torch.attention import dropout as dropout_attention
 from rerank_core.backends.torch.attention import varlen
 from rerank_core.backends.torch.attention.attention_call import AttentionCall
 from rerank_core.backends.torch.attention.causal_packing import CausalPacking, attend_rows, capped
-from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows
+from rerank_core.backends.torch.attention.ragged import concat_ranges, concat_rows, integers
 from rerank_core.backends.torch.load_weights import quiet
 
 __all__ = ["NAME", "Packing", "agree", "embedding_rows", "inputs", "other_neighbours", "probe_rows", "set_attention"]
@@ -62,7 +62,7 @@ class Packing:
             else:
                 groups.append((position, 1, length))
             position += length
-        cu_seqlens = torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
+        cu_seqlens = integers([0, *itertools.accumulate(lengths)], device, torch.int32)
         return cls(tuple(lengths), tuple(groups), cu_seqlens, cu_seqlens[:-1].long(), allow_varlen)
 
     def uses_varlen(self, query: torch.Tensor) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from rerank_core.backends.torch.attention import packing
+from rerank_core.backends.torch.attention.ragged import sent
 
 if TYPE_CHECKING:
     from rerank_core.backends.torch.base import TorchScorer
@@ -48,7 +49,7 @@ def padded(
     kwargs = {"input_ids": ids, "attention_mask": mask}
     if typed:
         kwargs["token_type_ids"] = type_ids
-    return {name: tensor.to(device) for name, tensor in kwargs.items()}
+    return {name: sent(tensor, device) for name, tensor in kwargs.items()}
 
 
 def left_padded(rows: Sequence[Sequence[int]], *, filler: int, device: torch.device) -> dict[str, Any]:

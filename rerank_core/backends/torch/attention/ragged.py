@@ -9,7 +9,21 @@ from dataclasses import dataclass
 
 import torch
 
-__all__ = ["KeyIndex", "concat_ranges", "concat_rows"]
+__all__ = ["KeyIndex", "concat_ranges", "concat_rows", "integers", "sent"]
+
+
+def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """A CPU tensor on a device.
+
+    A GPU reads it from pinned memory: a copy from ordinary memory waits until the GPU has computed everything before
+    it, so that no batch could be prepared meanwhile.
+    """
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values.to(device)
+
+
+def integers(values: Sequence[int], device: torch.device, dtype: torch.dtype = torch.int64) -> torch.Tensor:
+    """``[n]``: numbers on a device."""
+    return sent(torch.tensor(values, dtype=dtype, device="cpu"), device)
 
 
 def concat_rows(rows: Iterable[Sequence[int]], device: torch.device) -> torch.Tensor:
@@ -21,7 +35,7 @@ def concat_rows(rows: Iterable[Sequence[int]], device: torch.device) -> torch.Te
     flat = array("q", itertools.chain.from_iterable(rows))
     ids = torch.frombuffer(flat, dtype=torch.int64) if flat else torch.empty(0, dtype=torch.int64, device="cpu")
     # Copied on a CPU as well: otherwise the buffer would have to outlive the tensor.
-    return ids[None].to(device, copy=True)
+    return sent(ids[None].clone(), device)
 
 
 def concat_ranges(starts: Sequence[int], lengths: Sequence[int], device: torch.device) -> torch.Tensor:
@@ -33,7 +47,8 @@ def concat_ranges(starts: Sequence[int], lengths: Sequence[int], device: torch.d
     first, count = (torch.tensor(part, dtype=torch.int64, device="cpu") for part in (starts, lengths))
     ends = count.cumsum(0)
     total = int(ends[-1]) if len(lengths) else 0
-    return (torch.arange(total, device="cpu") + torch.repeat_interleave(first - ends + count, count)).to(device)
+    numbers = torch.arange(total, device="cpu") + torch.repeat_interleave(first - ends + count, count)
+    return sent(numbers, device)
 
 
 @dataclass(frozen=True, eq=False)
@@ -62,8 +77,7 @@ class KeyIndex:
         parts = [part for start, length, prefix, shared in rows for part in ((prefix, shared), (start, length))]
         keys = [length + shared for _, length, _, shared in rows]
         cu_seqlens_q, cu_seqlens_k = (
-            torch.tensor([0, *itertools.accumulate(lengths)], dtype=torch.int32, device=device)
-            for lengths in (queries, keys)
+            integers([0, *itertools.accumulate(lengths)], device, torch.int32) for lengths in (queries, keys)
         )
         positions = concat_ranges([start for start, _ in parts], [length for _, length in parts], device)
         return cls(positions, cu_seqlens_q, cu_seqlens_k, (max(queries), max(keys)))

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import torch
 
+from rerank_core.backends.torch.attention.ragged import integers
 from rerank_core.spec.head import Pooling
 
 __all__ = ["pool_packed", "pool_padded"]
@@ -18,7 +19,7 @@ def pool_packed(hidden: torch.Tensor, lengths: Sequence[int], pooling: Pooling) 
         hidden: ``[total, width]``, the rows end to end.
         lengths: tokens of each row, at least one.
     """
-    counts = torch.tensor(lengths, dtype=torch.int64, device=hidden.device)
+    counts = integers(lengths, hidden.device)
     ends = counts.cumsum(0)
     if pooling == "mean":
         # Ten times as fast on a CPU as `segment_reduce`.
@@ -31,7 +32,7 @@ def pool_padded(hidden: torch.Tensor, lengths: Sequence[int], pooling: Pooling) 
     """`pool_packed` for rows padded on the right, ``[rows, longest, width]``."""
     if pooling == "cls":
         return hidden[:, 0]
-    counts = torch.tensor(lengths, device=hidden.device)
+    counts = integers(lengths, hidden.device)
     if pooling == "last":
         return hidden[torch.arange(len(lengths), device=hidden.device), counts - 1]
     inside = torch.arange(hidden.shape[1], device=hidden.device)[None, :] < counts[:, None]

@@ -64,7 +64,7 @@ class DecoderScorer(TorchScorer):
         self.keep: Sequence[int] = ()
         self._stages: list[tuple[int, ...]] = [tuple(sorted(set(score_head.layers)))]
         self._whole = False
-        self._straight = False
+        self._straight = self._compiled = False
         super().__init__(module, tokenizer, spec, execution=execution)
         if (self._whole or not self.packed) and (
             len(set(score_head.layers)) > 1 or type(self.runner) is not LayerRunner
@@ -235,12 +235,16 @@ class DecoderScorer(TorchScorer):
         # For a live module only what a trainer calls is tried: the whole module, or its layers if they have heads.
         whole_module = (isinstance(self.score_head, LabelHead),) if self.execution.live else (False, True)
         family = getattr(self.module.config, "model_type", None)
-        straight = (True, False) if family in straight_layer.FAMILIES and not self.execution.live else (False,)
+        modules = {"_straight": False, "_compiled": False}
+        ways = [modules]
+        if family in straight_layer.FAMILIES and not self.execution.live:
+            compiled = [True, False] if self.execution.compiled else [False]
+            ways = [*({"_straight": True, "_compiled": one} for one in compiled), modules]
         return [
-            {**settings, "_whole": whole, "_straight": way}
+            {**settings, "_whole": whole, **way}
             for whole in whole_module
             for settings in kernels
-            for way in ((False,) if whole else straight)
+            for way in ([modules] if whole else ways)
         ]
 
     def skip_unread(self) -> Callable[[], None] | None:
@@ -270,7 +274,8 @@ class DecoderScorer(TorchScorer):
         owners = [0, 1, 0, 0]
         if others:
             rows = packing.other_neighbours(rows)
-        self.runner.allow_varlen, self.runner.straight = self._allow_varlen, self._straight
+        self.runner.allow_varlen = self._allow_varlen
+        self.runner.straight, self.runner.compiled = self._straight, self._compiled
         if packed or together:
             return list(self._hidden(prefixes, rows, owners, packed=packed))
         alone = zip(rows, owners, strict=True)

@@ -50,6 +50,7 @@ class LayerRunner:
     Attributes:
         skip_unread: compute the last layer only for the tokens whose hidden states are read; the result is the same.
         straight: run layers as one function each (`straight_layer`) instead of their modules.
+        compiled: let torch's compiler translate these functions.
         allow_varlen: allow the variable-length attention kernel.
     """
 
@@ -57,6 +58,7 @@ class LayerRunner:
         self.module = module
         self.skip_unread = False
         self.straight = False
+        self.compiled = False
         self.allow_varlen = True
 
     def laid_out(
@@ -103,7 +105,8 @@ class LayerRunner:
             self.before_layer(state)
             layer = self.module.layers[state.layer]
             if self.straight:
-                state.hidden = straight_layer.run(layer, state.hidden, self._rotary(state), state.packing)
+                rotary, compiled = self._rotary(state), self.compiled
+                state.hidden = straight_layer.run(layer, state.hidden, rotary, state.packing, compiled=compiled)
             else:
                 out = layer(state.hidden, position_embeddings=self._rotary(state), **self._context(state))
                 state.hidden = out[0] if isinstance(out, tuple) else out
@@ -118,7 +121,8 @@ class LayerRunner:
         self.advance(state, until - 1)
         self.before_layer(state)
         layer = self.module.layers[until - 1]
-        hidden = straight_layer.last_tokens(layer, state.hidden, self._rotary(state), state.packing)
+        rotary, compiled = self._rotary(state), self.straight and self.compiled
+        hidden = straight_layer.last_tokens(layer, state.hidden, rotary, state.packing, compiled=compiled)
         normed: torch.Tensor = self.module.norm(hidden)
         return normed
 

@@ -3,11 +3,13 @@ or for those that are scored.
 
 transformers computes an RMS norm in six operations, each of which reads and writes all hidden states, and the rotary
 embedding of a tensor in five. Here a norm is one operation, which is a single kernel on a GPU, and a rotary embedding
-is three. In float32 the norms are bit for bit those of transformers.
+is three. In float32 the norms are bit for bit those of transformers. torch's compiler makes fewer kernels of them.
 """
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -26,23 +28,41 @@ _SHIFTED = frozenset({"GemmaRMSNorm", "Gemma2RMSNorm"})
 """Norms of transformers that multiply by the weight, and by one plus the weight."""
 
 
-def run(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalPacking) -> torch.Tensor:
+def run(
+    layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalPacking, *, compiled: bool = False
+) -> torch.Tensor:
     """Hidden states ``[1, total, width]`` after a layer.
 
     Args:
         rotary: cosine and sine ``[1, total, head width]`` of the tokens' positions.
+        compiled: compute everything but the attention as ``torch.compile`` translates it.
     """
-    query, key, value = _projected(layer, hidden[0], rotary, None)
+    projected, rest = _parts(compiled)
+    query, key, value = projected(layer, hidden[0], rotary, None)
     heads_first = [part.transpose(0, 1)[None] for part in (query, key, value)]
     attended = packing.attend(heads_first[0], heads_first[1], heads_first[2], _call(layer))
-    return _rest(layer, hidden[0], attended[0])[None]
+    result: torch.Tensor = rest(layer, hidden[0], attended[0])
+    return result[None]
 
 
-def last_tokens(layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalPacking) -> torch.Tensor:
+def last_tokens(
+    layer: Any, hidden: torch.Tensor, rotary: Any, packing: CausalPacking, *, compiled: bool = False
+) -> torch.Tensor:
     """Hidden states ``[rows, width]`` of each row's last token after a layer, with keys and values of all tokens."""
-    query, key, value = _projected(layer, hidden[0], rotary, packing.last)
+    projected, rest = _parts(compiled)
+    query, key, value = projected(layer, hidden[0], rotary, packing.last)
     attended = packing.attend_last(query, key.transpose(0, 1), value.transpose(0, 1), _call(layer))
-    return _rest(layer, hidden[0, packing.last], attended)
+    result: torch.Tensor = rest(layer, hidden[0, packing.last], attended)
+    return result
+
+
+@functools.cache
+def _parts(compiled: bool) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The parts of a layer before and after the attention. Compiled ones serve every layer and every number of tokens
+    of a model: two translations each, because one token is a case of its own."""
+    if not compiled:
+        return _projected, _rest
+    return torch.compile(_projected, dynamic=True, fullgraph=True), torch.compile(_rest, dynamic=True, fullgraph=True)
 
 
 def _projected(layer: Any, hidden: torch.Tensor, rotary: Any, chosen: torch.Tensor | None) -> tuple[torch.Tensor, ...]:

@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 
+from rerank_core.backends.torch.attention.ragged import integers
 from rerank_core.backends.torch.attention.row_pooling import pool_packed
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding
 from rerank_core.spec.head import Pooling
@@ -28,7 +29,7 @@ def row_states(hidden: torch.Tensor, lengths: Sequence[int]) -> torch.Tensor:
     """
     if len(hidden) == 1:
         return hidden[0, : sum(lengths)]
-    counts = torch.tensor(lengths, device=hidden.device)
+    counts = integers(lengths, hidden.device)
     return hidden[torch.arange(hidden.shape[1], device=hidden.device)[None, :] < counts[:, None]]
 
 
@@ -59,7 +60,7 @@ def pooled(
     if len(full) == len(lengths):
         return vectors
     zeros = vectors.new_zeros(len(lengths), vectors.shape[1])
-    return zeros.index_copy(0, torch.tensor(full, dtype=torch.int64, device=vectors.device), vectors)
+    return zeros.index_copy(0, integers(full, vectors.device), vectors)
 
 
 def token_vectors(
@@ -82,7 +83,7 @@ def token_vectors(
     starts = itertools.accumulate(lengths, initial=0)
     index = [start + position for start, row in zip(starts, positions, strict=False) for position in row]
     if len(index) < len(states):
-        states = states[torch.tensor(index, dtype=torch.int64, device=states.device)]
+        states = states[integers(index, states.device)]
     vectors = _projected(states, project).float()
     if normalize:
         vectors = torch.nn.functional.normalize(vectors, dim=-1)

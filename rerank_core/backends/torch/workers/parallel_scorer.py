@@ -10,7 +10,7 @@ from typing import TypeVar
 import torch
 
 from rerank_core.backends.torch.execution import Execution
-from rerank_core.backends.torch.workers import pool
+from rerank_core.backends.torch.workers import gpu_threads, pool
 
 __all__ = ["ParallelScorer"]
 
@@ -25,7 +25,7 @@ _PADDED_BUDGETS = {"cpu": 4096, "cuda": 32768}
 
 
 class ParallelScorer:
-    """A scorer whose batches are computed side by side on the CPU; see `rerank_core.planning.parallel`."""
+    """A scorer whose batches are computed side by side, on a GPU by turns; see `rerank_core.planning.parallel`."""
 
     module: torch.nn.Module
     execution: Execution
@@ -53,7 +53,7 @@ class ParallelScorer:
         A module that is not the caller's computes in its own dtype: autocast of the calling thread is off inside, since
         it would change scores, and prepared weights have one dtype.
         """
-        kind = next(self.module.parameters()).device.type
+        kind = self._kind
         available = torch.amp.is_autocast_available(kind)  # not on every kind of device
         casts = available and torch.is_autocast_enabled(kind) and not self.execution.live
         training = self.module.training
@@ -68,22 +68,29 @@ class ParallelScorer:
 
     @property
     def workers(self) -> int:
-        """The number of threads; 0 where the calling thread computes: on a GPU, in a thread that must not wait for
-        workers, and where one thread is asked for and the calling thread has no more."""
-        on_cpu = next(self.module.parameters()).device.type == "cpu"
-        if not on_cpu or not self._independent or self.needs_calling_thread or not pool.may_wait():
+        """The number of threads; 0 where the calling thread computes: in a thread that must not wait for workers, where
+        one thread is asked for and the calling thread has no more, and on a GPU unless several are asked for."""
+        if not self._independent or self.needs_calling_thread or not pool.may_wait():
             return 0
+        if self._kind != "cpu":
+            return gpu_threads.COUNT if (self.execution.threads or 1) > 1 else 0
         threads = pool.thread_count(self.execution.threads)
         return 0 if threads == torch.get_num_threads() == 1 else threads
 
     def submit(self, work: Callable[[], _T], *, alone: bool) -> Future[_T]:
+        if self._kind != "cpu":
+            return gpu_threads.submit(work, *self.devices)
         return pool.submit(work, self.workers, alone=alone)
+
+    @property
+    def _kind(self) -> str:
+        return next(self.module.parameters()).device.type
 
     @property
     def token_budget(self) -> int:
         """Tokens that are computed at the same time: the best number for the device, or less after an out-of-memory
         error. Each of several workers has half of a single one's."""
         budgets = self.packed_budgets if self.packed else _PADDED_BUDGETS
-        best = budgets.get(next(self.module.parameters()).device.type, budgets["cpu"])
+        best = budgets.get(self._kind, budgets["cpu"])
         workers = max(1, self.workers)
         return int(min(self._ceiling * workers, max(best, best // 2 * workers)))

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import copy
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from torch._dynamo.utils import counters
 
 from helpers.models.causal import load, scorer
 from rerank_core.backends.torch.attention import packing
 from rerank_core.backends.torch.decoder import straight_layer
+from rerank_core.backends.torch.decoder.causal_lm import DecoderScorer
 from rerank_core.backends.torch.decoder.layer_runner import LayerRunner
+from rerank_core.backends.torch.execution import Execution
 from rerank_core.testing import tiny_causal_lm
 
 CONFIG: dict[str, dict[str, Any]] = {
@@ -35,12 +39,13 @@ def module_of(family: str, directory: Path) -> Any:
     return module
 
 
-def hidden_of(module: Any, *, straight: bool) -> list[torch.Tensor]:
+def hidden_of(module: Any, *, straight: bool, compiled: bool = False, longest: int = 30) -> list[torch.Tensor]:
     """Hidden states after two layers, and of the last tokens after three: rows longer and shorter than the sliding
     window, behind two prefixes."""
     runner = LayerRunner(module)
     runner.straight = runner.skip_unread = straight
-    rows = [[9, 10, 11], [12] * 30, list(range(20, 45)), [13]]
+    runner.compiled = compiled
+    rows = [[9, 10, 11], [12] * longest, list(range(20, 45)), [13]]
     with torch.inference_mode():
         state = runner.start({0: [5, 6, 7], 1: [8] * 20}, rows, [0, 1, 1, 0], [(0, 0)] * 4)
         runner.advance(state, 2)
@@ -53,6 +58,35 @@ def test_layers_equal_the_modules(family: str, tmp_path: Path) -> None:
     for own, expected in zip(hidden_of(module, straight=True), hidden_of(module, straight=False), strict=True):
         torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
         assert expected.std() > 0.1
+
+
+@pytest.mark.skipif(shutil.which("c++") is None, reason="torch's compiler for the CPU needs a C++ compiler")
+@pytest.mark.filterwarnings("ignore:.*torch.jit.*:DeprecationWarning")  # torch's compiler uses it itself
+def test_compiled_layers_equal_the_modules(tmp_path: Path) -> None:
+    """Translated once for all layers and lengths: before the attention, after it, and before it in the last layer."""
+    module = module_of("qwen3", tmp_path)
+    counters.clear()
+    for longest in (30, 7, 41):
+        own = hidden_of(module, straight=True, compiled=True, longest=longest)
+        expected = hidden_of(module, straight=False, longest=longest)
+        torch.testing.assert_close(own, expected, rtol=1e-4, atol=1e-5)
+    assert counters["stats"]["unique_graphs"] == 3
+
+
+def test_a_layer_that_cannot_be_compiled_is_not(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where the compiler fails, as without a C compiler beside a GPU, the functions are run as they are."""
+
+    def fails(*arguments: object, **options: object) -> None:
+        raise RuntimeError("no compiler")
+
+    monkeypatch.setattr(torch, "compile", lambda function, **options: fails)
+    straight_layer._parts.cache_clear()
+    model = scorer(load(tiny_causal_lm(tmp_path, "qwen3")))
+    again = DecoderScorer(
+        model.module, model.tokenizer, model.spec, score_head=model.score_head, execution=Execution(compiled=True)
+    )
+    assert (again.packed, again.runner.straight, again.runner.compiled) == (True, True, False)
+    straight_layer._parts.cache_clear()
 
 
 @pytest.mark.parametrize("family", sorted(straight_layer.FAMILIES))
