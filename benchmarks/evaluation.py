@@ -15,10 +15,11 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from evaluated.models import EMBEDDED, TRAINED, published
+from evaluated.models import EMBEDDED, LANGUAGE_MODEL, TRAINED, language_model, published
 from evaluated.sets import CHINESE, ENGLISH, data_of
 from parts.run import ROOT, folders, machine, write
 
+EVERY = [*EMBEDDED, *TRAINED, LANGUAGE_MODEL]
 RESULTS = ROOT / "benchmarks" / "results" / "evaluation.json"
 
 
@@ -48,7 +49,7 @@ def main() -> None:
     parser.add_argument("--top", type=int, default=30, help="candidates of a first stage")
     parser.add_argument("--set", action="append", choices=[*ENGLISH, *CHINESE], dest="sets", help="may be repeated")
     parser.add_argument(
-        "--model", action="append", choices=[*EMBEDDED, *TRAINED], dest="models", help="may be repeated"
+        "--model", action="append", choices=EVERY, dest="models", metavar="NAME", help=f"of {', '.join(EVERY)}"
     )
     parser.add_argument("--html", type=Path, help="file of the report")
     parser.add_argument("--results", type=Path, default=RESULTS, help="file of the figures")
@@ -57,8 +58,10 @@ def main() -> None:
     data, bench = folders()
     cache = options.cache or bench / "evaluation"
     models = []
-    for name in options.models or [*EMBEDDED, *TRAINED]:
-        if name in TRAINED:
+    for name in options.models or EVERY:
+        if name == LANGUAGE_MODEL:
+            models.append(language_model(cache / "models"))
+        elif name in TRAINED:
             source = published(name, data, bench / "vector-training", cache / "models")
             models.append(f"{source},name={name}")
         else:
