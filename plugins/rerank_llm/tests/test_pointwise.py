@@ -112,7 +112,8 @@ def test_qwen3_scores_equal_its_card(made: Callable[[str], Path]) -> None:
 
 _PIECES = ["a panda", "?", " ", "\n", "\r\n", ":", "<", ">", "'s", "１２", "大熊猫", "\u0301", "\u3000", ".", "12"]
 _ANY = st.text(st.characters(codec="utf-8", exclude_categories=["Cs"]), max_size=30)
-_ODD_TEXT = _ANY | st.lists(st.sampled_from(_PIECES), max_size=6).map("".join)
+# Hypothesis also draws strings of this repository's code: special tokens, which a text never becomes, are left out.
+_ODD_TEXT = (_ANY | st.lists(st.sampled_from(_PIECES), max_size=6).map("".join)).filter(lambda text: "<|" not in text)
 
 
 @pytest.fixture(scope="module")
