@@ -47,7 +47,7 @@ PUBLIC = {
         MessageTemplate RowRef
         TextTokenizer TokenLogits TorchScorer VECTORS build check_tokenizer_files count_weights decoder_of
         encoder_of encoder_scorer language_model_of linear_of_file locate model_folder open_tokenizer
-        projection_of scorer_of tokenizer_folder training_module
+        projection_of return_freed_memory scorer_of tokenizer_folder training_module
     """,
     "rerank_core.testing": """
         FakeCascade FakeListRanker FakeScorer FakeSeparate FakeTextScorer ScorerConformance fake_spec tiny_causal_lm

@@ -44,6 +44,7 @@ from rerank_core.backends.torch.late_interaction.maxsim_scorer import VECTORS, L
 from rerank_core.backends.torch.late_interaction.training_module import training_module
 from rerank_core.backends.torch.lora import load
 from rerank_core.backends.torch.lora.load import check_base, model_folder, tokenizer_folder
+from rerank_core.backends.torch.process_memory import return_freed_memory
 from rerank_core.backends.torch.safetensors_reader import count_weights
 from rerank_core.backends.torch.side_layers.of_head import side_layers_of
 from rerank_core.backends.torch.side_layers.projection import linear_of_file, load_projection
@@ -87,6 +88,7 @@ __all__ = [
     "model_folder",
     "open_tokenizer",
     "projection_of",
+    "return_freed_memory",
     "scorer_of",
     "tokenizer_folder",
     "training_module",

@@ -20,6 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from rerank_core import write_spec
+from rerank_core.backends.torch import return_freed_memory
 from rerank_core.backends.torch.load_weights import quiet
 from rerank_trainers.errors import CheckpointWriteError, NonFiniteLossError
 from rerank_trainers.loop.dataset import TrainingDataset
@@ -32,6 +33,9 @@ __all__ = ["RerankTrainer"]
 
 # Parts of the RuntimeError messages of torch's zip writer on a full disk; it has no error class.
 _UNWRITTEN = ("inline_container.cc", "iostream error")
+
+_PARTS_BETWEEN = 4
+"""Parts of a pass between two calls of `return_freed_memory`."""
 
 Evaluate = Callable[[], dict[str, float]]
 
@@ -145,6 +149,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             states.append(_random_state(device))
             with torch.no_grad(), self._syncing(model, last=False), self.compute_loss_context_manager():
                 pieces.append(self.trained.represent(model, batch))
+            self._return_memory(len(pieces))
         loss, gradients = self.step_loss(part, joined(pieces), at=self.state.global_step)
         starts = dict.fromkeys(gradients, 0)
         for number, (batch, state, piece) in enumerate(zip(batches, states, pieces, strict=True)):
@@ -157,7 +162,14 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
                 with self.compute_loss_context_manager():
                     again = self.trained.represent(model, batch)
                 self._backward(again, own)
+            self._return_memory(number + 1)
         return loss
+
+    def _return_memory(self, parts: int) -> None:
+        """Return freed memory to the system after some parts: parts of different sizes leave gaps between the blocks
+        of the C library's allocator, so that the process would grow with their number."""
+        if self.args.device.type == "cpu" and parts % _PARTS_BETWEEN == 0:
+            return_freed_memory()
 
     def _at_once(self, parts: int) -> bool:
         """Whether a pass runs in one part. Where processes exchange representations, all run in one part or none does:
