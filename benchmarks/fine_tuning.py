@@ -22,9 +22,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from parts import judged
-from parts.judged import readers
-from parts.measuring import bm25, chance, measured
+from parts.quality import judged
+from parts.quality.judged import readers
+from parts.quality.measuring import bm25, chance, measured
 
 import rerank_core
 from rerank_core.records.training_row import TrainingRow

@@ -16,8 +16,8 @@ from pathlib import Path
 from statistics import mean, median
 from typing import Any
 
-from parts.dl19 import judged_queries
-from parts.ndcg import Judgements, ndcg10
+from parts.quality.dl19 import judged_queries
+from parts.quality.ndcg import Judgements, ndcg10
 from scipy.stats import kendalltau
 
 import rerank_core

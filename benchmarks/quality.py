@@ -17,10 +17,10 @@ from pathlib import Path
 from statistics import mean
 from typing import Any
 
-from parts.dl19 import PUBLISHED, judged_queries
-from parts.ndcg import Judgements, ndcg10
-from parts.quality_sets import SETS, JudgedSet
-from parts.rankers import BASELINES, MODELS, SCORES, baselines, by_model, ranker_name
+from parts.quality.dl19 import PUBLISHED, judged_queries
+from parts.quality.ndcg import Judgements, ndcg10
+from parts.quality.rankers import BASELINES, MODELS, SCORES, baselines, by_model, ranker_name
+from parts.quality.sets import SETS, JudgedSet
 from parts.run import ROOT, append, folders, machine, read, write
 
 import rerank_core

@@ -6,7 +6,7 @@ import json
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 
-from parts import judged
+from parts.quality import judged
 
 __all__ = ["CHINESE", "ENGLISH", "data_of"]
 

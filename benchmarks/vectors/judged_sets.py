@@ -9,7 +9,7 @@ from functools import cached_property
 from pathlib import Path
 
 import numpy
-from parts import judged
+from parts.quality import judged
 
 from rerank_core.records.training_row import TrainingRow
 from rerank_trainers.mining import BM25

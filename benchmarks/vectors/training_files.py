@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from parts import judged
+from parts.quality import judged
 
 import rerank_core
 from rerank_core.records.training_row import TrainingRow

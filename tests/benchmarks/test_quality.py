@@ -54,7 +54,7 @@ def parts(root: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def test_equal_scores_count_against_the_label(parts: Path) -> None:
     """A constant scorer gets the worst order, wherever the relevant document stands; eleven others push it out."""
-    ndcg = module_of(parts / "ndcg.py")
+    ndcg = module_of(parts / "quality" / "ndcg.py")
     judgements = [ndcg.Judgements([1, 0, 0]), ndcg.Judgements([0, 0, 1]), ndcg.Judgements([1, *[0] * 11])]
     values = ndcg.ndcg10([[0.5] * 3, [0.5] * 3, [0.5] * 12], judgements)
 
@@ -63,7 +63,7 @@ def test_equal_scores_count_against_the_label(parts: Path) -> None:
 
 def test_gain_is_linear_and_the_ideal_list_counts_what_is_no_candidate(parts: Path) -> None:
     """Grades 2 then 3 by hand; a judged document of grade 3 that was not retrieved lowers the figure."""
-    ndcg = module_of(parts / "ndcg.py")
+    ndcg = module_of(parts / "quality" / "ndcg.py")
     judgements = [ndcg.Judgements([3, 2]), ndcg.Judgements([3, 2], others=[3, 0]), ndcg.Judgements([0, 0])]
     values = ndcg.ndcg10([[0.1, 0.2], [0.1, 0.2], [0.1, 0.2]], judgements)
 
@@ -73,14 +73,14 @@ def test_gain_is_linear_and_the_ideal_list_counts_what_is_no_candidate(parts: Pa
 
 
 def test_a_query_without_a_score_for_each_candidate_is_refused(parts: Path) -> None:
-    ndcg = module_of(parts / "ndcg.py")
+    ndcg = module_of(parts / "quality" / "ndcg.py")
     with pytest.raises(ValueError, match="longer"):
         ndcg.ndcg10([[0.1]], [ndcg.Judgements([1, 0])])
 
 
 def test_candidates_are_shuffled_and_always_alike(parts: Path, folder: Path) -> None:
     """The relevant document, first in the file, is first in about an eighth of the rows; grades follow their texts."""
-    sets = module_of(parts / "quality_sets.py").SETS
+    sets = module_of(parts / "quality" / "sets.py").SETS
     first, second = (sets["zh_rgb/int"](folder) for _ in range(2))
 
     assert first.rows == second.rows
@@ -90,7 +90,7 @@ def test_candidates_are_shuffled_and_always_alike(parts: Path, folder: Path) -> 
 
 
 def test_cmedir_is_without_the_queries_of_the_test_split(parts: Path, folder: Path) -> None:
-    judged = module_of(parts / "quality_sets.py").SETS["zh_cmedir/dev"](folder)
+    judged = module_of(parts / "quality" / "sets.py").SETS["zh_cmedir/dev"](folder)
 
     assert [row.query for row in judged.rows] == ["only dev"]
     assert sorted(judged.judgements[0].candidates) == [1, 4]
@@ -98,7 +98,7 @@ def test_cmedir_is_without_the_queries_of_the_test_split(parts: Path, folder: Pa
 
 def test_questions_of_one_language_meet_the_paragraphs_of_another(parts: Path, folder: Path) -> None:
     """All questions have the same candidates, shuffled, and only their own paragraph is relevant."""
-    judged = module_of(parts / "quality_sets.py").SETS["multi_xquad/en-zh"](folder)
+    judged = module_of(parts / "quality" / "sets.py").SETS["multi_xquad/en-zh"](folder)
 
     assert judged.shared
     assert len({row.docs for row in judged.rows}) == 1
@@ -136,13 +136,13 @@ def test_intervals_are_paired_with_the_reference(root: Path, parts: Path, tmp_pa
 
 def test_every_set_has_a_title(root: Path, parts: Path) -> None:
     titles = module_of(root / "tools" / "tables" / "quality.py").TITLES
-    assert list(titles) == list(module_of(parts / "quality_sets.py").SETS)
+    assert list(titles) == list(module_of(parts / "quality" / "sets.py").SETS)
 
 
 def test_a_model_gives_all_scores_in_one_pass_and_with_an_index(parts: Path, folder: Path) -> None:
     """Each value of ``score`` has the nDCG of a call that asks for it alone; grades at random tell orders apart."""
-    rankers, ndcg = module_of(parts / "rankers.py"), module_of(parts / "ndcg.py")
-    judged = module_of(parts / "quality_sets.py").SETS["multi_xquad/en-zh"](folder)
+    rankers, ndcg = module_of(parts / "quality" / "rankers.py"), module_of(parts / "quality" / "ndcg.py")
+    judged = module_of(parts / "quality" / "sets.py").SETS["multi_xquad/en-zh"](folder)
     draw = random.Random(0)
     grades = [ndcg.Judgements([draw.randrange(100) for _ in row.docs]) for row in judged.rows]
     judged = replace(judged, judgements=grades)

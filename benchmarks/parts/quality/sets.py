@@ -7,9 +7,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from parts import judged
-from parts.dl19 import judged_queries
-from parts.ndcg import Judgements
+from parts.quality import judged
+from parts.quality.dl19 import judged_queries
+from parts.quality.ndcg import Judgements
 from rerank_core.records.training_row import TrainingRow
 
 __all__ = ["SETS", "JudgedSet", "cross_lingual"]

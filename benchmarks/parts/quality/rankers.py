@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from statistics import mean
 
 import rerank_core
-from parts.measuring import bm25_scores
-from parts.ndcg import ndcg10
-from parts.quality_sets import JudgedSet
+from parts.quality.measuring import bm25_scores
+from parts.quality.ndcg import ndcg10
+from parts.quality.sets import JudgedSet
 
 __all__ = ["BASELINES", "MODELS", "SCORES", "baselines", "by_model", "ranker_name"]
 

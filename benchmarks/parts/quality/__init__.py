@@ -1,0 +1,1 @@
+"""Judged data, first stages and metrics of the benchmarks that measure quality."""
