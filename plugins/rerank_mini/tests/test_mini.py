@@ -14,7 +14,7 @@ from helpers.scripts import module_of
 from rerank_core import Ranking, Reranker
 from rerank_core.testing import ScorerConformance
 
-PARTS = Path(__file__).resolve().parents[3] / "benchmarks" / "parts"
+PARTS = Path(__file__).resolve().parents[3] / "benchmarks" / "parts" / "quality"
 dl19, ndcg = (module_of(PARTS / f"{name}.py") for name in ("dl19", "ndcg"))
 
 
