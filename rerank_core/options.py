@@ -42,8 +42,8 @@ class Options:
             are never cut.
         token_budget: tokens computed at the same time on one device; the default depends on the device.
         threads: threads that compute on the CPU; by default as many as there are cores, or what ``OMP_NUM_THREADS``,
-            ``RERANK_THREADS`` or the container's quota says. On a GPU the calling thread computes; with two or more,
-            one batch is prepared while another is computed.
+            ``RERANK_THREADS`` or the container's quota says. On a GPU the calling thread computes; with two or
+            more on a CUDA device, one batch is prepared while another is computed.
         longdoc: ``firstp``, ``maxp``, ``meanp``, ``kmaxp``, ``kmaxp:K`` or a strategy object.
         overlap: tokens that neighbouring windows share; by default ``min(80, room // 4)``.
         compat: ``flagembedding``, ``rag-retrieval``, ``bcembedding`` or ``model-card``: truncate texts and build rows

@@ -85,7 +85,6 @@ def test_freed_memory_is_kept(name: str, least: int, most: int) -> None:
 
 
 IN_PIECES = """
-import sys
 from rerank_core.backends.torch import process_memory
 
 def resident():

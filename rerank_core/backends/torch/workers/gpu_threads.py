@@ -1,7 +1,7 @@
 """`submit`: two threads for the batches of one GPU, so that one prepares a batch while the GPU computes another's.
 
 A thread that waits for scores does not hold Python's lock. Both put their work in the GPU's default queue, whose
-kernels run one after the other, so that they need little more memory than one.
+kernels run one after the other. The token budget of the device is divided between them.
 """
 
 from __future__ import annotations

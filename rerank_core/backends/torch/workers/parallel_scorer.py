@@ -73,7 +73,8 @@ class ParallelScorer:
         if not self._independent or self.needs_calling_thread or not pool.may_wait():
             return 0
         if self._kind != "cpu":
-            return gpu_threads.COUNT if (self.execution.threads or 1) > 1 else 0
+            # Several threads on other devices, such as Apple's, were not tried.
+            return gpu_threads.COUNT if self._kind == "cuda" and (self.execution.threads or 1) > 1 else 0
         threads = pool.thread_count(self.execution.threads)
         return 0 if threads == torch.get_num_threads() == 1 else threads
 

@@ -55,3 +55,10 @@ def test_two_batches_are_computed_at_a_time(folder: Path) -> None:
     reranker.rerank(QUERY, ["a bear", "a bear and another bear " * 8])
     hook.remove()
     assert names == {"rerank-cpu"}
+
+
+def test_other_devices_keep_the_calling_thread(folder: Path) -> None:
+    """Several threads on one of Apple's GPUs were not tried."""
+    scorer: Any = loaded(folder, "cpu", threads=2).scorer
+    type(scorer)._kind = "mps"
+    assert scorer.workers == 0
