@@ -12,15 +12,19 @@ RESULTS = Path(__file__).resolve().parents[3] / "benchmarks" / "results" / "vect
 NOT_RUN = "not run yet"
 KINDS = {"embedding": "embedding", "colbert": "ColBERT, width 128"}
 PEERS = {
-    "embedding": {
+    ("embedding", "wikiqa", 64): {
         "sentence-transformers": "sentence-transformers, MultipleNegativesRankingLoss",
         "sentence-transformers-cached": "sentence-transformers, the same with GradCache",
     },
-    "colbert": {
+    ("colbert", "wikiqa", 64): {
+        "sentence-transformers-colbert": "sentence-transformers, MultiVectorMultipleNegativesRankingLoss",
+    },
+    ("colbert", "wikiqa-16", 16): {
         "sentence-transformers-colbert": "sentence-transformers, MultiVectorMultipleNegativesRankingLoss",
         "pylate-colbert": "PyLate, Contrastive",
     },
 }
+"""The other trainers of a cell, by kind, workload and number of queries in a step."""
 QUERIES = (32, 1024)
 ALLOCATORS = ("default", "mmap")
 
@@ -32,15 +36,17 @@ def _read(file: Path) -> dict[str, Any]:
 
 def speed(file: Path = RESULTS) -> str:
     """A row for each other trainer: our tokens per second, and how many times as long it takes."""
-    cells = {cell["shape"].partition("-")[0]: cell["engines"] for cell in _read(file).get("cells", [])}
-    rows = ["| model | our tokens/s | other trainer | times as long |", "|---|--:|---|--:|"]
-    for kind, peers in PEERS.items():
-        engines = cells.get(kind, {})
+    cells = {
+        (cell["shape"].partition("-")[0], cell["workload"]): cell["engines"] for cell in _read(file).get("cells", [])
+    }
+    rows = ["| model | queries a step | our tokens/s | other trainer | times as long |", "|---|--:|--:|---|--:|"]
+    for (kind, workload, queries), peers in PEERS.items():
+        engines = cells.get((kind, workload), {})
         ours = f"{engines['ours']['tokens_per_second']:,}" if engines else NOT_RUN
         for name, words in peers.items():
             figures = engines.get(name, {})
             ratio = f"{figures['ratio']:.2f}" if "ratio" in figures else figures.get("error", NOT_RUN)
-            rows.append(f"| {KINDS[kind]} | {ours} | {words} | {ratio} |")
+            rows.append(f"| {KINDS[kind]} | {queries} | {ours} | {words} | {ratio} |")
     return "\n".join(rows)
 
 
