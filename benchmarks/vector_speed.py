@@ -208,6 +208,7 @@ def peak(kind: str, directory: str, file: str) -> None:
 def memory(batches: Sequence[int], folder: Path, data: Path) -> list[dict[str, Any]]:
     """A row for each kind, setting of the allocator and number of queries a step."""
     rows = []
+    # One cell of each kind: cells of a kind have the same model.
     for cell in {cell.kind: cell for cell in CELLS.values()}.values():
         directory = checkpoint(folder, cell.kind, data, cell.layers, cell.width)
         longest = sorted(groups_of(data, max(batches)), key=lambda group: -max(map(len, group[1])))
