@@ -130,12 +130,23 @@ class QueryRows:
         shared = len(self.rows[query].ids) if query in self.rows else 0
         room = max_length - overhead - (shared if scorer.layout == "prefix" else 0)
         if room < 1 or (scorer.layout == "separate" and shared > (scorer.max_positions or max_length)):
-            raise InputError(
-                f"query {self.jobs[query].number} ({short(self.jobs[query].query)}) has {len(self.tokens[query])} "
-                f"tokens; with max_length={max_length} that leaves no room. Shorten it, cut it with max_query_length=, "
-                "or raise max_length where the model allows"
-            )
+            raise self._no_room(query, max_length, overhead if scorer.layout == "separate" else 0)
         return overhead, room
+
+    def _no_room(self, query: int, max_length: int, around: int) -> InputError:
+        """The error for a row without room; ``around`` is the text around a document that is encoded on its own."""
+        if around >= max_length:
+            return InputError(
+                f"the text around a document, such as its prompt, takes {around} tokens; with max_length={max_length} "
+                "that leaves no room for the document. Shorten it, or raise max_length where the model allows"
+            )
+        own, row = len(self.tokens[query]), self.rows.get(query)
+        more = f", and {len(row.ids)} with its prompt and expansion" if row is not None and len(row.ids) > own else ""
+        return InputError(
+            f"query {self.jobs[query].number} ({short(self.jobs[query].query)}) has {own} tokens{more}; with "
+            f"max_length={max_length} that leaves no room. Shorten it, cut it with max_query_length=, "
+            "or raise max_length where the model allows"
+        )
 
 
 class RowPlan:

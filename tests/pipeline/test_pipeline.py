@@ -259,6 +259,8 @@ def test_query_is_cut_only_on_request_and_reported() -> None:
     query = "panda " * 80
     with pytest.raises(InputError, match="max_query_length"):
         reranker(FakeScorer("joint")).rerank(query, ["panda"])
+    with pytest.raises(InputError, match=r"has 80 tokens.*with max_length"):
+        reranker(FakeSeparate()).rerank(query, ["panda"])
     ranking = reranker(FakeScorer("joint"), max_query_length=10).rerank(query, ["panda"])
     assert ranking.query_truncated is True
     assert reranker(FakeScorer("joint"), max_query_length=10).rerank("panda", ["panda"]).query_truncated is False

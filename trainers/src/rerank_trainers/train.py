@@ -53,7 +53,7 @@ def read_data(config: Config, progress: Progress | None = None) -> Data:
         if report.counts:
             _LOG.warning("%s: %s", name, report.as_text())
     usable = data.usable()
-    reason = data.why_no_signal(objective_from(config, kind_of(config.model)).needs)
+    reason = data.why_no_signal(objective_from(config, kind_of(config.model)).needs, config.train.batch_size)
     if reason is not None:
         raise InputError(f"nothing can be learned from these rows: {reason}")
     return Data(*usable)

@@ -21,12 +21,14 @@ from rerank_trainers.objectives.registry import make_objective
 Labels = tuple[float, ...] | None
 
 
-def lack(judged: list[tuple[Labels, Labels]], objective: str, group_size: int = 8, **scale: object) -> str | None:
+def lack(
+    judged: list[tuple[Labels, Labels]], objective: str, group_size: int = 8, together: int = 0, **scale: object
+) -> str | None:
     """What rows of these labels and scores lack for an objective."""
     signal = TrainingSignal(LabelScale(**scale))  # type: ignore[arg-type]
     for labels, scores in judged:
         signal.add(TrainingRow("q", ("d",) * len(labels or scores or ()), labels, scores))
-    return signal.why_no_signal(make_objective(objective).needs, group_size)
+    return signal.why_no_signal(make_objective(objective).needs, group_size, together)
 
 
 ONES, ZEROS, MIXED = ((1, 1), None), ((0, 0), None), ((1, 0), None)
@@ -79,6 +81,29 @@ def test_a_group_of_one_sees_no_irrelevant_document() -> None:
     """A group of one holds the relevant document alone, whatever the row has beside it."""
     assert "data.group_size is 1" in (lack([MIXED], "bce", group_size=1) or "")
     assert lack([((1,), None), ((0,), None)], "bce", group_size=1) is None
+
+
+@pytest.mark.parametrize("objective", ["infonce", "cosent"])
+def test_a_step_of_one_query_has_nothing_to_compare(objective: str) -> None:
+    """Documents of one label teach only beside those of other queries, and a group of one has no other document."""
+    judged = [((1,), None), ((0.5,), None)]
+    for rows, size, together, alone in (
+        (judged, 8, 1, True), (judged, 8, 2, False), (judged, 8, 0, False),
+        ([MIXED], 8, 1, False),
+    ):  # fmt: skip
+        assert ("train.batch_size" in (lack(rows, objective, size, together) or "")) == alone
+    assert "train.batch_size" in (lack([MIXED], "infonce", 1, 1) or "")
+    assert lack([MIXED], "infonce", 1, 2) is None
+
+
+def test_the_check_knows_the_size_of_a_step(tmp_path: Path) -> None:
+    """A batch of one query, or sources of one row each, are told before training."""
+    alone = [{"query": f"q {at}", "pos": [f"a {at}"], "source": f"s {at}"} for at in range(3)]
+    path = written(tmp_path, "alone.jsonl", *alone)
+    kind = ["--set", "model.kind=embedding", "--objective", "infonce"]
+    for told, code in (([], 0), (["-s", "train.batch_size=1"], 1), (["-s", "data.same_source=true"], 1)):
+        done = CliRunner().invoke(app, ["train", "check", path, *kind, *told])
+        assert (done.exit_code, "its loss is always 0" in done.output) == (code, bool(code))
 
 
 def test_a_map_of_labels_is_checked() -> None:

@@ -173,10 +173,10 @@ def publishable(model: Any) -> dict[str, torch.Tensor]:
     [
         (("model.kind=cross-encoder", "objective=infonce"), "compares all texts of a step"),
         (("model.kind=colbert", "objective=embed_distill"), "reads one vector per text"),
-        (("model.kind=colbert", "model.matryoshka=[8]"), "served at one width"),
+        (("model.kind=colbert", "model.matryoshka=[8]"), "does not read it.*kind=embedding"),
         (("model.kind=embedding", "model.matryoshka=[4096]"), "use at most"),
         (("model.kind=embedding", 'model.prompts={"doc": "x"}'), "keys are 'query' and 'document'"),
-        (("model.kind=embedding", 'model.answers=["yes"]'), "for an LLM"),
+        (("model.kind=embedding", 'model.answers=["yes"]'), "does not read it.*kind=llm or layerwise"),
         (("model.kind=embedding", "model.width=-1"), "0 .no layer. or more"),
         (("model.kind=colbert", 'model.tokens={"skipfirst": true}'), "its fields are"),
         (("model.kind=embedding", "publish.calibrate=true"), "set data.eval"),

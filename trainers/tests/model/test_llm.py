@@ -177,7 +177,7 @@ def test_answers_replace_those_of_a_model(
         ((), InputError, "follows a template"),
         (('model.template={"query": "{instruction} {query}"}', OWN[1]), InputError, "there is no value"),
         (('model.template={"prompt": "yes?"}', OWN[1]), InputError, "has the pieces before, query"),
-        (("model.kind=cross-encoder", 'model.answers=["yes"]'), InputError, "for an LLM"),
+        (("model.kind=cross-encoder", 'model.answers=["yes"]'), InputError, "does not read it"),
         (("model.like=mini", *OWN), InputError, "'llm' needs 'last_token'"),
     ],
 )

@@ -76,9 +76,14 @@ class CheckedData:
         """Number of errors in the dev sets."""
         return sum(one.report.errors for one in self.dev)
 
-    def why_no_signal(self, needs: Needs) -> str | None:
-        """Why an objective with these needs cannot learn from the rows, even if each is valid; None if it can."""
-        return self.report.signal.why_no_signal(needs, self.data.group_size)
+    def why_no_signal(self, needs: Needs, batch_size: int) -> str | None:
+        """Why an objective with these needs cannot learn from the rows, even if each is valid; None if it can.
+
+        Args:
+            batch_size: queries of a step.
+        """
+        rows = max(self.report.sources.values(), default=0) if self.data.same_source else len(self.rows)
+        return self.report.signal.why_no_signal(needs, self.data.group_size, min(batch_size, max(1, rows)))
 
     def why_no_dev_signal(self) -> str | None:
         """Why no metric can be computed on a dev set; None if one can on each, or without a dev set."""

@@ -65,15 +65,34 @@ class TrainingSignal:
         if row.scores is not None:
             self.scores.add(row.scores)
 
-    def why_no_signal(self, needs: Needs, group_size: int = 0) -> str | None:
-        """Why an objective with these needs cannot learn from the rows; None if it can."""
+    def why_no_signal(self, needs: Needs, group_size: int = 0, together: int = 0) -> str | None:
+        """Why an objective with these needs cannot learn from the rows; None if it can.
+
+        Args:
+            group_size: documents of a query in a step; 0 for all.
+            together: queries in the largest step; 0 for any number.
+        """
         # If documents of other rows are negatives, relevant documents alone, and groups of one, are enough.
         floor = 0 if self.scale is None else self.scale.floor
         suffices = needs.other_rows and self.labels.high > floor
         reason = self._label_problem(needs.docs, group_size) if needs.labels and not suffices else None
         if reason is None and needs.scores:
             reason = self._score_problem(needs.docs)
+        if reason is None and needs.step and needs.docs == 1 and together == 1:
+            reason = self._alone_problem(needs, group_size)
         return reason
+
+    def _alone_problem(self, needs: Needs, group_size: int) -> str | None:
+        values, what = (self.labels, "labels") if needs.labels else (self.scores, "scores")
+        # A teacher's vectors say something of a query and a single document.
+        if not (needs.labels or needs.scores) or (values.varied_rows and group_size != 1):
+            return None
+        return (
+            f"each step has one query, and in no step does it have documents with different {what}, so an objective "
+            "that compares the texts of a step has nothing to compare: its loss is always 0. Set train.batch_size to "
+            "at least 2 (with data.same_source each source needs as many rows), or add negatives and set "
+            f"data.group_size to at least 2: {_MINE}"
+        )
 
     def _label_problem(self, docs: int, group_size: int) -> str | None:
         if self.labels.rows and self.labels.constant:

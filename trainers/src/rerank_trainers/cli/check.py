@@ -86,7 +86,7 @@ def check(
             examples=_LISTED if as_json else examples,
             progress=progress,
         )
-    reasons = (_refusal(checked, objective_info), checked.why_no_dev_signal())
+    reasons = (_refusal(checked, objective_info, run.train.batch_size), checked.why_no_dev_signal())
     refusals = [reason for reason in reasons if reason]
     bad = bool(checked.report.errors or refusals or checked.dev_errors)
     if as_json:
@@ -110,7 +110,7 @@ def _objective_of(run: Config) -> ObjectiveInfo:
     return objective_from(run, kind_of(run.model))
 
 
-def _refusal(checked: CheckedData, objective_info: ObjectiveInfo) -> str | None:
+def _refusal(checked: CheckedData, objective_info: ObjectiveInfo, batch_size: int) -> str | None:
     """The reason why training would refuse these rows although each row is valid; None if it would not."""
     rows, signal = checked.rows.drop(checked.report.left_out), checked.report.signal
     # If every row has labels, bce needs no further check of single rows.
@@ -120,7 +120,7 @@ def _refusal(checked: CheckedData, objective_info: ObjectiveInfo) -> str | None:
             check_needs(objective_info, rows, checked.data.group_size)
     except InputError as error:
         return str(error)
-    return checked.why_no_signal(objective_info.needs)
+    return checked.why_no_signal(objective_info.needs, batch_size)
 
 
 def _show(report: Report, which: str = "") -> None:

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 from rerank_core.errors import InputError, short
-from rerank_trainers.config.schema import Config, DataConfig
+from rerank_trainers.config.schema import Config, DataConfig, TrainConfig
 
 __all__ = ["check_settings"]
 
@@ -75,6 +75,11 @@ def check_settings(config: Config, *, evaluates: bool) -> None:
     if train.patience is not None and not evaluates:
         raise InputError(
             "train.patience counts evaluations of a dev set, and data.eval is empty; set it, or leave patience out"
+        )
+    if train.metric != TrainConfig.metric and not evaluates:
+        raise InputError(
+            f"train.metric is {train.metric!r}, which selects a checkpoint by a dev set, and data.eval is empty; set "
+            "it, or leave metric out"
         )
     if config.publish.calibrate and not evaluates:
         raise InputError("publish.calibrate fits the score to the labels of a dev set; set data.eval, or leave it out")

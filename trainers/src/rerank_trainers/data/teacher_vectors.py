@@ -162,12 +162,19 @@ class TeacherVectors:
             name: the row in messages.
 
         Raises:
-            InputError: a text without a vector, named with its row.
+            InputError: a text without a vector or with a number that is not finite, named with its row.
         """
         keys = [query_hash(row.query, row.instruction), *(text_hash(row.texts[doc]) for doc in docs)]
         found = np.concatenate(
             [file.vectors(self._numbers(file, keys, row, docs, name)) for file in self.files], axis=1
         )
+        if not np.isfinite(found).all():
+            at = int(np.flatnonzero(~np.isfinite(found).all(axis=1))[0])
+            text = row.query if at == 0 else row.texts[docs[at - 1]]
+            raise InputError(
+                f"the teacher's vector of {short(text)} in the row {name} has values that are NaN or infinite "
+                f"(data.teacher_vectors). {_ADVICE}"
+            )
         return found[0], found[1:]
 
     def _numbers(

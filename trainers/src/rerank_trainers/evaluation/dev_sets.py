@@ -107,6 +107,26 @@ class DevSets:
                     "candidates instead: rows with documents (`rerank train mine`), as data.eval: {NAME: FILE}"
                 )
 
+    def check_label(self, labels: Sequence[str]) -> None:
+        """Refuse a deciding metric of a label, such as a Matryoshka width, at which nothing is measured.
+
+        Args:
+            labels: those of the rerankers that are measured beside the model as it is served.
+
+        Raises:
+            InputError: names the labels.
+        """
+        found = _METRIC.fullmatch(self.metric)
+        told = None if found is None else found["label"]
+        if told is not None and told.strip(" ()") not in labels:
+            plain = self.metric.removesuffix(told)
+            at = [f"'{plain} ({label})'" for label in labels]
+            raise InputError(
+                f"train.metric is {self.metric!r}, and the model is not measured at {told.strip(' ()')!r}; set it to "
+                f"{' or '.join([repr(plain), *at])}"
+                + ("" if at else ". model.matryoshka adds widths at which it is trained and measured")
+            )
+
     @property
     def left_out(self) -> list[str]:
         """What is not measured, one sentence per set."""

@@ -9,7 +9,7 @@ from typing import Any
 
 from rerank_core import Head, InputError, ModelSpec, TokenVectors
 from rerank_core.errors import short
-from rerank_trainers.config.schema import Config, ModelConfig
+from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.kinds.vectors import VectorKind
 from rerank_trainers.publish.folders.colbert import write_colbert
 
@@ -45,15 +45,6 @@ class ColBERT(VectorKind):
 
     def bare(self, head: Head) -> Head:
         return Head.maxsim()
-
-    def check(self, config: Config) -> None:
-        """As `VectorKind.check`; late interaction has no Matryoshka widths, which no server of it can choose."""
-        super().check(config)
-        if config.model.matryoshka:
-            raise InputError(
-                f"model.matryoshka is {list(config.model.matryoshka)!r}, and model.kind is 'colbert', whose vectors "
-                "are served at one width; set model.width, or model.kind=embedding"
-            )
 
     def finish(self, folder: Path, spec: ModelSpec, widths: Sequence[int]) -> None:
         """Write the files of sentence-transformers, PyLate and BGE-M3, where they can express the model."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from rerank_core import Head, InputError, ModelSpec, Template
+from rerank_core import Head, ModelSpec, Template
 from rerank_trainers.config.schema import ModelConfig
 from rerank_trainers.model.kind import Loaded, ModelKind
 from rerank_trainers.model.load_weights import load_classifier
@@ -33,8 +33,6 @@ class CrossEncoder(ModelKind):
 
     def head(self, config: ModelConfig, like: ModelSpec | None) -> Head:
         """One label."""
-        if config.answers:
-            raise InputError(f"model.answers is {config.answers!r}; answer words are for an LLM, leave them out")
         return Head.classifier()
 
     def load(self, source: Source, config: ModelConfig, spec: ModelSpec) -> Loaded:

@@ -9,7 +9,7 @@ from typing import Any
 
 from rerank_core import Head, InputError, ModelSpec
 from rerank_core.backends.torch.decoder.dense_decoder import is_decoder
-from rerank_trainers.config.schema import ModelConfig
+from rerank_trainers.config.schema import Config, ModelConfig
 from rerank_trainers.kinds.vectors import VectorKind
 from rerank_trainers.model.kind import Loaded
 from rerank_trainers.model.source import Source
@@ -70,6 +70,15 @@ class Embedding(VectorKind):
 
     def bare(self, head: Head) -> Head:
         return replace(head, modules=())
+
+    def check(self, config: Config) -> None:
+        """As `VectorKind.check`; also refuses weights of Matryoshka widths without the widths."""
+        super().check(config)
+        if config.model.matryoshka_weights and not config.model.matryoshka:
+            raise InputError(
+                f"model.matryoshka_weights is {list(config.model.matryoshka_weights)!r}, and model.matryoshka has no "
+                "widths; set both or neither"
+            )
 
     def objective(self, objective: Objective, config: ModelConfig) -> Objective:
         """The objective at each Matryoshka width."""

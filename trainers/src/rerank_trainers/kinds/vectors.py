@@ -113,11 +113,9 @@ class VectorKind(ModelKind):
         return [_LAYERS] if hasattr(module, _LAYERS) else []
 
     def check(self, config: Config) -> None:
-        """As `ModelKind.check`; also refuses prompts of other sides and settings for language models."""
+        """As `ModelKind.check`; also refuses prompts of other sides."""
         super().check(config)
         _prompts(config.model.prompts)
-        if config.model.answers:
-            raise InputError(f"model.answers is {config.model.answers!r}; answer words are for an LLM, leave them out")
         if config.model.width is not None and config.model.width < 0:
             raise InputError(f"model.width is {config.model.width!r}; it must be 0 (no layer) or more")
 

@@ -1,10 +1,13 @@
-"""Callbacks of a run: stop at Ctrl-C, stop when scores collapse (measured by `Spread`), show steps on stderr."""
+"""Callbacks of a run: stop at Ctrl-C, stop when scores collapse (measured by `Spread`), show steps on stderr without
+the messages of transformers that are not for the user."""
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import signal
 import threading
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -12,10 +15,18 @@ import transformers
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
-__all__ = ["CollapseWatch", "Display", "Interrupt", "Spread"]
+__all__ = ["CollapseWatch", "Display", "Interrupt", "Spread", "without_known_messages"]
 
 _LOG = logging.getLogger("rerank_trainers")
 _SHOWN = ("loss", "grad_norm", "learning_rate", "score_spread")
+
+# Beginnings of messages of `transformers.trainer_utils` that ask nothing of the user.
+_KNOWN = (
+    # Checkpoints written within a second of each other are ordered by their numbers.
+    "mtime may not be reliable",
+    # Training reads no ids of special tokens from the config; the tokenizer is published with the weights.
+    "The tokenizer has new PAD/BOS/EOS tokens",
+)
 
 
 class Interrupt(transformers.TrainerCallback):  # type: ignore[misc]
@@ -179,3 +190,18 @@ class Display(transformers.TrainerCallback):  # type: ignore[misc]
         if self._progress is not None:
             self._progress.stop()
             self._progress = None
+
+
+def _unknown(record: logging.LogRecord) -> bool:
+    return not record.getMessage().startswith(_KNOWN)
+
+
+@contextlib.contextmanager
+def without_known_messages() -> Iterator[None]:
+    """Drop messages of transformers that ask nothing of the user; all others are logged."""
+    logger = logging.getLogger("transformers.trainer_utils")
+    logger.addFilter(_unknown)
+    try:
+        yield
+    finally:
+        logger.removeFilter(_unknown)

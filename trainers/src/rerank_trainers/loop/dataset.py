@@ -53,6 +53,7 @@ class Group:
         weight: weight of its loss; see `Item`.
         source: origin of the row.
         query_vector, doc_vectors: a teacher's vectors ``[width]`` and ``[docs, width]``; None without a teacher.
+        floor: the label of an irrelevant document, which ``data.label_map`` may put above 0.
     """
 
     id: str
@@ -65,6 +66,7 @@ class Group:
     source: str | None = None
     query_vector: npt.NDArray[np.float32] | None = None
     doc_vectors: npt.NDArray[np.float32] | None = None
+    floor: float = 0.0
 
     @property
     def query_text(self) -> int:
@@ -192,4 +194,5 @@ class TrainingDataset:
             row.source,
             query_vector,
             doc_vectors,
+            self.scale.floor,
         )

@@ -27,7 +27,7 @@ class Texts:
     Attributes:
         queries, documents: number of vectors of each text.
         owner: number of the query of each document.
-        relevant: whether the label of each document is above 0.
+        relevant: whether the label of each document is above that of an irrelevant one.
         query_texts, document_texts: equal numbers for equal texts.
         labels, teacher: label and teacher's score of each document; None if any has none.
         query_vectors, document_vectors: a teacher's vectors ``[texts, width]``; None without a teacher.

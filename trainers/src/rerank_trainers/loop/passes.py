@@ -74,7 +74,7 @@ class Pass:
             queries,
             documents,
             [row.query for row in self.batch.rows],
-            [group.labels is not None and group.labels[doc] > 0 for group, doc in owned],
+            [group.labels is not None and group.labels[doc] > group.floor for group, doc in owned],
             [group.query_text for group in self.groups],
             [hashes[row.query][row.doc] for row in self.batch.rows],
             None if self.labels is None else [(group.labels or ())[doc] for group, doc in owned],

@@ -8,6 +8,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import transformers
 
@@ -18,12 +19,12 @@ from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config, TrainConfig
 from rerank_trainers.evaluation.dev_sets import DevSets
 from rerank_trainers.loop import resume_checks
-from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt
+from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt, without_known_messages
 from rerank_trainers.loop.dataset import TrainingDataset
 from rerank_trainers.loop.hf_arguments import arguments_of
 from rerank_trainers.loop.passes import Passes
 from rerank_trainers.loop.preflight import check_queries, check_room, check_schedule, checkpoint_bytes
-from rerank_trainers.loop.run import Run, live_reranker, measure
+from rerank_trainers.loop.run import Run, cut_widths, live_reranker, measure
 from rerank_trainers.loop.trainer import RerankTrainer
 from rerank_trainers.model import trained_model as models
 from rerank_trainers.model.check_kind import check_start
@@ -122,6 +123,15 @@ def open_planned(
         raise InputError(
             f"model.max_length is {config.model.max_length!r}, and the model has {limit} positions; use at most {limit}"
         )
+    vectors = None if model.spec.head is None else model.spec.head.vectors
+    if limit is not None and vectors is not None and (vectors.expand_to or 0) > limit:
+        raise InputError(
+            f"model.tokens expands queries to {vectors.expand_to} tokens, and the model has {limit} positions; set "
+            f"expand_to to at most {limit}"
+        )
+    if planned.dev is not None:
+        planned.dev.check_label([str(width) for width in cut_widths(model)])
+    _check_teacher(planned, model)
     passes = Passes(
         model.scorer,
         config.model.max_length,
@@ -142,6 +152,25 @@ def open_planned(
     return model, passes
 
 
+def _check_teacher(planned: RunPlan, model: models.Model) -> None:
+    """Refuse a teacher's vectors of another width than the model's, if the objective compares the two.
+
+    Raises:
+        InputError: names both widths.
+    """
+    vectors = planned.groups.vectors
+    if vectors is None or not planned.objective.needs.teacher_width:
+        return
+    scorer: Any = model.scorer
+    width: int = scorer.width
+    if width != vectors.width:
+        raise InputError(
+            f"the model's vectors have {width} values, and those of data.teacher_vectors {vectors.width}; "
+            f"{planned.objective.name!r} needs equal widths: set model.width={vectors.width}, a new linear layer, or "
+            "choose similarity_distill, which compares similarities"
+        )
+
+
 def prepare(
     config: Config, kind: ModelKind, rows: Sequence[TrainingRow], dev_rows: Sequence[TrainingRow] | None = None
 ) -> Run:
@@ -154,31 +183,39 @@ def prepare(
     planned = plan_run(config, kind, rows, dev_rows)
     train, objective, args, dev = planned.train, planned.objective, planned.args, planned.dev
     model, passes = open_planned(planned, config, rows, dev_rows)
-    _warn(model, rows)
+    _warn(model, objective, rows)
     callbacks: list[transformers.TrainerCallback] = [CollapseWatch(), Interrupt(), resume_checks.CurrentSettings()]
     if train.patience is not None:
         callbacks.append(transformers.EarlyStoppingCallback(train.patience))
-    trainer = RerankTrainer(
-        model,
-        objective,
-        planned.groups,
-        passes,
-        args,
-        batch_size=train.batch_size,
-        evaluate=None if dev is None else lambda: dict(measure(dev, model).values),
-        callbacks=callbacks,
-    )
+    with without_known_messages():
+        trainer = RerankTrainer(
+            model,
+            objective,
+            planned.groups,
+            passes,
+            args,
+            batch_size=train.batch_size,
+            evaluate=None if dev is None else lambda: dict(measure(dev, model).values),
+            callbacks=callbacks,
+        )
     # It prints logs to stdout, which is for results; `callbacks.Display` writes to stderr.
     trainer.remove_callback(transformers.PrinterCallback)
     return Run(config, model, trainer, dev, rows, dev_rows)
 
 
-def _warn(model: models.Model, rows: Sequence[TrainingRow]) -> None:
+def _warn(model: models.Model, objective: Objective, rows: Sequence[TrainingRow]) -> None:
     if model.fresh:
         _LOG.warning(
             "the checkpoint lacks these weights, which start at random: %s",
             ", ".join(model.fresh),
         )
+    scorer: Any = model.scorer
+    if model.widths and model.widths[0] < scorer.width and not objective.needs.teacher_width:
+        _LOG.warning(
+            "model.matryoshka is %r, and the vectors have %d values: no loss reads those after the first %d, and the "
+            "model is served with all by default. Add %d to the widths, or set model.width=%d",
+            list(model.widths), scorer.width, model.widths[0], scorer.width, model.widths[0],
+        )  # fmt: skip
     if not model.scorer.packed:
         _LOG.warning("this model is trained on padded rows: its attention cannot be packed, or layout='padded' is set")
     follows = any(option.name == "instruction" for option in model.spec.options)

@@ -17,7 +17,7 @@ from rerank_trainers.config.schema import Config
 from rerank_trainers.evaluation.dev_sets import DevSets
 from rerank_trainers.evaluation.result import Result
 from rerank_trainers.loop import resume_checks
-from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt
+from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt, without_known_messages
 from rerank_trainers.loop.run_record import data_facts, record, start_facts
 from rerank_trainers.loop.trainer import RerankTrainer
 from rerank_trainers.model import trained_model as models
@@ -25,7 +25,7 @@ from rerank_trainers.model.autocast import in_float32, restore_forward
 from rerank_trainers.model.checkpoint_files import unfinished
 from rerank_trainers.model.lora import check_saved
 
-__all__ = ["Run", "live_reranker", "measure"]
+__all__ = ["Run", "cut_widths", "live_reranker", "measure"]
 
 _Callback = TypeVar("_Callback")
 
@@ -60,7 +60,8 @@ class Run:
         # The first process prepares the folder before any process reads or writes checkpoints.
         self.trainer.accelerator.wait_for_everyone()
         try:
-            self.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
+            with without_known_messages():
+                self.trainer.train(resume_from_checkpoint=None if checkpoint is None else str(checkpoint))
         finally:
             self._callback(Interrupt).release()
             restore_forward(self.model.module)
@@ -127,10 +128,15 @@ def live_reranker(model: models.Model) -> Reranker:
 
 def measure(dev: DevSets, model: models.Model) -> Result:
     """Evaluate a dev set with the current weights, in float32, at the full width and at each Matryoshka width."""
-    scorer: Any = model.scorer
-    cut = [(str(width), _cut(model, width)) for width in model.widths if width < scorer.width]
+    cut = [(str(width), _cut(model, width)) for width in cut_widths(model)]
     with in_float32(model.module):
         return dev.evaluate([("", live_reranker(model)), *cut])
+
+
+def cut_widths(model: models.Model) -> list[int]:
+    """The Matryoshka widths below the full one, at which a dev set is measured too."""
+    scorer: Any = model.scorer
+    return [width for width in model.widths if width < scorer.width]
 
 
 def _cut(model: models.Model, width: int) -> Reranker:

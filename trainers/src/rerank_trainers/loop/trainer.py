@@ -7,6 +7,7 @@ processes. Its gradient is that of the mean loss over all its queries: the gradi
 from __future__ import annotations
 
 import contextlib
+import logging
 import math
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -30,6 +31,8 @@ from rerank_trainers.model.trained_model import Model, joined
 from rerank_trainers.objectives.base import Objective
 
 __all__ = ["RerankTrainer"]
+
+_LOG = logging.getLogger("rerank_trainers")
 
 # Parts of the RuntimeError messages of torch's zip writer on a full disk; it has no error class.
 _UNWRITTEN = ("inline_container.cc", "iostream error")
@@ -68,6 +71,7 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         self.groups = groups
         self._metrics = evaluate
         self._rows: tuple[str, ...] = ()
+        self._told_zero = False
         # Buffers are constants here. Broadcast before a pass without a graph on one process, they would not match the
         # messages of the other processes.
         parallel: Any = DistributedDataParallel
@@ -210,6 +214,16 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
         return norm
 
     def log(self, logs: dict[str, float], start_time: float | None = None) -> None:
+        if logs.get("loss") == 0 and not self._told_zero and self.args.process_index == 0:
+            self._told_zero = True
+            _LOG.warning(
+                "at step %d the loss since the last log is exactly 0, so nothing was learnt. Either the queries have "
+                "nothing to be compared with: no negatives (a text that is known to be relevant is none, nor is one "
+                "above false_negative_margin), or labels that do not distinguish their documents; then add negatives "
+                "(`rerank train mine`), or raise train.batch_size. Or the model separates all of their documents "
+                "already; then train.learning_rate or train.epochs is too high",
+                self.state.global_step,
+            )
         if "loss" in logs and (spread := self.step_loss.spread.take(self.accelerator)) is not None:
             logs["score_spread"] = spread
         super().log(logs, start_time)

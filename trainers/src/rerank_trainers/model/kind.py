@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, TypeAlias
 
 from rerank_core import Head, InputError, ModelSpec, Template
+from rerank_core.errors import short
 from rerank_trainers.config.schema import Config, ModelConfig
 
 if TYPE_CHECKING:
@@ -17,6 +18,23 @@ if TYPE_CHECKING:
     from rerank_trainers.objectives.base import Objective
 
 __all__ = ["Kinds", "Loaded", "ModelKind"]
+
+# Settings of `model` that only some kinds read.
+_VECTORS = ("embedding", "colbert")
+_READ_BY: Mapping[str, tuple[str, ...]] = {
+    "answers": ("llm", "layerwise"),
+    "first_layer": ("layerwise",),
+    "self_distill": ("layerwise",),
+    "pooling": ("embedding",),
+    "matryoshka": ("embedding",),
+    "matryoshka_weights": ("embedding",),
+    "reduce": ("colbert",),
+    "tokens": ("colbert",),
+    "width": _VECTORS,
+    "width_bias": _VECTORS,
+    "prompts": _VECTORS,
+    "freeze_embeddings": _VECTORS,
+}
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,11 +139,19 @@ class ModelKind(ABC):
         return 1.0
 
     def check(self, config: Config) -> None:
-        """Refuse settings that do not fit this kind.
+        """Refuse settings that do not fit this kind, or that it does not read.
 
         Raises:
             InputError: names the setting and its value.
         """
+        model, defaults = config.model, ModelConfig()
+        for name, kinds in _READ_BY.items():
+            value = getattr(model, name)
+            if self.name not in kinds and value != getattr(defaults, name):
+                raise InputError(
+                    f"model.{name} is {short(list(value) if isinstance(value, tuple) else value)}, and model.kind is "
+                    f"{self.name!r}, which does not read it; leave it out, or set model.kind={' or '.join(kinds)}"
+                )
         if config.publish.calibrate and not self.calibrates:
             raise InputError(
                 f"publish.calibrate is true, and model.kind is {self.name!r}, whose weights cannot store a scale and "

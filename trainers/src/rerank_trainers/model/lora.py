@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -52,8 +53,11 @@ def with_lora(module: Any, config: ModelConfig, full: Sequence[str], *, task: st
         task_type=task,
     )
     try:
-        # peft adds its layers in training mode.
-        return peft.get_peft_model(module, lora_config).eval()
+        with warnings.catch_warnings():
+            # peft reads an attribute that transformers renamed.
+            warnings.filterwarnings("ignore", ".*is_gradient_checkpointing", FutureWarning)
+            # peft adds its layers in training mode.
+            return peft.get_peft_model(module, lora_config).eval()
     except ValueError as error:
         raise InputError(f"model.lora.targets {list(options.targets)!r}: {error}") from error
 

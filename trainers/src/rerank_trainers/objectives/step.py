@@ -27,7 +27,7 @@ class Members:
 
     Attributes:
         owner: ``[documents]`` int64, the position of the query that a document belongs to.
-        relevant: ``[documents]`` bool, whether its label is above 0; False where the row has no labels.
+        relevant: ``[documents]`` bool, whether its label is above that of an irrelevant document; False without labels.
         query_texts: ``[queries]`` int64, equal for equal texts.
         document_texts: ``[documents]`` int64, equal for equal texts.
         labels, teacher: ``[documents]``; None if any row of the step has none.
