@@ -19,6 +19,7 @@ from typing import Any
 
 from tokenizers import Encoding, Tokenizer
 
+from rerank_core.backends.bert_settings import with_bert_settings
 from rerank_core.backends.config_checks import check_files
 from rerank_core.backends.custom_code import check_tokenizer_code
 from rerank_core.backends.fork_safety import Lock
@@ -80,6 +81,7 @@ class TextTokenizer:
         check_tokenizer_files(Path(directory))
         with reading(f"{directory}: the tokenizer", "cannot be read"):
             raw = Tokenizer.from_file(str(path)) if path.is_file() else _converted(Path(directory))
+            raw = with_bert_settings(raw, Path(directory))
         if raw.get_vocab_size() <= len(raw.get_added_tokens_decoder()):
             # Without a vocabulary file, transformers creates a tokenizer that has only special tokens.
             raise CheckpointError(
