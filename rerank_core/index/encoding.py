@@ -40,6 +40,9 @@ def encode_texts(
             raise InputError(f"text {number} is {short(text)}; it must be a string")
     tokens = scorer.tokenize(strings, side)
     limit = min(rules.max_length, scorer.max_positions or rules.max_length)
+    if side == "query" and strings and (shortest := scorer.query_row(NO_TOKENS)) is not None:
+        # Late interaction fills queries up, also to more tokens than a document may have.
+        limit = max(limit, min(len(shortest.ids), scorer.max_positions or len(shortest.ids)))
     make = _document if side == "doc" else _query
     rows: list[Any] = []
     cut = []

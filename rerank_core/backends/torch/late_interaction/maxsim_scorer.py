@@ -17,6 +17,7 @@ from rerank_core.backends.torch.late_interaction.separate_scorer import Separate
 from rerank_core.backends.torch.late_interaction.vectors import (
     POOLED,
     cosines,
+    finite,
     one_vector_a_row,
     pooled,
     stacked,
@@ -116,7 +117,7 @@ class LateInteractionScorer(SeparateScorer):
         """The token vectors of each text; with the option ``score="cosine"`` the vectors of whole texts."""
         if self._pooling is not None and self._values.get("score") == "cosine":
             return stacked(embeddings, POOLED)
-        return [embedding[VECTORS].cpu().numpy() for embedding in embeddings]
+        return [vectors.cpu().numpy() for vectors in finite(embeddings, VECTORS)]
 
     def vector_counts(self, batch: Batch) -> tuple[list[int], list[int]]:
         sides = self._query_positions(batch), self._row_positions(batch)

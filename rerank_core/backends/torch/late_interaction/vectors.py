@@ -12,9 +12,10 @@ import torch
 from rerank_core.backends.torch.attention.ragged import integers
 from rerank_core.backends.torch.attention.row_pooling import pool_packed
 from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedding
+from rerank_core.errors import NonFiniteScoreError
 from rerank_core.spec.head import Pooling
 
-__all__ = ["POOLED", "cosines", "one_vector_a_row", "pooled", "row_states", "stacked", "token_vectors"]
+__all__ = ["POOLED", "cosines", "finite", "one_vector_a_row", "pooled", "row_states", "stacked", "token_vectors"]
 
 POOLED = "pooled"
 """Name of the part of an embedding that holds the vector of the whole text, ``[1, width]``."""
@@ -111,8 +112,27 @@ def cosines(query: Embedding, block: Block, rows: Sequence[int]) -> torch.Tensor
 
 
 def stacked(embeddings: Sequence[Embedding], part: str) -> Any:
-    """``[rows, width]`` as a numpy array: a part that has one vector a row."""
-    return torch.cat([embedding[part] for embedding in embeddings]).cpu().numpy()
+    """``[rows, width]`` as a numpy array: a part that has one vector a row.
+
+    Raises:
+        NonFiniteScoreError: see `finite`.
+    """
+    return torch.cat(finite(embeddings, part)).cpu().numpy()
+
+
+def finite(embeddings: Sequence[Embedding], part: str) -> list[torch.Tensor]:
+    """The vectors of each text, all of them finite.
+
+    Raises:
+        NonFiniteScoreError: a vector with NaN or infinity, whose similarity to any other says nothing.
+    """
+    vectors = [embedding[part] for embedding in embeddings]
+    if bad := [text for text, own in enumerate(vectors) if not bool(torch.isfinite(own).all())]:
+        raise NonFiniteScoreError(
+            f"the model gave NaN or infinity for {len(bad)} of {len(vectors)} texts, the first of them text {bad[0]}; "
+            "check its weights for NaN (and dtype: float16 overflows where float32 does not)"
+        )
+    return vectors
 
 
 def one_vector_a_row(lengths: Mapping[str, torch.Tensor]) -> str | None:

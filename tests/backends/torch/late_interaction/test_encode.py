@@ -8,10 +8,20 @@ from typing import Any
 
 import numpy as np
 import pytest
+from safetensors.torch import load_file, save_file
 
 import rerank_core
 from helpers.plain import DOCUMENTS, LONG, QUERIES, assert_close
-from rerank_core import Head, InputError, ModelSpec, Reranker, Template, TokenVectors, write_spec
+from rerank_core import (
+    Head,
+    InputError,
+    ModelSpec,
+    NonFiniteScoreError,
+    Reranker,
+    Template,
+    TokenVectors,
+    write_spec,
+)
 from rerank_core.backends.torch import scorer_of
 from rerank_core.spec import ModelOption
 from rerank_core.testing import tiny_cross_encoder, tiny_encoder
@@ -136,3 +146,30 @@ def test_an_option_in_the_documents_piece_is_refused(tmp_path: Path) -> None:
     spec = ModelSpec(name="tiny", template=template, head=Head.cosine("mean"), options=(option,))
     with pytest.raises(InputError, match="instruction"):
         scorer_of(scorer.module, scorer.tokenizer, spec)
+
+
+def test_a_query_may_be_filled_up_beyond_a_document(tmp_path: Path) -> None:
+    """max_length is a document's; ColBERT models for long queries have a larger length of queries."""
+    folder = tiny_encoder(tmp_path / "model", "bert")
+    head = Head.maxsim("sum", TokenVectors(expand_to=48, expand_with="[MASK]"))
+    write_spec(ModelSpec(name="tiny", template=Template.each(), head=head, max_length=24), folder)
+    reranker = rerank_core.load(folder, device="cpu")
+    queries = reranker.encode([QUERIES[0], LONG], side="query")
+    (document,) = reranker.encode([DOCUMENTS[0]], side="doc")
+
+    assert [query.shape for query in queries] == [(48, 32), (48, 32)]
+    expected = float((queries[0] @ document.T).max(axis=1).sum())
+    assert_close([expected], reranker.rerank(QUERIES[0], [DOCUMENTS[0]]).scores())
+
+
+@pytest.mark.parametrize("head", [Head.cosine("mean"), Head.maxsim("sum")])
+def test_vectors_that_are_not_finite_are_an_error(tmp_path: Path, head: Head) -> None:
+    """A vector store would keep NaN, whose similarity says nothing."""
+    opened(tmp_path, head)
+    weights = load_file(tmp_path / "model.safetensors")
+    weights["encoder.layer.1.output.dense.weight"][0, 0] = float("nan")
+    save_file(weights, tmp_path / "model.safetensors", metadata={"format": "pt"})
+    reranker = rerank_core.load(tmp_path, device="cpu")
+    for side in ("query", "doc"):
+        with pytest.raises(NonFiniteScoreError, match="NaN or infinity for 2 of 2 texts, the first of them text 0"):
+            reranker.encode(["a", "b"], side=side)  # type: ignore[arg-type]
