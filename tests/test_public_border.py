@@ -24,8 +24,9 @@ PUBLIC = {
         write_calibration write_spec
     """,
     "rerank_core.spec": """
-        CompatProfile CompatRules Head JsonObject ModelOption ModelSpec Template TokenVectors directory_of inside
-        layer_options max_length_of model_name_of read_json optional_json read_json_list reading
+        CompatProfile CompatRules Head JsonObject ModelOption ModelSpec Module Template TokenVectors TransformerSettings
+        directory_of encoder_settings inside layer_options max_length_of model_name_of modules_after_transformer
+        read_json optional_json read_json_list reading
     """,
     "rerank_core.records": """
         DocumentFields DocumentFormat LabelScale Record RowError TrainingRow expand_paths format_of read_documents

@@ -6,6 +6,8 @@ about the folder.
 """
 
 from rerank_core.spec.compat import CompatProfile, CompatRules
+from rerank_core.spec.folders.modules_json import Module, modules_after_transformer
+from rerank_core.spec.folders.transformer_settings import TransformerSettings, encoder_settings
 from rerank_core.spec.head import Head
 from rerank_core.spec.head_options import layer_options
 from rerank_core.spec.hub_or_folder import directory_of, model_name_of
@@ -23,13 +25,17 @@ __all__ = [
     "JsonObject",
     "ModelOption",
     "ModelSpec",
+    "Module",
     "Template",
     "TokenVectors",
+    "TransformerSettings",
     "directory_of",
+    "encoder_settings",
     "inside",
     "layer_options",
     "max_length_of",
     "model_name_of",
+    "modules_after_transformer",
     "optional_json",
     "read_json",
     "read_json_list",

@@ -21,7 +21,7 @@ from rerank_core.backends.torch.pickle_conversion import conversion_code
 from rerank_core.backends.torch.safe_config import check_config, with_safe_settings
 from rerank_core.backends.torch.safetensors_reader import check_weights
 from rerank_core.backends.torch.workers.devices import device_of
-from rerank_core.errors import CheckpointError, MissingDependencyError, RerankError
+from rerank_core.errors import CheckpointError, MissingDependencyError, RerankError, short
 from rerank_core.spec.folders.adapter import is_adapter
 from rerank_core.spec.untrusted_files import reason
 
@@ -36,6 +36,9 @@ _CLASSES = {
     "causal": "AutoModelForCausalLM",
     "seq2seq": "AutoModelForSeq2SeqLM",
 }
+
+# Encoder-decoders whose encoder alone makes the vectors of sentence-transformers' folders, such as sentence-t5.
+_ENCODER_ALONE = ("t5", "mt5", "umt5")
 
 # Names of the weights of queries and keys, alone or together with values.
 _QUERY_OR_KEY = re.compile(
@@ -73,8 +76,9 @@ def load_module(
     import transformers
 
     target = device_of(device)
-    auto = getattr(transformers, _CLASSES.get(kind, "AutoModel"))
     config = config or configuration(directory)
+    base = "AutoModelForTextEncoding" if config.model_type in _ENCODER_ALONE else "AutoModel"
+    auto = getattr(transformers, _CLASSES.get(kind, base))
     if depth is not None:
         _cut(config, depth)
     torch_dtype = getattr(torch, dtype or "float32")
@@ -83,9 +87,11 @@ def load_module(
         key for key in report["missing_keys"] if key not in brought and (kind in _CLASSES or not _pooler(key))
     )
     if missing:
+        is_headed = kind in _CLASSES
+        advice = "Is this an embedding or base model rather than a reranker?" if is_headed else "Download it again"
         raise CheckpointError(
-            f"{directory} lacks weights that the score depends on: {missing!r}. They would be random, and so would the "
-            "scores. Is this an embedding or base model rather than a reranker?"
+            f"{directory} lacks weights that the score depends on: {short(missing)}. They would be random, and so "
+            f"would the scores. {advice}"
         )
     mismatched = sorted(entry for entry in report["mismatched_keys"] if entry[0] not in brought)
     if mismatched:
@@ -159,6 +165,12 @@ def from_files(
         for key in report["unexpected_keys"]
         if (match := _LAYER.search(key)) and (depth is None or int(match.group(1)) < depth)
     )
+    for name in report["missing_keys"] if extra else ():
+        if extra[0].endswith(f".{name}"):
+            raise CheckpointError(
+                f"{directory} has a weight {extra[0]!r}, which config.json's architecture calls {name!r}; rename the "
+                f"weights, without {extra[0].removesuffix(name)!r}"
+            )
     if extra:
         raise CheckpointError(
             f"{directory} has more layers than config.json says ({extra[0]!r}, {len(extra)} weights in all); without "

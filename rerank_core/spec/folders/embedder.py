@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.folders.modules_json import modules_after_transformer, pooling_of
-from rerank_core.spec.folders.transformer_settings import transformer_settings
+from rerank_core.spec.folders.transformer_settings import encoder_settings
 from rerank_core.spec.head import Head
 from rerank_core.spec.head_options import truncate_option
 from rerank_core.spec.hub_or_folder import model_name_of
@@ -57,11 +57,11 @@ def spec_of_embedder(directory: Path) -> ModelSpec | None:
             f"{saved.file}: {unknown[0]} is {short(saved[unknown[0]])}, a setting that is not supported; describe the "
             "model in a reranker.json of the folder with rerank_core.write_spec"
         )
-    settings = transformer_settings(directory, default="feature-extraction")
-    if settings.task not in (None, "feature-extraction") or settings.template.wrap != "pair":
+    settings = encoder_settings(directory)
+    if settings.query_expansion:
         raise CheckpointError(
-            f"{directory}: sentence_bert_config.json has the task {settings.task!r} and the layout "
-            f"{settings.template.wrap!r}; an embedding model reads plain text and gives hidden states"
+            f"{settings.query_expansion.file}: query_expansion is {short(dict(settings.query_expansion))}; tokens that "
+            "fill a query up are supported for late interaction only"
         )
     query, doc = _prompts(saved)
     with reading(directory, inputs=False):
@@ -82,29 +82,35 @@ def spec_of_embedder(directory: Path) -> ModelSpec | None:
 def _head(directory: Path, saved: JsonObject) -> Head:
     similarity = saved.of("similarity_fn_name", str, "") or "cosine"
     if similarity not in ("cosine", "dot"):
-        raise saved.wrong("similarity_fn_name", "supported are 'cosine' and 'dot'")
-    modules = modules_after_transformer(directory)
+        raise saved.wrong(
+            "similarity_fn_name",
+            "supported are 'cosine' and 'dot' (for vectors of length 1, 'euclidean' gives the order of 'cosine')",
+        )
+    modules = modules_after_transformer(directory, vectors="sentence_embedding")
     kinds = [module.kind for module in modules]
     if not kinds or kinds[0] != "Pooling" or not set(kinds[1:]) <= set(_LAYERS):
         raise CheckpointError(
             f"{directory / 'modules.json'}: the modules after the Transformer are {kinds!r}; supported is Pooling, "
             f"then any of {', '.join(_LAYERS)}"
         )
-    normalized = kinds[-1] == "Normalize"
+    # The product of shortened vectors is no cosine: sentence-transformers does not scale them to length 1 again.
+    normalized = kinds[-1] == "Normalize" and not (similarity == "dot" and _truncate_dim(saved))
     layers = tuple(module.path for module in modules[1 : -1 if normalized else None])
     return Head.cosine(pooling_of(modules[0].settings), layers, normalize=normalized or similarity == "cosine")
 
 
 def _prompts(saved: JsonObject) -> tuple[str, str]:
     """The prompts of queries and of documents. A side without one of its own has the default prompt, which
-    sentence-transformers' ``encode`` puts before every text."""
+    sentence-transformers' ``encode`` puts before every text, unless that is the prompt of the other side."""
     prompts = saved.inner("prompts")
     texts = {name: prompts.of(name, str, "") for name in prompts}
     name = saved.of("default_prompt_name", str, "")
-    if name and name not in texts:
+    if name and name not in ("query", "document", *texts):
         raise saved.wrong("default_prompt_name", f"the prompts are {sorted(texts)!r}")
     default = texts.get(name, "")
-    return texts.get("query", default), next((texts[key] for key in _DOCUMENT if key in texts), default)
+    query = texts.get("query", "" if name in _DOCUMENT else default)
+    doc = next((texts[key] for key in _DOCUMENT if key in texts), "" if name == "query" else default)
+    return query, doc
 
 
 def _truncate_dim(saved: JsonObject) -> int | None:

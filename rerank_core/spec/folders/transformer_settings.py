@@ -14,7 +14,7 @@ from rerank_core.errors import CheckpointError, short
 from rerank_core.spec.template import Template
 from rerank_core.spec.untrusted_files import JsonObject, optional_json, read_json
 
-__all__ = ["TransformerSettings", "layout_of", "transformer_settings"]
+__all__ = ["TransformerSettings", "encoder_settings", "layout_of", "transformer_settings"]
 
 _FILES = ("sentence_bert_config.json", *(
     f"sentence_{name}_config.json" for name in ("roberta", "distilbert", "camembert", "albert", "xlm-roberta", "xlnet")
@@ -26,10 +26,10 @@ _OUTPUTS = {
     "text-generation": "logits",
     "feature-extraction": "last_hidden_state",
 }
-# Settings without effect on the scores: how batches are padded, and limits of encode_query and encode_document: a
-# CrossEncoder does not call them, and rows of an embedding model are cut by our own rule.
-_NO_EFFECT = ("unpad_inputs", "query_length", "document_length", "query_expansion", "module_output_name")
-_KNOWN = ("transformer_task", "modality_config", "processing_kwargs", "max_seq_length", "do_lower_case")
+# Settings without effect on the scores: how batches are padded, and the limit of encode_query: a query is read whole.
+_NO_EFFECT = ("unpad_inputs", "query_length", "module_output_name")
+_KNOWN = ("transformer_task", "modality_config", "processing_kwargs", "max_seq_length", "do_lower_case",
+          "document_length", "query_expansion")  # fmt: skip
 # Arguments of from_pretrained, by the names of several releases.
 _ARGUMENTS = ("model_args", "model_kwargs", "config_args", "config_kwargs")
 _PROCESSOR_ARGUMENTS = ("tokenizer_args", "processor_kwargs")
@@ -48,11 +48,16 @@ class TransformerSettings:
             say.
         template: the pair layout, or the chat template.
         max_length: the maximum tokens of a row; None where the file does not say.
+        document_length: the maximum tokens of a document that `encode_document` of sentence-transformers reads; None
+            where the file does not say. A CrossEncoder does not use it.
+        query_expansion: how `encode_query` fills queries up; None where it does not. A CrossEncoder does not use it.
     """
 
     task: str | None
     template: Template
     max_length: int | None
+    document_length: int | None = None
+    query_expansion: JsonObject | None = None
 
 
 def transformer_settings(directory: Path, *, default: str = "sequence-classification") -> TransformerSettings:
@@ -88,8 +93,27 @@ def transformer_settings(directory: Path, *, default: str = "sequence-classifica
     _refuse_unknown(common, (*_CALL, "max_length"), "processing_kwargs.common")
     limits = [*(arguments.of("max_length", int, 0) for arguments in (chat, text, common)), *limits]
     return TransformerSettings(
-        task, _template(settings, task or default, chat), next((limit for limit in limits if limit > 0), None)
+        task,
+        _template(settings, task or default, chat),
+        max_length=next((limit for limit in limits if limit > 0), None),
+        document_length=settings.of("document_length", int, 0) or None,
+        query_expansion=settings.inner("query_expansion") or None,
     )
+
+
+def encoder_settings(directory: Path) -> TransformerSettings:
+    """The settings of a folder whose Transformer reads plain text and gives hidden states.
+
+    Raises:
+        CheckpointError: another Transformer, or a setting that is invalid or not supported.
+    """
+    settings = transformer_settings(directory, default="feature-extraction")
+    if settings.task not in (None, "feature-extraction") or settings.template.wrap != "pair":
+        raise CheckpointError(
+            f"{directory}: sentence_bert_config.json has the task {settings.task!r} and the layout "
+            f"{settings.template.wrap!r}; an embedding model reads plain text and gives hidden states"
+        )
+    return settings
 
 
 def layout_of(directory: Path) -> Template:
@@ -153,7 +177,8 @@ def _refuse_unknown(settings: JsonObject, known: Iterable[str], part: str = "") 
 def _lowers(directory: Path) -> bool:
     """Whether the tokenizer lower-cases texts itself."""
     file = directory / "tokenizer.json"
-    if not file.is_file():
+    # BERT's class follows this setting, whatever tokenizer.json says.
+    if not file.is_file() or optional_json(directory / "tokenizer_config.json").get("do_lower_case") is False:
         return False
     pending, steps = [read_json(file).get("normalizer")], []
     while pending:

@@ -10,12 +10,13 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 import rerank_core
 from helpers.embedders import DOCUMENTS, QUERIES, library, modules, with_end
 from helpers.plain import assert_close
 from rerank_core import CheckpointError, Head, InputError
-from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder
+from rerank_core.testing import tiny_causal_lm, tiny_cross_encoder, tiny_encoder, tiny_encoder_decoder
 
 PROMPTS = {"query": "query: ", "document": "passage: "}
 Save = Callable[..., Path]
@@ -26,7 +27,9 @@ def save(tmp_path: Path) -> Save:
     """Saves a random model with these modules, by sentence-transformers itself."""
 
     def saved(family: Any, pooling: str, *layers: Any, tokenizer: Any = None, **settings: Any) -> Path:
-        if family == "qwen3":
+        if family == "t5":
+            folder = tiny_encoder_decoder(tmp_path / "tiny", family)
+        elif family == "qwen3":
             folder = with_end(tiny_causal_lm(tmp_path / "tiny", family, tokenizer=tokenizer or "bytes"))
         else:
             folder = tiny_encoder(tmp_path / "tiny", family, tokenizer=tokenizer)
@@ -122,6 +125,17 @@ def test_products_of_vectors(save: Save, layers: Any) -> None:
     assert loaded.rerank(QUERIES[0], DOCUMENTS).score_space == loaded.spec.raw_space
 
 
+def test_the_encoder_of_t5(save: Save) -> None:
+    """sentence-t5's and gtr-t5's folders have the encoder alone, and a linear layer after the pooling."""
+    assert_equal(save("t5", "mean", plain_dense, normalize))
+
+
+def test_products_of_shortened_vectors(save: Save) -> None:
+    """They are not scaled to length 1 again: with the similarity dot, the product is the score."""
+    loaded = assert_equal(save("bert", "mean", normalize, similarity_fn_name="dot", truncate_dim=12))
+    assert loaded.spec.raw_space == "dot"
+
+
 def test_shortened_vectors(save: Save) -> None:
     """`truncate_dim` at load, or saved in the folder; a saved one can be undone."""
     folder = save("bert", "mean", normalize, truncate_dim=12)
@@ -153,6 +167,16 @@ def test_the_default_prompt_is_before_every_text(save: Save) -> None:
     model = library().SentenceTransformer(str(folder), device="cpu")
     expected = model.similarity(model.encode([QUERIES[0]]), model.encode(list(DOCUMENTS)))[0].tolist()
     assert_close(expected, rerank_core.load(folder, device="cpu").rerank(QUERIES[0], DOCUMENTS).scores())
+
+
+@pytest.mark.parametrize(("name", "prompt"), [("query", "query: "), ("passage", "passage: ")])
+def test_the_default_prompt_of_one_side_is_that_sides(save: Save, name: str, prompt: str) -> None:
+    """A query's prompt is not put before documents because it is the default, nor a document's before queries."""
+    folder = save("bert", "mean", normalize)
+    change(folder / "config_sentence_transformers.json", prompts={name: prompt}, default_prompt_name=name)
+    spec = rerank_core.load(folder, device="cpu").spec
+    query = next(option.default for option in spec.options if option.name == "instruction")
+    assert (query, spec.template.doc.removesuffix("{doc}")) == ((prompt, "") if name == "query" else ("", prompt))
 
 
 def test_older_folders(save: Save) -> None:
@@ -200,6 +224,7 @@ def change(file: Path, **values: Any) -> None:
     [
         ("1_Pooling/config.json", {"pooling_mode": "max"}, "the pooling is .*max"),
         ("1_Pooling/config.json", {"pooling_mode": ["cls", "mean"]}, "the pooling is"),
+        ("1_Pooling/config.json", {"pooling_mode": [["cls"]]}, "the pooling is"),
         ("1_Pooling/config.json", {"include_prompt": False}, "include_prompt"),
         ("config_sentence_transformers.json", {"similarity_fn_name": "euclidean"}, "similarity_fn_name"),
         ("config_sentence_transformers.json", {"truncate_dim": -1}, "truncate_dim"),
@@ -208,7 +233,12 @@ def change(file: Path, **values: Any) -> None:
         ("config_sentence_transformers.json", {"model_type": "SparseEncoder"}, "sparse"),
         ("config_sentence_transformers.json", {"surprise": 1}, "surprise"),
         ("sentence_bert_config.json", {"transformer_task": "text-generation"}, "task"),
+        ("sentence_bert_config.json", {"query_expansion": {"strategy": "min", "length": 24}}, "query_expansion"),
         ("2_Dense/config.json", {"in_features": 5}, "in_features"),
+        ("2_Dense/config.json", {"activation_function": "my.module.GELU"}, "activation_function"),
+        ("2_Dense/config.json", {"activation_function": None}, "activation_function"),
+        ("2_Dense/config.json", {"module_output_name": "other"}, "makes 'other' of 'sentence_embedding'"),
+        ("3_Normalize/config.json", {"module_output_name": "other"}, "makes 'other' of 'sentence_embedding'"),
     ],
 )
 def test_what_is_not_supported_is_refused(save: Save, file: str, values: dict[str, Any], message: str) -> None:
@@ -227,3 +257,26 @@ def test_modules_that_are_unknown_are_refused(save: Save) -> None:
         (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
         with pytest.raises(CheckpointError, match=message):
             rerank_core.load(folder, device="cpu")
+
+
+def test_two_modules_of_one_name_are_refused(save: Save) -> None:
+    """sentence-transformers keeps the second alone."""
+    folder = save("bert", "mean", dense, normalize)
+    modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+    modules[2]["name"] = modules[3]["name"]
+    (folder / "modules.json").write_text(json.dumps(modules), encoding="utf-8")
+    with pytest.raises(CheckpointError, match="two modules have the name '3'"):
+        rerank_core.load(folder, device="cpu")
+
+
+def test_weights_of_other_names_are_refused(save: Save) -> None:
+    """The message says how the weights are named."""
+    folder = save("bert", "mean", normalize)
+    weights = load_file(folder / "model.safetensors")
+    save_file({f"model.{name}": tensor for name, tensor in weights.items()}, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match=r"rename the weights, without 'model\.'"):
+        rerank_core.load(folder, device="cpu")
+    del weights["encoder.layer.1.output.dense.weight"]
+    save_file(weights, folder / "model.safetensors")
+    with pytest.raises(CheckpointError, match="Download it again"):
+        rerank_core.load(folder, device="cpu")

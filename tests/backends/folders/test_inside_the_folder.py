@@ -161,7 +161,9 @@ def test_masks_of_a_late_interaction_model_are_inside(tmp_path: Path) -> None:
     folder = saved(tmp_path / "outer" / "model")
     (folder / "reranker.json").unlink()
     listed = [("Transformer", ""), ("MultiVectorMask", "../mask")]
-    (folder / "modules.json").write_text(json.dumps([{"type": f"st.{kind}", "path": path} for kind, path in listed]))
+    (folder / "modules.json").write_text(
+        json.dumps([{"type": f"sentence_transformers.{kind}", "path": path} for kind, path in listed])
+    )
     (folder / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "MultiVectorEncoder"}))
 
     with pytest.raises(CheckpointError, match="inside its own folder"):

@@ -9,23 +9,26 @@ from __future__ import annotations
 import string
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
+from rerank_colbert.modules import dense_folders, is_normalized, skipped_tokens
 from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template, TokenVectors
 from rerank_core.spec import (
     JsonObject,
-    inside,
+    Module,
+    encoder_settings,
     max_length_of,
     model_name_of,
+    modules_after_transformer,
     optional_json,
     read_json,
-    read_json_list,
     reading,
 )
 
 __all__ = ["spec_of"]
 
 PUNCTUATION = tuple(string.punctuation)
+_SIDES = ("query", "document")
 
 
 def spec_of(directory: Path, m3_options: tuple[ModelOption, ...]) -> ModelSpec | None:
@@ -49,49 +52,42 @@ def spec_of(directory: Path, m3_options: tuple[ModelOption, ...]) -> ModelSpec |
 
 
 def _sentence_transformers(directory: Path, saved: JsonObject, config: JsonObject) -> ModelSpec:
-    dense, masks, normalize = _modules(directory)
-    settings = optional_json(directory / "sentence_bert_config.json")
-    if len(masks) > 1 or any(mask.get("keep_only_token_ids") for mask in masks):
-        raise CheckpointError(f"{directory} keeps only some token ids, as image models do; that is not supported")
-    mask = masks[0] if masks else JsonObject({}, directory)
-    tasks = mask.texts("skiplist_tasks") or ("document",)
-    words = (mask.texts("skiplist_words") or ()) if "document" in tasks else ()
-    expansion = settings.inner("query_expansion")
-    vectors = TokenVectors(
-        projection=dense,
-        normalize=normalize,
-        skip=words,
-        skip_in_queries=bool(words) and "query" in tasks,
-        **_expanded(
-            directory,
-            expansion.of("length", int, 0),
-            expansion.of("token", str, ""),
-            expansion.of("attend", bool, False),
-        ),
-    )
+    settings = encoder_settings(directory)
+    modules = _modules(directory)
+    skip, in_queries = skipped_tokens(modules)
     prompts = saved.inner("prompts")
     query_prompt = prompts.of("query", str, "")
-    doc_prompt = next((text for key in ("document", "passage", "corpus") if (text := prompts.of(key, str, ""))), "")
+    doc_prompt = next((prompts.of(key, str, "") for key in ("document", "passage", "corpus") if key in prompts), "")
     return _spec(
         directory,
         template=_template(*_markers(directory, [query_prompt, doc_prompt], added_only=True)),
-        head=Head.maxsim("mean" if saved.get("similarity_fn_name") == "meanmaxsim" else "sum", vectors),
-        max_length=settings.of("document_length", int, 0)
-        or settings.of("max_seq_length", int, 0)
-        or max_length_of(directory, config),
+        head=Head.maxsim(
+            _reduce(saved),
+            TokenVectors(
+                projection=dense_folders(modules),
+                normalize=is_normalized(modules),
+                skip=skip,
+                skip_in_queries=in_queries,
+                **_expanded(directory, settings.query_expansion),
+            ),
+        ),
+        max_length=settings.document_length or settings.max_length or max_length_of(directory, config),
         kind="MultiVectorEncoder of sentence-transformers",
     )
 
 
+def _reduce(saved: JsonObject) -> Literal["mean", "sum"]:
+    """How similarities are combined. Names of other models' similarities, such as ``cosine``, say nothing here."""
+    return "mean" if saved.get("similarity_fn_name") == "meanmaxsim" else "sum"
+
+
 def _pylate(directory: Path, saved: JsonObject) -> ModelSpec:
-    dense, _, _ = _modules(directory)
+    encoder_settings(directory)
     words = saved.texts("skiplist_words")
-    length = saved.of("query_length", int, 0) or 32
-    expands = saved.of("do_query_expansion", bool, True)
     vectors = TokenVectors(
-        projection=dense,
+        projection=dense_folders(_modules(directory)),
         skip=PUNCTUATION if words is None else words,
-        **_expanded(directory, length if expands else 0, "", saved.of("attend_to_expansion_tokens", bool, False)),
+        **_expanded(directory, _pylate_expansion(saved)),
     )
     prompts = saved.inner("prompts")
     # An empty prefix, or null, means no prefix.
@@ -99,23 +95,38 @@ def _pylate(directory: Path, saved: JsonObject) -> ModelSpec:
         saved.of(name, str, "") if name in saved else default
         for name, default in (("query_prefix", "[Q] "), ("document_prefix", "[D] "))
     ]
+    # A folder that sentence-transformers saved again has the prefix in the prompt too.
+    texts = [prompts.of(name, str, "").removeprefix(prefix) for name, prefix in zip(_SIDES, prefixes, strict=True)]
     (query_marker, query), (doc_marker, doc) = _markers(directory, prefixes, added_only=False)
     return _spec(
         directory,
-        template=_template(
-            (query_marker, query + prompts.of("query", str, "")), (doc_marker, doc + prompts.of("document", str, ""))
-        ),
-        head=Head.maxsim("sum", vectors),
+        template=_template((query_marker, query + texts[0]), (doc_marker, doc + texts[1])),
+        head=Head.maxsim(_reduce(saved), vectors),
         max_length=saved.of("document_length", int, 0) or 180,
         kind="ColBERT of PyLate",
     )
+
+
+def _pylate_expansion(saved: JsonObject) -> JsonObject | None:
+    """PyLate's settings of query expansion as those of sentence-transformers, which folders of the two may have too."""
+    if "query_expansion" in saved:
+        return saved.inner("query_expansion")
+    if not saved.of("do_query_expansion", bool, True):
+        return None
+    attend = saved.of("attend_to_expansion_tokens", bool, saved.of("attend_to_mask_tokens", bool, False))
+    length = saved.of("query_length", int, 0) or 32
+    return JsonObject({"strategy": "fixed", "length": length, "attend": attend}, saved.file)
 
 
 def _stanford(directory: Path) -> ModelSpec:
     settings = optional_json(directory / "artifact.metadata")
     if settings.get("similarity", "cosine") != "cosine":
         raise settings.wrong("similarity", "only 'cosine' is supported")
-    attends = settings.of("attend_to_mask_tokens", bool, False)
+    expansion = {
+        "strategy": "fixed",
+        "length": settings.of("query_maxlen", int, 0) or 32,
+        "attend": settings.of("attend_to_mask_tokens", bool, False),
+    }
     return _spec(
         directory,
         template=Template.each(
@@ -127,7 +138,7 @@ def _stanford(directory: Path) -> ModelSpec:
             TokenVectors(
                 projection=("linear.weight",),
                 skip=PUNCTUATION if settings.of("mask_punctuation", bool, True) else (),
-                **_expanded(directory, settings.of("query_maxlen", int, 0) or 32, "", attends),
+                **_expanded(directory, JsonObject(expansion, settings.file)),
             ),
         ),
         max_length=settings.of("doc_maxlen", int, 0) or 220,
@@ -166,26 +177,10 @@ def _spec(
     )
 
 
-def _modules(directory: Path) -> tuple[tuple[str, ...], list[JsonObject], bool]:
-    """From ``modules.json``: the folders of the dense layers, the settings of the masks, and whether vectors are
-    normalised. The first module must be the encoder in the folder itself."""
-    file = directory / "modules.json"
-    modules = [(item.of("type", str, "").rpartition(".")[2], item.of("path", str, "")) for item in read_json_list(file)]
-    if not modules or modules[0] != ("Transformer", ""):
-        raise CheckpointError(f"{file}: the encoder must be a Transformer in the folder itself, not {modules[:1]!r}")
-    if optional_json(directory / "sentence_bert_config.json").of("do_lower_case", bool, False):
-        raise CheckpointError(f"{directory}: do_lower_case outside the tokenizer is not supported")
-    known = ("Dense", "MultiVectorMask", "Normalize")
-    for kind, path in modules[1:]:
-        if kind not in known:
-            raise CheckpointError(f"{file}: {path!r} is a {kind}, which changes the vectors; known are {known!r}")
-    dense = tuple(path for kind, path in modules if kind == "Dense")
-    masks = [
-        optional_json(inside(directory, path, file) / "config.json")
-        for kind, path in modules
-        if kind == "MultiVectorMask"
-    ]
-    return dense, masks, any(kind == "Normalize" for kind, _ in modules)
+def _modules(directory: Path) -> list[Module]:
+    return modules_after_transformer(
+        directory, vectors="token_embeddings", packages=("sentence_transformers", "pylate")
+    )
 
 
 def _markers(directory: Path, prompts: Sequence[str], *, added_only: bool) -> list[tuple[str, str]]:
@@ -218,18 +213,35 @@ def _template(query: tuple[str, str], doc: tuple[str, str]) -> Template:
     return Template.each(query[1] + "{query}", doc[1] + "{doc}", query_marker=query[0], doc_marker=doc[0])
 
 
-def _expanded(directory: Path, length: int, token: str, attend: bool) -> dict[str, Any]:
+def _expanded(directory: Path, expansion: JsonObject | None) -> dict[str, Any]:
     """The fields of `TokenVectors` for query expansion. By default queries are filled with the mask token, or with the
-    end token where the tokenizer has no mask token."""
-    if not length:
+    end token where the tokenizer has no mask token.
+
+    Args:
+        expansion: as sentence-transformers saves it; None or empty where queries are not filled up. ``fixed`` and
+            ``min`` differ in longer queries, which are read whole here.
+    """
+    if not expansion:
         return {}
+    if unknown := sorted(set(expansion) - {"strategy", "length", "attend", "token"}):
+        raise CheckpointError(f"{expansion.file}: query_expansion has {unknown[0]!r}, which is not supported")
+    if (strategy := expansion.get("strategy")) not in ("fixed", "min"):
+        raise CheckpointError(
+            f"{expansion.file}: the strategy of query_expansion is {strategy!r}; it must be 'fixed' or 'min'"
+        )
+    length, token = expansion.of("length", int, 0), expansion.of("token", str, "")
+    if length < 1:
+        raise CheckpointError(
+            f"{expansion.file}: the length of query_expansion is {length!r}; it must be a positive integer"
+        )
     if not token:
         names = {
             **optional_json(directory / "special_tokens_map.json"),
             **optional_json(directory / "tokenizer_config.json"),
         }
         entry = names.get("mask_token") or names.get("eos_token")
-        token = entry.get("content") if isinstance(entry, Mapping) else entry
-    if not token or not isinstance(token, str):
+        found = entry.get("content") if isinstance(entry, Mapping) else entry
+        token = found if isinstance(found, str) else ""
+    if not token:
         raise CheckpointError(f"{directory}: queries are filled up, and the tokenizer names neither mask nor eos token")
-    return {"expand_to": length, "expand_with": token, "attend_expansion": attend}
+    return {"expand_to": length, "expand_with": token, "attend_expansion": expansion.of("attend", bool, False)}

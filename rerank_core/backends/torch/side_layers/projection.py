@@ -61,11 +61,14 @@ class Projection(torch.nn.Module):
         residual: torch.Tensor | bool = False,
     ) -> None:
         super().__init__()
-        if weight.ndim != 2 or weight.shape[1] != width_in or not weight.shape[0] or not weight.is_floating_point():
+        if weight.ndim != 2 or weight.shape[1] != width_in or not weight.shape[0]:
             raise CheckpointError(
-                f"{source} has the shape {list(weight.shape)} ({weight.dtype}), and its input has the width "
-                f"{width_in}; the files do not belong together"
+                f"{source} has the shape {list(weight.shape)}, and its input has the width {width_in}; the files do "
+                "not belong together"
             )
+        for tensor in (weight, bias, residual):
+            if isinstance(tensor, torch.Tensor) and not tensor.is_floating_point():
+                raise CheckpointError(f"{source} has weights of {tensor.dtype}; quantized layers are not supported")
         self.width = weight.shape[0]
         optional = {"bias": (bias, [self.width])}
         if residual is True and width_in != self.width:
@@ -159,9 +162,10 @@ def dense_layer(folder: Path, width_in: int) -> Projection:
         CheckpointError: weights that are missing, not in safetensors or of other shapes, or an unknown activation.
     """
     config = read_json(folder / "config.json")
-    activation = config.of("activation_function", str, "Tanh").rpartition(".")[2]
-    if activation not in _ACTIVATIONS:
-        raise config.wrong("activation_function", f"known are {', '.join(_ACTIVATIONS)}")
+    # A class outside torch is code of the model's authors, whatever its name.
+    module, _, activation = str(config.get("activation_function", "torch.Tanh")).rpartition(".")
+    if module.partition(".")[0] != "torch" or activation not in _ACTIVATIONS:
+        raise config.wrong("activation_function", f"known are these classes of torch.nn: {', '.join(_ACTIVATIONS)}")
     saved = tensors_of(folder, ["linear.weight", "linear.bias", "residual.weight"])
     if "linear.weight" not in saved:
         pickled = "pytorch_model.bin"
@@ -175,7 +179,11 @@ def dense_layer(folder: Path, width_in: int) -> Projection:
     weight, bias = saved["linear.weight"], saved.get("linear.bias")
     if config.of("bias", bool, bias is not None) != (bias is not None):
         raise config.wrong("bias", f"and 'linear.bias' is {'not ' if bias is None else ''}in the weights beside it")
-    return Projection(str(folder), width_in, weight, bias, activation=activation, residual=residual)
+    layer = Projection(str(folder), width_in, weight, bias, activation=activation, residual=residual)
+    for key, width in (("in_features", width_in), ("out_features", layer.width)):
+        if config.of(key, int, width) != width:
+            raise config.wrong(key, f"the layer's weights and the layers before it make it {width}")
+    return layer
 
 
 def named_layer(directory: Path, name: str, width_in: int) -> Projection:

@@ -77,9 +77,6 @@ def load_text_layers(
         if "in_features" in config:
             read, source = _names(config, source)
             layer = dense_layer(folder, width)
-            for key, side in (("in_features", width), ("out_features", layer.width)):
-                if config.of(key, int, side) != side:
-                    raise config.wrong(key, f"the module's weights and the layers before it make it {side}")
             width = layer.width
             layers.append(layer)
             continue
