@@ -14,6 +14,7 @@ from rerank_core.errors import CheckpointError, InputError, MissingDependencyErr
 from rerank_core.options import Options
 from rerank_core.spec import ModelSpec
 from rerank_core.spec.folders.cross_encoder import contradiction
+from rerank_core.spec.folders.embedder import other_vectors
 from rerank_core.spec.gguf.choice import gguf_of
 from rerank_core.spec.hub_or_folder import SUFFIX, is_hub_id, remote_of
 from rerank_core.spec.reranker_json import differences
@@ -51,6 +52,11 @@ def locate(spec: ModelSpec, options: Options) -> Path:
             raise CheckpointError(
                 f"{options.checkpoint!r} is a CrossEncoder that contradicts {spec.name!r}, which scores plain pairs: "
                 f"{said}. Load it by itself, rerank_core.load({options.checkpoint!r}), to follow its files"
+            )
+        if said := other_vectors(spec, directory):
+            raise CheckpointError(
+                f"{options.checkpoint!r} is an embedding model whose vectors are not those of {spec.name!r}: {said}. "
+                f"Load it by itself, rerank_core.load({options.checkpoint!r}), to follow its files"
             )
         return _checked(directory, spec)
     directory = _elsewhere(spec.checkpoint, options.revision or spec.revision, options.offline, pickled=spec.pickled)

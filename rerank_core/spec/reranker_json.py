@@ -58,13 +58,15 @@ def write_spec(spec: ModelSpec, directory: str | PathLike[str], *, base: str | N
         base: ``plugin:model`` whose code scores this checkpoint; required if ``spec.scorer`` is set.
 
     Raises:
-        InputError: the spec has its own scorer and ``base`` is missing.
+        InputError: the spec has its own scorer, or an option that its head does not bring, and ``base`` is missing.
     """
     if spec.scorer is not None and base is None:
         raise InputError(
             f"model {spec.name!r} is scored by {spec.scorer!r}, and {FILE_NAME} never names code; "
             "pass base='plugin:model', the installed model with this scorer"
         )
+    if base is None:
+        _check_options(spec)
     data: dict[str, Any] = {"schema_version": SCHEMA_VERSION}
     data.update({key: getattr(spec, key) for key in _FIELDS})
     data["languages"] = list(spec.languages)
@@ -81,6 +83,18 @@ def write_spec(spec: ModelSpec, directory: str | PathLike[str], *, base: str | N
             f"model {spec.name!r} holds half of a surrogate pair, which UTF-8 cannot encode: {error}"
         ) from error
     return path
+
+
+def _check_options(spec: ModelSpec) -> None:
+    """Refuse options that the file would lose: ``{NAME}`` in the template would be read as text."""
+    brought = dataclasses.replace(spec, options=()).options
+    for option in spec.options:
+        if option not in brought:
+            raise InputError(
+                f"model {spec.name!r} has the option {option.name!r} with the default {short(option.default)}, and "
+                f"{FILE_NAME} keeps no options. Pass base='plugin:model', an installed model with this option; or "
+                "write the default into the template and give the spec without it (dataclasses.replace)"
+            )
 
 
 def read_spec(directory: str | PathLike[str], resolve_base: Callable[[str], ModelSpec]) -> ModelSpec:

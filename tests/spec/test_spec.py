@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from rerank_core import CheckpointError, Head, InputError, ModelOption, ModelSpec, Template, write_spec
+from rerank_core.spec.head_options import truncate_option
 from rerank_core.spec.reranker_json import differences, read_spec, spec_of_directory
 from rerank_core.testing import fake_spec
 
@@ -41,6 +43,18 @@ def test_spec_round_trips_through_its_file(tmp_path: Path, spec: ModelSpec) -> N
 
     assert {**vars(read), "checkpoint": ""} == vars(spec)
     assert read.checkpoint == str(tmp_path)
+
+
+def test_options_that_the_file_would_lose_are_refused(tmp_path: Path) -> None:
+    """``{instruction}`` would be read as text, and another default of truncate_dim would be forgotten."""
+    option = ModelOption("instruction", "str", "the prompt", default="query: ", when="call")
+    prompted = fake_spec(template=Template.each("{instruction}{query}"), head=Head.cosine("mean"), options=(option,))
+    cut = fake_spec(template=Template.each(), head=Head.cosine("mean"), options=(truncate_option(12),))
+    for spec, name in ((prompted, "instruction"), (cut, "truncate_dim")):
+        with pytest.raises(InputError, match=f"the option '{name}' .* keeps no options.*base="):
+            write_spec(spec, tmp_path)
+    write_spec(replace(cut, options=()), tmp_path)
+    write_spec(prompted, tmp_path, base="acme:acme-small")
 
 
 def test_native_code_travels_as_a_base_and_never_as_a_path(tmp_path: Path) -> None:

@@ -84,6 +84,8 @@ def assert_equal(folder: Path) -> None:
         ("sentence_bert_config.json", {"query_expansion": {"strategy": "min", "length": 9, "attend": True}}),
         ("config_sentence_transformers.json", {"prompts": {"query": "the ", "document": "", "passage": "of "}}),
         ("config_sentence_transformers.json", {"similarity_fn_name": "meanmaxsim"}),
+        ("config_sentence_transformers.json", {"query_prefix": "the ", "document_prefix": "of "}),
+        ("config_sentence_transformers.json", {"document_prefix": "of ", "query_expansion": None}),
     ],
     ids=str,
 )

@@ -18,7 +18,7 @@ from rerank_core.spec.reranker_json import has_spec, max_length_of
 from rerank_core.spec.template import Template
 from rerank_core.spec.untrusted_files import JsonObject, optional_json, reading
 
-__all__ = ["spec_of_embedder"]
+__all__ = ["other_vectors", "spec_of_embedder"]
 
 _KNOWN = ("model_type", "__version__", "prompts", "default_prompt_name", "similarity_fn_name", "truncate_dim",
           "keep_in_fp32_modules", "requirements")  # fmt: skip
@@ -49,9 +49,7 @@ def spec_of_embedder(directory: Path) -> ModelSpec | None:
     config = optional_json(directory / "config.json")
     if not kind and any(name.endswith("ForSequenceClassification") for name in config.texts("architectures") or ()):
         return None  # its score head decides
-    if kind not in ("", "SentenceTransformer"):
-        reason = _OTHERS.get(kind, "a kind that is not known here")
-        raise saved.wrong("model_type", f"that is {reason}")
+    _check_kind(saved)
     if unknown := sorted(set(saved) - set(_KNOWN)):
         raise CheckpointError(
             f"{saved.file}: {unknown[0]} is {short(saved[unknown[0]])}, a setting that is not supported; describe the "
@@ -77,6 +75,30 @@ def spec_of_embedder(directory: Path) -> ModelSpec | None:
             ),
             description="embedding model of sentence-transformers, from a directory",
         )
+
+
+def other_vectors(spec: ModelSpec, directory: Path) -> str | None:
+    """How the vectors of an embedding model's folder differ from those of a spec that takes its weights; None where
+    they do not, and for any other spec or folder.
+
+    Raises:
+        CheckpointError: modules that are not supported.
+    """
+    head = spec.head
+    if head is None or head.kind != "cosine" or has_spec(directory) or not os.path.lexists(directory / "modules.json"):
+        return None
+    saved = optional_json(directory / "config_sentence_transformers.json")
+    _check_kind(saved)
+    found = _head(directory, saved)
+    changed = [name for name in ("pooling", "modules", "normalize") if getattr(found, name) != getattr(head, name)]
+    return ", ".join(f"{name} is {getattr(found, name)!r} and not {getattr(head, name)!r}" for name in changed) or None
+
+
+def _check_kind(saved: JsonObject) -> None:
+    """Refuse a folder that says it is another kind of model than a SentenceTransformer."""
+    kind = saved.of("model_type", str, "") or "SentenceTransformer"
+    if kind != "SentenceTransformer":
+        raise saved.wrong("model_type", f"that is {_OTHERS.get(kind, 'a kind that is not known here')}")
 
 
 def _head(directory: Path, saved: JsonObject) -> Head:

@@ -280,3 +280,11 @@ def test_weights_of_other_names_are_refused(save: Save) -> None:
     save_file(weights, folder / "model.safetensors")
     with pytest.raises(CheckpointError, match="Download it again"):
         rerank_core.load(folder, device="cpu")
+
+
+def test_a_name_with_weights_of_another_model_is_refused(save: Save) -> None:
+    """A name brings its pooling; a folder that was trained with another one would get other vectors."""
+    pytest.importorskip("rerank_bge", reason="rerank-bge is not installed")
+    folder = save("bert", "mean", plain_dense, normalize)
+    with pytest.raises(CheckpointError, match=r"pooling is 'mean' and not 'cls', modules is .*by itself"):
+        rerank_core.load("bge-small-en-v1.5", checkpoint=folder, device="cpu")

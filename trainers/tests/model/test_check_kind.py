@@ -26,8 +26,11 @@ def late(folder: Path) -> Path:
     """A late-interaction model as sentence-transformers saves it."""
     made = tiny_encoder(folder, "bert")
     (made / "config_sentence_transformers.json").write_text(json.dumps({"model_type": "MultiVectorEncoder"}))
-    modules = [{"type": f"sentence_transformers.{name}", "path": ""} for name in ("Transformer", "Normalize")]
-    (made / "modules.json").write_text(json.dumps(modules))
+    modules = [("Transformer", ""), ("Normalize", "1_Normalize")]
+    entries = [{"type": f"sentence_transformers.models.{name}", "path": path} for name, path in modules]
+    (made / "modules.json").write_text(json.dumps(entries))
+    (made / "1_Normalize").mkdir()
+    (made / "1_Normalize" / "config.json").write_text(json.dumps({"module_input_name": "token_embeddings"}))
     return made
 
 

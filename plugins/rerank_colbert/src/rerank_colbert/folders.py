@@ -16,6 +16,7 @@ from rerank_core import CheckpointError, Head, ModelOption, ModelSpec, Template,
 from rerank_core.spec import (
     JsonObject,
     Module,
+    TransformerSettings,
     encoder_settings,
     max_length_of,
     model_name_of,
@@ -28,7 +29,11 @@ from rerank_core.spec import (
 __all__ = ["spec_of"]
 
 PUNCTUATION = tuple(string.punctuation)
-_SIDES = ("query", "document")
+_PREFIXES = ("query_prefix", "document_prefix")
+_OF_PYLATE = {
+    *_PREFIXES, "query_length", "document_length", "query_expansion", "do_query_expansion",
+    "attend_to_expansion_tokens", "attend_to_mask_tokens", "skiplist_words",
+}  # fmt: skip
 
 
 def spec_of(directory: Path, m3_options: tuple[ModelOption, ...]) -> ModelSpec | None:
@@ -56,11 +61,12 @@ def _sentence_transformers(directory: Path, saved: JsonObject, config: JsonObjec
     modules = _modules(directory)
     skip, in_queries = skipped_tokens(modules)
     prompts = saved.inner("prompts")
-    query_prompt = prompts.of("query", str, "")
-    doc_prompt = next((prompts.of(key, str, "") for key in ("document", "passage", "corpus") if key in prompts), "")
+    # Settings of PyLate stay in the file where a folder was converted.
+    prefixes = [saved.of(name, str, "") for name in _PREFIXES]
+    doc = next((prompts.of(key, str, "") for key in ("document", "passage", "corpus") if key in prompts), "")
     return _spec(
         directory,
-        template=_template(*_markers(directory, [query_prompt, doc_prompt], added_only=True)),
+        template=_template(directory, prefixes, [prompts.of("query", str, ""), doc]),
         head=Head.maxsim(
             _reduce(saved),
             TokenVectors(
@@ -68,10 +74,13 @@ def _sentence_transformers(directory: Path, saved: JsonObject, config: JsonObjec
                 normalize=is_normalized(modules),
                 skip=skip,
                 skip_in_queries=in_queries,
-                **_expanded(directory, settings.query_expansion),
+                **_expanded(directory, _expansion(directory, saved, settings)),
             ),
         ),
-        max_length=settings.document_length or settings.max_length or max_length_of(directory, config),
+        max_length=settings.document_length
+        or saved.of("document_length", int, 0)
+        or settings.max_length
+        or max_length_of(directory, config),
         kind="MultiVectorEncoder of sentence-transformers",
     )
 
@@ -82,29 +91,33 @@ def _reduce(saved: JsonObject) -> Literal["mean", "sum"]:
 
 
 def _pylate(directory: Path, saved: JsonObject) -> ModelSpec:
-    encoder_settings(directory)
+    settings = encoder_settings(directory)
     words = saved.texts("skiplist_words")
     vectors = TokenVectors(
         projection=dense_folders(_modules(directory)),
         skip=PUNCTUATION if words is None else words,
-        **_expanded(directory, _pylate_expansion(saved)),
+        **_expanded(directory, _expansion(directory, saved, settings)),
     )
     prompts = saved.inner("prompts")
     # An empty prefix, or null, means no prefix.
     prefixes = [
         saved.of(name, str, "") if name in saved else default
-        for name, default in (("query_prefix", "[Q] "), ("document_prefix", "[D] "))
+        for name, default in zip(_PREFIXES, ("[Q] ", "[D] "), strict=True)
     ]
-    # A folder that sentence-transformers saved again has the prefix in the prompt too.
-    texts = [prompts.of(name, str, "").removeprefix(prefix) for name, prefix in zip(_SIDES, prefixes, strict=True)]
-    (query_marker, query), (doc_marker, doc) = _markers(directory, prefixes, added_only=False)
     return _spec(
         directory,
-        template=_template((query_marker, query + texts[0]), (doc_marker, doc + texts[1])),
+        template=_template(directory, prefixes, [prompts.of(side, str, "") for side in ("query", "document")]),
         head=Head.maxsim(_reduce(saved), vectors),
         max_length=saved.of("document_length", int, 0) or 180,
         kind="ColBERT of PyLate",
     )
+
+
+def _expansion(directory: Path, saved: JsonObject, settings: TransformerSettings) -> JsonObject | None:
+    """How queries are filled up: as the encoder's settings say, else as PyLate's do, if there are any."""
+    if "query_expansion" in optional_json(directory / "sentence_bert_config.json") or not _OF_PYLATE & set(saved):
+        return settings.query_expansion
+    return _pylate_expansion(saved)
 
 
 def _pylate_expansion(saved: JsonObject) -> JsonObject | None:
@@ -183,6 +196,21 @@ def _modules(directory: Path) -> list[Module]:
     )
 
 
+def _template(directory: Path, prefixes: Sequence[str], prompts: Sequence[str]) -> Template:
+    """The template of prefixes, which are inserted as tokens, and prompts, which are text, each of queries and of
+    documents. Where there is no prefix, a prompt that is an added token is a marker."""
+    if any(prefixes):
+        # A folder that was saved again has the prefix in the prompt too.
+        texts = [prompt.removeprefix(prefix) for prefix, prompt in zip(prefixes, prompts, strict=True)]
+        markers = _markers(directory, prefixes, added_only=False)
+    else:
+        texts, markers = ["", ""], _markers(directory, prompts, added_only=True)
+    (query_marker, query), (doc_marker, doc) = markers
+    return Template.each(
+        f"{query}{texts[0]}{{query}}", f"{doc}{texts[1]}{{doc}}", query_marker=query_marker, doc_marker=doc_marker
+    )
+
+
 def _markers(directory: Path, prompts: Sequence[str], *, added_only: bool) -> list[tuple[str, str]]:
     """Each prompt as ``(marker, literal text)``, of which one is empty. A prompt is a marker where the tokenizer has it
     as one token; otherwise it is literal text before the caller's.
@@ -207,10 +235,6 @@ def _markers(directory: Path, prompts: Sequence[str], *, added_only: bool) -> li
 def _vocabulary(file: JsonObject) -> list[str]:
     vocabulary = file.inner("model").get("vocab") or ()
     return list(vocabulary) if isinstance(vocabulary, dict) else [token for token, _ in vocabulary]
-
-
-def _template(query: tuple[str, str], doc: tuple[str, str]) -> Template:
-    return Template.each(query[1] + "{query}", doc[1] + "{doc}", query_marker=query[0], doc_marker=doc[0])
 
 
 def _expanded(directory: Path, expansion: JsonObject | None) -> dict[str, Any]:
