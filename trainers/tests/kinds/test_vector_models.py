@@ -115,11 +115,15 @@ def test_each_width_is_measured_and_recorded(prepared: Prepared, bare: Path, row
     found = run.evaluate()
     assert found is not None
     assert {"nDCG@10", "nDCG@10 (16)", "nDCG@10 (8)"} <= set(found.values)
-    publish_run(run, tmp_path / "out")
+    publish_run(run, tmp_path / "out", after=found)
     assert run.dev is not None
     short = run.dev.evaluate(rerank_core.load(tmp_path / "out", truncate_dim=8))
     assert short.queries["nDCG@10"] == pytest.approx(found.queries["nDCG@10 (8)"])
-    assert json.loads((tmp_path / "out" / "config.json").read_text())["matryoshka_dimensions"] == [32, 16, 8]
+    run.train()
+    publish_checkpoint(run.config.train.out, tmp_path / "again", KINDS, dev_rows=rows(7))
+    for name in ("out", "again"):
+        assert json.loads((tmp_path / name / "config.json").read_text())["matryoshka_dimensions"] == [32, 16, 8]
+        assert "| nDCG@10 (8) |" in (tmp_path / name / "README.md").read_text()
 
 
 def test_the_published_average_lies_between_start_and_end(prepared: Prepared, bare: Path, rows: MakeRows) -> None:

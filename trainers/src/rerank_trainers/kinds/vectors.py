@@ -70,11 +70,13 @@ class VectorKind(ModelKind):
         # A model that is named in `model.like` says how the checkpoint is read, its layers included.
         own = source.own or (source.follows if config.like else None)
         assert spec.head is not None
+        options = {"device": "cpu", "dtype": "float32"}
         if own is None or config.width is not None:
-            start = replace(spec, head=self.bare(spec.head), options=())
+            # Not as ``checkpoint=``: a reranker.json there may describe another head, which is left out.
+            start = replace(spec, head=self.bare(spec.head), options=(), checkpoint=str(source.directory))
         else:
             start = replace(own, sha256={})
-        options = {"device": "cpu", "dtype": "float32", "checkpoint": str(source.directory)}
+            options["checkpoint"] = str(source.directory)
         scorer = build(start, Options.of(start, options))
         assert isinstance(scorer, TorchScorer)
         module: Any = training_module(scorer)
@@ -113,8 +115,13 @@ class VectorKind(ModelKind):
         return [_LAYERS] if hasattr(module, _LAYERS) else []
 
     def check(self, config: Config) -> None:
-        """As `ModelKind.check`; also refuses prompts of other sides."""
+        """As `ModelKind.check`; also refuses prompts of other sides, and an activation, which needs logits."""
         super().check(config)
+        if config.publish.activation != "none":
+            raise InputError(
+                f"publish.activation is {config.publish.activation!r}, and model.kind is {self.name!r}, whose scores "
+                "are similarities and no logits; leave it out"
+            )
         _prompts(config.model.prompts)
         if config.model.width is not None and config.model.width < 0:
             raise InputError(f"model.width is {config.model.width!r}; it must be 0 (no layer) or more")

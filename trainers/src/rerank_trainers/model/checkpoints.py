@@ -106,7 +106,7 @@ def open_checkpoint(directory: Path, kinds: Kinds, config: ModelConfig | None = 
     module = model.module.eval()
     scorer = scorer_of(module, tokenizer, spec)
     origin = (config or settings).checkpoint
-    return Model(kind, module, tokenizer, spec, scorer, base, (), origin)
+    return Model(kind, module, tokenizer, spec, scorer, base, (), origin, model.widths)
 
 
 def _kind(directory: Path, spec: ModelSpec, kinds: Kinds) -> ModelKind:

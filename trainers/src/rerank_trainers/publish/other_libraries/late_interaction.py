@@ -12,6 +12,7 @@ from rerank_core import ModelSpec
 from rerank_trainers.publish.folders.colbert import Layout, Layouts, layouts_of
 from rerank_trainers.publish.other_libraries.plain import Plain, Score, release_of
 from rerank_trainers.publish.other_libraries.separate_rows import cut_note, fits_separately
+from rerank_trainers.publish.other_libraries.template_text import written
 from rerank_trainers.publish.probes import Pair
 
 __all__ = ["LateInteraction"]
@@ -26,8 +27,11 @@ class LateInteraction(Plain):
         return {"sentence-transformers": _similarities} if reads else {}
 
     def fits(self, tokenizer: Any, spec: ModelSpec, pair: Pair) -> bool:
-        """See `Plain.fits`; a query that fills a row has no place for more tokens, and PyLate's layout cuts it."""
+        """See `Plain.fits`; a query that fills a row has no place for more tokens, and PyLate's layout cuts it. A text
+        without any token, as a tokenizer without special tokens gives it, has the score -1e9 in other libraries."""
         vectors = None if spec.head is None else spec.head.vectors
+        if not all(tokenizer(text)["input_ids"] for text in written(spec, pair)):
+            return False
         return fits_separately(tokenizer, spec, pair, most=None if vectors is None else vectors.expand_to)
 
     def card(self, spec: ModelSpec, folder: Path | None) -> list[str]:
