@@ -172,7 +172,15 @@ def train(
     after = run.evaluate()
     if not publish or run.trainer.args.process_index != 0:
         return Outcome(run, data, before, after, None)
-    return Outcome(run, data, before, after, publish_run(run, before=before, after=after).directory)
+    try:
+        return Outcome(run, data, before, after, publish_run(run, before=before, after=after).directory)
+    except KeyboardInterrupt:
+        _LOG.warning(
+            "interrupted before the model was published; its checkpoints are complete: `rerank train publish %s OUT` "
+            "publishes it, and --resume does",
+            config.train.out,
+        )
+        raise
 
 
 def leave() -> None:

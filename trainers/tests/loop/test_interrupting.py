@@ -121,6 +121,22 @@ def test_a_half_written_checkpoint_is_passed_over(prepared: Prepared, uninterrup
     assert same(trained(second, resume=True), weights(whole))
 
 
+@pytest.mark.parametrize(
+    "told", [("train.max_steps=3",), ("train.epochs=9", "train.patience=2", "train.learning_rate=0", "train.warmup=0")]
+)
+def test_a_finished_run_takes_no_further_step(prepared: Prepared, rows: MakeRows, told: tuple[str, ...]) -> None:
+    """Resumed because publishing was interrupted, a run that ended amid an epoch or early is what it was."""
+    told = (*EVERYTHING, "train.eval_steps=1", *told)
+    first = prepared(*told, dev=rows(9))
+    first.train()
+    second = prepared(*told, f"train.out={first.config.train.out}", dev=rows(9))
+    assert same(trained(second, resume=True), weights(first))
+    assert first.trainer.state.global_step == second.trainer.state.global_step == 3
+    assert folder(second, 3).is_dir()
+    assert not folder(second, 4).exists()
+    assert not second.interrupted
+
+
 def test_what_cannot_be_resumed_is_said(prepared: Prepared, tmp_path: Path) -> None:
     """No checkpoint, a folder that is none, other steps than the run began with, and a fresh start beside an old
     run's checkpoints."""

@@ -110,6 +110,18 @@ class RerankTrainer(transformers.Trainer):  # type: ignore[misc]
             multiprocessing_context="fork" if self.args.dataloader_num_workers else None,
         )
 
+    def _run_epoch(self, **more: Any) -> None:
+        """Take the steps of an epoch; none where a resumed run had ended, at its last step or by ``train.patience``.
+        transformers looks only after a step whether it was the last."""
+        if self.state.global_step >= self.state.max_steps or any(
+            isinstance(one, transformers.EarlyStoppingCallback)
+            and one.early_stopping_patience_counter >= one.early_stopping_patience
+            for one in self.callback_handler.callbacks
+        ):
+            self.control.should_training_stop = True
+            return
+        super()._run_epoch(**more)
+
     # ------------------------------------------------------------------ a step
     def training_step(
         self, model: Any, inputs: Mapping[str, list[Pass]], num_items_in_batch: Any = None
