@@ -12,6 +12,7 @@ import torch
 from rerank_core import InputError
 from rerank_core.progress import Progress
 from rerank_trainers.checks.checked_data import open_and_check
+from rerank_trainers.checks.training_signal import ValueRange
 from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config
 from rerank_trainers.data.row_store import RowStore
@@ -23,6 +24,7 @@ from rerank_trainers.loop.preflight import check_out
 from rerank_trainers.loop.prepare import Run, objective_from, open_planned, plan_run, prepare
 from rerank_trainers.loop.run_record import data_facts
 from rerank_trainers.model.averaging import average, start_of
+from rerank_trainers.objectives.distillation import KL
 from rerank_trainers.publish.from_run import publish_run
 from rerank_trainers.publish.publish import check_target
 
@@ -56,7 +58,22 @@ def read_data(config: Config, progress: Progress | None = None) -> Data:
     reason = data.why_no_signal(objective_from(config, kind_of(config.model)).needs, config.train.batch_size)
     if reason is not None:
         raise InputError(f"nothing can be learned from these rows: {reason}")
+    _warn_flat(config, data.report.signal.scores)
     return Data(*usable)
+
+
+def _warn_flat(config: Config, scores: ValueRange) -> None:
+    """Warn of a teacher whose softmax is nearly uniform: `kl` would teach to score all documents alike."""
+    for part in config.objective:
+        temperature = part.options.get("teacher_temperature", KL.teacher_temperature)
+        gap = scores.gaps / max(1, scores.varied_rows)
+        if part.name == KL.name and 0 < gap < temperature:
+            _LOG.warning(
+                "kl: within a query the teacher's scores differ by %.2g on average, so at teacher_temperature %r their "
+                "softmax is nearly uniform, and the model learns to score all documents alike. Set "
+                "objective.options.teacher_temperature to about %.1g (0.02 for cosines)",
+                gap, temperature, gap / 10,
+            )  # fmt: skip
 
 
 @dataclass(frozen=True, eq=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 import warnings
 from dataclasses import replace
@@ -10,13 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from helpers.runs import MakeRows, Prepared, folder
+from helpers.runs import Configured, MakeRows, Prepared, folder
 
 from rerank_core import InputError
 from rerank_core.records.training_row import TrainingRow
 from rerank_core.testing import tiny_encoder
 from rerank_trainers.data.hashing import query_hash, text_hash
 from rerank_trainers.data.teacher_vectors import TeacherVectors, header_of
+from rerank_trainers.train import read_data
 
 EMBEDDING = ("model.kind=embedding", "objective=infonce")
 COLBERT = ("model.kind=colbert", "objective=infonce")
@@ -173,3 +175,25 @@ def test_libraries_do_not_speak_of_what_the_user_did_not_do(
     assert not folder(run, 1).exists()
     assert not [one for one in caplog.records if one.name.startswith("transformers")]
     assert torch.is_grad_enabled()
+
+
+@pytest.mark.parametrize(
+    ("scores", "told", "reported"),
+    [
+        ([0.9, 0.7], (), True),
+        ([0.9, 0.7], ("objective.options.teacher_temperature=0.02",), False),
+        ([5.0, -3.0], (), False),
+    ],
+)
+def test_a_teacher_whose_softmax_is_flat_is_reported(
+    configured: Configured, tmp_path: Path, caplog: pytest.LogCaptureFixture, scores: list[float],
+    told: tuple[str, ...], reported: bool,
+) -> None:  # fmt: skip
+    """Cosines at temperature 1 teach a model to score all documents alike."""
+    row = {"query": "what is a panda?", "docs": ["a bear", "a city"], "scores": scores}
+    file = tmp_path / "taught.jsonl"
+    file.write_text("".join(json.dumps({**row, "query": f"{row['query']} {at}"}) + "\n" for at in range(3)))
+    config = configured("model.kind=embedding", "objective.name=kl", f"data.train=[{file}]", *told)
+    with caplog.at_level(logging.WARNING, "rerank_trainers"):
+        read_data(config)
+    assert ("softmax is nearly uniform" in caplog.text) == reported

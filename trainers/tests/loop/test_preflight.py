@@ -164,3 +164,5 @@ def test_a_checkpoint_that_does_not_fit_the_disk_is_refused(prepared: Prepared, 
     check_room(str(tmp_path / "new" / "run"), 1000, 3)
     with pytest.raises(InputError, match=r"GB are free; 3 checkpoints of about 1e\+09 GB need more"):
         check_room(str(tmp_path / "new" / "run"), 10**18, 3)
+    with pytest.raises(InputError, match=r"and the published model of 1e\+09 GB need more"):
+        check_room(str(tmp_path / "new" / "run"), 1000, 3, 10**18)

@@ -23,12 +23,14 @@ class ValueRange:
         low, high: the lowest and the highest value.
         rows: number of rows with such values.
         varied_rows: number of rows whose documents have different values.
+        gaps: sum over the rows of the highest value less the lowest.
     """
 
     low: float = math.inf
     high: float = -math.inf
     rows: int = 0
     varied_rows: int = 0
+    gaps: float = 0.0
 
     def add(self, values: Sequence[float]) -> None:
         """Add the values of a row's documents."""
@@ -36,6 +38,7 @@ class ValueRange:
         self.low, self.high = min(self.low, low), max(self.high, high)
         self.rows += 1
         self.varied_rows += low < high
+        self.gaps += high - low
 
     @property
     def constant(self) -> bool:

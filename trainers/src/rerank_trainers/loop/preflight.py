@@ -21,7 +21,7 @@ from rerank_trainers.data.hashing import digest
 from rerank_trainers.loop.dataset import Group
 from rerank_trainers.loop.passes import Passes
 
-__all__ = ["check_out", "check_queries", "check_room", "check_schedule", "checkpoint_bytes"]
+__all__ = ["check_out", "check_queries", "check_room", "check_schedule", "checkpoint_bytes", "published_bytes"]
 
 _LOG = logging.getLogger("rerank_trainers")
 
@@ -133,20 +133,30 @@ def checkpoint_bytes(module: Any, args: transformers.TrainingArguments) -> int:
     return 4 * saved + state_bytes * trained
 
 
-def check_room(out: str, size: int, count: int) -> None:
-    """Refuse to start where the disk has no room for the checkpoints.
+def published_bytes(module: Any, dtype: str) -> int:
+    """Approximate size of the published weights in bytes."""
+    each: int = getattr(torch, dtype).itemsize
+    count: int = sum(weight.numel() for weight in module.parameters())
+    return each * count
+
+
+def check_room(out: str, size: int, count: int, published: int = 0) -> None:
+    """Refuse to start where the disk has no room for the checkpoints and the published model.
 
     Args:
         size: bytes of one checkpoint.
         count: checkpoints that exist at once: the kept ones and the one being written.
+        published: bytes of the published model.
 
     Raises:
         InputError: names the free and the needed space.
     """
     existing = next(folder for folder in (Path(out), *Path(out).resolve().parents) if folder.exists())
     free = shutil.disk_usage(existing).free
-    if size * count > free:
+    if size * count + published > free:
+        more = f" and the published model of {published / 1e9:.2g} GB" if published else ""
         raise InputError(
             f"train.out is {out!r}, where {free / 1e9:.2g} GB are free; {count} checkpoints of about "
-            f"{size / 1e9:.2g} GB need more. Free space, give another train.out, or keep fewer (train.keep_checkpoints)"
+            f"{size / 1e9:.2g} GB{more} need more. Free space, give another train.out, or keep fewer "
+            "(train.keep_checkpoints)"
         )

@@ -23,7 +23,13 @@ from rerank_trainers.loop.callbacks import CollapseWatch, Interrupt, without_kno
 from rerank_trainers.loop.dataset import TrainingDataset
 from rerank_trainers.loop.hf_arguments import arguments_of
 from rerank_trainers.loop.passes import Passes
-from rerank_trainers.loop.preflight import check_queries, check_room, check_schedule, checkpoint_bytes
+from rerank_trainers.loop.preflight import (
+    check_queries,
+    check_room,
+    check_schedule,
+    checkpoint_bytes,
+    published_bytes,
+)
 from rerank_trainers.loop.run import Run, cut_widths, live_reranker, measure
 from rerank_trainers.loop.trainer import RerankTrainer
 from rerank_trainers.model import trained_model as models
@@ -142,13 +148,11 @@ def open_planned(
     check_queries(passes, rows, "data.train")
     check_queries(passes, dev_rows or (), "data.eval")
     if planned.args.process_index == 0:
-        saves = (
-            math.ceil(resume_checks.steps_of(config, rows) / train.eval_steps)
-            if train.eval_steps
-            else math.ceil(train.epochs)
-        )
+        steps = resume_checks.steps_of(config, rows)
+        saves = math.ceil(steps / train.eval_steps) if train.eval_steps else math.ceil(train.epochs)
         count = min(train.keep_checkpoints + 1, max(1, saves))
-        check_room(train.out, checkpoint_bytes(model.module, planned.args), count)
+        size = checkpoint_bytes(model.module, planned.args)
+        check_room(train.out, size, count, published_bytes(model.module, config.publish.dtype))
     return model, passes
 
 
