@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -86,7 +86,7 @@ class VectorKind(ModelKind):
             _set_dropout(module, config.dropout)
         fresh = self._new_layer(module, config, known=own is not None)
         layers = getattr(module, _LAYERS, ())
-        folders = tuple(f"{self.first_folder + number}_Dense" for number in range(len(layers)))
+        folders = tuple(_folders(layers, self.first_folder))
         if config.freeze_embeddings or (config.freeze_embeddings is None and source.unpacked):
             module.get_input_embeddings().requires_grad_(False)
         spec = replace(spec, head=self.with_folders(spec.head, folders))
@@ -127,12 +127,18 @@ class VectorKind(ModelKind):
             raise InputError(f"model.width is {config.model.width!r}; it must be 0 (no layer) or more")
 
     def write(self, module: Any, spec: ModelSpec, folder: Path) -> None:
-        """Write each layer after the encoder as a Dense folder of sentence-transformers."""
+        """Write each layer after the encoder as a folder of sentence-transformers."""
         layers: Any = getattr(module, _LAYERS, ())
         if hasattr(layers, "modules_to_save"):  # peft's wrapper of the original and the trained layers
             layers = layers.modules_to_save[layers.active_adapters[0]]
-        for number, layer in enumerate(layers):
-            write_layer(folder / f"{self.first_folder + number}_Dense", layer)
+        for name, layer in zip(_folders(layers, self.first_folder), layers, strict=True):
+            write_layer(folder / name, layer)
+
+
+def _folders(layers: Iterable[torch.nn.Module], first: int) -> list[str]:
+    """The folder of each layer. Readers know a layer that only scales vectors by its folder's name."""
+    names = ["Dense" if any(True for _ in layer.parameters()) else "Normalize" for layer in layers]
+    return [f"{number}_{name}" for number, name in enumerate(names, start=first)]
 
 
 def _prompts(prompts: Mapping[str, str] | None) -> dict[str, str]:

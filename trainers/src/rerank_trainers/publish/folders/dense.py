@@ -1,4 +1,4 @@
-"""Layers after an encoder in the formats of sentence-transformers: ``Dense`` and ``LayerNorm``."""
+"""Layers after an encoder in the formats of sentence-transformers: ``Dense``, ``LayerNorm`` and ``Normalize``."""
 
 from __future__ import annotations
 
@@ -35,7 +35,8 @@ def write_projection(folder: Path, layers: Iterable[torch.nn.Module], names: Seq
 
 
 def write_layer(folder: Path, layer: torch.nn.Module) -> None:
-    """Write a `Projection` (`write_dense`) or a LayerNorm into its folder. Readers know the class by the settings.
+    """Write a `Projection` (`write_dense`), a LayerNorm or a layer that scales vectors to length 1 into its folder.
+    Readers know the first two by the settings, and the last, which has none, by the folder's name.
 
     Raises:
         InputError: a layer of another class.
@@ -45,9 +46,12 @@ def write_layer(folder: Path, layer: torch.nn.Module) -> None:
     elif isinstance(layer, torch.nn.LayerNorm) and layer.bias is not None:
         write_json(folder / "config.json", {"dimension": layer.normalized_shape[0]})
         _save(folder, {"norm.weight": layer.weight, "norm.bias": layer.bias})
+    elif folder.name.endswith("Normalize") and not any(True for _ in layer.parameters()):
+        write_json(folder / "config.json", {})
     else:
         raise InputError(
-            f"the layer {folder.name!r} is a {type(layer).__name__}; a Projection and a LayerNorm can be written"
+            f"the layer {folder.name!r} is a {type(layer).__name__}; a Projection and a LayerNorm can be "
+            "written, and in a folder *_Normalize a layer without weights"
         )
 
 
