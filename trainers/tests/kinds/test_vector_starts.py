@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import pytest
+import torch
 from helpers.runs import MakeRows, Prepared
 
 import rerank_core
+from rerank_core.backends.torch.side_layers.projection import Projection
 from rerank_core.testing import tiny_encoder
 from rerank_trainers.loop.prepare import live_reranker
+from rerank_trainers.publish.folders.dense import write_dense
+from rerank_trainers.publish.folders.json_files import write_json
 from rerank_trainers.publish.from_run import publish_run
 
 DOCS = ["the giant panda is a bear", "Paris", "巴黎是法国的首都"]
@@ -38,6 +44,34 @@ def test_a_published_folder_starts_a_model_of_another_head(
     expected = live_reranker(run.model).rerank("what is a panda?", DOCS).scores()
     with rerank_core.load(tmp_path / "second", device="cpu") as served:
         assert served.rerank("what is a panda?", DOCS).scores() == pytest.approx(expected, abs=1e-5)
+
+
+@pytest.fixture
+def scaled(bare: Path, tmp_path: Path) -> Path:
+    """An embedding model as sentence-transformers saves it, whose vectors are scaled before a linear layer."""
+    made = Path(shutil.copytree(bare, tmp_path / "scaled"))
+    modules = [("Transformer", ""), ("Pooling", "1_Pooling"), ("Normalize", "2_Normalize"), ("Dense", "3_Dense")]
+    entries = [{"type": f"sentence_transformers.models.{name}", "path": path} for name, path in modules]
+    (made / "modules.json").write_text(json.dumps(entries), encoding="utf-8")
+    write_json(made / "1_Pooling" / "config.json", {"pooling_mode_mean_tokens": True})
+    layer = Projection("3_Dense", 32, torch.randn(12, 32, generator=torch.Generator().manual_seed(1)))
+    write_dense(made / "3_Dense", layer)
+    return made
+
+
+@pytest.mark.parametrize("setting", ["model.pooling=mean", "model.pooling=cls", "model.width=6", "model.width=0"])
+def test_a_model_with_layers_is_trained_on(
+    prepared: Prepared, scaled: Path, rows: MakeRows, tmp_path: Path, setting: str
+) -> None:
+    """Its layers are kept, a scale between them included, or replaced; its own settings do not forbid other vectors."""
+    told = (f"model.checkpoint={scaled}", "objective=infonce", "model.kind=embedding", setting)
+    run = prepared(*told, rows=rows(9))
+    run.train()
+    found = publish_run(run, tmp_path / "out")
+    assert max(found.deviation, *found.elsewhere.values()) <= 1e-5
+    head = rerank_core.load(tmp_path / "out").spec.head
+    assert head is not None
+    assert len(head.modules) == {"model.width=6": 1, "model.width=0": 0}.get(setting, 2)
 
 
 def test_a_decoder_without_special_tokens_becomes_colbert(
