@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import logging
 import signal
+from importlib.util import find_spec
 
 import pytest
 import torch
@@ -113,6 +114,7 @@ def test_a_query_without_room_ends_the_run_with_its_row(prepared: Prepared) -> N
         (["train.arguments.gradient_checkpointing=true"], r"set model\.gradient_checkpointing"),
         (["train.arguments.label_smoothing_factor=0.1"], r"\['label_smoothing_factor'\]; it has no effect"),
         (["train.arguments.dataloader_drop_last=true"], r"it has no effect"),
+        (["train.arguments.push_to_hub=true"], r"\['push_to_hub'\]; `rerank train publish RUN OUT --push"),
         (["train.arguments.optimizer=sgd"], r"\['optimizer'\]; no such argument of transformers"),
         (["train.schedule=cosin"], r"transformers refuses these settings of train: .*cosin.* is not a valid"),
         (["train.arguments.optim=adam"], r"transformers refuses these settings of train: .*adam.* is not a valid"),
@@ -152,3 +154,10 @@ def test_a_process_keeps_to_one_gpu(prepared: Prepared, caplog: pytest.LogCaptur
     one_gpu(run.trainer.args)
     assert run.trainer.args.n_gpu == 1
     assert "one of 4 GPUs is used; start with torchrun" in caplog.text
+
+
+@pytest.mark.skipif(find_spec("liger_kernel") is not None, reason="liger-kernel is installed")
+def test_a_missing_package_is_told_before_the_first_step(prepared: Prepared) -> None:
+    """transformers asks for liger-kernel only when the steps begin."""
+    with pytest.raises(InputError, match="needs liger-kernel: pip install"):
+        prepared("model.checkpoint=/no/such/model", "train.arguments.use_liger_kernel=true")

@@ -143,7 +143,14 @@ def test_a_loss_of_zero_is_reported(
     assert caplog.text.count("loss since the last log is exactly 0") == reported
 
 
-@pytest.mark.parametrize("kind", [EMBEDDING, COLBERT])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        EMBEDDING,
+        COLBERT,
+        ("model.kind=embedding", "objective=softmax_ce", "objective.options.multi_positive=each"),
+    ],
+)
 def test_a_label_map_does_not_make_irrelevant_documents_positives(
     prepared: Prepared, bare: Path, rows: MakeRows, kind: tuple[str, ...]
 ) -> None:

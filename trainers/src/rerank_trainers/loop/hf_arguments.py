@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import importlib.util
 import logging
 import os
 from pathlib import Path
@@ -26,7 +27,8 @@ _UNREAD = frozenset(
     {
         "auto_find_batch_size", "batch_eval_metrics", "data_seed", "dataloader_drop_last",
         "dataloader_persistent_workers", "dataloader_pin_memory", "eval_accumulation_steps", "eval_do_concat_batches",
-        "group_by_length", "include_for_metrics", "label_names", "label_smoothing_factor", "length_column_name",
+        "group_by_length", "include_for_metrics", "include_num_input_tokens_seen", "label_names",
+        "label_smoothing_factor", "length_column_name",
         "per_device_eval_batch_size", "prediction_loss_only", "train_sampling_strategy",
     }
 )  # fmt: skip
@@ -92,6 +94,7 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
     for names, why in (
         (given & set(ours) - set(_OPEN), "settings of train.* and model.* decide it"),
         (given & {"gradient_checkpointing", "activation_checkpointing"}, "set model.gradient_checkpointing"),
+        (given & {"push_to_hub", "hub_model_id"}, "`rerank train publish RUN OUT --push OWNER/NAME` uploads the model"),
         (given & _UNREAD, "it has no effect: data loading, loss and evaluation are not transformers' own"),
         (given - known, "no such argument of transformers' TrainingArguments"),
     ):
@@ -101,6 +104,8 @@ def arguments_of(train: TrainConfig, *, evaluates: bool) -> transformers.Trainin
         args = transformers.TrainingArguments(**{**ours, **train.arguments})
     except (ValueError, TypeError, ImportError) as error:
         raise InputError(f"transformers refuses these settings of train: {error}") from error
+    if args.use_liger_kernel and importlib.util.find_spec("liger_kernel") is None:
+        raise InputError("train.arguments.use_liger_kernel is true, which needs liger-kernel: pip install liger-kernel")
     if args.gradient_accumulation_steps != 1 or "num_steps" in (
         args.accelerator_config.gradient_accumulation_kwargs or {}
     ):

@@ -79,7 +79,7 @@ class StepLoss:
         place, mask, scorer = part.place.to(self.device), part.mask.to(self.device), self.model.scorer
         if not isinstance(scorer, TrainableVectors):
             leaves = {name: values.detach().requires_grad_() for name, values in parts.items()}
-            return Step(comparison_of(leaves), place, mask, labels, teacher), leaves, dict
+            return Step(comparison_of(leaves), place, mask, labels, teacher, floor=part.groups[0].floor), leaves, dict
         filler = self.whole and not bool(part.weights.any())
         texts = Texts() if filler else part.texts(*scorer.vector_counts(part.batch))
         parts = {name: values[:0] if filler else values for name, values in parts.items()}
@@ -92,6 +92,7 @@ class StepLoss:
             teacher,
             members=shared.counts.members,
             temperature=self.model.kind.temperature(self.model.spec),
+            floor=part.groups[0].floor,
         )
         return None if filler else step, shared.parts, shared.own
 

@@ -73,7 +73,9 @@ class Objective(Protocol):
 class PaddedGroups:
     """Padded groups of documents: values as float32, and 0 in place of padding (which may be NaN)."""
 
-    def __init__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> None:
+    def __init__(
+        self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor, floor: float = 0.0
+    ) -> None:
         for what, value in (("labels", labels), ("teacher", teacher), ("mask", mask)):
             if value is not None and (scores.dim() != 2 or value.shape != scores.shape):
                 raise InputError(
@@ -88,11 +90,17 @@ class PaddedGroups:
         self.scores = scores.float().masked_fill(~mask, 0)
         self._labels = labels
         self._teacher = teacher
+        self._floor = floor
 
     @property
     def labels(self) -> Tensor:
         """The labels, ``[groups, docs]``."""
         return self._target(self._labels, "labels")
+
+    @property
+    def relevant(self) -> Tensor:
+        """Whether the label of a document is above that of an irrelevant one, bool ``[groups, docs]``."""
+        return (self.labels > self._floor) & self.mask
 
     @property
     def teacher(self) -> Tensor:
@@ -152,9 +160,11 @@ class GroupObjective(ABC):
         """One loss per group, ``[groups]``, differentiable in ``groups.scores``."""
 
     def of_step(self, step: Step) -> Tensor:
-        return self(step.scores(), step.labels, step.teacher, step.mask)
+        return self(step.scores(), step.labels, step.teacher, step.mask, floor=step.floor)
 
-    def __call__(self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor) -> Tensor:
+    def __call__(
+        self, scores: Tensor, labels: Tensor | None, teacher: Tensor | None, mask: Tensor, *, floor: float = 0.0
+    ) -> Tensor:
         """One loss per group, float32 ``[groups]``; a group without signal gives 0 with a gradient.
 
         Args:
@@ -163,12 +173,13 @@ class GroupObjective(ABC):
             labels: labels in [0, 1], ``[groups, docs]``.
             teacher: teacher scores, ``[groups, docs]``.
             mask: bool ``[groups, docs]``, True where there is a document; values elsewhere are ignored.
+            floor: the label of an irrelevant document.
 
         Raises:
             InputError: a target is missing or out of range, or shapes differ.
         """
         with torch.autocast(scores.device.type, enabled=False):
-            return self.losses(PaddedGroups(scores, labels, teacher, mask))
+            return self.losses(PaddedGroups(scores, labels, teacher, mask, floor))
 
 
 def divide_or_zero(total: Tensor, count: Tensor) -> Tensor:

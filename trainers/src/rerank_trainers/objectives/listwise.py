@@ -33,9 +33,9 @@ class SoftmaxCE(GroupObjective):
 
     Attributes:
         multi_positive: ``"share"`` uses the target ``y_d / sum y`` over all positives; ``"each"`` is the mean over
-            positives of the loss of one positive against only the negatives (label 0), which is the expectation of
-            drawing one positive per step.
-        target: ``"labels"``, or ``"softmax_of_labels"`` over labels above 0, as in RAG-Retrieval's listwise_ce.
+            positives of the loss of one positive against only the negatives, which is the expectation of drawing one
+            positive per step.
+        target: ``"labels"``, or ``"softmax_of_labels"`` over the positives, as in RAG-Retrieval's listwise_ce.
         max_grade: the grade that a label 1 stands for, for ``softmax_of_labels``, whose result depends on the scale.
 
     Raises:
@@ -64,7 +64,7 @@ class SoftmaxCE(GroupObjective):
         return Needs(labels=True, docs=2)
 
     def losses(self, groups: PaddedGroups) -> Tensor:
-        positives = groups.labels > 0
+        positives = groups.relevant
         if self.multi_positive == "each":
             negatives = groups.scores.masked_fill(~groups.mask | positives, FLOOR).logsumexp(-1, keepdim=True)
             against = -functional.logsigmoid(groups.scores - negatives)

@@ -144,6 +144,7 @@ class Step:
         labels, teacher: ``[groups, docs]``; None if any group has none.
         members: the members of the whole step; None for a model that scores query and document together.
         temperature: divisor of all scores and similarities.
+        floor: the label of an irrelevant document.
     """
 
     comparison: Comparison
@@ -153,6 +154,7 @@ class Step:
     teacher: Tensor | None
     members: Members | None = None
     temperature: float = 1.0
+    floor: float = 0.0
 
     def scores(self) -> Tensor:
         """Scores of each query's own documents, ``[groups, docs]`` (``[groups, docs, layers]``), divided by the
