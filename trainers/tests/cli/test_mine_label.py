@@ -256,7 +256,7 @@ def test_an_embedding_model_writes_the_vectors_that_it_gives(rows: Path, tmp_pat
             query, docs = vectors.of_row(row, range(len(row.docs)), "row")
             scores = teacher.rerank(row.query, row.docs).scores()
             assert (docs @ query).tolist() == pytest.approx(scores, abs=1e-5)
-    write_spec(replace(spec, head=Head.maxsim("sum")), folder)
+    write_spec(replace(spec, head=Head.maxsim("sum"), options=()), folder)
     with pytest.raises(InputError, match=r"gives a vector for each token .* use an embedding model"):
         run("label", rows, "-m", folder, "--device", "cpu", "--vectors", "--out", tmp_path / "none")
 
