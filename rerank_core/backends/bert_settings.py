@@ -54,8 +54,9 @@ def _is_bert(settings: JsonObject, directory: Path) -> bool:
     """Whether transformers opens the folder's tokenizer with one of these classes, from the settings of
     tokenizer_config.json."""
     name = settings.of("tokenizer_class", str, "")
+    model_type = optional_json(directory / "config.json").of("model_type", str, "")
     if name:
-        return name.removesuffix("Fast") in _CLASSES
+        # For ModernBERT transformers 5 opens tokenizer.json, whatever class is named.
+        return name.removesuffix("Fast") in _CLASSES and model_type != "modernbert"
     # Without the name of a class and without its settings, tokenizer.json is all that the folder says.
-    config = optional_json(directory / "config.json")
-    return bool(set(_SETTINGS) & set(settings)) and config.of("model_type", str, "") in _MODEL_TYPES
+    return bool(set(_SETTINGS) & set(settings)) and model_type in _MODEL_TYPES

@@ -58,6 +58,17 @@ def test_the_settings_are_those_of_transformers(folder: Path, settings: dict[str
     assert (expected == before) == generic
 
 
+def test_modernbert_reads_tokenizer_json_alone(folder: Path) -> None:
+    """As transformers 5 does, whatever class the folder names."""
+    from transformers import AutoTokenizer
+
+    before = ids(folder)
+    say(folder, tokenizer_class="BertTokenizer", do_lower_case=False)
+    (folder / "config.json").write_text(json.dumps({"model_type": "modernbert"}), encoding="utf-8")
+    theirs: Any = AutoTokenizer.from_pretrained(str(folder))
+    assert ids(folder) == before == [theirs(text, add_special_tokens=False)["input_ids"] for text in TEXTS]
+
+
 def test_settings_that_are_none_are_refused(folder: Path) -> None:
     say(folder, tokenizer_class="BertTokenizer", do_lower_case="no")
     with pytest.raises(CheckpointError, match="do_lower_case is 'no'; it must be true or false"):
