@@ -141,3 +141,14 @@ def test_why_a_set_cannot_be_measured(told: dict[str, Any], tmp_path: Path) -> N
     told["eval"]["found"]["corpus"] = write(tmp_path / "small.jsonl", {"text": TEXTS[0]})
     checked = open_and_check(parse_config({"data": told}).data)
     assert "data.eval.found: queries.jsonl:1: its relevant document" in str(checked.why_no_dev_signal())
+
+
+def test_an_empty_corpus_is_named_by_its_set(tmp_path: Path) -> None:
+    """Of several dev sets, the message says which one has no text to search."""
+    row = {"query": "what is a panda?", "pos": ["a bear"], "neg": ["a city"]}
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
+    (tmp_path / "blank.txt").write_text(" \n\n", encoding="utf-8")
+    rows, blank = str(tmp_path / "rows.jsonl"), str(tmp_path / "blank.txt")
+    sets = {"ranked": rows, "searched": {"queries": rows, "corpus": blank}}
+    with pytest.raises(InputError, match=r"data\.eval\.searched\.corpus: .*no text to search"):
+        open_and_check(parse_config({"data": {"train": rows, "eval": sets}}).data)

@@ -173,7 +173,7 @@ def test_corpus_has_each_text_once() -> None:
     row = TrainingRow("panda", ("a panda sleeps",), (1.0,))
     (after,) = mine([row], corpus, BM25(corpus.texts), MiningRules())
     assert added(row, after) == ("A panda",)
-    with pytest.raises(InputError, match="no text to mine"):
+    with pytest.raises(InputError, match="no text to search"):
         Corpus.of(["", " "])
 
 

@@ -150,7 +150,10 @@ def open_dev(data: DataConfig, options: CheckOptions) -> tuple[CheckedDev, ...]:
         corpus = None
         if kind == "corpus":
             paths = [str(path) for path in expand_paths(one.corpus)]
-            corpus = Corpus.of(corpus_texts(paths, encoding=data.encoding))
+            try:
+                corpus = Corpus.of(corpus_texts(paths, encoding=data.encoding))
+            except InputError as error:
+                raise InputError(f"data.eval.{name}.corpus: {error}") from error
         found.append(CheckedDev(name, kind, rows, check(rows, own), corpus))
     return tuple(found)
 

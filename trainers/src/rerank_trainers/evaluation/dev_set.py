@@ -65,7 +65,11 @@ class DevSet:
             else:
                 self.left_out += 1
         if not self.rows:
-            raise InputError(f"none of {len(rows)} dev rows has both a relevant and an irrelevant document")
+            raise InputError(
+                f"none of {len(rows)} dev rows has both a relevant and an irrelevant document, which a ranking of its "
+                "documents needs: add irrelevant ones (`rerank train mine`), or search a corpus, as data.eval: {NAME: "
+                "{queries: FILE, corpus: FILE}}"
+            )
 
     def evaluate(self, reranker: Reranker, **options: Any) -> Result:
         """Rank the documents of every query and compute the metrics; ``options`` go to `Reranker.rerank`."""

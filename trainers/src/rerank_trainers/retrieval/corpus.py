@@ -56,7 +56,7 @@ class Corpus:
                 corpus.repeated += 1
         corpus.minable = len(corpus.texts)
         if not corpus.minable:
-            raise InputError(f"the corpus has no text to mine (blank ones: {corpus.blank}); give it documents")
+            raise InputError(f"the corpus has no text to search (blank ones: {corpus.blank}); give it documents")
         return corpus
 
     @classmethod
