@@ -12,6 +12,7 @@ import torch
 from rerank_core import InputError
 from rerank_core.progress import Progress
 from rerank_trainers.checks.checked_data import open_and_check
+from rerank_trainers.checks.report import Report
 from rerank_trainers.checks.training_signal import ValueRange
 from rerank_trainers.config.limits import check_settings
 from rerank_trainers.config.schema import Config
@@ -55,11 +56,25 @@ def read_data(config: Config, progress: Progress | None = None) -> Data:
         if report.counts:
             _LOG.warning("%s: %s", name, report.as_text())
     usable = data.usable()
-    reason = data.why_no_signal(objective_from(config, kind_of(config.model)).needs, config.train.batch_size)
+    needs = objective_from(config, kind_of(config.model)).needs
+    reason = data.why_no_signal(needs, config.train.batch_size)
     if reason is not None:
         raise InputError(f"nothing can be learned from these rows: {reason}")
     _warn_flat(config, data.report.signal.scores)
+    if config.data.same_source and needs.step:
+        _warn_alone(data.report)
     return Data(*usable)
+
+
+def _warn_alone(report: Report) -> None:
+    """Warn of sources whose only row makes a step of its own, without texts of other rows."""
+    alone = sum(count == 1 for count in report.sources.values())
+    if alone:
+        _LOG.warning(
+            "data.same_source: %d of %d sources have a single row, which makes a step of its own: it is compared with "
+            "no text of another row, and teaches nothing if it has no negatives. Give such rows a common source",
+            alone, len(report.sources),
+        )  # fmt: skip
 
 
 def _warn_flat(config: Config, scores: ValueRange) -> None:

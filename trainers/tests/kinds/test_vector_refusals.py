@@ -204,3 +204,17 @@ def test_a_teacher_whose_softmax_is_flat_is_reported(
     with caplog.at_level(logging.WARNING, "rerank_trainers"):
         read_data(config)
     assert ("softmax is nearly uniform" in caplog.text) == reported
+
+
+def test_sources_of_a_single_row_are_reported(
+    configured: Configured, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Each makes a step of its own, whose loss of 0 the mean of a log hides."""
+    file = tmp_path / "sources.jsonl"
+    rows = [{"query": f"query {at}", "pos": [f"doc {at}"], "source": source} for at, source in enumerate("aaabc")]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    for more, reported in ((("data.same_source=true",), True), ((), False)):
+        caplog.clear()
+        with caplog.at_level(logging.WARNING, "rerank_trainers"):
+            read_data(configured(*EMBEDDING, f"data.train=[{file}]", *more))
+        assert ("2 of 3 sources have a single row" in caplog.text) == reported
