@@ -16,8 +16,8 @@ from rerank_core.backends.torch.late_interaction.maxsim import best_matches, max
 from rerank_core.backends.torch.late_interaction.separate_scorer import SeparateScorer
 from rerank_core.backends.torch.late_interaction.vectors import (
     POOLED,
+    check_finite,
     cosines,
-    finite,
     one_vector_a_row,
     pooled,
     stacked,
@@ -117,7 +117,9 @@ class LateInteractionScorer(SeparateScorer):
         """The token vectors of each text; with the option ``score="cosine"`` the vectors of whole texts."""
         if self._pooling is not None and self._values.get("score") == "cosine":
             return stacked(embeddings, POOLED)
-        return [vectors.cpu().numpy() for vectors in finite(embeddings, VECTORS)]
+        vectors = [embedding[VECTORS].cpu() for embedding in embeddings]
+        check_finite([bool(torch.isfinite(own).all()) for own in vectors])
+        return [own.numpy() for own in vectors]
 
     def vector_counts(self, batch: Batch) -> tuple[list[int], list[int]]:
         sides = self._query_positions(batch), self._row_positions(batch)

@@ -15,7 +15,7 @@ from rerank_core.backends.torch.late_interaction.embeddings import Block, Embedd
 from rerank_core.errors import NonFiniteScoreError
 from rerank_core.spec.head import Pooling
 
-__all__ = ["POOLED", "cosines", "finite", "one_vector_a_row", "pooled", "row_states", "stacked", "token_vectors"]
+__all__ = ["POOLED", "check_finite", "cosines", "one_vector_a_row", "pooled", "row_states", "stacked", "token_vectors"]
 
 POOLED = "pooled"
 """Name of the part of an embedding that holds the vector of the whole text, ``[1, width]``."""
@@ -115,24 +115,28 @@ def stacked(embeddings: Sequence[Embedding], part: str) -> Any:
     """``[rows, width]`` as a numpy array: a part that has one vector a row.
 
     Raises:
-        NonFiniteScoreError: see `finite`.
+        NonFiniteScoreError: see `check_finite`.
     """
-    return torch.cat(finite(embeddings, part)).cpu().numpy()
+    joined = torch.cat([embedding[part] for embedding in embeddings]).cpu()
+    check_finite(torch.isfinite(joined).all(dim=1).tolist())
+    return joined.numpy()
 
 
-def finite(embeddings: Sequence[Embedding], part: str) -> list[torch.Tensor]:
-    """The vectors of each text, all of them finite.
+def check_finite(texts: Sequence[bool]) -> None:
+    """Refuse vectors with NaN or infinity, whose similarity to any other says nothing.
+
+    Args:
+        texts: whether all vectors of a text are finite, for each text. Copy the vectors to the CPU before the check: on
+            a GPU each answer would wait for the device.
 
     Raises:
-        NonFiniteScoreError: a vector with NaN or infinity, whose similarity to any other says nothing.
+        NonFiniteScoreError: names the first text.
     """
-    vectors = [embedding[part] for embedding in embeddings]
-    if bad := [text for text, own in enumerate(vectors) if not bool(torch.isfinite(own).all())]:
+    if not all(texts):
         raise NonFiniteScoreError(
-            f"the model gave NaN or infinity for {len(bad)} of {len(vectors)} texts, the first of them text {bad[0]}; "
-            "check its weights for NaN (and dtype: float16 overflows where float32 does not)"
+            f"the model gave NaN or infinity for {texts.count(False)} of {len(texts)} texts, the first of them text "
+            f"{texts.index(False)}; check its weights for NaN (and dtype: float16 overflows where float32 does not)"
         )
-    return vectors
 
 
 def one_vector_a_row(lengths: Mapping[str, torch.Tensor]) -> str | None:
